@@ -1,0 +1,132 @@
+//! Softmax attention from image tokens to text tokens.
+
+use burn::module::Module;
+use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::linear::TorchLinear;
+use crate::norm::RmsNormAffine;
+
+/// Options of [`CrossAttention`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrossAttentionConfig {
+    /// Channels of the image tokens and the output.
+    pub channels: usize,
+    /// Channels of the text tokens.
+    pub text_channels: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// Channels of one head.
+    pub head_dim: usize,
+    /// RMS norm of queries and keys over all heads together.
+    pub qk_norm: bool,
+}
+
+impl CrossAttentionConfig {
+    /// Builds the layer with lazily initialised weights.
+    pub fn init(&self, device: &Device) -> CrossAttention {
+        let inner = self.heads * self.head_dim;
+        let norm = || self.qk_norm.then(|| RmsNormAffine::new(inner, false, 1e-5, device));
+        CrossAttention {
+            to_q: TorchLinear::new(self.channels, inner, true, device),
+            to_k: TorchLinear::new(self.text_channels, inner, true, device),
+            to_v: TorchLinear::new(self.text_channels, inner, true, device),
+            norm_q: norm(),
+            norm_k: norm(),
+            to_out: [TorchLinear::new(inner, self.channels, true, device)],
+            heads: self.heads,
+            head_dim: self.head_dim,
+        }
+    }
+}
+
+/// Text keys and values of one block: they depend on the prompt alone, so they are computed once
+/// and serve every step.
+#[derive(Debug, Clone)]
+pub struct TextKeysValues {
+    /// `[batch, heads, head_dim, text_tokens]`, transposed for the product with queries.
+    key: Tensor<4>,
+    /// `[batch, heads, text_tokens, head_dim]`.
+    value: Tensor<4>,
+}
+
+/// `softmax(q k^T / sqrt(head_dim) + bias) v` with queries from image tokens, keys and values from
+/// text tokens. The softmax is taken in f32.
+#[derive(Module, Debug)]
+pub struct CrossAttention {
+    /// Query projection, of image tokens.
+    pub to_q: TorchLinear,
+    /// Key projection, of text tokens.
+    pub to_k: TorchLinear,
+    /// Value projection, of text tokens.
+    pub to_v: TorchLinear,
+    /// Query norm over all heads.
+    pub norm_q: Option<RmsNormAffine>,
+    /// Key norm over all heads.
+    pub norm_k: Option<RmsNormAffine>,
+    /// Output projection (a list of one in checkpoints).
+    pub to_out: [TorchLinear; 1],
+    heads: usize,
+    head_dim: usize,
+}
+
+impl CrossAttention {
+    /// Keys and values of the text.
+    ///
+    /// # Shapes
+    /// - text `[batch, text_tokens, text_channels]`
+    pub fn keys_values(&self, text: Tensor<3>) -> TextKeysValues {
+        let key = self.to_k.forward(text.clone());
+        let key = match &self.norm_k {
+            Some(norm) => norm.forward(key),
+            None => key,
+        };
+        let value = self.to_v.forward(text);
+        TextKeysValues {
+            key: self.split_heads(key).swap_dims(2, 3), // [batch, heads, head_dim, text_tokens]
+            value: self.split_heads(value),
+        }
+    }
+
+    /// Attends from image tokens to the text.
+    ///
+    /// # Shapes
+    /// - input and output `[batch, tokens, channels]`
+    /// - `bias` `[batch, 1, 1, text_tokens]` in f32, added to the scores: see [`mask_bias`]
+    pub fn forward(&self, x: Tensor<3>, text: &TextKeysValues, bias: Option<&Tensor<4>>) -> Tensor<3> {
+        let dtype = x.dtype();
+        let [batch, tokens, _] = x.dims();
+        let query = self.to_q.forward(x);
+        let query = match &self.norm_q {
+            Some(norm) => norm.forward(query),
+            None => query,
+        };
+        let scale = 1.0 / (self.head_dim as f64).sqrt();
+        let query = self.split_heads(query) * scale;
+        let scores = query.matmul(text.key.clone()).cast(DType::F32); // [batch, heads, tokens, text_tokens]
+        let scores = match bias {
+            Some(bias) => scores + bias.clone(),
+            None => scores,
+        };
+        let weights = softmax(scores, 3).cast(dtype);
+        let out = weights.matmul(text.value.clone()); // [batch, heads, tokens, head_dim]
+        let out = out.swap_dims(1, 2).reshape([batch, tokens, self.heads * self.head_dim]);
+        self.to_out[0].forward(out)
+    }
+
+    fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {
+        let [batch, tokens, _] = x.dims();
+        x.reshape([batch, tokens, self.heads, self.head_dim]).swap_dims(1, 2) // [batch, heads, tokens, head_dim]
+    }
+}
+
+/// The additive form of a mask: 0 where it keeps (1), -10000 where it hides (0), as in the
+/// reference.
+///
+/// # Shapes
+/// - `mask` `[batch, text_tokens]`
+/// - result `[batch, 1, 1, text_tokens]` in f32
+pub fn mask_bias(mask: Tensor<2>) -> Tensor<4> {
+    let [batch, text_tokens] = mask.dims();
+    ((mask.cast(DType::F32) - 1.0) * 10000.0).reshape([batch, 1, 1, text_tokens])
+}

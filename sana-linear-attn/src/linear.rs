@@ -1,0 +1,173 @@
+//! Linear layers and convolutions with the weight layouts of PyTorch checkpoints.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor};
+
+/// PyTorch's default initialisation: uniform in `+-1 / sqrt(fan_in)`. Lazy: nothing is allocated
+/// before the value is read.
+fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
+    let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
+    Initializer::Uniform { min: -bound, max: bound }.init(shape, device)
+}
+
+/// `y = x W^T + b` over the last axis, with the weight as checkpoints store it, `[out, in]`.
+#[derive(Module, Debug)]
+pub struct TorchLinear {
+    /// `[out, in]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl TorchLinear {
+    /// A layer from `d_input` to `d_output` channels. The parameters are lazy: a layer whose
+    /// weights are loaded never allocates the random ones.
+    pub fn new(d_input: usize, d_output: usize, bias: bool, device: &Device) -> Self {
+        Self {
+            weight: uniform([d_output, d_input], d_input, device),
+            bias: bias.then(|| uniform([d_output], d_input, device)),
+        }
+    }
+
+    /// Applies the layer to the last axis.
+    ///
+    /// # Shapes
+    /// - input `[.., in]`
+    /// - output `[.., out]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+}
+
+/// `x W^T + b` over the last axis. Flattened to two dimensions first, so that the transposed
+/// weight stays a view on every backend.
+fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    let mut dims = x.dims();
+    let [d_output, d_input] = weight.dims();
+    let rows = dims[..D - 1].iter().product();
+    let y = x.reshape([rows, d_input]).matmul(weight.transpose()); // [rows, out]
+    let y = match bias {
+        Some(bias) => y + bias.unsqueeze::<2>(),
+        None => y,
+    };
+    dims[D - 1] = d_output;
+    y.reshape(dims)
+}
+
+/// A 1x1 convolution, stored as checkpoints do (`[out, in, 1, 1]`) and run as a linear layer.
+#[derive(Module, Debug)]
+pub struct PointwiseConv {
+    /// `[out, in, 1, 1]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl PointwiseConv {
+    /// A 1x1 convolution from `d_input` to `d_output` channels.
+    pub fn new(d_input: usize, d_output: usize, bias: bool, device: &Device) -> Self {
+        Self {
+            weight: uniform([d_output, d_input, 1, 1], d_input, device),
+            bias: bias.then(|| uniform([d_output], d_input, device)),
+        }
+    }
+
+    /// Applies the convolution to tokens.
+    ///
+    /// # Shapes
+    /// - input `[batch, tokens, in]`
+    /// - output `[batch, tokens, out]`
+    pub fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let weight = self.weight.val();
+        let [d_output, d_input, _, _] = weight.dims();
+        let weight = weight.reshape([d_output, d_input]);
+        linear(tokens, weight, self.bias.as_ref().map(Param::val))
+    }
+
+    /// Applies the convolution to an image.
+    ///
+    /// # Shapes
+    /// - input `[batch, in, height, width]`
+    /// - output `[batch, out, height, width]`
+    pub fn forward_image(&self, x: Tensor<4>) -> Tensor<4> {
+        let bias = self.bias.as_ref().map(Param::val);
+        conv2d(x, self.weight.val(), bias, ConvOptions::new([1, 1], [0, 0], [1, 1], 1))
+    }
+}
+
+/// A depthwise convolution with "same" padding: every channel has its own square kernel of odd
+/// size.
+#[derive(Module, Debug)]
+pub struct DepthwiseConv {
+    /// `[channels, 1, kernel, kernel]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[channels]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl DepthwiseConv {
+    /// A depthwise convolution of `channels` channels.
+    ///
+    /// # Panics
+    /// If `kernel_size` is even: "same" padding is then not symmetric.
+    pub fn new(channels: usize, kernel_size: usize, bias: bool, device: &Device) -> Self {
+        assert!(kernel_size % 2 == 1, "depthwise kernel size must be odd, got {kernel_size}");
+        let fan_in = kernel_size * kernel_size;
+        Self {
+            weight: uniform([channels, 1, kernel_size, kernel_size], fan_in, device),
+            bias: bias.then(|| uniform([channels], fan_in, device)),
+        }
+    }
+
+    /// Applies the convolution.
+    ///
+    /// # Shapes
+    /// - input and output `[batch, channels, height, width]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let weight = self.weight.val();
+        let [channels, _, kernel, _] = weight.dims();
+        let pad = kernel / 2;
+        // The bias is added apart: burn's fast depthwise path on GPUs refuses one.
+        let options = ConvOptions::new([1, 1], [pad, pad], [1, 1], channels);
+        let y = conv2d(x, weight, None, options);
+        match &self.bias {
+            Some(bias) => y + bias.val().reshape([1, channels, 1, 1]),
+            None => y,
+        }
+    }
+}
+
+/// A 3x3 convolution with padding 1.
+#[derive(Module, Debug)]
+pub struct Conv3x3 {
+    /// `[out, in, 3, 3]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// Step between output pixels: 1, or 2 to halve the size.
+    pub stride: usize,
+}
+
+impl Conv3x3 {
+    /// A 3x3 convolution from `d_input` to `d_output` channels.
+    pub fn new(d_input: usize, d_output: usize, stride: usize, bias: bool, device: &Device) -> Self {
+        let fan_in = 9 * d_input;
+        Self {
+            weight: uniform([d_output, d_input, 3, 3], fan_in, device),
+            bias: bias.then(|| uniform([d_output], fan_in, device)),
+            stride,
+        }
+    }
+
+    /// Applies the convolution.
+    ///
+    /// # Shapes
+    /// - input `[batch, in, height, width]`
+    /// - output `[batch, out, ceil(height / stride), ceil(width / stride)]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let options = ConvOptions::new([self.stride; 2], [1, 1], [1, 1], 1);
+        conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), options)
+    }
+}

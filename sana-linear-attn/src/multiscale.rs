@@ -1,0 +1,190 @@
+//! Multi-scale ReLU linear attention, the image form of linear attention in DC-AE (EfficientViT).
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::activation::relu;
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::kernels::ATTENTION_EPS;
+use crate::linear::{DepthwiseConv, TorchLinear};
+use crate::norm::RmsNormAffine;
+
+/// Options of [`MultiScaleLinearAttention`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MultiScaleLinearAttentionConfig {
+    /// Channels of the input and, because of the residual connection, of the output.
+    pub channels: usize,
+    /// Channels of one head.
+    pub head_dim: usize,
+    /// Depthwise kernel sizes of the further scales; empty for one scale.
+    pub kernel_sizes: Vec<usize>,
+}
+
+impl MultiScaleLinearAttentionConfig {
+    /// Builds the layer with lazily initialised weights.
+    ///
+    /// # Panics
+    /// If `head_dim` does not divide `channels`.
+    pub fn init(&self, device: &Device) -> MultiScaleLinearAttention {
+        let Self { channels, head_dim, .. } = *self;
+        assert!(
+            head_dim > 0 && channels % head_dim == 0,
+            "head_dim {head_dim} does not divide {channels} channels"
+        );
+        let scales = 1 + self.kernel_sizes.len();
+        let projection = || TorchLinear::new(channels, channels, false, device);
+        MultiScaleLinearAttention {
+            to_q: projection(),
+            to_k: projection(),
+            to_v: projection(),
+            to_qkv_multiscale: self
+                .kernel_sizes
+                .iter()
+                .map(|&kernel| ScaleProjection::new(channels, head_dim, kernel, device))
+                .collect(),
+            to_out: TorchLinear::new(scales * channels, channels, false, device),
+            norm_out: RmsNormAffine::new(channels, true, 1e-5, device),
+            head_dim,
+        }
+    }
+}
+
+/// A further scale: queries, keys and values gathered over a neighbourhood by a depthwise
+/// convolution, then mixed within each group of `head_dim` channels.
+#[derive(Module, Debug)]
+pub struct ScaleProjection {
+    /// Depthwise convolution over the concatenated q, k, v.
+    pub proj_in: DepthwiseConv,
+    /// `[3 * channels, head_dim, 1, 1]`: a grouped 1x1 convolution, `3 * heads` groups.
+    pub proj_out: GroupedPointwise,
+}
+
+/// Weight of a grouped 1x1 convolution without bias.
+#[derive(Module, Debug)]
+pub struct GroupedPointwise {
+    /// `[channels, group_channels, 1, 1]`.
+    pub weight: Param<Tensor<4>>,
+}
+
+impl GroupedPointwise {
+    /// A batched product per group: burn's GPU backends have only a slow direct kernel for grouped
+    /// convolutions.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, channels, height, width] = x.dims();
+        let weight = self.weight.val();
+        let [_, group, _, _] = weight.dims();
+        let groups = channels / group;
+        let weight = weight.reshape([1, groups, group, group]); // [1, groups, out, in]
+        let x = x.reshape([batch, groups, group, height * width]);
+        weight.matmul(x).reshape([batch, channels, height, width])
+    }
+}
+
+impl ScaleProjection {
+    fn new(channels: usize, head_dim: usize, kernel: usize, device: &Device) -> Self {
+        let bound = 1.0 / (head_dim as f64).sqrt();
+        let weight = Initializer::Uniform { min: -bound, max: bound }
+            .init([3 * channels, head_dim, 1, 1], device);
+        Self {
+            proj_in: DepthwiseConv::new(3 * channels, kernel, false, device),
+            proj_out: GroupedPointwise { weight },
+        }
+    }
+
+    fn forward(&self, qkv: Tensor<4>) -> Tensor<4> {
+        self.proj_out.forward(self.proj_in.forward(qkv))
+    }
+}
+
+/// ReLU linear attention over the pixels of an image at several scales, with residual connection:
+///
+/// ```text
+/// s_0 = [W_q x | W_k x | W_v x],  s_i = group1x1(depthwise_i(s_0))
+/// y   = x + rms_norm(W_out [attention heads of s_0 | s_1 | ..])
+/// ```
+///
+/// Heads are groups of `3 * head_dim` consecutive channels of the concatenated scales, cut into
+/// query, key and value **after** concatenation, as released weights expect: the first head's
+/// query, key and value all come from `W_q`'s output when it is wide enough.
+///
+/// When the image has no more pixels than `head_dim`, the reference normalises the explicit
+/// pixel-by-pixel map instead (quadratic form); so does this layer. Sums are in f32, eps 1e-15.
+#[derive(Module, Debug)]
+pub struct MultiScaleLinearAttention {
+    /// Query projection.
+    pub to_q: TorchLinear,
+    /// Key projection.
+    pub to_k: TorchLinear,
+    /// Value projection.
+    pub to_v: TorchLinear,
+    /// The further scales.
+    pub to_qkv_multiscale: Vec<ScaleProjection>,
+    /// Output projection over all scales.
+    pub to_out: TorchLinear,
+    /// Norm before the residual connection.
+    pub norm_out: RmsNormAffine,
+    head_dim: usize,
+}
+
+impl MultiScaleLinearAttention {
+    /// Applies the attention.
+    ///
+    /// # Shapes
+    /// - input and output `[batch, channels, height, width]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, channels, height, width] = x.dims();
+        let dtype = x.dtype();
+        let pixels = height * width;
+
+        let tokens = x.clone().permute([0, 2, 3, 1]).reshape([batch, pixels, channels]);
+        let qkv = Tensor::cat(
+            vec![
+                self.to_q.forward(tokens.clone()),
+                self.to_k.forward(tokens.clone()),
+                self.to_v.forward(tokens),
+            ],
+            2,
+        );
+        let qkv = qkv.swap_dims(1, 2).reshape([batch, 3 * channels, height, width]);
+        let mut scales = vec![qkv.clone()];
+        scales.extend(self.to_qkv_multiscale.iter().map(|scale| scale.forward(qkv.clone())));
+        let scales = Tensor::cat(scales, 1);
+
+        let [_, gathered, _, _] = scales.dims();
+        let heads = gathered / (3 * self.head_dim);
+        let heads_qkv = scales
+            .cast(DType::F32)
+            .reshape([batch, heads, 3 * self.head_dim, pixels]);
+        let query = relu(heads_qkv.clone().narrow(2, 0, self.head_dim)); // [batch, heads, head_dim, pixels]
+        let key = relu(heads_qkv.clone().narrow(2, self.head_dim, self.head_dim));
+        let value = heads_qkv.narrow(2, 2 * self.head_dim, self.head_dim);
+        let attended = if pixels > self.head_dim {
+            linear_form(query, key, value)
+        } else {
+            quadratic_form(query, key, value)
+        };
+
+        let attended = attended
+            .reshape([batch, heads * self.head_dim, pixels])
+            .swap_dims(1, 2) // [batch, pixels, scales * channels]
+            .cast(dtype);
+        let out = self.norm_out.forward(self.to_out.forward(attended)); // [batch, pixels, channels]
+        let out = out.swap_dims(1, 2).reshape([batch, channels, height, width]);
+        out + x
+    }
+}
+
+/// `(v k^T) q / (sum_j k_j . q)`: the key-value product first, so the cost is linear in pixels.
+fn linear_form(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    let key_sum = key.clone().sum_dim(3); // [batch, heads, head_dim, 1]
+    let value_key = value.matmul(key.swap_dims(2, 3)); // [batch, heads, head_dim, head_dim]
+    let numerator = value_key.matmul(query.clone()); // [batch, heads, head_dim, pixels]
+    let denominator = key_sum.swap_dims(2, 3).matmul(query); // [batch, heads, 1, pixels]
+    numerator / (denominator + ATTENTION_EPS)
+}
+
+/// `v (k^T q / sum over keys)`: the pixel-by-pixel map written out.
+fn quadratic_form(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    let map = key.swap_dims(2, 3).matmul(query); // [batch, heads, key pixels, query pixels]
+    let map = map.clone() / (map.sum_dim(2) + ATTENTION_EPS);
+    value.matmul(map)
+}

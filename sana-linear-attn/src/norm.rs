@@ -1,0 +1,71 @@
+//! Norms with f32 arithmetic inside and one cast back to the input's dtype.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{DType, Device, Tensor};
+
+/// Layer norm without learnt scale or shift, over the last axis:
+/// `(x - mean) / sqrt(var + eps)`, the variance biased (divided by the channel count).
+///
+/// # Shapes
+/// - input and output `[.., channels]`
+pub fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
+    let dtype = x.dtype();
+    let x = x.cast(DType::F32);
+    let centred = x.clone() - x.mean_dim(D - 1);
+    let variance = centred.clone().square().mean_dim(D - 1);
+    (centred / (variance + eps).sqrt()).cast(dtype)
+}
+
+/// Root-mean-square norm over channels with a learnt scale and, where the checkpoint has one, a
+/// shift: `y = x / sqrt(mean(x^2) + eps) * weight + bias`.
+#[derive(Module, Debug)]
+pub struct RmsNormAffine {
+    /// `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// `[channels]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+impl RmsNormAffine {
+    /// A norm over `channels` channels, starting at scale 1 and shift 0.
+    pub fn new(channels: usize, bias: bool, eps: f64, device: &Device) -> Self {
+        Self {
+            weight: Initializer::Ones.init([channels], device),
+            bias: bias.then(|| Initializer::Zeros.init([channels], device)),
+            eps,
+        }
+    }
+
+    /// Normalises the last axis.
+    ///
+    /// # Shapes
+    /// - input and output `[.., channels]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.forward_along(x, D - 1)
+    }
+
+    /// Normalises the channels of an image.
+    ///
+    /// # Shapes
+    /// - input and output `[batch, channels, height, width]`
+    pub fn forward_image(&self, x: Tensor<4>) -> Tensor<4> {
+        self.forward_along(x, 1)
+    }
+
+    fn forward_along<const D: usize>(&self, x: Tensor<D>, axis: usize) -> Tensor<D> {
+        let dtype = x.dtype();
+        let x = x.cast(DType::F32);
+        let mut broadcast = [1; D];
+        broadcast[axis] = x.dims()[axis];
+        let mean_square = x.clone().square().mean_dim(axis);
+        let scale = self.weight.val().cast(DType::F32).reshape(broadcast);
+        let y = x / (mean_square + self.eps).sqrt() * scale;
+        let y = match &self.bias {
+            Some(bias) => y + bias.val().cast(DType::F32).reshape(broadcast),
+            None => y,
+        };
+        y.cast(dtype)
+    }
+}

@@ -1,0 +1,149 @@
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues};
+use crate::glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
+use crate::linear_attention::{LinearAttention, LinearAttentionConfig};
+use crate::norm::layer_norm;
+
+use super::config::SanaTransformerConfig;
+
+/// Options of [`SanaBlock`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SanaBlockConfig {
+    /// The linear self-attention; its `channels` are the block's.
+    pub attention: LinearAttentionConfig,
+    /// The cross-attention.
+    pub cross_attention: CrossAttentionConfig,
+    /// Hidden channels of the feed-forward per channel.
+    pub mlp_ratio: f64,
+    /// Added to the variance of the norms.
+    pub norm_eps: f64,
+}
+
+impl From<&SanaTransformerConfig> for SanaBlockConfig {
+    fn from(config: &SanaTransformerConfig) -> Self {
+        let channels = config.width();
+        let qk_norm = config.qk_norm.is_some();
+        Self {
+            attention: LinearAttentionConfig {
+                channels,
+                heads: config.num_attention_heads,
+                head_dim: config.attention_head_dim,
+                bias: config.attention_bias,
+                qk_norm,
+            },
+            cross_attention: CrossAttentionConfig {
+                channels,
+                text_channels: config.cross_attention_dim,
+                heads: config.num_cross_attention_heads,
+                head_dim: config.cross_attention_head_dim,
+                qk_norm,
+            },
+            mlp_ratio: config.mlp_ratio,
+            norm_eps: config.norm_eps,
+        }
+    }
+}
+
+impl SanaBlockConfig {
+    /// Builds the block with lazily initialised weights.
+    pub fn init(&self, device: &Device) -> SanaBlock {
+        let channels = self.attention.channels;
+        SanaBlock {
+            attn1: self.attention.init(device),
+            attn2: self.cross_attention.init(device),
+            ff: GluMbConvConfig {
+                channels,
+                out_channels: channels,
+                expand_ratio: self.mlp_ratio,
+                norm: GluMbConvNorm::None,
+                residual: false,
+            }
+            .init(device),
+            scale_shift_table: Initializer::Normal { mean: 0.0, std: 1.0 / (channels as f64).sqrt() }
+                .init([6, channels], device),
+            norm_eps: self.norm_eps,
+        }
+    }
+}
+
+/// One block of the transformer. With modulation `(shift, scale, gate)` for attention and
+/// feed-forward made of the timestep:
+///
+/// ```text
+/// x = x + gate_a * LinearAttention(norm(x) * (1 + scale_a) + shift_a)
+/// x = x + CrossAttention(x, text)
+/// x = x + gate_f * GluMbConv(norm(x) * (1 + scale_f) + shift_f)
+/// ```
+#[derive(Module, Debug)]
+pub struct SanaBlock {
+    /// Linear self-attention.
+    pub attn1: LinearAttention,
+    /// Cross-attention to the text.
+    pub attn2: CrossAttention,
+    /// Feed-forward.
+    pub ff: GluMbConv,
+    /// `[6, channels]`: the block's own part of the modulation.
+    pub scale_shift_table: Param<Tensor<2>>,
+    norm_eps: f64,
+}
+
+/// The six vectors that modulate one block, each `[batch, 1, channels]`.
+struct Modulation {
+    shift_attention: Tensor<3>,
+    scale_attention: Tensor<3>,
+    gate_attention: Tensor<3>,
+    shift_feed_forward: Tensor<3>,
+    scale_feed_forward: Tensor<3>,
+    gate_feed_forward: Tensor<3>,
+}
+
+impl Modulation {
+    fn new(table: Tensor<2>, modulation: Tensor<2>) -> Self {
+        let [rows, channels] = table.dims();
+        let [batch, _] = modulation.dims();
+        let all = table.unsqueeze::<3>() + modulation.reshape([batch, rows, channels]);
+        let row = |index| all.clone().narrow(1, index, 1); // [batch, 1, channels]
+        Self {
+            shift_attention: row(0),
+            scale_attention: row(1),
+            gate_attention: row(2),
+            shift_feed_forward: row(3),
+            scale_feed_forward: row(4),
+            gate_feed_forward: row(5),
+        }
+    }
+}
+
+impl SanaBlock {
+    /// Applies the block to the tokens of a `height` x `width` grid.
+    ///
+    /// # Shapes
+    /// - `x` and output `[batch, height * width, channels]`
+    /// - `modulation` `[batch, 6 * channels]`, before the block's table is added
+    /// - `text` from [`CrossAttention::keys_values`] of this block
+    /// - `text_bias` `[batch, 1, 1, text_tokens]`, see [`mask_bias`](crate::mask_bias)
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        modulation: Tensor<2>,
+        text: &TextKeysValues,
+        text_bias: Option<&Tensor<4>>,
+        [height, width]: [usize; 2],
+    ) -> Tensor<3> {
+        let m = Modulation::new(self.scale_shift_table.val(), modulation);
+
+        let attention_input = self.modulate(x.clone(), m.scale_attention, m.shift_attention);
+        let x = x + m.gate_attention * self.attn1.forward(attention_input);
+
+        let x = x.clone() + self.attn2.forward(x, text, text_bias);
+
+        let feed_forward_input = self.modulate(x.clone(), m.scale_feed_forward, m.shift_feed_forward);
+        x + m.gate_feed_forward * self.ff.forward(feed_forward_input, height, width)
+    }
+
+    fn modulate(&self, x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>) -> Tensor<3> {
+        layer_norm(x, self.norm_eps) * (scale + 1.0) + shift
+    }
+}

@@ -1,0 +1,11 @@
+//! The linear diffusion transformer of the Sana family (Sana paper, section 2.2).
+
+mod block;
+mod config;
+mod embed;
+mod model;
+
+pub use block::{SanaBlock, SanaBlockConfig};
+pub use config::{ConfigError, QkNorm, SanaTransformerConfig};
+pub use embed::{CaptionProjection, PatchEmbed, TimeEmbed, sin_cos_positions, sinusoidal};
+pub use model::{F16Clamp, SanaTransformer, TextContext};

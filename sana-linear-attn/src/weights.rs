@@ -1,0 +1,669 @@
+//! Strict loading and saving of safetensors checkpoints.
+//!
+//! A file is mapped, its header checked, and every name and shape compared with the module's
+//! parameters before anything is allocated. Missing, unexpected and mis-shaped tensors are one
+//! error that lists them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+/// What can go wrong with a checkpoint's weights.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightError {
+    /// A file could not be opened, read or written.
+    #[error("cannot access {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// No weight file of the expected names in a folder.
+    #[error("no weights in {folder}: looked for {}", expected.join(", "))]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// File names that were looked for.
+        expected: Vec<String>,
+    },
+    /// A file that is not valid safetensors: truncated, corrupt, or of an unsupported dtype.
+    #[error("{path} is not a valid safetensors file: {reason}")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What the reader found.
+        reason: String,
+    },
+    /// An index of shards that cannot be used.
+    #[error("bad shard index {path}: {reason}")]
+    Index {
+        /// The index file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tensors of a checkpoint are not those of the model.
+    #[error("{origin} does not fit the model{}", mismatch_lists(missing, unexpected, misshapen))]
+    Mismatch {
+        /// Where the weights come from.
+        origin: String,
+        /// Tensors the model needs and the checkpoint lacks.
+        missing: Vec<String>,
+        /// Tensors of the checkpoint that the model does not have.
+        unexpected: Vec<String>,
+        /// Tensors of another shape: name, expected, found.
+        misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    },
+    /// A tensor asked for by name is not there.
+    #[error("no tensor {name:?} in {origin}")]
+    NoTensor {
+        /// Its name.
+        name: String,
+        /// Where it was looked for.
+        origin: String,
+    },
+    /// A tensor whose dtype is not a float of a supported kind.
+    #[error("tensor {name:?} in {origin} has dtype {found}, expected f32, f16 or bf16")]
+    Dtype {
+        /// Its name.
+        name: String,
+        /// Where it was found.
+        origin: String,
+        /// The dtype found.
+        found: String,
+    },
+}
+
+fn mismatch_lists(
+    missing: &[String],
+    unexpected: &[String],
+    misshapen: &[(String, Vec<usize>, Vec<usize>)],
+) -> String {
+    let mut text = String::new();
+    if !missing.is_empty() {
+        text += &format!("; missing {}: {}", missing.len(), missing.join(", "));
+    }
+    if !unexpected.is_empty() {
+        text += &format!("; unexpected {}: {}", unexpected.len(), unexpected.join(", "));
+    }
+    if !misshapen.is_empty() {
+        let items: Vec<String> = misshapen
+            .iter()
+            .map(|(name, expected, found)| format!("{name} expected {expected:?} found {found:?}"))
+            .collect();
+        text += &format!("; wrong shape {}: {}", misshapen.len(), items.join(", "));
+    }
+    text
+}
+
+#[derive(Debug, Clone)]
+enum Storage {
+    Mapped(Arc<memmap2::Mmap>),
+    Bytes(Cow<'static, [u8]>),
+}
+
+impl Storage {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Storage::Mapped(map) => map,
+            Storage::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    start: usize,
+    end: usize,
+}
+
+/// The tensors of a checkpoint part: one safetensors file, several shards, or bytes in memory.
+/// Nothing is read before it is asked for.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    origin: String,
+    files: Vec<Storage>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Weights {
+    /// Maps one safetensors file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or is not valid safetensors. The file must not be changed
+    /// while it is mapped.
+    pub fn open_file(path: &Path) -> Result<Self, WeightError> {
+        Self::open_files(path.display().to_string(), &[path.to_path_buf()])
+    }
+
+    /// Opens the weights of a folder in the published layout: `STEM.safetensors`,
+    /// `STEM.VARIANT.safetensors`, or shards listed by `STEM.safetensors.index.json`
+    /// (`STEM.safetensors.index.VARIANT.json`, `STEM.VARIANT.safetensors.index.json`).
+    /// `stem` is `diffusion_pytorch_model` for networks of diffusers and `model` for those of
+    /// transformers. Without `variant` the plain names come first, then a single variant that
+    /// happens to be the only weights there.
+    ///
+    /// # Errors
+    /// When no such file exists, a shard is missing, or a file is not valid safetensors.
+    pub fn open_folder(folder: &Path, stem: &str, variant: Option<&str>) -> Result<Self, WeightError> {
+        let candidates: Vec<String> = match variant {
+            Some(variant) => vec![
+                format!("{stem}.{variant}.safetensors"),
+                format!("{stem}.safetensors.index.{variant}.json"),
+                format!("{stem}.{variant}.safetensors.index.json"),
+            ],
+            None => {
+                let mut names = vec![
+                    format!("{stem}.safetensors"),
+                    format!("{stem}.safetensors.index.json"),
+                ];
+                names.extend(only_variant(folder, stem));
+                names
+            }
+        };
+        for name in &candidates {
+            let path = folder.join(name);
+            if path.is_file() {
+                return if name.ends_with(".json") {
+                    let shards = read_index(&path)?;
+                    Self::open_files(folder.display().to_string(), &shards)
+                } else {
+                    Self::open_file(&path)
+                };
+            }
+        }
+        Err(WeightError::NoWeights { folder: folder.to_path_buf(), expected: candidates })
+    }
+
+    /// Weights from bytes, for example of a checkpoint built into a program. `origin` names them
+    /// in errors.
+    ///
+    /// # Errors
+    /// When the bytes are not valid safetensors.
+    pub fn from_bytes(origin: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, WeightError> {
+        let mut weights = Self::empty(origin.to_owned());
+        weights.add(Path::new(origin), Storage::Bytes(bytes.into()))?;
+        Ok(weights)
+    }
+
+    fn empty(origin: String) -> Self {
+        Self { origin, files: Vec::new(), entries: BTreeMap::new() }
+    }
+
+    fn open_files(origin: String, paths: &[PathBuf]) -> Result<Self, WeightError> {
+        let mut weights = Self::empty(origin);
+        for path in paths {
+            let io = |source| WeightError::Io { path: path.clone(), source };
+            let file = File::open(path).map_err(io)?;
+            // SAFETY: the map is read-only and lives in an `Arc` for as long as any slice of it;
+            // the documented contract is that the file is not changed meanwhile.
+            #[allow(unsafe_code)]
+            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+            weights.add(path, Storage::Mapped(Arc::new(map)))?;
+        }
+        Ok(weights)
+    }
+
+    fn add(&mut self, path: &Path, storage: Storage) -> Result<(), WeightError> {
+        let corrupt = |reason: String| WeightError::Corrupt { path: path.to_path_buf(), reason };
+        let bytes = storage.as_slice();
+        let (header, metadata) =
+            SafeTensors::read_metadata(bytes).map_err(|error| corrupt(error.to_string()))?;
+        let data_start = header + 8;
+        let expected = data_start + metadata.data_len();
+        if bytes.len() != expected {
+            let found = bytes.len();
+            return Err(corrupt(format!("{found} bytes where the header promises {expected}")));
+        }
+        let file = self.files.len();
+        for (name, info) in metadata.tensors() {
+            let (start, end) = info.data_offsets;
+            let entry = Entry {
+                file,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                start: data_start + start,
+                end: data_start + end,
+            };
+            if self.entries.insert(name.clone(), entry).is_some() {
+                return Err(corrupt(format!("tensor {name:?} stands in two shards")));
+            }
+        }
+        self.files.push(storage);
+        Ok(())
+    }
+
+    /// Where the weights come from: a path or the name given.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether a tensor of that name is there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Dtype of a float tensor; `None` when it is absent or not f32, f16 or bf16.
+    pub fn dtype(&self, name: &str) -> Option<DType> {
+        self.entries.get(name).and_then(|entry| float_dtype(entry.dtype))
+    }
+
+    /// The little-endian bytes of a tensor.
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        let entry = self.entries.get(name)?;
+        Some(&self.files[entry.file].as_slice()[entry.start..entry.end])
+    }
+
+    /// Bytes of all tensors together.
+    pub fn total_bytes(&self) -> usize {
+        self.entries.values().map(|entry| entry.end - entry.start).sum()
+    }
+
+    /// Elements of all tensors together.
+    pub fn total_elements(&self) -> usize {
+        self.entries.values().map(|entry| entry.shape.iter().product::<usize>()).sum()
+    }
+
+    /// The dtypes that occur, with the number of tensors of each, by name.
+    pub fn dtypes(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for entry in self.entries.values() {
+            *counts.entry(format!("{:?}", entry.dtype).to_lowercase()).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Reads one float tensor onto a device, converted to `dtype`.
+    ///
+    /// # Errors
+    /// When it is absent, not a float tensor, or not of rank `D`.
+    pub fn tensor<const D: usize>(
+        &self,
+        name: &str,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor<D>, WeightError> {
+        let origin = || self.origin.clone();
+        let entry = self.entries.get(name).ok_or_else(|| WeightError::NoTensor {
+            name: name.to_owned(),
+            origin: origin(),
+        })?;
+        if entry.shape.len() != D {
+            return Err(WeightError::Mismatch {
+                origin: origin(),
+                missing: Vec::new(),
+                unexpected: Vec::new(),
+                misshapen: vec![(name.to_owned(), vec![0; D], entry.shape.clone())],
+            });
+        }
+        let stored = float_dtype(entry.dtype).ok_or_else(|| WeightError::Dtype {
+            name: name.to_owned(),
+            origin: origin(),
+            found: format!("{:?}", entry.dtype).to_lowercase(),
+        })?;
+        let bytes = self.files[entry.file].as_slice()[entry.start..entry.end].to_vec();
+        let data = TensorData::from_bytes_vec(bytes, entry.shape.clone(), stored);
+        Ok(Tensor::from_data(data.convert_dtype(dtype), (device, dtype)))
+    }
+}
+
+fn float_dtype(dtype: Dtype) -> Option<DType> {
+    match dtype {
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        _ => None,
+    }
+}
+
+/// `STEM.VARIANT.safetensors` when exactly one such file is in the folder.
+fn only_variant(folder: &Path, stem: &str) -> Option<String> {
+    let prefix = format!("{stem}.");
+    let mut found = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| {
+            name.strip_prefix(&prefix)
+                .and_then(|rest| rest.strip_suffix(".safetensors"))
+                .is_some_and(|variant| !variant.contains('.'))
+        });
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
+/// Paths of the shards an index lists, each once.
+fn read_index(path: &Path) -> Result<Vec<PathBuf>, WeightError> {
+    let bad = |reason: String| WeightError::Index { path: path.to_path_buf(), reason };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| WeightError::Io { path: path.to_path_buf(), source })?;
+    let index: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let map = index
+        .get("weight_map")
+        .and_then(|map| map.as_object())
+        .ok_or_else(|| bad("no weight_map".to_owned()))?;
+    let mut shards = BTreeSet::new();
+    for (tensor, shard) in map {
+        let name = shard.as_str().ok_or_else(|| bad(format!("shard of {tensor:?} is no name")))?;
+        let mut parts = Path::new(name).components();
+        let plain = matches!(parts.next(), Some(std::path::Component::Normal(_)));
+        if !plain || parts.next().is_some() || name.contains(['/', '\\']) {
+            return Err(bad(format!("shard {name:?} is not a plain file name")));
+        }
+        shards.insert(name.to_owned());
+    }
+    if shards.is_empty() {
+        return Err(bad("weight_map is empty".to_owned()));
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    Ok(shards.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// How parameter names become checkpoint names: `(ours, theirs)` replacements of dotted parts,
+/// tried in order, the first that matches applied.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeyMap(pub &'static [(&'static str, &'static str)]);
+
+impl KeyMap {
+    fn to_checkpoint(self, ours: &str) -> String {
+        for (from, to) in self.0 {
+            if ours.contains(from) {
+                return ours.replacen(from, to, 1);
+            }
+        }
+        ours.to_owned()
+    }
+}
+
+/// Options of [`load_module`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoadOptions {
+    /// Dtype of the loaded parameters; the file's own when `None`.
+    pub dtype: Option<DType>,
+    /// Renaming of parameters.
+    pub key_map: KeyMap,
+    /// A prefix that the checkpoint's names may bear, such as `model.`; it is taken off when the
+    /// names have it.
+    pub strip_prefix: &'static str,
+    /// Tensors that may be in the file without being in the model: names that start or end with
+    /// one of these.
+    pub ignore: &'static [&'static str],
+}
+
+/// Loads every parameter of a module from `weights`.
+///
+/// # Errors
+/// When tensors are missing, unexpected or of another shape: one error with all their names. The
+/// check runs on the headers, before anything is allocated.
+pub fn load_module<M: Module>(
+    module: M,
+    weights: &Weights,
+    options: &LoadOptions,
+    device: &Device,
+) -> Result<M, WeightError> {
+    let names: BTreeMap<&str, &str> =
+        weights.names().map(|name| (name.strip_prefix(options.strip_prefix).unwrap_or(name), name)).collect();
+    let mut expected = ShapeVisitor { path: ModulePath::default(), shapes: Vec::new() };
+    module.visit(&mut expected);
+
+    let mut missing = Vec::new();
+    let mut misshapen = Vec::new();
+    let mut used = BTreeSet::new();
+    for (path, shape) in &expected.shapes {
+        let key = options.key_map.to_checkpoint(path);
+        match names.get(key.as_str()) {
+            None => missing.push(key),
+            Some(&name) => {
+                let found = weights.shape(name).unwrap_or_default();
+                if found != shape.as_slice() {
+                    misshapen.push((key, shape.clone(), found.to_vec()));
+                } else if weights.dtype(name).is_none() {
+                    let entry = &weights.entries[name];
+                    return Err(WeightError::Dtype {
+                        name: key,
+                        origin: weights.origin.clone(),
+                        found: format!("{:?}", entry.dtype).to_lowercase(),
+                    });
+                }
+                used.insert(name);
+            }
+        }
+    }
+    let unexpected: Vec<String> = names
+        .iter()
+        .filter(|(_, name)| !used.contains(*name))
+        .filter(|(key, _)| {
+            !options.ignore.iter().any(|part| key.starts_with(part) || key.ends_with(part))
+        })
+        .map(|(key, _)| (*key).to_owned())
+        .collect();
+    if !missing.is_empty() || !unexpected.is_empty() || !misshapen.is_empty() {
+        return Err(WeightError::Mismatch {
+            origin: weights.origin.clone(),
+            missing,
+            unexpected,
+            misshapen,
+        });
+    }
+
+    let mut loader = Loader {
+        path: ModulePath::default(),
+        names,
+        weights,
+        options,
+        device,
+        error: None,
+    };
+    let module = module.map(&mut loader);
+    match loader.error {
+        Some(error) => Err(error),
+        None => Ok(module),
+    }
+}
+
+/// Options of [`save_module`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SaveOptions {
+    /// Dtype on disk; the parameters' own when `None`.
+    pub dtype: Option<DType>,
+    /// Renaming of parameters, the same as for loading.
+    pub key_map: KeyMap,
+    /// Prefix of every name on disk.
+    pub prefix: &'static str,
+}
+
+/// Writes every parameter of a module to one safetensors file with the checkpoint's names. The
+/// file appears whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn save_module<M: Module>(
+    module: &M,
+    path: &Path,
+    options: &SaveOptions,
+) -> Result<(), WeightError> {
+    let mut collector = Collector { path: ModulePath::default(), options, tensors: Vec::new() };
+    module.visit(&mut collector);
+    write_tensors(path, collector.tensors)
+}
+
+/// Writes named tensors to one safetensors file, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(), WeightError> {
+    let io = |source| WeightError::Io { path: path.to_path_buf(), source };
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, data) in &tensors {
+        let dtype = match data.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+            DType::I64 => Dtype::I64,
+            other => {
+                return Err(WeightError::Dtype {
+                    name: name.clone(),
+                    origin: path.display().to_string(),
+                    found: format!("{other:?}").to_lowercase(),
+                });
+            }
+        };
+        let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())
+            .map_err(|error| io(std::io::Error::other(error)))?;
+        views.push((name.as_str(), view));
+    }
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".part");
+    let partial = PathBuf::from(partial);
+    safetensors::serialize_to_file(views, Some(metadata), &partial)
+        .map_err(|error| io(std::io::Error::other(error)))
+        .and_then(|()| std::fs::rename(&partial, path).map_err(io))
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&partial);
+        })
+}
+
+/// The dotted path of the parameter being visited: fields and list indices; options and enum
+/// variants add nothing.
+#[derive(Debug, Default)]
+struct ModulePath(Vec<String>);
+
+impl ModulePath {
+    fn enter(&mut self, name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    fn exit(&mut self, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.0.pop();
+        }
+    }
+
+    fn join(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+struct ShapeVisitor {
+    path: ModulePath,
+    shapes: Vec<(String, Vec<usize>)>,
+}
+
+impl ModuleVisitor for ShapeVisitor {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.shapes.push((self.path.join(), param.lazy_shape().to_vec()));
+    }
+}
+
+/// Names and shapes of a module's parameters as a checkpoint has them. Allocates nothing.
+pub fn parameter_shapes<M: Module>(module: &M, key_map: KeyMap) -> Vec<(String, Vec<usize>)> {
+    let mut visitor = ShapeVisitor { path: ModulePath::default(), shapes: Vec::new() };
+    module.visit(&mut visitor);
+    visitor
+        .shapes
+        .into_iter()
+        .map(|(path, shape)| (key_map.to_checkpoint(&path), shape))
+        .collect()
+}
+
+struct Loader<'a> {
+    path: ModulePath,
+    names: BTreeMap<&'a str, &'a str>,
+    weights: &'a Weights,
+    options: &'a LoadOptions,
+    device: &'a Device,
+    error: Option<WeightError>,
+}
+
+impl ModuleMapper for Loader<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.error.is_some() {
+            return param;
+        }
+        let key = self.options.key_map.to_checkpoint(&self.path.join());
+        let name = self.names[key.as_str()];
+        let dtype = self.options.dtype.or(self.weights.dtype(name)).unwrap_or(DType::F32);
+        match self.weights.tensor::<D>(name, dtype, self.device) {
+            Ok(tensor) => {
+                let mut loaded = Param::from_tensor(tensor);
+                loaded.id = param.id;
+                loaded
+            }
+            Err(error) => {
+                self.error = Some(error);
+                param
+            }
+        }
+    }
+}
+
+struct Collector<'a> {
+    path: ModulePath,
+    options: &'a SaveOptions,
+    tensors: Vec<(String, TensorData)>,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = format!(
+            "{}{}",
+            self.options.prefix,
+            self.options.key_map.to_checkpoint(&self.path.join())
+        );
+        let data = param.val().into_data();
+        let data = match self.options.dtype {
+            Some(dtype) => data.convert_dtype(dtype),
+            None => data,
+        };
+        self.tensors.push((name, data));
+    }
+}
