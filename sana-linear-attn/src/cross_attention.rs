@@ -26,7 +26,10 @@ impl CrossAttentionConfig {
     /// Builds the layer with lazily initialised weights.
     pub fn init(&self, device: &Device) -> CrossAttention {
         let inner = self.heads * self.head_dim;
-        let norm = || self.qk_norm.then(|| RmsNormAffine::new(inner, false, 1e-5, device));
+        let norm = || {
+            self.qk_norm
+                .then(|| RmsNormAffine::new(inner, false, 1e-5, device))
+        };
         CrossAttention {
             to_q: TorchLinear::new(self.channels, inner, true, device),
             to_k: TorchLinear::new(self.text_channels, inner, true, device),
@@ -93,7 +96,12 @@ impl CrossAttention {
     /// # Shapes
     /// - input and output `[batch, tokens, channels]`
     /// - `bias` `[batch, 1, 1, text_tokens]` in f32, added to the scores: see [`mask_bias`]
-    pub fn forward(&self, x: Tensor<3>, text: &TextKeysValues, bias: Option<&Tensor<4>>) -> Tensor<3> {
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        text: &TextKeysValues,
+        bias: Option<&Tensor<4>>,
+    ) -> Tensor<3> {
         let dtype = x.dtype();
         let [batch, tokens, _] = x.dims();
         let query = self.to_q.forward(x);
@@ -110,13 +118,16 @@ impl CrossAttention {
         };
         let weights = softmax(scores, 3).cast(dtype);
         let out = weights.matmul(text.value.clone()); // [batch, heads, tokens, head_dim]
-        let out = out.swap_dims(1, 2).reshape([batch, tokens, self.heads * self.head_dim]);
+        let out = out
+            .swap_dims(1, 2)
+            .reshape([batch, tokens, self.heads * self.head_dim]);
         self.to_out[0].forward(out)
     }
 
     fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {
         let [batch, tokens, _] = x.dims();
-        x.reshape([batch, tokens, self.heads, self.head_dim]).swap_dims(1, 2) // [batch, heads, tokens, head_dim]
+        x.reshape([batch, tokens, self.heads, self.head_dim])
+            .swap_dims(1, 2) // [batch, heads, tokens, head_dim]
     }
 }
 

@@ -1,9 +1,9 @@
 //! GLUMBConv, the convolutional feed-forward of Sana ("Mix-FFN", Sana paper, section 2.2).
 
 use burn::module::Module;
-use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 
+use crate::kernels::{silu, silu_gate};
 use crate::linear::{DepthwiseConv, PointwiseConv};
 use crate::norm::RmsNormAffine;
 
@@ -80,17 +80,9 @@ impl GluMbConv {
     /// - input `[batch, height * width, channels]`
     /// - output `[batch, height * width, out_channels]`
     pub fn forward(&self, x: Tensor<3>, height: usize, width: usize) -> Tensor<3> {
-        let hidden = silu(self.conv_inverted.forward(x.clone()));
-        let [batch, tokens, expanded] = hidden.dims();
-        let hidden = hidden.reshape([batch, height, width, expanded]).permute([0, 3, 1, 2]); // [batch, 2 hidden, height, width]
-        let hidden = self.conv_depth.forward(hidden);
-        let mut halves = hidden.chunk(2, 1).into_iter();
-        let (Some(value), Some(gate)) = (halves.next(), halves.next()) else {
-            unreachable!("chunk(2) of an even number of channels gives two halves")
-        };
-        let gated = value * silu(gate);
-        let gated = gated.permute([0, 2, 3, 1]).reshape([batch, tokens, expanded / 2]);
-        let out = self.conv_point.forward(gated);
+        let hidden = silu(self.conv_inverted.forward(x.clone())); // [batch, tokens, 2 hidden]
+        let hidden = self.conv_depth.forward(hidden, [height, width]);
+        let out = self.conv_point.forward(silu_gate(hidden));
         let out = match &self.norm {
             Some(norm) => norm.forward(out),
             None => out,
@@ -105,9 +97,12 @@ impl GluMbConv {
     /// - output `[batch, out_channels, height, width]`
     pub fn forward_image(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
-        let tokens = x.permute([0, 2, 3, 1]).reshape([batch, height * width, channels]);
+        let tokens = x
+            .permute([0, 2, 3, 1])
+            .reshape([batch, height * width, channels]);
         let y = self.forward(tokens, height, width);
         let [_, _, out_channels] = y.dims();
-        y.reshape([batch, height, width, out_channels]).permute([0, 3, 1, 2])
+        y.reshape([batch, height, width, out_channels])
+            .permute([0, 3, 1, 2])
     }
 }

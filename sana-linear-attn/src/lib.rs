@@ -19,4 +19,6 @@ pub use linear_attention::{LinearAttention, LinearAttentionConfig};
 pub use multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
 pub use norm::{RmsNormAffine, layer_norm};
 pub use transformer::{SanaTransformer, SanaTransformerConfig};
-pub use weights::{KeyMap, LoadOptions, SaveOptions, WeightError, Weights, load_module, save_module};
+pub use weights::{
+    KeyMap, LoadOptions, SaveOptions, WeightError, Weights, load_module, save_module,
+};

@@ -5,11 +5,17 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 
+use crate::kernels::{conv3x3, depthwise_tokens};
+
 /// PyTorch's default initialisation: uniform in `+-1 / sqrt(fan_in)`. Lazy: nothing is allocated
 /// before the value is read.
 fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
     let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
-    Initializer::Uniform { min: -bound, max: bound }.init(shape, device)
+    Initializer::Uniform {
+        min: -bound,
+        max: bound,
+    }
+    .init(shape, device)
 }
 
 /// `y = x W^T + b` over the last axis, with the weight as checkpoints store it, `[out, in]`.
@@ -93,7 +99,12 @@ impl PointwiseConv {
     /// - output `[batch, out, height, width]`
     pub fn forward_image(&self, x: Tensor<4>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
-        conv2d(x, self.weight.val(), bias, ConvOptions::new([1, 1], [0, 0], [1, 1], 1))
+        conv2d(
+            x,
+            self.weight.val(),
+            bias,
+            ConvOptions::new([1, 1], [0, 0], [1, 1], 1),
+        )
     }
 }
 
@@ -113,7 +124,10 @@ impl DepthwiseConv {
     /// # Panics
     /// If `kernel_size` is even: "same" padding is then not symmetric.
     pub fn new(channels: usize, kernel_size: usize, bias: bool, device: &Device) -> Self {
-        assert!(kernel_size % 2 == 1, "depthwise kernel size must be odd, got {kernel_size}");
+        assert!(
+            kernel_size % 2 == 1,
+            "depthwise kernel size must be odd, got {kernel_size}"
+        );
         let fan_in = kernel_size * kernel_size;
         Self {
             weight: uniform([channels, 1, kernel_size, kernel_size], fan_in, device),
@@ -121,19 +135,14 @@ impl DepthwiseConv {
         }
     }
 
-    /// Applies the convolution.
+    /// Applies the convolution to the tokens of a `height` x `width` grid.
     ///
     /// # Shapes
-    /// - input and output `[batch, channels, height, width]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let weight = self.weight.val();
-        let [channels, _, kernel, _] = weight.dims();
-        let pad = kernel / 2;
-        // The bias is added apart: burn's fast depthwise path on GPUs refuses one.
-        let options = ConvOptions::new([1, 1], [pad, pad], [1, 1], channels);
-        let y = conv2d(x, weight, None, options);
+    /// - input and output `[batch, height * width, channels]`
+    pub fn forward(&self, tokens: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
+        let y = depthwise_tokens(tokens, self.weight.val(), grid);
         match &self.bias {
-            Some(bias) => y + bias.val().reshape([1, channels, 1, 1]),
+            Some(bias) => y + bias.val().unsqueeze::<3>(),
             None => y,
         }
     }
@@ -152,7 +161,13 @@ pub struct Conv3x3 {
 
 impl Conv3x3 {
     /// A 3x3 convolution from `d_input` to `d_output` channels.
-    pub fn new(d_input: usize, d_output: usize, stride: usize, bias: bool, device: &Device) -> Self {
+    pub fn new(
+        d_input: usize,
+        d_output: usize,
+        stride: usize,
+        bias: bool,
+        device: &Device,
+    ) -> Self {
         let fan_in = 9 * d_input;
         Self {
             weight: uniform([d_output, d_input, 3, 3], fan_in, device),
@@ -167,7 +182,13 @@ impl Conv3x3 {
     /// - input `[batch, in, height, width]`
     /// - output `[batch, out, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions::new([self.stride; 2], [1, 1], [1, 1], 1);
-        conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), options)
+        let y = conv3x3(x, self.weight.val(), self.stride);
+        match &self.bias {
+            Some(bias) => {
+                let channels = bias.val().dims()[0];
+                y + bias.val().reshape([1, channels, 1, 1])
+            }
+            None => y,
+        }
     }
 }

@@ -31,7 +31,10 @@ impl LinearAttentionConfig {
     pub fn init(&self, device: &Device) -> LinearAttention {
         let inner = self.heads * self.head_dim;
         let projection = || TorchLinear::new(self.channels, inner, self.bias, device);
-        let norm = || self.qk_norm.then(|| RmsNormAffine::new(inner, false, 1e-5, device));
+        let norm = || {
+            self.qk_norm
+                .then(|| RmsNormAffine::new(inner, false, 1e-5, device))
+        };
         LinearAttention {
             to_q: projection(),
             to_k: projection(),
@@ -102,7 +105,11 @@ impl LinearAttention {
 
     fn project(&self, attended: Tensor<3>) -> Tensor<3> {
         let out = self.to_out[0].forward(attended);
-        if self.clamp { out.clamp(-F16_MAX, F16_MAX) } else { out }
+        if self.clamp {
+            out.clamp(-F16_MAX, F16_MAX)
+        } else {
+            out
+        }
     }
 }
 

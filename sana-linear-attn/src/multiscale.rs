@@ -25,7 +25,9 @@ impl MultiScaleLinearAttentionConfig {
     /// # Panics
     /// If `head_dim` does not divide `channels`.
     pub fn init(&self, device: &Device) -> MultiScaleLinearAttention {
-        let Self { channels, head_dim, .. } = *self;
+        let Self {
+            channels, head_dim, ..
+        } = *self;
         assert!(
             head_dim > 0 && channels % head_dim == 0,
             "head_dim {head_dim} does not divide {channels} channels"
@@ -68,30 +70,35 @@ pub struct GroupedPointwise {
 impl GroupedPointwise {
     /// A batched product per group: burn's GPU backends have only a slow direct kernel for grouped
     /// convolutions.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = x.dims();
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, pixels, channels] = x.dims();
         let weight = self.weight.val();
         let [_, group, _, _] = weight.dims();
         let groups = channels / group;
-        let weight = weight.reshape([1, groups, group, group]); // [1, groups, out, in]
-        let x = x.reshape([batch, groups, group, height * width]);
-        weight.matmul(x).reshape([batch, channels, height, width])
+        let weight = weight.reshape([groups, group, group]).swap_dims(1, 2); // [groups, in, out]
+        let x = x.reshape([batch * pixels, groups, group]).swap_dims(0, 1); // [groups, batch * pixels, in]
+        x.matmul(weight)
+            .swap_dims(0, 1)
+            .reshape([batch, pixels, channels])
     }
 }
 
 impl ScaleProjection {
     fn new(channels: usize, head_dim: usize, kernel: usize, device: &Device) -> Self {
         let bound = 1.0 / (head_dim as f64).sqrt();
-        let weight = Initializer::Uniform { min: -bound, max: bound }
-            .init([3 * channels, head_dim, 1, 1], device);
+        let weight = Initializer::Uniform {
+            min: -bound,
+            max: bound,
+        }
+        .init([3 * channels, head_dim, 1, 1], device);
         Self {
             proj_in: DepthwiseConv::new(3 * channels, kernel, false, device),
             proj_out: GroupedPointwise { weight },
         }
     }
 
-    fn forward(&self, qkv: Tensor<4>) -> Tensor<4> {
-        self.proj_out.forward(self.proj_in.forward(qkv))
+    fn forward(&self, qkv: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
+        self.proj_out.forward(self.proj_in.forward(qkv, grid))
     }
 }
 
@@ -135,7 +142,10 @@ impl MultiScaleLinearAttention {
         let dtype = x.dtype();
         let pixels = height * width;
 
-        let tokens = x.clone().permute([0, 2, 3, 1]).reshape([batch, pixels, channels]);
+        let tokens = x
+            .clone()
+            .permute([0, 2, 3, 1])
+            .reshape([batch, pixels, channels]);
         let qkv = Tensor::cat(
             vec![
                 self.to_q.forward(tokens.clone()),
@@ -144,19 +154,24 @@ impl MultiScaleLinearAttention {
             ],
             2,
         );
-        let qkv = qkv.swap_dims(1, 2).reshape([batch, 3 * channels, height, width]);
         let mut scales = vec![qkv.clone()];
-        scales.extend(self.to_qkv_multiscale.iter().map(|scale| scale.forward(qkv.clone())));
-        let scales = Tensor::cat(scales, 1);
+        let grid = [height, width];
+        scales.extend(
+            self.to_qkv_multiscale
+                .iter()
+                .map(|scale| scale.forward(qkv.clone(), grid)),
+        );
+        let scales = Tensor::cat(scales, 2); // [batch, pixels, scales * 3 * channels]
 
-        let [_, gathered, _, _] = scales.dims();
+        let [_, _, gathered] = scales.dims();
         let heads = gathered / (3 * self.head_dim);
         let heads_qkv = scales
             .cast(DType::F32)
-            .reshape([batch, heads, 3 * self.head_dim, pixels]);
-        let query = relu(heads_qkv.clone().narrow(2, 0, self.head_dim)); // [batch, heads, head_dim, pixels]
-        let key = relu(heads_qkv.clone().narrow(2, self.head_dim, self.head_dim));
-        let value = heads_qkv.narrow(2, 2 * self.head_dim, self.head_dim);
+            .reshape([batch, pixels, heads, 3 * self.head_dim])
+            .swap_dims(1, 2); // [batch, heads, pixels, 3 * head_dim]
+        let query = relu(heads_qkv.clone().narrow(3, 0, self.head_dim)); // [batch, heads, pixels, head_dim]
+        let key = relu(heads_qkv.clone().narrow(3, self.head_dim, self.head_dim));
+        let value = heads_qkv.narrow(3, 2 * self.head_dim, self.head_dim);
         let attended = if pixels > self.head_dim {
             linear_form(query, key, value)
         } else {
@@ -164,27 +179,29 @@ impl MultiScaleLinearAttention {
         };
 
         let attended = attended
-            .reshape([batch, heads * self.head_dim, pixels])
-            .swap_dims(1, 2) // [batch, pixels, scales * channels]
+            .swap_dims(1, 2)
+            .reshape([batch, pixels, heads * self.head_dim]) // [batch, pixels, scales * channels]
             .cast(dtype);
         let out = self.norm_out.forward(self.to_out.forward(attended)); // [batch, pixels, channels]
-        let out = out.swap_dims(1, 2).reshape([batch, channels, height, width]);
+        let out = out
+            .swap_dims(1, 2)
+            .reshape([batch, channels, height, width]);
         out + x
     }
 }
 
-/// `(v k^T) q / (sum_j k_j . q)`: the key-value product first, so the cost is linear in pixels.
+/// `q (k^T v) / (q . sum_j k_j)`: the key-value product first, so the cost is linear in pixels.
 fn linear_form(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    let key_sum = key.clone().sum_dim(3); // [batch, heads, head_dim, 1]
-    let value_key = value.matmul(key.swap_dims(2, 3)); // [batch, heads, head_dim, head_dim]
-    let numerator = value_key.matmul(query.clone()); // [batch, heads, head_dim, pixels]
-    let denominator = key_sum.swap_dims(2, 3).matmul(query); // [batch, heads, 1, pixels]
+    let key_sum = key.clone().sum_dim(2); // [batch, heads, 1, head_dim]
+    let key_value = key.swap_dims(2, 3).matmul(value); // [batch, heads, head_dim, head_dim]
+    let numerator = query.clone().matmul(key_value); // [batch, heads, pixels, head_dim]
+    let denominator = query.matmul(key_sum.swap_dims(2, 3)); // [batch, heads, pixels, 1]
     numerator / (denominator + ATTENTION_EPS)
 }
 
-/// `v (k^T q / sum over keys)`: the pixel-by-pixel map written out.
+/// `(q k^T / sum over keys) v`: the pixel-by-pixel map written out.
 fn quadratic_form(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    let map = key.swap_dims(2, 3).matmul(query); // [batch, heads, key pixels, query pixels]
-    let map = map.clone() / (map.sum_dim(2) + ATTENTION_EPS);
-    value.matmul(map)
+    let map = query.matmul(key.swap_dims(2, 3)); // [batch, heads, pixels, key pixels]
+    let map = map.clone() / (map.sum_dim(3) + ATTENTION_EPS);
+    map.matmul(value)
 }

@@ -3,6 +3,8 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::kernels::rms_norm_channels;
+
 /// Layer norm without learnt scale or shift, over the last axis:
 /// `(x - mean) / sqrt(var + eps)`, the variance biased (divided by the channel count).
 ///
@@ -55,17 +57,7 @@ impl RmsNormAffine {
     }
 
     fn forward_along<const D: usize>(&self, x: Tensor<D>, axis: usize) -> Tensor<D> {
-        let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let mut broadcast = [1; D];
-        broadcast[axis] = x.dims()[axis];
-        let mean_square = x.clone().square().mean_dim(axis);
-        let scale = self.weight.val().cast(DType::F32).reshape(broadcast);
-        let y = x / (mean_square + self.eps).sqrt() * scale;
-        let y = match &self.bias {
-            Some(bias) => y + bias.val().cast(DType::F32).reshape(broadcast),
-            None => y,
-        };
-        y.cast(dtype)
+        let bias = self.bias.as_ref().map(Param::val);
+        rms_norm_channels(x, self.weight.val(), bias, self.eps, axis)
     }
 }

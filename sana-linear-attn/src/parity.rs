@@ -41,7 +41,8 @@ impl Fixture {
     /// If it cannot be read.
     pub fn open(crate_dir: &str, name: &str) -> Self {
         let path = fixture_path(crate_dir, name);
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let bytes =
+            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self { path, bytes }
     }
 
@@ -57,8 +58,12 @@ impl Fixture {
 
     /// Names of its tensors, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.tensors().names().into_iter().map(|name| name.to_owned()).collect();
+        let mut names: Vec<String> = self
+            .tensors()
+            .names()
+            .into_iter()
+            .map(|name| name.to_owned())
+            .collect();
         names.sort();
         names
     }
@@ -99,10 +104,16 @@ impl Fixture {
         let data = view.data();
         let values = match view.dtype() {
             Dtype::F64 => chunks(data).map(f64::from_le_bytes).collect(),
-            Dtype::F32 => chunks(data).map(|b| f64::from(f32::from_le_bytes(b))).collect(),
+            Dtype::F32 => chunks(data)
+                .map(|b| f64::from(f32::from_le_bytes(b)))
+                .collect(),
             Dtype::I64 => chunks(data).map(|b| i64::from_le_bytes(b) as f64).collect(),
-            Dtype::BF16 => chunks(data).map(|b| half::bf16::from_le_bytes(b).to_f64()).collect(),
-            Dtype::F16 => chunks(data).map(|b| half::f16::from_le_bytes(b).to_f64()).collect(),
+            Dtype::BF16 => chunks(data)
+                .map(|b| half::bf16::from_le_bytes(b).to_f64())
+                .collect(),
+            Dtype::F16 => chunks(data)
+                .map(|b| half::f16::from_le_bytes(b).to_f64())
+                .collect(),
             other => panic!("{name} of {}: dtype {other:?}", self.path.display()),
         };
         (view.shape().to_vec(), values)
@@ -181,7 +192,8 @@ pub fn assert_parity<const D: usize>(name: &str, ours: Tensor<D>, reference: Ten
 /// If they cannot be read from the device.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let data = tensor.into_data().convert::<f32>();
-    data.try_into_vec().unwrap_or_else(|error| panic!("reading a tensor: {error:?}"))
+    data.try_into_vec()
+        .unwrap_or_else(|error| panic!("reading a tensor: {error:?}"))
 }
 
 /// The comparison of [`assert_parity`] on plain values with a bound of the caller's.
@@ -191,14 +203,22 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 /// `bound * max |reference|`.
 pub fn assert_close(name: &str, ours: &[f32], reference: &[f32], bound: f64) {
     assert_eq!(ours.len(), reference.len(), "length of {name}");
-    assert!(ours.iter().all(|value| value.is_finite()), "{name} has values that are not finite");
-    let largest = reference.iter().fold(0f64, |max, &value| max.max(f64::from(value).abs()));
+    assert!(
+        ours.iter().all(|value| value.is_finite()),
+        "{name} has values that are not finite"
+    );
+    let largest = reference
+        .iter()
+        .fold(0f64, |max, &value| max.max(f64::from(value).abs()));
     let (index, difference) = ours
         .iter()
         .zip(reference)
         .map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs())
         .enumerate()
-        .fold((0, 0f64), |worst, item| if item.1 > worst.1 { item } else { worst });
+        .fold(
+            (0, 0f64),
+            |worst, item| if item.1 > worst.1 { item } else { worst },
+        );
     assert!(
         difference <= bound * largest,
         "{name}: differs by {difference:e} at element {index} (ours {}, reference {}), \

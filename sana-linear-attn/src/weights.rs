@@ -51,7 +51,10 @@ pub enum WeightError {
         reason: String,
     },
     /// The tensors of a checkpoint are not those of the model.
-    #[error("{origin} does not fit the model{}", mismatch_lists(missing, unexpected, misshapen))]
+    #[error(
+        "{origin} does not fit the model{}",
+        mismatch_lists(missing, unexpected, misshapen)
+    )]
     Mismatch {
         /// Where the weights come from.
         origin: String,
@@ -92,7 +95,11 @@ fn mismatch_lists(
         text += &format!("; missing {}: {}", missing.len(), missing.join(", "));
     }
     if !unexpected.is_empty() {
-        text += &format!("; unexpected {}: {}", unexpected.len(), unexpected.join(", "));
+        text += &format!(
+            "; unexpected {}: {}",
+            unexpected.len(),
+            unexpected.join(", ")
+        );
     }
     if !misshapen.is_empty() {
         let items: Vec<String> = misshapen
@@ -156,7 +163,11 @@ impl Weights {
     ///
     /// # Errors
     /// When no such file exists, a shard is missing, or a file is not valid safetensors.
-    pub fn open_folder(folder: &Path, stem: &str, variant: Option<&str>) -> Result<Self, WeightError> {
+    pub fn open_folder(
+        folder: &Path,
+        stem: &str,
+        variant: Option<&str>,
+    ) -> Result<Self, WeightError> {
         let candidates: Vec<String> = match variant {
             Some(variant) => vec![
                 format!("{stem}.{variant}.safetensors"),
@@ -183,7 +194,10 @@ impl Weights {
                 };
             }
         }
-        Err(WeightError::NoWeights { folder: folder.to_path_buf(), expected: candidates })
+        Err(WeightError::NoWeights {
+            folder: folder.to_path_buf(),
+            expected: candidates,
+        })
     }
 
     /// Weights from bytes, for example of a checkpoint built into a program. `origin` names them
@@ -191,20 +205,30 @@ impl Weights {
     ///
     /// # Errors
     /// When the bytes are not valid safetensors.
-    pub fn from_bytes(origin: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, WeightError> {
+    pub fn from_bytes(
+        origin: &str,
+        bytes: impl Into<Cow<'static, [u8]>>,
+    ) -> Result<Self, WeightError> {
         let mut weights = Self::empty(origin.to_owned());
         weights.add(Path::new(origin), Storage::Bytes(bytes.into()))?;
         Ok(weights)
     }
 
     fn empty(origin: String) -> Self {
-        Self { origin, files: Vec::new(), entries: BTreeMap::new() }
+        Self {
+            origin,
+            files: Vec::new(),
+            entries: BTreeMap::new(),
+        }
     }
 
     fn open_files(origin: String, paths: &[PathBuf]) -> Result<Self, WeightError> {
         let mut weights = Self::empty(origin);
         for path in paths {
-            let io = |source| WeightError::Io { path: path.clone(), source };
+            let io = |source| WeightError::Io {
+                path: path.clone(),
+                source,
+            };
             let file = File::open(path).map_err(io)?;
             // SAFETY: the map is read-only and lives in an `Arc` for as long as any slice of it;
             // the documented contract is that the file is not changed meanwhile.
@@ -216,7 +240,10 @@ impl Weights {
     }
 
     fn add(&mut self, path: &Path, storage: Storage) -> Result<(), WeightError> {
-        let corrupt = |reason: String| WeightError::Corrupt { path: path.to_path_buf(), reason };
+        let corrupt = |reason: String| WeightError::Corrupt {
+            path: path.to_path_buf(),
+            reason,
+        };
         let bytes = storage.as_slice();
         let (header, metadata) =
             SafeTensors::read_metadata(bytes).map_err(|error| corrupt(error.to_string()))?;
@@ -224,7 +251,9 @@ impl Weights {
         let expected = data_start + metadata.data_len();
         if bytes.len() != expected {
             let found = bytes.len();
-            return Err(corrupt(format!("{found} bytes where the header promises {expected}")));
+            return Err(corrupt(format!(
+                "{found} bytes where the header promises {expected}"
+            )));
         }
         let file = self.files.len();
         for (name, info) in metadata.tensors() {
@@ -266,7 +295,9 @@ impl Weights {
 
     /// Dtype of a float tensor; `None` when it is absent or not f32, f16 or bf16.
     pub fn dtype(&self, name: &str) -> Option<DType> {
-        self.entries.get(name).and_then(|entry| float_dtype(entry.dtype))
+        self.entries
+            .get(name)
+            .and_then(|entry| float_dtype(entry.dtype))
     }
 
     /// The little-endian bytes of a tensor.
@@ -277,19 +308,27 @@ impl Weights {
 
     /// Bytes of all tensors together.
     pub fn total_bytes(&self) -> usize {
-        self.entries.values().map(|entry| entry.end - entry.start).sum()
+        self.entries
+            .values()
+            .map(|entry| entry.end - entry.start)
+            .sum()
     }
 
     /// Elements of all tensors together.
     pub fn total_elements(&self) -> usize {
-        self.entries.values().map(|entry| entry.shape.iter().product::<usize>()).sum()
+        self.entries
+            .values()
+            .map(|entry| entry.shape.iter().product::<usize>())
+            .sum()
     }
 
     /// The dtypes that occur, with the number of tensors of each, by name.
     pub fn dtypes(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for entry in self.entries.values() {
-            *counts.entry(format!("{:?}", entry.dtype).to_lowercase()).or_insert(0) += 1;
+            *counts
+                .entry(format!("{:?}", entry.dtype).to_lowercase())
+                .or_insert(0) += 1;
         }
         counts
     }
@@ -305,10 +344,13 @@ impl Weights {
         device: &Device,
     ) -> Result<Tensor<D>, WeightError> {
         let origin = || self.origin.clone();
-        let entry = self.entries.get(name).ok_or_else(|| WeightError::NoTensor {
-            name: name.to_owned(),
-            origin: origin(),
-        })?;
+        let entry = self
+            .entries
+            .get(name)
+            .ok_or_else(|| WeightError::NoTensor {
+                name: name.to_owned(),
+                origin: origin(),
+            })?;
         if entry.shape.len() != D {
             return Err(WeightError::Mismatch {
                 origin: origin(),
@@ -324,7 +366,10 @@ impl Weights {
         })?;
         let bytes = self.files[entry.file].as_slice()[entry.start..entry.end].to_vec();
         let data = TensorData::from_bytes_vec(bytes, entry.shape.clone(), stored);
-        Ok(Tensor::from_data(data.convert_dtype(dtype), (device, dtype)))
+        Ok(Tensor::from_data(
+            data.convert_dtype(dtype),
+            (device, dtype),
+        ))
     }
 }
 
@@ -355,9 +400,14 @@ fn only_variant(folder: &Path, stem: &str) -> Option<String> {
 
 /// Paths of the shards an index lists, each once.
 fn read_index(path: &Path) -> Result<Vec<PathBuf>, WeightError> {
-    let bad = |reason: String| WeightError::Index { path: path.to_path_buf(), reason };
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| WeightError::Io { path: path.to_path_buf(), source })?;
+    let bad = |reason: String| WeightError::Index {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| WeightError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
     let index: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
     let map = index
@@ -366,7 +416,9 @@ fn read_index(path: &Path) -> Result<Vec<PathBuf>, WeightError> {
         .ok_or_else(|| bad("no weight_map".to_owned()))?;
     let mut shards = BTreeSet::new();
     for (tensor, shard) in map {
-        let name = shard.as_str().ok_or_else(|| bad(format!("shard of {tensor:?} is no name")))?;
+        let name = shard
+            .as_str()
+            .ok_or_else(|| bad(format!("shard of {tensor:?} is no name")))?;
         let mut parts = Path::new(name).components();
         let plain = matches!(parts.next(), Some(std::path::Component::Normal(_)));
         if !plain || parts.next().is_some() || name.contains(['/', '\\']) {
@@ -423,9 +475,19 @@ pub fn load_module<M: Module>(
     options: &LoadOptions,
     device: &Device,
 ) -> Result<M, WeightError> {
-    let names: BTreeMap<&str, &str> =
-        weights.names().map(|name| (name.strip_prefix(options.strip_prefix).unwrap_or(name), name)).collect();
-    let mut expected = ShapeVisitor { path: ModulePath::default(), shapes: Vec::new() };
+    let names: BTreeMap<&str, &str> = weights
+        .names()
+        .map(|name| {
+            (
+                name.strip_prefix(options.strip_prefix).unwrap_or(name),
+                name,
+            )
+        })
+        .collect();
+    let mut expected = ShapeVisitor {
+        path: ModulePath::default(),
+        shapes: Vec::new(),
+    };
     module.visit(&mut expected);
 
     let mut missing = Vec::new();
@@ -455,7 +517,10 @@ pub fn load_module<M: Module>(
         .iter()
         .filter(|(_, name)| !used.contains(*name))
         .filter(|(key, _)| {
-            !options.ignore.iter().any(|part| key.starts_with(part) || key.ends_with(part))
+            !options
+                .ignore
+                .iter()
+                .any(|part| key.starts_with(part) || key.ends_with(part))
         })
         .map(|(key, _)| (*key).to_owned())
         .collect();
@@ -504,7 +569,11 @@ pub fn save_module<M: Module>(
     path: &Path,
     options: &SaveOptions,
 ) -> Result<(), WeightError> {
-    let mut collector = Collector { path: ModulePath::default(), options, tensors: Vec::new() };
+    let mut collector = Collector {
+        path: ModulePath::default(),
+        options,
+        tensors: Vec::new(),
+    };
     module.visit(&mut collector);
     write_tensors(path, collector.tensors)
 }
@@ -514,7 +583,10 @@ pub fn save_module<M: Module>(
 /// # Errors
 /// When the file cannot be written.
 pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(), WeightError> {
-    let io = |source| WeightError::Io { path: path.to_path_buf(), source };
+    let io = |source| WeightError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in &tensors {
         let dtype = match data.dtype() {
@@ -584,13 +656,17 @@ impl ModuleVisitor for ShapeVisitor {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.shapes.push((self.path.join(), param.lazy_shape().to_vec()));
+        self.shapes
+            .push((self.path.join(), param.lazy_shape().to_vec()));
     }
 }
 
 /// Names and shapes of a module's parameters as a checkpoint has them. Allocates nothing.
 pub fn parameter_shapes<M: Module>(module: &M, key_map: KeyMap) -> Vec<(String, Vec<usize>)> {
-    let mut visitor = ShapeVisitor { path: ModulePath::default(), shapes: Vec::new() };
+    let mut visitor = ShapeVisitor {
+        path: ModulePath::default(),
+        shapes: Vec::new(),
+    };
     module.visit(&mut visitor);
     visitor
         .shapes
@@ -623,7 +699,11 @@ impl ModuleMapper for Loader<'_> {
         }
         let key = self.options.key_map.to_checkpoint(&self.path.join());
         let name = self.names[key.as_str()];
-        let dtype = self.options.dtype.or(self.weights.dtype(name)).unwrap_or(DType::F32);
+        let dtype = self
+            .options
+            .dtype
+            .or(self.weights.dtype(name))
+            .unwrap_or(DType::F32);
         match self.weights.tensor::<D>(name, dtype, self.device) {
             Ok(tensor) => {
                 let mut loaded = Param::from_tensor(tensor);

@@ -10,7 +10,10 @@ use sana_linear_attn::{
 };
 
 fn fixture(name: &str) -> Fixture {
-    Fixture::open(env!("CARGO_MANIFEST_DIR"), &format!("blocks/{name}.safetensors"))
+    Fixture::open(
+        env!("CARGO_MANIFEST_DIR"),
+        &format!("blocks/{name}.safetensors"),
+    )
 }
 
 /// Loads a module from the fixture's `weights.*`.
@@ -41,10 +44,21 @@ fn linear_attention_config(f: &Fixture, qk_norm: bool) -> LinearAttentionConfig 
 
 #[test]
 fn linear_attention() {
-    for (name, qk_norm) in [("linear_attention", false), ("linear_attention_qk_norm", true)] {
+    for (name, qk_norm) in [
+        ("linear_attention", false),
+        ("linear_attention_qk_norm", true),
+    ] {
         let (f, device) = (fixture(name), device());
-        let layer = loaded(linear_attention_config(&f, qk_norm).init(&device), &f, &device);
-        assert_parity(name, layer.forward(f.tensor("input", &device)), f.tensor("output", &device));
+        let layer = loaded(
+            linear_attention_config(&f, qk_norm).init(&device),
+            &f,
+            &device,
+        );
+        assert_parity(
+            name,
+            layer.forward(f.tensor("input", &device)),
+            f.tensor("output", &device),
+        );
     }
 }
 
@@ -71,7 +85,10 @@ fn glumbconv() {
 
 #[test]
 fn multiscale_attention() {
-    for name in ["multiscale_attention_linear", "multiscale_attention_quadratic"] {
+    for name in [
+        "multiscale_attention_linear",
+        "multiscale_attention_quadratic",
+    ] {
         let (f, device) = (fixture(name), device());
         let config = MultiScaleLinearAttentionConfig {
             channels: f.shape("input")[1],

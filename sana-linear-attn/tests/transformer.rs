@@ -15,14 +15,22 @@ fn check(name: &str) {
     let io = Fixture::open(CRATE, &format!("transformer/{name}/io.safetensors"));
     let config = SanaTransformerConfig::from_file(&folder.join("config.json")).expect("config");
     let weights = Weights::open_folder(&folder, "diffusion_pytorch_model", None).expect("weights");
-    let model = config.load(&weights, None, F16Clamp::Auto, &device).expect("the weights fit");
+    let model = config
+        .load(&weights, None, F16Clamp::Auto, &device)
+        .expect("the weights fit");
 
     let caption: Tensor<3> = io.tensor("caption", &device);
     let projected = model.project_caption(caption.clone());
-    assert_parity("after_caption_norm", projected, io.tensor("after_caption_norm", &device));
+    assert_parity(
+        "after_caption_norm",
+        projected,
+        io.tensor("after_caption_norm", &device),
+    );
 
     let text = model.text_context(caption, Some(io.tensor("caption_mask", &device)));
-    let guidance = io.contains("guidance").then(|| io.tensor("guidance", &device));
+    let guidance = io
+        .contains("guidance")
+        .then(|| io.tensor("guidance", &device));
     let mut compared = 0;
     let output = model.forward_observed(
         io.tensor("input", &device),

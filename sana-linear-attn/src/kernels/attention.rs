@@ -34,7 +34,9 @@ pub fn relu_linear_attention(
     let numerator = query.clone().matmul(key_value); // [batch, heads, tokens, head_dim]
     let denominator = query.matmul(key_sum.swap_dims(2, 3)); // [batch, heads, tokens, 1]
     let out = numerator / (denominator + ATTENTION_EPS);
-    out.swap_dims(1, 2).reshape([batch, tokens, channels]).cast(dtype)
+    out.swap_dims(1, 2)
+        .reshape([batch, tokens, channels])
+        .cast(dtype)
 }
 
 /// The same attention by its definition, with the tokens-by-tokens map written out: quadratic in
@@ -58,7 +60,10 @@ pub fn relu_quadratic_attention(
     let value = split_heads(value, head_dim);
     let map = query.matmul(key.swap_dims(2, 3)); // [batch, heads, tokens, tokens]
     let map = map.clone() / (map.sum_dim(3) + ATTENTION_EPS);
-    map.matmul(value).swap_dims(1, 2).reshape([batch, tokens, channels]).cast(dtype)
+    map.matmul(value)
+        .swap_dims(1, 2)
+        .reshape([batch, tokens, channels])
+        .cast(dtype)
 }
 
 fn split_heads(x: Tensor<3>, head_dim: usize) -> Tensor<4> {

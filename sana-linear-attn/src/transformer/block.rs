@@ -61,8 +61,11 @@ impl SanaBlockConfig {
                 residual: false,
             }
             .init(device),
-            scale_shift_table: Initializer::Normal { mean: 0.0, std: 1.0 / (channels as f64).sqrt() }
-                .init([6, channels], device),
+            scale_shift_table: Initializer::Normal {
+                mean: 0.0,
+                std: 1.0 / (channels as f64).sqrt(),
+            }
+            .init([6, channels], device),
             norm_eps: self.norm_eps,
         }
     }
@@ -139,7 +142,8 @@ impl SanaBlock {
 
         let x = x.clone() + self.attn2.forward(x, text, text_bias);
 
-        let feed_forward_input = self.modulate(x.clone(), m.scale_feed_forward, m.shift_feed_forward);
+        let feed_forward_input =
+            self.modulate(x.clone(), m.scale_feed_forward, m.shift_feed_forward);
         x + m.gate_feed_forward * self.ff.forward(feed_forward_input, height, width)
     }
 

@@ -115,7 +115,10 @@ impl Default for SanaTransformerConfig {
 impl SanaTransformerConfig {
     /// Sana 1.6B for 512 px pictures: 20 blocks of 2240 channels.
     pub fn sana_1600m_512px() -> Self {
-        Self { sample_size: 16, ..Self::default() }
+        Self {
+            sample_size: 16,
+            ..Self::default()
+        }
     }
 
     /// Sana 1.6B for 1024 px pictures.
@@ -125,17 +128,28 @@ impl SanaTransformerConfig {
 
     /// Sana 1.6B for 2048 px pictures, with a position table.
     pub fn sana_1600m_2kpx() -> Self {
-        Self { sample_size: 64, interpolation_scale: Some(1.0), ..Self::default() }
+        Self {
+            sample_size: 64,
+            interpolation_scale: Some(1.0),
+            ..Self::default()
+        }
     }
 
     /// Sana 1.6B for 4096 px pictures, with a position table.
     pub fn sana_1600m_4kpx() -> Self {
-        Self { sample_size: 128, interpolation_scale: Some(2.0), ..Self::default() }
+        Self {
+            sample_size: 128,
+            interpolation_scale: Some(2.0),
+            ..Self::default()
+        }
     }
 
     /// Sana 0.6B for 512 px pictures: 28 blocks of 1152 channels.
     pub fn sana_600m_512px() -> Self {
-        Self { sample_size: 16, ..Self::sana_600m_1024px() }
+        Self {
+            sample_size: 16,
+            ..Self::sana_600m_1024px()
+        }
     }
 
     /// Sana 0.6B for 1024 px pictures.
@@ -152,17 +166,26 @@ impl SanaTransformerConfig {
 
     /// SANA-1.5 1.6B, 1024 px: qk norm in both attentions.
     pub fn sana_1_5_1600m() -> Self {
-        Self { qk_norm: Some(QkNorm::RmsNormAcrossHeads), ..Self::default() }
+        Self {
+            qk_norm: Some(QkNorm::RmsNormAcrossHeads),
+            ..Self::default()
+        }
     }
 
     /// SANA-1.5 4.8B, 1024 px: 60 blocks.
     pub fn sana_1_5_4800m() -> Self {
-        Self { num_layers: 60, ..Self::sana_1_5_1600m() }
+        Self {
+            num_layers: 60,
+            ..Self::sana_1_5_1600m()
+        }
     }
 
     /// Sana-Sprint 1.6B, 1024 px: qk norm and an embedded guidance scale.
     pub fn sana_sprint_1600m() -> Self {
-        Self { guidance_embeds: true, ..Self::sana_1_5_1600m() }
+        Self {
+            guidance_embeds: true,
+            ..Self::sana_1_5_1600m()
+        }
     }
 
     /// Sana-Sprint 0.6B, 1024 px.
@@ -179,8 +202,10 @@ impl SanaTransformerConfig {
     /// # Errors
     /// When the file cannot be read, is not such a config, or fails [`validate`](Self::validate).
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Io { path: path.to_path_buf(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
         Self::from_json(&text, path)
     }
 
@@ -189,8 +214,10 @@ impl SanaTransformerConfig {
     /// # Errors
     /// When it is not such a config or fails [`validate`](Self::validate).
     pub fn from_json(text: &str, origin: &Path) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_str(text)
-            .map_err(|source| ConfigError::Json { path: origin.to_path_buf(), source })?;
+        let config: Self = serde_json::from_str(text).map_err(|source| ConfigError::Json {
+            path: origin.to_path_buf(),
+            source,
+        })?;
         config.validate()?;
         Ok(config)
     }
@@ -244,27 +271,43 @@ impl SanaTransformerConfig {
                 self.num_cross_attention_heads, self.cross_attention_head_dim
             ));
         }
-        if !(self.mlp_ratio.is_finite() && self.mlp_ratio * width as f64 >= 1.0 && self.mlp_ratio < 1e3) {
-            return invalid(format!("mlp_ratio must lie above 0 and below 1000, got {}", self.mlp_ratio));
+        if !(self.mlp_ratio.is_finite()
+            && self.mlp_ratio * width as f64 >= 1.0
+            && self.mlp_ratio < 1e3)
+        {
+            return invalid(format!(
+                "mlp_ratio must lie above 0 and below 1000, got {}",
+                self.mlp_ratio
+            ));
         }
         if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
             return invalid(format!("norm_eps must be positive, got {}", self.norm_eps));
         }
         if self.dropout != 0.0 {
-            return invalid(format!("dropout {} is not implemented, only 0", self.dropout));
+            return invalid(format!(
+                "dropout {} is not implemented, only 0",
+                self.dropout
+            ));
         }
         if self.norm_elementwise_affine {
-            return invalid("norm_elementwise_affine true is not implemented, only false".to_owned());
+            return invalid(
+                "norm_elementwise_affine true is not implemented, only false".to_owned(),
+            );
         }
         if self.timestep_scale != 1.0 {
-            return invalid(format!("timestep_scale {} is not implemented, only 1", self.timestep_scale));
+            return invalid(format!(
+                "timestep_scale {} is not implemented, only 1",
+                self.timestep_scale
+            ));
         }
         if let Some(scale) = self.interpolation_scale {
             if !(scale > 0.0 && scale.is_finite()) {
                 return invalid(format!("interpolation_scale must be positive, got {scale}"));
             }
             if !width.is_multiple_of(4) {
-                return invalid(format!("a position table needs a width divisible by 4, got {width}"));
+                return invalid(format!(
+                    "a position table needs a width divisible by 4, got {width}"
+                ));
             }
         }
         Ok(())

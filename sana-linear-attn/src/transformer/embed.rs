@@ -1,9 +1,10 @@
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::activation::{gelu_approximate, silu};
+use burn::tensor::activation::gelu_approximate;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
+use crate::kernels::silu;
 use crate::linear::TorchLinear;
 
 /// Channels of the sinusoidal features of timesteps and guidance scales.
@@ -29,7 +30,10 @@ impl PatchEmbed {
     /// An embedding of `patch_size` x `patch_size` patches.
     pub fn new(in_channels: usize, width: usize, patch_size: usize, device: &Device) -> Self {
         let bound = 1.0 / ((in_channels * patch_size * patch_size) as f64).sqrt();
-        let uniform = Initializer::Uniform { min: -bound, max: bound };
+        let uniform = Initializer::Uniform {
+            min: -bound,
+            max: bound,
+        };
         Self {
             proj: PatchConv {
                 weight: uniform.init([width, in_channels, patch_size, patch_size], device),
@@ -73,8 +77,10 @@ pub fn sinusoidal(values: Tensor<1>, channels: usize) -> Tensor<2> {
         .map(|i| (-(10000f32.ln()) * i as f32 / half as f32).exp())
         .collect();
     let device = values.device();
-    let frequencies =
-        Tensor::<2>::from_data(TensorData::new(frequencies, [1, half]), (&device, DType::F32));
+    let frequencies = Tensor::<2>::from_data(
+        TensorData::new(frequencies, [1, half]),
+        (&device, DType::F32),
+    );
     let angles = values.cast(DType::F32).unsqueeze_dim::<2>(1) * frequencies; // [batch, half]
     Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1)
 }
@@ -121,7 +127,9 @@ impl TimeEmbed {
     pub fn new(width: usize, guidance: bool, device: &Device) -> Self {
         let mlp = || SinusoidMlp::new(width, device);
         Self {
-            emb: (!guidance).then(|| TimestepOnly { timestep_embedder: mlp() }),
+            emb: (!guidance).then(|| TimestepOnly {
+                timestep_embedder: mlp(),
+            }),
             timestep_embedder: guidance.then(mlp),
             guidance_embedder: guidance.then(mlp),
             linear: TorchLinear::new(width, 6 * width, true, device),
@@ -135,7 +143,11 @@ impl TimeEmbed {
     ///   `guidance_embeds_scale`, used only by models that embed it
     /// - embedding `[batch, width]`
     /// - modulation `[batch, 6 * width]`
-    pub fn forward(&self, timestep: Tensor<1>, guidance: Option<Tensor<1>>) -> (Tensor<2>, Tensor<2>) {
+    pub fn forward(
+        &self,
+        timestep: Tensor<1>,
+        guidance: Option<Tensor<1>>,
+    ) -> (Tensor<2>, Tensor<2>) {
         let timestep_embedder = self
             .emb
             .as_ref()
@@ -176,7 +188,8 @@ impl CaptionProjection {
     /// - input `[batch, text_tokens, caption_channels]`
     /// - output `[batch, text_tokens, width]`
     pub fn forward(&self, caption: Tensor<3>) -> Tensor<3> {
-        self.linear_2.forward(gelu_approximate(self.linear_1.forward(caption)))
+        self.linear_2
+            .forward(gelu_approximate(self.linear_1.forward(caption)))
     }
 }
 
@@ -193,8 +206,9 @@ pub fn sin_cos_positions(
     interpolation_scale: f64,
 ) -> Vec<f32> {
     let quarter = channels / 4;
-    let frequencies: Vec<f64> =
-        (0..quarter).map(|i| 10000f64.powf(-(i as f64) / quarter as f64)).collect();
+    let frequencies: Vec<f64> = (0..quarter)
+        .map(|i| 10000f64.powf(-(i as f64) / quarter as f64))
+        .collect();
     let axis = |length: usize| -> Vec<f64> {
         // Positions in f32, as in the reference.
         let step = (length as f64 / base_size as f64) as f32;

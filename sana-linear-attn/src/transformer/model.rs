@@ -40,8 +40,11 @@ impl SanaTransformerConfig {
             caption_projection: CaptionProjection::new(self.caption_channels, width, device),
             caption_norm: RmsNormAffine::new(width, false, 1e-5, device),
             transformer_blocks: (0..self.num_layers).map(|_| block.init(device)).collect(),
-            scale_shift_table: Initializer::Normal { mean: 0.0, std: 1.0 / (width as f64).sqrt() }
-                .init([2, width], device),
+            scale_shift_table: Initializer::Normal {
+                mean: 0.0,
+                std: 1.0 / (width as f64).sqrt(),
+            }
+            .init([2, width], device),
             proj_out: TorchLinear::new(width, patch * patch * self.output_channels(), true, device),
             config: self.clone(),
         }
@@ -58,7 +61,10 @@ impl SanaTransformerConfig {
         clamp: F16Clamp,
         device: &Device,
     ) -> Result<SanaTransformer, WeightError> {
-        let options = LoadOptions { dtype, ..LoadOptions::default() };
+        let options = LoadOptions {
+            dtype,
+            ..LoadOptions::default()
+        };
         let model = load_module(self.init(device), weights, &options, device)?;
         let clamp = match clamp {
             F16Clamp::On => true,
@@ -123,7 +129,8 @@ impl SanaTransformer {
     /// - output `[batch, text_tokens, width]`
     pub fn project_caption(&self, caption: Tensor<3>) -> Tensor<3> {
         let caption = caption.cast(self.dtype());
-        self.caption_norm.forward(self.caption_projection.forward(caption))
+        self.caption_norm
+            .forward(self.caption_projection.forward(caption))
     }
 
     /// What the blocks need of the text, once per prompt.
@@ -187,7 +194,8 @@ impl SanaTransformer {
             x = block.forward(x, modulation.clone(), keys_values, text.bias.as_ref(), grid);
             observe(index + 1, &x);
         }
-        self.unpatchify(self.project_out(x, embedding), grid).cast(DType::F32)
+        self.unpatchify(self.project_out(x, embedding), grid)
+            .cast(DType::F32)
     }
 
     /// Final norm, modulated by the timestep's embedding, and projection to latent patches.
@@ -196,7 +204,8 @@ impl SanaTransformer {
         let modulation = table + embedding.unsqueeze_dim::<3>(1); // [batch, 2, width]
         let shift = modulation.clone().narrow(1, 0, 1);
         let scale = modulation.narrow(1, 1, 1);
-        self.proj_out.forward(layer_norm(x, 1e-6) * (scale + 1.0) + shift)
+        self.proj_out
+            .forward(layer_norm(x, 1e-6) * (scale + 1.0) + shift)
     }
 
     fn unpatchify(&self, x: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {

@@ -1,0 +1,112 @@
+use burn::backend::TensorMetadata;
+use rayon::prelude::*;
+
+use super::{Primitive, contiguous, dims, tensor, values};
+
+/// Elements of one parallel task: small enough to stay in cache, large enough to be worth a task.
+const CHUNK: usize = 1 << 14;
+
+/// `1 / (1 + exp(-x))`.
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `exp` within two units in the last place over the range of f32, written so that the compiler
+/// vectorises it: `2^n` by exponent bits times a polynomial on `[-ln 2 / 2, ln 2 / 2]`.
+fn exp(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Beyond these the result would leave the range of normal numbers.
+    let x = x.clamp(-87.3, 88.3);
+    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0; // rounds to an integer
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 5e-1;
+    let p = p * r * r + r + 1.0;
+    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+fn map(x: Primitive, f: impl Fn(f32) -> f32 + Sync) -> Primitive {
+    let x = contiguous(x);
+    let shape = x.shape();
+    let mut out = vec![0.0; values(&x).len()];
+    out.par_chunks_mut(CHUNK)
+        .zip(values(&x).par_chunks(CHUNK))
+        .for_each(|(out, x)| {
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = f(x);
+            }
+        });
+    reshaped(tensor(out, [shape.num_elements()]), shape)
+}
+
+fn map2(x: Primitive, y: Primitive, f: impl Fn(f32, f32) -> f32 + Sync) -> Primitive {
+    let (x, y) = (contiguous(x), contiguous(y));
+    let shape = x.shape();
+    let mut out = vec![0.0; values(&x).len()];
+    out.par_chunks_mut(CHUNK)
+        .zip(values(&x).par_chunks(CHUNK))
+        .zip(values(&y).par_chunks(CHUNK))
+        .for_each(|((out, x), y)| {
+            for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+                *out = f(x, y);
+            }
+        });
+    reshaped(tensor(out, [shape.num_elements()]), shape)
+}
+
+fn reshaped(x: Primitive, shape: burn::tensor::Shape) -> Primitive {
+    use burn::backend::{Flex, ops::FloatTensorOps};
+    Flex::float_reshape(x, shape)
+}
+
+pub(in super::super) fn silu(x: Primitive) -> Primitive {
+    map(x, |x| x * sigmoid(x))
+}
+
+pub(in super::super) fn silu_gradient(x: Primitive, grad: Primitive) -> Primitive {
+    map2(x, grad, |x, grad| {
+        let s = sigmoid(x);
+        grad * (s + x * s * (1.0 - s))
+    })
+}
+
+pub(in super::super) fn silu_gate(x: Primitive) -> Primitive {
+    let x = contiguous(x);
+    let [batch, tokens, channels] = dims(&x);
+    let half = channels / 2;
+    let mut out = vec![0.0; batch * tokens * half];
+    out.par_chunks_mut(half)
+        .zip(values(&x).par_chunks(channels))
+        .for_each(|(out, x)| {
+            let (value, gate) = x.split_at(half);
+            for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
+                *out = value * gate * sigmoid(gate);
+            }
+        });
+    tensor(out, [batch, tokens, half])
+}
+
+pub(in super::super) fn silu_gate_gradient(x: Primitive, grad: Primitive) -> Primitive {
+    let (x, grad) = (contiguous(x), contiguous(grad));
+    let [batch, tokens, channels] = dims(&x);
+    let half = channels / 2;
+    let mut out = vec![0.0; batch * tokens * channels];
+    out.par_chunks_mut(channels)
+        .zip(values(&x).par_chunks(channels))
+        .zip(values(&grad).par_chunks(half))
+        .for_each(|((out, x), grad)| {
+            let (value, gate) = x.split_at(half);
+            let (d_value, d_gate) = out.split_at_mut(half);
+            for i in 0..half {
+                let s = sigmoid(gate[i]);
+                d_value[i] = grad[i] * gate[i] * s;
+                d_gate[i] = grad[i] * value[i] * (s + gate[i] * s * (1.0 - s));
+            }
+        });
+    tensor(out, [batch, tokens, channels])
+}

@@ -1,0 +1,37 @@
+//! The kernels themselves, on the CPU backend's tensors in f32: rayon over rows, planes or tiles,
+//! inner loops that the compiler vectorises, products by the GEMM that burn's CPU backend uses.
+
+pub(super) mod conv3x3;
+pub(super) mod depthwise;
+pub(super) mod elementwise;
+pub(super) mod rms_norm;
+
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::TensorData;
+
+type Primitive = FloatTensor<Flex>;
+
+/// The tensor in row-major order with its data starting at the front of its storage.
+fn contiguous(x: Primitive) -> Primitive {
+    if x.is_contiguous() && x.layout().start_offset() == 0 {
+        x
+    } else {
+        x.to_contiguous()
+    }
+}
+
+/// Values of a tensor that [`contiguous`] has seen.
+fn values(x: &Primitive) -> &[f32] {
+    let length = x.layout().num_elements();
+    &x.storage::<f32>()[..length]
+}
+
+fn dims<const D: usize>(x: &Primitive) -> [usize; D] {
+    x.shape().dims()
+}
+
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Primitive {
+    Flex::float_from_data(TensorData::new(values, shape), &Default::default())
+}

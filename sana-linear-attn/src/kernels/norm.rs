@@ -1,0 +1,53 @@
+use burn::tensor::{DType, Tensor};
+
+use super::on_flex;
+
+/// RMS norm along one axis with scale and optional shift:
+/// `x / sqrt(mean(x^2) + eps) * weight + bias`, in f32, cast back once.
+///
+/// # Shapes
+/// - `x` and result: any, `channels` along `axis`
+/// - `weight`, `bias` `[channels]`
+pub fn rms_norm_channels<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Option<Tensor<1>>,
+    eps: f64,
+    axis: usize,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if on_flex(&x) && on_flex(&weight) {
+        let y = super::ops::rms_norm(x, weight, eps, axis);
+        return match bias {
+            Some(bias) => {
+                let mut broadcast = [1; D];
+                broadcast[axis] = bias.dims()[0];
+                y + bias.reshape(broadcast)
+            }
+            None => y,
+        };
+    }
+    rms_norm_channels_plain(x, weight, bias, eps, axis)
+}
+
+/// [`rms_norm_channels`] in plain tensor operations.
+pub fn rms_norm_channels_plain<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Option<Tensor<1>>,
+    eps: f64,
+    axis: usize,
+) -> Tensor<D> {
+    let dtype = x.dtype();
+    let x = x.cast(DType::F32);
+    let mut broadcast = [1; D];
+    broadcast[axis] = x.dims()[axis];
+    let mean_square = x.clone().square().mean_dim(axis);
+    let scale = weight.cast(DType::F32).reshape(broadcast);
+    let y = x / (mean_square + eps).sqrt() * scale;
+    let y = match bias {
+        Some(bias) => y + bias.cast(DType::F32).reshape(broadcast),
+        None => y,
+    };
+    y.cast(dtype)
+}

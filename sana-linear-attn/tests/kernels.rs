@@ -1,0 +1,186 @@
+//! Every fast kernel against its plain form, values and gradients, on shapes that cut tiles,
+//! lanes and chunks unevenly. Sums are taken in another order than in the plain form: 1e-5 of the
+//! largest magnitude, gradients of weights (sums over a whole batch) 1e-4.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use sana_linear_attn::kernels::*;
+use sana_linear_attn::parity::{assert_close, values};
+
+/// Values between -1 and 1 from a small congruential generator.
+fn pseudo_random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
+}
+
+/// Compares two functions of an input and a weight: the values, and the gradients of a weighted
+/// sum of them.
+fn compare<const X: usize, const W: usize, const Y: usize>(
+    name: &str,
+    x: [usize; X],
+    weight: [usize; W],
+    fast: impl Fn(Tensor<X>, Tensor<W>) -> Tensor<Y>,
+    plain: impl Fn(Tensor<X>, Tensor<W>) -> Tensor<Y>,
+) {
+    let run = |f: &dyn Fn(Tensor<X>, Tensor<W>) -> Tensor<Y>| {
+        let device = Device::flex();
+        let untracked = values(f(
+            pseudo_random(x, 1, &device),
+            pseudo_random(weight, 2, &device),
+        ));
+        let device = device.autodiff();
+        let x = pseudo_random(x, 1, &device).require_grad();
+        let weight = pseudo_random(weight, 2, &device).require_grad();
+        let y = f(x.clone(), weight.clone());
+        let seed = pseudo_random(y.dims(), 3, &device);
+        let tracked = values(y.clone().inner());
+        let grads = (y * seed).sum().backward();
+        let gradient = |g: Option<Vec<f32>>| g.expect("a gradient reaches every input");
+        let of_x = gradient(x.grad(&grads).map(values));
+        let of_weight = gradient(weight.grad(&grads).map(values));
+        (untracked, tracked, of_x, of_weight)
+    };
+    let (ours, plain) = (run(&fast), run(&plain));
+    assert_close(&format!("{name}: values"), &ours.0, &plain.0, 1e-5);
+    assert_close(&format!("{name}: tracked values"), &ours.1, &plain.0, 1e-5);
+    assert_close(
+        &format!("{name}: gradient of the input"),
+        &ours.2,
+        &plain.2,
+        1e-5,
+    );
+    assert_close(
+        &format!("{name}: gradient of the weight"),
+        &ours.3,
+        &plain.3,
+        1e-4,
+    );
+}
+
+#[test]
+fn conv3x3_equals_plain() {
+    for stride in [1, 2] {
+        for [batch, input, output, height, width] in [
+            [1, 1, 1, 1, 1],
+            [2, 3, 5, 1, 4],
+            [3, 4, 7, 5, 1],
+            [2, 6, 3, 9, 11],
+            [1, 40, 17, 30, 23],
+            [2, 160, 33, 24, 20],
+        ] {
+            compare(
+                &format!("stride {stride}, {batch}x{input}->{output} {height}x{width}"),
+                [batch, input, height, width],
+                [output, input, 3, 3],
+                |x, w| conv3x3(x, w, stride),
+                |x, w| conv3x3_plain(x, w, stride),
+            );
+        }
+    }
+}
+
+#[test]
+fn conv3x3_takes_strided_input() {
+    let fast = |x: Tensor<4>, w: Tensor<4>| conv3x3(x.permute([0, 3, 1, 2]), w, 1);
+    let plain = |x: Tensor<4>, w: Tensor<4>| conv3x3_plain(x.permute([0, 3, 1, 2]), w, 1);
+    compare("channels last", [2, 6, 5, 4], [3, 4, 3, 3], fast, plain);
+    let fast = |x: Tensor<4>, w: Tensor<4>| conv3x3(x.narrow(1, 2, 3), w, 1);
+    let plain = |x: Tensor<4>, w: Tensor<4>| conv3x3_plain(x.narrow(1, 2, 3), w, 1);
+    compare("narrowed", [2, 6, 5, 4], [3, 3, 3, 3], fast, plain);
+}
+
+#[test]
+fn depthwise_equals_plain() {
+    for kernel in [1, 3, 5] {
+        for [batch, height, width, channels] in
+            [[1, 1, 1, 1], [2, 3, 4, 5], [3, 4, 4, 300], [1, 7, 2, 33]]
+        {
+            compare(
+                &format!("kernel {kernel}, {batch}x{height}x{width}x{channels}"),
+                [batch, height * width, channels],
+                [channels, 1, kernel, kernel],
+                |x, w| depthwise_tokens(x, w, [height, width]),
+                |x, w| depthwise_tokens_plain(x, w, [height, width]),
+            );
+        }
+    }
+}
+
+#[test]
+fn rms_norm_equals_plain() {
+    for axis in [0, 1, 2, 3] {
+        let shape = [3, 37, 2, 13];
+        compare(
+            &format!("axis {axis}"),
+            shape,
+            [shape[axis]],
+            |x, w| rms_norm_channels(x, w.clone(), Some(w), 1e-5, axis),
+            |x, w| rms_norm_channels_plain(x, w.clone(), Some(w), 1e-5, axis),
+        );
+    }
+    // With one channel and a small eps the gradient is the difference of two equal numbers; a
+    // large eps leaves something to compare.
+    compare(
+        "one channel",
+        [2, 1, 1],
+        [1],
+        |x, w| rms_norm_channels(x, w, None, 0.5, 2),
+        |x, w| rms_norm_channels_plain(x, w, None, 0.5, 2),
+    );
+}
+
+#[test]
+fn silu_equals_plain() {
+    for length in [1, 7, 20_000] {
+        compare(
+            &format!("silu of {length}"),
+            [length],
+            [1],
+            |x, w| silu(x * 30.0) * w,
+            |x, w| burn::tensor::activation::silu(x * 30.0) * w,
+        );
+    }
+    for shape in [[1, 1, 2], [2, 3, 34]] {
+        compare(
+            &format!("gate of {shape:?}"),
+            shape,
+            [1],
+            |x, w| silu_gate(x * 5.0) * w.unsqueeze(),
+            |x, w| silu_gate_plain(x * 5.0) * w.unsqueeze(),
+        );
+    }
+}
+
+#[test]
+fn silu_is_finite_at_the_ends_of_the_range() {
+    let device = Device::flex();
+    let ends = [-f32::MAX, -1e4, -88.0, -0.0, 0.0, 88.0, 1e4, f32::MAX];
+    let out = values(silu(Tensor::<1>::from_data(
+        TensorData::from(ends),
+        &device,
+    )));
+    assert!(out.iter().all(|value| value.is_finite()), "{out:?}");
+    assert_eq!(out[7], f32::MAX);
+    assert!(out[1].abs() < 1e-30 && out[2].abs() < 1e-30, "{out:?}");
+}
+
+#[test]
+fn linear_attention_equals_quadratic() {
+    for [batch, tokens, heads, head_dim] in [[1, 1, 1, 1], [2, 15, 4, 8], [1, 130, 3, 32]] {
+        let shape = [batch, tokens, heads * head_dim];
+        compare(
+            &format!("{shape:?}"),
+            shape,
+            shape,
+            |x, w| relu_linear_attention(x.clone() * 2.0, w.clone() + 0.5, x + w, head_dim),
+            |x, w| relu_quadratic_attention(x.clone() * 2.0, w.clone() + 0.5, x + w, head_dim),
+        );
+    }
+}
