@@ -1,0 +1,50 @@
+//! The scene language: captions of flat shapes, the pictures they mean, and a
+//! program that tells whether a picture shows what its caption says.
+//!
+//! The built-in checkpoint speaks this language. It has three backgrounds, six
+//! colours beside black and white, three shapes, three sizes and four relations,
+//! arranged in six categories ([`Category`]) that follow the ones text-to-image
+//! models are usually judged by: one object, its colours, two objects, counting,
+//! position, and binding attributes to the right object.
+//!
+//! ```text
+//! ScenePrompt --caption--> "Large purple square, on a black background"
+//!      |      <--parse---
+//!      +------scene------> Scene --render--> Picture --evaluate--> Verdict
+//! ```
+//!
+//! A [`ScenePrompt`] is what a caption means. One in ten, chosen by a hash of
+//! that meaning, never occurs in training ([`ScenePrompt::is_held_out`]).
+//! Lengths are in pixels of a 256 x 256 canvas ([`REFERENCE_CANVAS`]) and scale
+//! with the canvas that is rendered or judged.
+//!
+//! ```
+//! use rand::SeedableRng;
+//! use rand_chacha::ChaCha8Rng;
+//! use sana_pipeline::scenes::{ScenePrompt, evaluate};
+//!
+//! let mut rng = ChaCha8Rng::seed_from_u64(7);
+//! let prompt: ScenePrompt = "a red circle left of a blue square".parse()?;
+//! let picture = prompt.scene(&mut rng).render(128);
+//! assert!(evaluate(&picture, &prompt).is_right());
+//! # Ok::<(), sana_pipeline::scenes::SceneError>(())
+//! ```
+
+mod caption;
+mod error;
+mod evaluate;
+mod parse;
+mod place;
+mod prompt;
+mod render;
+mod scene;
+#[cfg(test)]
+mod tests;
+
+pub use error::SceneError;
+pub use evaluate::{CategoryScore, Fault, Observation, Region, Report, Verdict, evaluate, observe};
+pub use prompt::{Content, ScenePrompt};
+pub use render::Picture;
+pub use scene::{
+    Background, Category, Color, Object, ObjectKind, REFERENCE_CANVAS, Relation, Scene, Shape, Size,
+};
