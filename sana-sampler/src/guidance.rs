@@ -1,0 +1,229 @@
+use burn::tensor::{DType, Tensor};
+
+use crate::Error;
+
+/// Classifier-free guidance (Ho and Salimans, arXiv 2207.12598), in f32:
+/// `unconditional + scale (conditional - unconditional)`.
+///
+/// A scale of 1 is the conditional prediction, 0 the unconditional one.
+///
+/// # Shapes
+/// - `unconditional`, `conditional`, the result: any one shape
+///
+/// # Panics
+/// If the two differ in shape.
+pub fn classifier_free<const D: usize>(
+    unconditional: Tensor<D>,
+    conditional: Tensor<D>,
+    scale: f64,
+) -> Tensor<D> {
+    assert_eq!(
+        unconditional.dims(),
+        conditional.dims(),
+        "the two predictions must agree in shape"
+    );
+    let unconditional = unconditional.cast(DType::F32);
+    let difference = conditional.cast(DType::F32) - unconditional.clone();
+    unconditional + difference.mul_scalar(scale)
+}
+
+/// The noise levels at which guidance is applied (Kynkäänniemi et al., arXiv 2404.07724).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GuidanceInterval {
+    start: f64,
+    end: f64,
+}
+
+impl GuidanceInterval {
+    /// Every noise level.
+    pub const FULL: Self = Self {
+        start: 0.0,
+        end: 1.0,
+    };
+
+    /// The noise levels sigma with `start <= sigma <= end`.
+    ///
+    /// # Errors
+    /// Unless `0 <= start <= end <= 1`.
+    pub fn new(start: f64, end: f64) -> Result<Self, Error> {
+        if 0.0 <= start && start <= end && end <= 1.0 {
+            Ok(Self { start, end })
+        } else {
+            Err(Error::InvalidInterval { start, end })
+        }
+    }
+
+    /// The lower end, on the side of the picture.
+    pub fn start(&self) -> f64 {
+        self.start
+    }
+
+    /// The upper end, on the side of the noise.
+    pub fn end(&self) -> f64 {
+        self.end
+    }
+
+    /// Whether the noise level `sigma` in `[0, 1]` lies in the interval, ends included. In a
+    /// solver's `predict`, sigma is the timestep over 1000.
+    pub fn contains(&self, sigma: f64) -> bool {
+        (self.start..=self.end).contains(&sigma)
+    }
+}
+
+impl Default for GuidanceInterval {
+    fn default() -> Self {
+        Self::FULL
+    }
+}
+
+/// A guidance scale that has been checked, and where it is applied.
+///
+/// ```
+/// use sana_sampler::{Guidance, GuidanceInterval};
+///
+/// let guidance = Guidance::new(4.5)?.with_interval(GuidanceInterval::new(0.2, 0.9)?);
+/// assert!(guidance.applies(0.5));
+/// assert!(!guidance.applies(0.95));
+/// # Ok::<(), sana_sampler::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guidance {
+    scale: f64,
+    interval: GuidanceInterval,
+}
+
+impl Guidance {
+    /// Guidance of the given scale at every noise level. Sana's default is 4.5; scales up to 1
+    /// mean no guidance.
+    ///
+    /// # Errors
+    /// A scale that is negative or not finite.
+    pub fn new(scale: f64) -> Result<Self, Error> {
+        if scale >= 0.0 && scale.is_finite() {
+            Ok(Self {
+                scale,
+                interval: GuidanceInterval::FULL,
+            })
+        } else {
+            Err(Error::InvalidGuidance { found: scale })
+        }
+    }
+
+    /// The same scale, applied only in `interval`.
+    pub fn with_interval(self, interval: GuidanceInterval) -> Self {
+        Self { interval, ..self }
+    }
+
+    /// The scale.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// The noise levels at which it is applied.
+    pub fn interval(&self) -> GuidanceInterval {
+        self.interval
+    }
+
+    /// Whether any noise level needs the unconditional prediction: a scale above 1.
+    pub fn is_active(&self) -> bool {
+        self.scale > 1.0
+    }
+
+    /// Whether the noise level `sigma` in `[0, 1]` needs the unconditional prediction; where it
+    /// does not, the conditional prediction is used alone.
+    pub fn applies(&self, sigma: f64) -> bool {
+        self.is_active() && self.interval.contains(sigma)
+    }
+
+    /// [`classifier_free`] with this scale.
+    ///
+    /// # Panics
+    /// If the two differ in shape.
+    pub fn combine<const D: usize>(
+        &self,
+        unconditional: Tensor<D>,
+        conditional: Tensor<D>,
+    ) -> Tensor<D> {
+        classifier_free(unconditional, conditional, self.scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn extrapolates_from_the_unconditional_prediction() {
+        let device = Device::flex();
+        let row = |values: [f32; 3]| Tensor::<1>::from_floats(values, &device);
+        let (unconditional, conditional) = ([1.0, -2.0, 0.5], [2.0, -2.0, 0.0]);
+        let at = |scale| {
+            Guidance::new(scale)
+                .unwrap()
+                .combine(row(unconditional), row(conditional))
+                .into_data()
+                .try_to_vec::<f32>()
+                .unwrap()
+        };
+        assert_eq!(at(0.0), unconditional);
+        assert_eq!(at(1.0), conditional);
+        assert_eq!(at(4.0), [5.0, -2.0, -1.5]);
+    }
+
+    #[test]
+    fn combines_half_precision_in_f32() {
+        let device = Device::flex();
+        let half = Tensor::<1>::from_floats([1.0, 3.0], &device).cast(DType::F16);
+        let result = classifier_free(half.clone(), half, 4.5);
+        assert_eq!(result.dtype(), DType::F32);
+        assert_eq!(result.into_data().try_to_vec::<f32>().unwrap(), [1.0, 3.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "must agree in shape")]
+    fn does_not_broadcast() {
+        let device = Device::flex();
+        classifier_free(
+            Tensor::<2>::zeros([1, 3], &device),
+            Tensor::<2>::zeros([2, 3], &device),
+            2.0,
+        );
+    }
+
+    #[test]
+    fn applies_within_the_interval_and_above_scale_one() {
+        let interval = GuidanceInterval::new(0.25, 0.75).unwrap();
+        let guidance = Guidance::new(4.5).unwrap();
+        for sigma in [0.0, 0.25, 0.5, 0.75, 1.0] {
+            assert!(guidance.applies(sigma));
+            assert!(!Guidance::new(1.0).unwrap().applies(sigma));
+            let inside = (0.25..=0.75).contains(&sigma);
+            assert_eq!(guidance.with_interval(interval).applies(sigma), inside);
+        }
+        assert!(!Guidance::new(1.0).unwrap().is_active());
+    }
+
+    #[test]
+    fn refuses_bad_scales_and_intervals() {
+        for found in [-1.0, f64::INFINITY] {
+            assert_eq!(Guidance::new(found), Err(Error::InvalidGuidance { found }));
+        }
+        assert!(matches!(
+            Guidance::new(f64::NAN),
+            Err(Error::InvalidGuidance { found }) if found.is_nan()
+        ));
+        for (start, end) in [(-0.1, 1.0), (0.0, 1.1), (0.6, 0.4)] {
+            assert_eq!(
+                GuidanceInterval::new(start, end),
+                Err(Error::InvalidInterval { start, end })
+            );
+        }
+        for (start, end) in [(f64::NAN, 1.0), (0.0, f64::NAN)] {
+            assert!(matches!(
+                GuidanceInterval::new(start, end),
+                Err(Error::InvalidInterval { .. })
+            ));
+        }
+    }
+}

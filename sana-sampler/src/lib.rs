@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+
+pub mod flow;
+pub mod noise;
+pub mod trigflow;
+
+mod dpm_solver;
+mod error;
+mod euler;
+mod guidance;
+mod schedule;
+mod scm;
+mod step;
+
+pub use dpm_solver::{DpmSolverOptions, Order, ThirdOrderTerm, dpm_solver};
+pub use error::Error;
+pub use euler::flow_euler;
+pub use guidance::{Guidance, GuidanceInterval, classifier_free};
+pub use schedule::{FlowSchedule, TIMESTEPS, Timesteps, shift_sigma};
+pub use scm::{ScmSchedule, scm};
+pub use step::{Control, Step};
+pub use trigflow::SigmaData;

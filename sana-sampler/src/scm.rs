@@ -1,0 +1,230 @@
+use std::f64::consts::FRAC_PI_2;
+
+use burn::tensor::Tensor;
+
+use crate::{
+    Error,
+    schedule::{check_decreasing, check_start},
+    step::{Control, Step, state},
+    trigflow::SigmaData,
+};
+
+/// Where the reference starts: pi / 2 rounded to four decimals, a little above it.
+#[expect(
+    clippy::approx_constant,
+    reason = "published checkpoints are run from this rounded value"
+)]
+const REFERENCE_START: f64 = 1.5708;
+
+/// TrigFlow times of a consistency-sampling run, from noise (pi / 2) to the picture (0).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScmSchedule {
+    times: Vec<f64>,
+}
+
+impl ScmSchedule {
+    /// The times that the reference pipeline uses by default: 1.5708, 1.3, 0 for two steps, else
+    /// `steps + 1` points uniform from 1.5708 to 0.
+    ///
+    /// # Errors
+    /// `steps` of 0.
+    pub fn default_for(steps: usize) -> Result<Self, Error> {
+        match steps {
+            0 => Err(Error::ZeroSteps),
+            2 => Self::from_times(vec![REFERENCE_START, 1.3, 0.0]),
+            _ => Self::from_times(
+                (0..=steps)
+                    .map(|k| REFERENCE_START * (steps - k) as f64 / steps as f64)
+                    .collect(),
+            ),
+        }
+    }
+
+    /// The times that the Sprint paper found best (arXiv 2503.09641, table 7), for 1, 2 and 4 steps.
+    ///
+    /// # Errors
+    /// Another number of steps.
+    pub fn paper(steps: usize) -> Result<Self, Error> {
+        // where the ratio of noise to data is 200: 1.5683
+        let start = (200.0f64 / 0.5).atan();
+        match steps {
+            0 => Err(Error::ZeroSteps),
+            1 => Self::from_times(vec![FRAC_PI_2, 0.0]),
+            2 => Self::from_times(vec![start, 1.3, 0.0]),
+            4 => Self::from_times(vec![start, 1.3, 1.1, 0.6, 0.0]),
+            found => Err(Error::NoPaperTimes { found }),
+        }
+    }
+
+    /// Times of one's own, in `[0, 1.5708]`, strictly decreasing and ending at 0.
+    ///
+    /// # Errors
+    /// Times that are not so, or fewer than two.
+    pub fn from_times(times: Vec<f64>) -> Result<Self, Error> {
+        check_decreasing("times", &times, REFERENCE_START)?;
+        match times.last() {
+            Some(&found) if found != 0.0 => Err(Error::ScheduleEnd { found }),
+            _ => Ok(Self { times }),
+        }
+    }
+
+    /// The steps from number `start` on (from 0): what image-to-image runs, on a picture brought to
+    /// the time `times()[0]` of the result by [`noised`](crate::trigflow::noised).
+    ///
+    /// # Errors
+    /// A `start` that leaves no step.
+    pub fn from_index(&self, start: usize) -> Result<Self, Error> {
+        check_start(start, self.steps())?;
+        Ok(Self {
+            times: self.times[start..].to_vec(),
+        })
+    }
+
+    /// Number of steps, one less than there are [`times`](Self::times).
+    pub fn steps(&self) -> usize {
+        self.times.len() - 1
+    }
+
+    /// The times, `steps + 1` of them, the last 0.
+    pub fn times(&self) -> &[f64] {
+        &self.times
+    }
+}
+
+/// Multistep consistency sampling of a TrigFlow model (SCM), as Sana-Sprint samples.
+///
+/// Each step predicts the clean sample from time `s` and noises it anew to the next time `t`:
+///
+/// ```text
+/// denoised = cos(s) x - sin(s) F(x, s)
+/// x <- cos(t) denoised + sin(t) sigma_data noise
+/// ```
+///
+/// sCM, arXiv 2410.11081; Sana-Sprint, arXiv 2503.09641.
+///
+/// `initial` is unit normal noise times `sigma_data`. `predict` gets the sample and the TrigFlow
+/// time and returns `F`, in units of `sigma_data`; [`trigflow::from_flow`](crate::trigflow::from_flow)
+/// makes it of a flow network. `noise` gives the unit normal noise of step `i` (from 0) and is not
+/// asked at the last step, whose next time is 0. The arithmetic and the result are f32.
+///
+/// The result is the last denoised sample, in units of `sigma_data`: latents for the autoencoder
+/// are the result divided by `sigma_data`. On [`Control::Stop`] it is the denoised sample of that
+/// step. On [`Control::ContinueFrom`] after the last step it is the sample given.
+///
+/// # Shapes
+/// - `initial`, the sample given to `predict`, `F`, the noise, the result: any one shape
+///
+/// # Errors
+/// Whatever `predict` and `noise` return, at once.
+///
+/// # Panics
+/// If `F`, the noise or a sample given by `observe` has another shape than `initial`.
+pub fn scm<const D: usize, E>(
+    schedule: &ScmSchedule,
+    sigma_data: SigmaData,
+    initial: Tensor<D>,
+    mut predict: impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
+    mut noise: impl FnMut(usize) -> Result<Tensor<D>, E>,
+    mut observe: impl FnMut(Step<D>) -> Control<D>,
+) -> Result<Tensor<D>, E> {
+    let shape = initial.dims();
+    let mut latents = state("the initial sample", initial, shape);
+    for (index, pair) in schedule.times().windows(2).enumerate() {
+        let (time, next) = (pair[0], pair[1]);
+        let output = state("the model output", predict(latents.clone(), time)?, shape);
+        let denoised = latents.mul_scalar(time.cos()) - output.mul_scalar(time.sin());
+        latents = if next > 0.0 {
+            let noise = state("the noise", noise(index)?, shape);
+            denoised.clone().mul_scalar(next.cos())
+                + noise.mul_scalar(next.sin() * sigma_data.value())
+        } else {
+            denoised.clone()
+        };
+        match observe(Step {
+            index,
+            steps: schedule.steps(),
+            time,
+            latents: latents.clone(),
+            denoised: denoised.clone(),
+        }) {
+            Control::Continue => {}
+            Control::Stop => return Ok(denoised),
+            Control::ContinueFrom(sample) => {
+                latents = state("the observer's sample", sample, shape);
+            }
+        }
+    }
+    Ok(latents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_times() {
+        let times = |steps| ScmSchedule::default_for(steps).unwrap().times().to_vec();
+        assert_eq!(times(1), [REFERENCE_START, 0.0]);
+        assert_eq!(times(2), [REFERENCE_START, 1.3, 0.0]);
+        assert_eq!(times(4)[2], REFERENCE_START / 2.0);
+        for steps in 1..=20 {
+            assert_eq!(times(steps).len(), steps + 1);
+            assert_eq!(times(steps)[0], REFERENCE_START);
+        }
+    }
+
+    #[test]
+    fn paper_times() {
+        let times = |steps| ScmSchedule::paper(steps).unwrap().times().to_vec();
+        assert_eq!(times(1), [FRAC_PI_2, 0.0]);
+        assert!((times(2)[0] - 1.5683).abs() < 1e-4);
+        assert_eq!(times(2)[1..], [1.3, 0.0]);
+        assert_eq!(times(4)[1..], [1.3, 1.1, 0.6, 0.0]);
+        assert_eq!(ScmSchedule::paper(3), Err(Error::NoPaperTimes { found: 3 }));
+    }
+
+    #[test]
+    fn a_tail_keeps_the_times() {
+        let whole = ScmSchedule::default_for(4).unwrap();
+        assert_eq!(whole.from_index(3).unwrap().times(), &whole.times()[3..]);
+        assert_eq!(
+            whole.from_index(4),
+            Err(Error::StartOutOfRange { start: 4, steps: 4 })
+        );
+    }
+
+    #[test]
+    fn refuses_bad_times() {
+        assert_eq!(ScmSchedule::default_for(0), Err(Error::ZeroSteps));
+        assert_eq!(ScmSchedule::paper(0), Err(Error::ZeroSteps));
+        assert_eq!(
+            ScmSchedule::from_times(vec![]),
+            Err(Error::ScheduleTooShort {
+                name: "times",
+                found: 0
+            })
+        );
+        assert_eq!(
+            ScmSchedule::from_times(vec![1.6, 0.0]),
+            Err(Error::ScheduleOutOfRange {
+                name: "times",
+                index: 0,
+                maximum: REFERENCE_START,
+                found: 1.6
+            })
+        );
+        assert_eq!(
+            ScmSchedule::from_times(vec![1.0, 1.3, 0.0]),
+            Err(Error::ScheduleNotDecreasing {
+                name: "times",
+                index: 1,
+                previous: 1.0,
+                found: 1.3
+            })
+        );
+        assert_eq!(
+            ScmSchedule::from_times(vec![1.5, 0.5]),
+            Err(Error::ScheduleEnd { found: 0.5 })
+        );
+    }
+}

@@ -1,0 +1,48 @@
+use burn::tensor::{DType, Tensor};
+
+/// What an observer sees after each step of a solver.
+#[derive(Debug, Clone)]
+pub struct Step<const D: usize> {
+    /// Number of this step, from 0.
+    pub index: usize,
+    /// Number of steps of the whole run.
+    pub steps: usize,
+    /// The time that the network was called with at this step: the timestep in `[0, 1000]` of a
+    /// flow solver, the TrigFlow time in `[0, pi / 2]` of consistency sampling.
+    pub time: f64,
+    /// The sample after the step, f32.
+    pub latents: Tensor<D>,
+    /// The solver's estimate of the clean sample, made from this step's prediction, f32. A
+    /// preview decodes this one.
+    pub denoised: Tensor<D>,
+}
+
+/// What an observer answers to a [`Step`].
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a tensor is a handle; one answer exists at a time"
+)]
+#[derive(Debug, Clone)]
+pub enum Control<const D: usize> {
+    /// Go on.
+    Continue,
+    /// End the run here; each solver says what it returns then.
+    Stop,
+    /// Go on from this sample in place of [`Step::latents`] (inpainting, clamping). After the
+    /// last step it is the result. Earlier predictions kept by a multistep solver stay as they are.
+    ContinueFrom(Tensor<D>),
+}
+
+/// `tensor` as solvers hold it: in f32, and of the shape of the sample.
+pub(crate) fn state<const D: usize>(
+    name: &str,
+    tensor: Tensor<D>,
+    expected: [usize; D],
+) -> Tensor<D> {
+    let found = tensor.dims();
+    assert!(
+        found == expected,
+        "{name} must have the shape of the sample {expected:?}, found {found:?}"
+    );
+    tensor.cast(DType::F32)
+}

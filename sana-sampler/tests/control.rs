@@ -1,0 +1,336 @@
+//! What observers and failing closures do to a run, the same for every solver.
+
+use std::convert::Infallible;
+
+use burn::tensor::{DType, Device, Tensor};
+use sana_sampler::{
+    Control, DpmSolverOptions, Error, FlowSchedule, Order, ScmSchedule, SigmaData, Step,
+    ThirdOrderTerm, dpm_solver, flow_euler, scm, trigflow,
+};
+
+type Observer<'a> = &'a mut dyn FnMut(Step<2>) -> Control<2>;
+type Predict<'a, E> = &'a mut dyn FnMut(Tensor<2>, f64) -> Result<Tensor<2>, E>;
+type Run<E> = fn(Tensor<2>, Predict<'_, E>, Observer<'_>) -> Result<Tensor<2>, E>;
+
+const STEPS: usize = 4;
+
+/// Each solver with four steps.
+fn solvers<E>() -> [Run<E>; 3] {
+    [
+        |initial, predict, observe| {
+            let options = DpmSolverOptions {
+                order: Order::Third,
+                ..Default::default()
+            };
+            let schedule = FlowSchedule::dpm_solver(STEPS, 3.0).unwrap();
+            dpm_solver(&schedule, &options, initial, predict, observe)
+        },
+        |initial, predict, observe| {
+            let schedule = FlowSchedule::euler(STEPS, 3.0).unwrap();
+            flow_euler(&schedule, initial, predict, observe)
+        },
+        |initial, predict, observe| {
+            let noise = |step| Ok(Tensor::full([2, 3], step as f64 - 1.0, &Device::flex()));
+            let schedule = ScmSchedule::default_for(STEPS).unwrap();
+            scm(
+                &schedule,
+                SigmaData::default(),
+                initial,
+                predict,
+                noise,
+                observe,
+            )
+        },
+    ]
+}
+
+fn initial() -> Tensor<2> {
+    Tensor::from_floats([[1.0, -0.5, 0.25], [0.75, 2.0, -1.5]], &Device::flex())
+}
+
+fn field(x: Tensor<2>, time: f64) -> Result<Tensor<2>, Infallible> {
+    Ok(x.sin() * (1.0 + 1e-3 * time))
+}
+
+fn numbers(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+/// A run without interference, and its steps.
+fn whole(solver: Run<Infallible>) -> (Tensor<2>, Vec<Step<2>>) {
+    let mut steps = Vec::new();
+    let Ok(result) = solver(initial(), &mut field, &mut |step| {
+        steps.push(step);
+        Control::Continue
+    });
+    (result, steps)
+}
+
+#[test]
+fn every_step_is_observed_in_order() {
+    for solver in solvers() {
+        let mut times = Vec::new();
+        let mut observed = Vec::new();
+        let Ok(_) = solver(
+            initial(),
+            &mut |x, time| {
+                times.push(time);
+                field(x, time)
+            },
+            &mut |step| {
+                assert_eq!(step.steps, STEPS);
+                observed.push((step.index, step.time));
+                Control::Continue
+            },
+        );
+        let expected: Vec<(usize, f64)> = times.into_iter().enumerate().collect();
+        assert_eq!(observed, expected);
+        assert_eq!(observed.len(), STEPS);
+    }
+}
+
+#[test]
+fn the_result_is_the_last_sample() {
+    for solver in solvers() {
+        let (result, steps) = whole(solver);
+        let last = steps.last().unwrap();
+        assert_eq!(numbers(result.clone()), numbers(last.latents.clone()));
+        for (ours, denoised) in numbers(result).iter().zip(numbers(last.denoised.clone())) {
+            assert!((ours - denoised).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn stop_ends_the_run() {
+    for (index, solver) in solvers().into_iter().enumerate() {
+        let (_, steps) = whole(solver);
+        let mut calls = 0;
+        let Ok(stopped) = solver(
+            initial(),
+            &mut |x, time| {
+                calls += 1;
+                field(x, time)
+            },
+            &mut |step| match step.index {
+                1 => Control::Stop,
+                _ => Control::Continue,
+            },
+        );
+        assert_eq!(calls, 2);
+        // consistency sampling gives the denoised sample, the flow solvers the one to go on from
+        let expected = match index {
+            2 => &steps[1].denoised,
+            _ => &steps[1].latents,
+        };
+        assert_eq!(numbers(stopped), numbers(expected.clone()));
+    }
+}
+
+/// Stopping and going on from the rest of the schedule is the run that was not stopped, for a
+/// solver without a history.
+#[test]
+fn a_stopped_run_can_be_resumed() {
+    let schedule = FlowSchedule::euler(STEPS, 3.0).unwrap();
+    let run = |schedule: &FlowSchedule, initial, stop_at: usize| {
+        let Ok(result) = flow_euler(schedule, initial, field, |step| {
+            if step.index == stop_at {
+                Control::Stop
+            } else {
+                Control::Continue
+            }
+        });
+        result
+    };
+    let half = run(&schedule, initial(), 1);
+    let resumed = run(&schedule.from_index(2).unwrap(), half, STEPS);
+    assert_eq!(numbers(resumed), numbers(run(&schedule, initial(), STEPS)));
+}
+
+#[test]
+fn continue_from_replaces_the_sample() {
+    for solver in solvers() {
+        let (untouched, _) = whole(solver);
+        let replacement = initial() * 0.5;
+        let mut seen = Vec::new();
+        let Ok(changed) = solver(
+            initial(),
+            &mut |x, time| {
+                seen.push(numbers(x.clone()));
+                field(x, time)
+            },
+            &mut |step| match step.index {
+                1 => Control::ContinueFrom(replacement.clone()),
+                _ => Control::Continue,
+            },
+        );
+        assert_eq!(seen[2], numbers(replacement));
+        assert_ne!(numbers(changed), numbers(untouched.clone()));
+
+        // with the sample that the solver has anyway nothing changes
+        let Ok(same) = solver(initial(), &mut field, &mut |step| {
+            Control::ContinueFrom(step.latents)
+        });
+        assert_eq!(numbers(same), numbers(untouched));
+
+        // after the last step it is the result
+        let Ok(last) = solver(initial(), &mut field, &mut |step| match step.index {
+            3 => Control::ContinueFrom(initial()),
+            _ => Control::Continue,
+        });
+        assert_eq!(numbers(last), numbers(initial()));
+    }
+}
+
+#[test]
+fn an_error_of_the_network_ends_the_run_at_once() {
+    for solver in solvers::<&'static str>() {
+        let mut observed = 0;
+        let result = solver(
+            initial(),
+            &mut |x, time| match time {
+                time if time < 1.0 || (2.0..950.0).contains(&time) => Err("no memory"),
+                _ => Ok(x),
+            },
+            &mut |_| {
+                observed += 1;
+                Control::Continue
+            },
+        );
+        assert_eq!(result.unwrap_err(), "no memory");
+        assert!((1..STEPS).contains(&observed));
+    }
+}
+
+#[test]
+fn an_error_of_the_noise_ends_the_run_at_once() {
+    let schedule = ScmSchedule::default_for(STEPS).unwrap();
+    let result = scm(
+        &schedule,
+        SigmaData::default(),
+        initial(),
+        |x, _| Ok(x),
+        |step| match step {
+            1 => Err("no noise"),
+            _ => Ok(initial()),
+        },
+        |_| Control::Continue,
+    );
+    assert_eq!(result.unwrap_err(), "no noise");
+}
+
+/// The step to time 0 needs no noise, so none is asked for.
+#[test]
+fn no_noise_is_asked_at_the_last_step() {
+    let mut asked = Vec::new();
+    let Ok(_) = scm(
+        &ScmSchedule::default_for(STEPS).unwrap(),
+        SigmaData::default(),
+        initial(),
+        field,
+        |step| {
+            asked.push(step);
+            Ok(initial())
+        },
+        |_| Control::Continue,
+    );
+    assert_eq!(asked, [0, 1, 2]);
+}
+
+/// A network in half precision: the state stays f32 all along.
+#[test]
+fn the_state_is_f32_whatever_the_network_computes_in() {
+    for solver in solvers() {
+        let Ok(result) = solver(
+            initial().cast(DType::F16),
+            &mut |x, time| {
+                assert_eq!(x.dtype(), DType::F32);
+                Ok(field(x, time)?.cast(DType::F16))
+            },
+            &mut |step| {
+                assert_eq!(step.latents.dtype(), DType::F32);
+                assert_eq!(step.denoised.dtype(), DType::F32);
+                Control::ContinueFrom(step.latents.cast(DType::F16))
+            },
+        );
+        assert_eq!(result.dtype(), DType::F32);
+        let (reference, _) = whole(solver);
+        for (ours, reference) in numbers(result).iter().zip(numbers(reference)) {
+            assert!((ours - reference).abs() < 2e-2);
+        }
+    }
+}
+
+/// A grid may start at sigma 1, where lambda is minus infinity, at any order.
+#[test]
+fn a_start_at_pure_noise_is_finite() {
+    let schedule = FlowSchedule::from_sigmas(vec![1.0, 0.8, 0.6, 0.4, 0.2, 0.0]).unwrap();
+    for order in [Order::First, Order::Second, Order::Third] {
+        for third_order_term in [ThirdOrderTerm::Reference, ThirdOrderTerm::Exact] {
+            let options = DpmSolverOptions {
+                order,
+                lower_order_final: false,
+                third_order_term,
+            };
+            let Ok(result) =
+                dpm_solver(&schedule, &options, initial(), field, |_| Control::Continue);
+            assert!(numbers(result).iter().all(|value| value.is_finite()));
+        }
+    }
+}
+
+#[test]
+fn a_velocity_of_another_shape_is_not_broadcast() {
+    for solver in solvers::<Infallible>() {
+        let panic = std::panic::catch_unwind(|| {
+            solver(initial(), &mut |x, _| Ok(x.narrow(0, 0, 1)), &mut |_| {
+                Control::Continue
+            })
+        })
+        .unwrap_err();
+        let message = panic.downcast_ref::<String>().unwrap();
+        assert!(
+            message.contains("must have the shape of the sample [2, 3], found [1, 3]"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn noising_refuses_another_shape() {
+    let noise = initial().narrow(1, 0, 2);
+    assert_eq!(
+        trigflow::noised(initial(), noise, 1.0, SigmaData::default()).unwrap_err(),
+        Error::ShapeMismatch {
+            name: "the noise",
+            expected: vec![2, 3],
+            found: vec![2, 2]
+        }
+    );
+}
+
+/// Messages carry the values and read as one lower-case clause.
+#[test]
+fn error_messages() {
+    let messages = [
+        (
+            Error::ZeroSteps,
+            "a schedule needs at least one step, found 0",
+        ),
+        (
+            Error::InvalidShift { found: f64::NAN },
+            "the flow shift must be positive and finite, found NaN",
+        ),
+        (
+            FlowSchedule::from_sigmas(vec![0.9, 0.5, 0.6]).unwrap_err(),
+            "sigmas must decrease strictly, but sigmas[2] = 0.6 follows 0.5",
+        ),
+        (
+            ScmSchedule::from_times(vec![3.0, 0.0]).unwrap_err(),
+            "times[0] must be in [0, 1.5708], found 3",
+        ),
+    ];
+    for (error, message) in messages {
+        assert_eq!(error.to_string(), message);
+    }
+}
