@@ -1,0 +1,302 @@
+//! The whole stack.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use sana_linear_attn::{KeyMap, LoadOptions, Weights, load_module};
+
+use super::config::Gemma2Config;
+use super::layer::{Gemma2Layer, MatrixInit};
+use super::mask::AttentionMasks;
+use super::norm::GemmaRmsNorm;
+use super::rope::Rope;
+use crate::embedding::{EmbeddingTable, TokenEmbedding, round_to};
+use crate::error::TextError;
+
+/// Where the embedding table of a loaded model lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EmbeddingPlacement {
+    /// In the mapped file; rows are looked up on the host and only those uploaded.
+    #[default]
+    Host,
+    /// On the device, as the parameter `embed_tokens.weight`, which trains and is saved.
+    Device,
+}
+
+/// How to load a Gemma-2 checkpoint.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Gemma2LoadOptions {
+    /// Dtype of weights and activations; that of the file's embedding table when `None`. f16 is
+    /// accepted but has little range for the residual stream of the released encoder: choose f32
+    /// or bf16.
+    pub dtype: Option<DType>,
+    /// Variant of the weight files, such as `fp16`; the plain names when `None`.
+    pub variant: Option<String>,
+    /// Where the embedding table goes.
+    pub embedding: EmbeddingPlacement,
+}
+
+/// The Gemma-2 decoder stack up to and including its final norm.
+///
+/// Fields bear the checkpoint's names. With [`EmbeddingPlacement::Host`] the embedding table is no
+/// parameter, and saving the module writes a checkpoint without it;
+/// [`into_trainable`](Self::into_trainable) makes it one.
+#[derive(Module, Debug)]
+pub struct Gemma2Model {
+    /// The embedding table, when it is a parameter.
+    pub embed_tokens: Option<TokenEmbedding>,
+    /// The layers.
+    pub layers: Vec<Gemma2Layer>,
+    /// After the last layer.
+    pub norm: GemmaRmsNorm,
+    #[module(skip)]
+    table: Option<EmbeddingTable>,
+    #[module(skip)]
+    config: Gemma2Config,
+}
+
+impl Gemma2Config {
+    /// A new model with its embedding table as a parameter. Matrices are normal with standard
+    /// deviation `initializer_range` and lazy: nothing is allocated before it is read or loaded.
+    /// The backend draws them; [`init_seeded`](Self::init_seeded) draws the same on every backend.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn init(&self, device: &Device) -> Result<Gemma2Model, TextError> {
+        self.build(
+            MatrixInit::lazy(self.initializer_range, device),
+            device,
+            true,
+        )
+    }
+
+    /// A new model in f32 with its embedding table as a parameter and weights drawn on the host
+    /// from `seed`: matrices normal with standard deviation `initializer_range`, norms at scale 1.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn init_seeded(&self, seed: u64, device: &Device) -> Result<Gemma2Model, TextError> {
+        self.build(
+            MatrixInit::seeded(seed, self.initializer_range, device),
+            device,
+            true,
+        )
+    }
+
+    fn build(
+        &self,
+        mut init: MatrixInit<'_>,
+        device: &Device,
+        with_embedding: bool,
+    ) -> Result<Gemma2Model, TextError> {
+        self.validate()?;
+        let embed_tokens = with_embedding.then(|| TokenEmbedding {
+            weight: init.matrix(self.vocab_size, self.hidden_size),
+        });
+        Ok(Gemma2Model {
+            embed_tokens,
+            layers: (0..self.num_hidden_layers)
+                .map(|_| Gemma2Layer::new(self, &mut init))
+                .collect(),
+            norm: GemmaRmsNorm::new(self.hidden_size, self.rms_norm_eps, device),
+            table: None,
+            config: self.clone(),
+        })
+    }
+}
+
+impl Gemma2Model {
+    /// Loads `config.json` and the weights of a folder: `model.safetensors`, shards with an index,
+    /// or a variant of either. Names may bear the prefix `model.`; a language head is ignored.
+    ///
+    /// # Errors
+    /// When a file is missing, the config is not usable, or the weights do not fit it.
+    pub fn load(
+        folder: &Path,
+        options: &Gemma2LoadOptions,
+        device: &Device,
+    ) -> Result<Self, TextError> {
+        let config = Gemma2Config::from_file(&folder.join("config.json"))?;
+        let weights = Weights::open_folder(folder, "model", options.variant.as_deref())?;
+        Self::from_weights(&config, weights, options, device)
+    }
+
+    /// Loads a model from weights that are already open. `options.variant` has no effect.
+    ///
+    /// # Errors
+    /// When the config is not usable, the weights do not fit it, or the dtype is not supported.
+    pub fn from_weights(
+        config: &Gemma2Config,
+        weights: Weights,
+        options: &Gemma2LoadOptions,
+        device: &Device,
+    ) -> Result<Self, TextError> {
+        if let Some(found) = options.dtype.filter(|dtype| !is_supported(*dtype)) {
+            return Err(TextError::Dtype { found });
+        }
+        let weights = Arc::new(weights);
+        // Checked before the layers are uploaded, whichever way the rows are then read.
+        let table = EmbeddingTable::new(weights.clone(), config)?;
+        let on_device = options.embedding == EmbeddingPlacement::Device;
+        let init = MatrixInit::lazy(config.initializer_range, device);
+        let load_options = LoadOptions {
+            // One dtype for all, even if the file mixes them: products need equal ones.
+            dtype: options.dtype.or(Some(table.dtype())),
+            key_map: KeyMap::default(),
+            strip_prefix: "model.",
+            ignore: if on_device {
+                &["lm_head."]
+            } else {
+                &["lm_head.", "embed_tokens."]
+            },
+        };
+        let model = config.build(init, device, on_device)?;
+        let mut model = load_module(model, &weights, &load_options, device)?;
+        model.table = (!on_device).then_some(table);
+        Ok(model)
+    }
+
+    /// Shape and options.
+    pub fn config(&self) -> &Gemma2Config {
+        &self.config
+    }
+
+    /// Dtype of weights and activations.
+    pub fn dtype(&self) -> DType {
+        self.norm.weight.val().dtype()
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.norm.weight.val().device()
+    }
+
+    /// The model with its embedding table as a parameter on the device, for training.
+    ///
+    /// # Errors
+    /// [`TextError::NoEmbedding`] when it has no table at all.
+    pub fn into_trainable(mut self) -> Result<Self, TextError> {
+        if self.embed_tokens.is_some() {
+            return Ok(self);
+        }
+        let table = self.table.take().ok_or(TextError::NoEmbedding)?;
+        let all: Vec<u32> = (0..table.vocab_size() as u32).collect();
+        let data = TensorData::new(table.rows(&all)?, [table.vocab_size(), table.hidden_size()]);
+        let weight = Tensor::from_data(data, (&self.device(), self.dtype()));
+        self.embed_tokens = Some(TokenEmbedding {
+            weight: Param::from_tensor(weight),
+        });
+        Ok(self)
+    }
+
+    /// The embeddings of a batch of ids times `sqrt(hidden_size)`, both rounded to the model's
+    /// dtype as in the reference.
+    ///
+    /// # Shapes
+    /// - `ids`: `batch` rows of `tokens` ids each
+    /// - output `[batch, tokens, channels]`
+    ///
+    /// # Errors
+    /// When the batch is empty or ragged, an id has no row, or the model has no table.
+    pub fn embed<R: AsRef<[u32]>>(&self, ids: &[R]) -> Result<Tensor<3>, TextError> {
+        let tokens = ids.first().map_or(0, |row| row.as_ref().len());
+        if tokens == 0 {
+            return Err(TextError::EmptyBatch);
+        }
+        if let Some(row) = ids.iter().position(|row| row.as_ref().len() != tokens) {
+            let found = ids[row].as_ref().len();
+            return Err(TextError::RaggedBatch {
+                row,
+                expected: tokens,
+                found,
+            });
+        }
+        let flat: Vec<u32> = ids.iter().flat_map(|row| row.as_ref()).copied().collect();
+        let vocab_size = self.config.vocab_size;
+        if let Some(&id) = flat.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(TextError::TokenOutOfRange { id, vocab_size });
+        }
+
+        let (device, dtype) = (self.device(), self.dtype());
+        let channels = self.config.hidden_size;
+        let scale = round_to(dtype, (channels as f32).sqrt());
+        let shape = [ids.len(), tokens, channels];
+        if let Some(embedding) = &self.embed_tokens {
+            let flat: Vec<i32> = flat.into_iter().map(|id| id as i32).collect();
+            let ids = Tensor::<1, Int>::from_data(TensorData::from(flat.as_slice()), &device);
+            return Ok((embedding.forward(ids) * scale).reshape(shape));
+        }
+        let table = self.table.as_ref().ok_or(TextError::NoEmbedding)?;
+        let rows = table
+            .rows(&flat)?
+            .into_iter()
+            .map(|value| round_to(dtype, value) * scale);
+        let data = TensorData::new(rows.collect::<Vec<f32>>(), shape);
+        Ok(Tensor::from_data(data, (&device, dtype)))
+    }
+
+    /// The last hidden state, after the final norm. Rows of padding hold no meaning.
+    ///
+    /// # Shapes
+    /// - `embeddings` and output `[batch, tokens, channels]`; see [`embed`](Self::embed)
+    /// - `mask` `[batch, tokens]`: 1 for a token, 0 for padding; both on the model's device, which
+    ///   is an autodiff device in training
+    pub fn forward(&self, embeddings: Tensor<3>, mask: Tensor<2>) -> Tensor<3> {
+        self.run(embeddings, mask, |_| ())
+    }
+
+    /// The last hidden state of a batch of ids; see [`embed`](Self::embed) and
+    /// [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed).
+    pub fn forward_ids<R: AsRef<[u32]>>(
+        &self,
+        ids: &[R],
+        mask: Tensor<2>,
+    ) -> Result<Tensor<3>, TextError> {
+        Ok(self.forward(self.embed(ids)?, mask))
+    }
+
+    /// The embeddings, the output of every layer but the last, and the last hidden state after the
+    /// final norm: `num_hidden_layers + 1` tensors, as the reference lists them.
+    ///
+    /// # Shapes
+    /// - as [`forward`](Self::forward)
+    pub fn hidden_states(&self, embeddings: Tensor<3>, mask: Tensor<2>) -> Vec<Tensor<3>> {
+        let mut states = Vec::with_capacity(self.layers.len() + 1);
+        let last = self.run(embeddings, mask, |input| states.push(input.clone()));
+        states.push(last);
+        states
+    }
+
+    /// Runs the layers and the final norm, showing each layer's input.
+    fn run(
+        &self,
+        embeddings: Tensor<3>,
+        mask: Tensor<2>,
+        mut observe: impl FnMut(&Tensor<3>),
+    ) -> Tensor<3> {
+        let [_, tokens, _] = embeddings.dims();
+        let config = &self.config;
+        let rope = Rope::new(
+            config.rope_theta(),
+            config.head_dim,
+            tokens,
+            &embeddings.device(),
+        );
+        let masks = AttentionMasks::new(mask, config.sliding_window);
+        let mut x = embeddings;
+        for (index, layer) in self.layers.iter().enumerate() {
+            observe(&x);
+            x = layer.forward(x, &rope, masks.of(config.layer_type(index)));
+        }
+        self.norm.forward(x)
+    }
+}
+
+fn is_supported(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::BF16 | DType::F16)
+}
