@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::{Primitive, contiguous, dims, sum_in_order, tensor, values};
 
 /// Elements of one im2col tile: about half of a core's second-level cache.
 const TILE_ELEMENTS: usize = 1 << 16;
@@ -298,7 +298,7 @@ pub(in super::super) fn weight_gradient(
         .div_ceil(2 * rayon::current_num_threads())
         .max(1);
     let starts: Vec<usize> = (0..shape.batch).step_by(images_per_task).collect();
-    let total = starts
+    let parts: Vec<Vec<f32>> = starts
         .into_par_iter()
         .map(|first| {
             let mut sums = vec![0f32; shape.output * depth];
@@ -331,14 +331,6 @@ pub(in super::super) fn weight_gradient(
             }
             sums
         })
-        .reduce(
-            || vec![0f32; shape.output * depth],
-            |mut a, b| {
-                for (a, b) in a.iter_mut().zip(b) {
-                    *a += b;
-                }
-                a
-            },
-        );
-    tensor(total, [shape.output, shape.input, 3, 3])
+        .collect();
+    tensor(sum_in_order(parts), [shape.output, shape.input, 3, 3])
 }

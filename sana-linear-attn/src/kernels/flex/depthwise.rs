@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::{Primitive, contiguous, dims, sum_in_order, tensor, values};
 
 /// Channels handled at once, so that a row of outputs stays in registers and first-level cache.
 const LANES: usize = 256;
@@ -131,7 +131,7 @@ pub(in super::super) fn taps_gradient(
     let (x, grad) = (values(&x), values(&grad));
     let images_per_task = batch.div_ceil(4 * rayon::current_num_threads()).max(1);
     let starts: Vec<usize> = (0..batch).step_by(images_per_task).collect();
-    let total = starts
+    let parts: Vec<Vec<f32>> = starts
         .into_par_iter()
         .map(|first| {
             let mut sums = vec![0f32; kernel * kernel * channels];
@@ -154,14 +154,6 @@ pub(in super::super) fn taps_gradient(
             }
             sums
         })
-        .reduce(
-            || vec![0f32; kernel * kernel * channels],
-            |mut a, b| {
-                for (a, b) in a.iter_mut().zip(b) {
-                    *a += b;
-                }
-                a
-            },
-        );
-    tensor(total, [kernel * kernel, channels])
+        .collect();
+    tensor(sum_in_order(parts), [kernel * kernel, channels])
 }

@@ -35,3 +35,15 @@ fn dims<const D: usize>(x: &Primitive) -> [usize; D] {
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Primitive {
     Flex::float_from_data(TensorData::new(values, shape), &Default::default())
 }
+
+/// The sum of partial results, always in the same order, so that a run can be repeated bit for bit.
+fn sum_in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
+    let mut parts = parts.into_iter();
+    let mut total = parts.next().unwrap_or_default();
+    for part in parts {
+        for (total, part) in total.iter_mut().zip(part) {
+            *total += part;
+        }
+    }
+    total
+}

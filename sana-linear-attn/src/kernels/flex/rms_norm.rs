@@ -1,7 +1,7 @@
 use burn::backend::TensorMetadata;
 use rayon::prelude::*;
 
-use super::{Primitive, contiguous, tensor, values};
+use super::{Primitive, contiguous, sum_in_order, tensor, values};
 
 /// The tensor as `[outer, channels, inner]`, the norm running over `channels`.
 struct View {
@@ -150,7 +150,7 @@ pub(in super::super) fn weight_gradient(
     let (x, grad) = (contiguous(x), contiguous(grad));
     let view = View::new(&x, axis);
     let (slab, many) = (view.slab(), view.slabs_per_task());
-    let total = values(&x)
+    let parts: Vec<Vec<f32>> = values(&x)
         .par_chunks(slab * many)
         .zip(values(&grad).par_chunks(slab * many))
         .map(|(x, grad)| {
@@ -177,13 +177,6 @@ pub(in super::super) fn weight_gradient(
             }
             sums
         })
-        .reduce(|| vec![0f32; view.channels], add);
-    tensor(total, [view.channels])
-}
-
-fn add(mut a: Vec<f32>, b: Vec<f32>) -> Vec<f32> {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a += b;
-    }
-    a
+        .collect();
+    tensor(sum_in_order(parts), [view.channels])
 }
