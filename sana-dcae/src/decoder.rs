@@ -1,0 +1,130 @@
+//! Latent to picture.
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::{Conv3x3, RmsNormAffine};
+
+use crate::blocks::{NORM_EPS, StageBlocks};
+use crate::{Activation, BlockType, DcAeConfig, NormType, StageLayer, UpBlock, repeat_channels};
+
+/// The last convolution of a [`Decoder`].
+#[derive(Module, Debug)]
+pub enum DecoderHead {
+    /// At full size.
+    Conv(Conv3x3),
+    /// Doubling at the end, where the first stage has no blocks.
+    Up(UpBlock),
+}
+
+/// The decoder: stages of blocks, each but the deepest preceded by a doubling of the size.
+///
+/// ```text
+/// x = conv_in(latent) + repeat_channels(latent)
+/// x = blocks(up(x))                               stage by stage, the deepest first
+/// image = head(activation(norm_out(x)))
+/// ```
+///
+/// Field names are those of the checkpoint.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// First convolution, from latent channels.
+    pub conv_in: Conv3x3,
+    /// Layers of each stage, the stage of the highest resolution first, though it runs last.
+    pub up_blocks: Vec<Vec<StageLayer>>,
+    /// Norm before the last convolution.
+    pub norm_out: RmsNormAffine,
+    /// Last convolution, to the channels of a picture.
+    pub conv_out: DecoderHead,
+    /// How often the first shortcut repeats a channel.
+    shortcut_repeats: Option<usize>,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Decoder {
+    /// A decoder with lazily initialised weights.
+    ///
+    /// # Panics
+    /// If `config` is not valid: see [`DcAeConfig::validate`].
+    pub fn new(config: &DcAeConfig, device: &Device) -> Self {
+        let widths = &config.decoder_block_out_channels;
+        let layers = &config.decoder_layers_per_block;
+        let kind = config.upsample_block_type;
+
+        let last = widths.len() - 1;
+        let stage = |stage: usize| {
+            let blocks = StageBlocks {
+                channels: widths[stage],
+                depth: layers[stage],
+                kind: config
+                    .decoder_block_types
+                    .get(stage)
+                    .unwrap_or(BlockType::Res),
+                norm: config
+                    .decoder_norm_types
+                    .get(stage)
+                    .unwrap_or(NormType::RmsNorm),
+                activation: config
+                    .decoder_act_fns
+                    .get(stage)
+                    .unwrap_or(Activation::Silu),
+                head_dim: config.attention_head_dim,
+                kernel_sizes: &config.decoder_qkv_multiscales[stage],
+            };
+            let up = (stage < last && layers[stage] > 0)
+                .then(|| UpBlock::new(widths[stage + 1], widths[stage], kind, true, device));
+            up.map(StageLayer::Up)
+                .into_iter()
+                .chain(blocks.init(device))
+                .collect()
+        };
+
+        let width_out = if layers[0] > 0 { widths[0] } else { widths[1] };
+        let conv_out = if layers[0] > 0 {
+            DecoderHead::Conv(Conv3x3::new(width_out, config.in_channels, 1, true, device))
+        } else {
+            DecoderHead::Up(UpBlock::new(
+                width_out,
+                config.in_channels,
+                kind,
+                false,
+                device,
+            ))
+        };
+        Self {
+            conv_in: Conv3x3::new(config.latent_channels, widths[last], 1, true, device),
+            up_blocks: (0..=last).map(stage).collect(),
+            norm_out: RmsNormAffine::new(width_out, true, NORM_EPS, device),
+            conv_out,
+            shortcut_repeats: config
+                .decoder_in_shortcut
+                .then(|| widths[last] / config.latent_channels),
+            activation: config.decoder_conv_act_fn,
+        }
+    }
+
+    /// Decodes latents. The input has the parameters' dtype: see [`Decoder::dtype`].
+    ///
+    /// # Shapes
+    /// - input `[batch, latent_channels, height, width]`, unscaled
+    /// - output `[batch, in_channels, height * compression, width * compression]`
+    pub fn forward(&self, latent: Tensor<4>) -> Tensor<4> {
+        let mut x = self.conv_in.forward(latent.clone());
+        if let Some(repeats) = self.shortcut_repeats {
+            x = x + repeat_channels(latent, repeats);
+        }
+        for layer in self.up_blocks.iter().rev().flatten() {
+            x = layer.forward(x);
+        }
+        let x = self.activation.forward(self.norm_out.forward_image(x));
+        match &self.conv_out {
+            DecoderHead::Conv(conv) => conv.forward(x),
+            DecoderHead::Up(block) => block.forward(x),
+        }
+    }
+
+    /// The dtype of the parameters.
+    pub fn dtype(&self) -> DType {
+        self.conv_in.weight.val().dtype()
+    }
+}

@@ -1,0 +1,277 @@
+//! Changes of size between stages: a convolution beside a shortcut without parameters, which moves
+//! pixels into channels and back (DC-AE paper, section 3.1, "residual autoencoding").
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::Conv3x3;
+
+use crate::{DownsampleBlockType, UpsampleBlockType};
+
+/// Moves each 2x2 square of pixels into four consecutive channels, row by row.
+///
+/// # Shapes
+/// - input `[batch, channels, height, width]`, height and width even
+/// - output `[batch, 4 * channels, height / 2, width / 2]`
+pub fn pixel_unshuffle(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height / 2, 2, width / 2, 2])
+        .permute([0, 1, 3, 5, 2, 4]) // [batch, channels, 2, 2, height / 2, width / 2]
+        .reshape([batch, 4 * channels, height / 2, width / 2])
+}
+
+/// The inverse of [`pixel_unshuffle`]: four consecutive channels become a 2x2 square of pixels.
+///
+/// # Shapes
+/// - input `[batch, 4 * channels, height, width]`
+/// - output `[batch, channels, 2 * height, 2 * width]`
+pub fn pixel_shuffle(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels / 4, 2, 2, height, width])
+        .permute([0, 1, 4, 2, 5, 3]) // [batch, channels / 4, height, 2, width, 2]
+        .reshape([batch, channels / 4, 2 * height, 2 * width])
+}
+
+/// Mean over each group of `group` consecutive channels, summed in f32.
+///
+/// # Shapes
+/// - input `[batch, channels, height, width]`, `channels` a multiple of `group`
+/// - output `[batch, channels / group, height, width]`
+pub fn group_mean(x: Tensor<4>, group: usize) -> Tensor<4> {
+    if group == 1 {
+        return x;
+    }
+    let [batch, channels, height, width] = x.dims();
+    let dtype = x.dtype();
+    x.cast(DType::F32)
+        .reshape([batch, channels / group, group, height * width])
+        .mean_dim(2)
+        .cast(dtype)
+        .reshape([batch, channels / group, height, width])
+}
+
+/// Repeats each channel `repeats` times in a row.
+///
+/// # Shapes
+/// - input `[batch, channels, height, width]`
+/// - output `[batch, channels * repeats, height, width]`
+pub fn repeat_channels(x: Tensor<4>, repeats: usize) -> Tensor<4> {
+    if repeats == 1 {
+        return x;
+    }
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, 1, height * width])
+        .expand([batch, channels, repeats, height * width])
+        .reshape([batch, channels * repeats, height, width])
+}
+
+/// Doubles height and width by repeating each pixel.
+fn nearest_upsample(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height, 1, width, 1])
+        .expand([batch, channels, height, 2, width, 2])
+        .reshape([batch, channels, 2 * height, 2 * width])
+}
+
+/// Halves height and width:
+///
+/// ```text
+/// conv             y = conv3x3_stride2(x)             + shortcut(x)
+/// pixel unshuffle  y = pixel_unshuffle(conv3x3(x))    + shortcut(x)
+/// shortcut(x) = group_mean(pixel_unshuffle(x))
+/// ```
+#[derive(Module, Debug)]
+pub struct DownBlock {
+    /// The main path's convolution; of stride 2 where no pixel unshuffle follows it.
+    pub conv: Conv3x3,
+    unshuffles: bool,
+    /// Channels averaged by the shortcut.
+    shortcut_group: Option<usize>,
+}
+
+impl DownBlock {
+    /// A block from `d_input` to `d_output` channels.
+    ///
+    /// # Panics
+    /// If `d_output` does not divide `4 * d_input` (with shortcut) or is no multiple of 4 (with
+    /// pixel unshuffle).
+    pub fn new(
+        d_input: usize,
+        d_output: usize,
+        kind: DownsampleBlockType,
+        shortcut: bool,
+        device: &Device,
+    ) -> Self {
+        assert!(
+            !shortcut || (4 * d_input).is_multiple_of(d_output),
+            "a shortcut from {d_input} to {d_output} channels needs a divisor of {}",
+            4 * d_input
+        );
+        let unshuffles = kind == DownsampleBlockType::PixelUnshuffle;
+        assert!(
+            !unshuffles || d_output.is_multiple_of(4),
+            "a pixel unshuffle cannot give {d_output} channels, which is no multiple of 4"
+        );
+        let conv = if unshuffles {
+            Conv3x3::new(d_input, d_output / 4, 1, true, device)
+        } else {
+            Conv3x3::new(d_input, d_output, 2, true, device)
+        };
+        Self {
+            conv,
+            unshuffles,
+            shortcut_group: shortcut.then(|| 4 * d_input / d_output),
+        }
+    }
+
+    /// Halves height and width.
+    ///
+    /// # Shapes
+    /// - input `[batch, d_input, height, width]`, height and width even
+    /// - output `[batch, d_output, height / 2, width / 2]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = self.conv.forward(x.clone());
+        let y = if self.unshuffles {
+            pixel_unshuffle(y)
+        } else {
+            y
+        };
+        match self.shortcut_group {
+            Some(group) => y + group_mean(pixel_unshuffle(x), group),
+            None => y,
+        }
+    }
+}
+
+/// Doubles height and width:
+///
+/// ```text
+/// interpolate    y = conv3x3(nearest_x2(x))       + shortcut(x)
+/// pixel shuffle  y = pixel_shuffle(conv3x3(x))    + shortcut(x)
+/// shortcut(x) = pixel_shuffle(repeat_channels(x))
+/// ```
+#[derive(Module, Debug)]
+pub struct UpBlock {
+    /// The main path's convolution.
+    pub conv: Conv3x3,
+    shuffles: bool,
+    /// How often the shortcut repeats a channel.
+    shortcut_repeats: Option<usize>,
+}
+
+impl UpBlock {
+    /// A block from `d_input` to `d_output` channels.
+    ///
+    /// # Panics
+    /// With shortcut, if `4 * d_output` is no multiple of `d_input`.
+    pub fn new(
+        d_input: usize,
+        d_output: usize,
+        kind: UpsampleBlockType,
+        shortcut: bool,
+        device: &Device,
+    ) -> Self {
+        assert!(
+            !shortcut || (4 * d_output).is_multiple_of(d_input),
+            "a shortcut from {d_input} channels cannot fill 4 x {d_output}"
+        );
+        let shuffles = kind == UpsampleBlockType::PixelShuffle;
+        let d_conv = if shuffles { 4 * d_output } else { d_output };
+        Self {
+            conv: Conv3x3::new(d_input, d_conv, 1, true, device),
+            shuffles,
+            shortcut_repeats: shortcut.then(|| 4 * d_output / d_input),
+        }
+    }
+
+    /// Doubles height and width.
+    ///
+    /// # Shapes
+    /// - input `[batch, d_input, height, width]`
+    /// - output `[batch, d_output, 2 * height, 2 * width]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        if self.shuffles {
+            let y = pixel_shuffle(self.conv.forward(x.clone()));
+            return match self.shortcut_repeats {
+                Some(repeats) => y + shortcut_up(x, repeats),
+                None => y,
+            };
+        }
+        let doubled = nearest_upsample(x.clone());
+        let y = self.conv.forward(doubled.clone());
+        match self.shortcut_repeats {
+            // Four repeats fill each 2x2 square with its pixel: what the convolution has read.
+            Some(4) => y + doubled,
+            Some(repeats) => y + shortcut_up(x, repeats),
+            None => y,
+        }
+    }
+}
+
+fn shortcut_up(x: Tensor<4>, repeats: usize) -> Tensor<4> {
+    if repeats == 4 {
+        return nearest_upsample(x);
+    }
+    pixel_shuffle(repeat_channels(x, repeats))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(shape: [usize; 4]) -> Tensor<4> {
+        let values = (0..shape.iter().product::<usize>())
+            .map(|i| (i as f32 * 0.7).sin())
+            .collect();
+        Tensor::from_data(
+            burn::tensor::TensorData::new(values, shape),
+            &Device::flex(),
+        )
+    }
+
+    fn values(x: Tensor<4>) -> Vec<f32> {
+        x.into_data_as::<f32>().try_into_vec().expect("f32 data")
+    }
+
+    #[test]
+    fn shuffle_undoes_unshuffle() {
+        let x = ramp([2, 3, 4, 6]);
+        assert_eq!(pixel_unshuffle(x.clone()).dims(), [2, 12, 2, 3]);
+        assert_eq!(values(pixel_shuffle(pixel_unshuffle(x.clone()))), values(x));
+    }
+
+    #[test]
+    fn unshuffle_orders_a_square_row_by_row() {
+        let x = ramp([1, 1, 2, 2]);
+        assert_eq!(values(pixel_unshuffle(x.clone())), values(x));
+    }
+
+    #[test]
+    fn nearest_upsampling_is_the_shortcut_with_four_repeats() {
+        let x = ramp([2, 3, 4, 5]);
+        let slow = pixel_shuffle(repeat_channels(x.clone(), 4));
+        assert_eq!(values(shortcut_up(x.clone(), 4)), values(slow));
+        assert_eq!(
+            values(nearest_upsample(x.clone()).narrow(3, 8, 2).narrow(2, 6, 1)),
+            {
+                let corner = values(x.narrow(3, 4, 1).narrow(2, 3, 1));
+                corner
+                    .into_iter()
+                    .flat_map(|pixel| [pixel, pixel])
+                    .collect::<Vec<_>>()
+            }
+        );
+    }
+
+    #[test]
+    fn group_mean_undoes_repeat_channels() {
+        let x = ramp([2, 3, 4, 5]);
+        let repeated = repeat_channels(x.clone(), 3);
+        assert_eq!(
+            values(repeated.clone().narrow(1, 2, 1)),
+            values(x.clone().narrow(1, 0, 1))
+        );
+        for (mean, pixel) in values(group_mean(repeated, 3)).iter().zip(values(x)) {
+            assert!((mean - pixel).abs() < 1e-6, "{mean} is not {pixel}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Configs: presets, published spellings, refusals.
+
+use burn::module::Module;
+use sana_dcae::{
+    Activation, BlockType, DcAeConfig, DcAeError, DownsampleBlockType, NormType, PerStage,
+    UpsampleBlockType,
+};
+use sana_linear_attn::parity::{device, fixture_path};
+
+use crate::{CRATE, LAYOUTS, tiny_config, waves};
+
+fn presets() -> [(&'static str, DcAeConfig); 9] {
+    [
+        ("f32c32_sana_1_0", DcAeConfig::f32c32_sana_1_0()),
+        ("f32c32_sana_1_1", DcAeConfig::f32c32_sana_1_1()),
+        ("f32c32_sana_1_1_lite", DcAeConfig::f32c32_sana_1_1_lite()),
+        ("f32c32_in", DcAeConfig::f32c32_in()),
+        ("f32c32_mix", DcAeConfig::f32c32_mix()),
+        ("f64c128_in", DcAeConfig::f64c128_in()),
+        ("f64c128_mix", DcAeConfig::f64c128_mix()),
+        ("f128c512_in", DcAeConfig::f128c512_in()),
+        ("f128c512_mix", DcAeConfig::f128c512_mix()),
+    ]
+}
+
+/// Parameters of the reference's layers, written out layer by layer, without the running
+/// statistics of batch norms.
+mod count {
+    use super::*;
+
+    fn conv(input: usize, output: usize) -> usize {
+        9 * input * output + output
+    }
+
+    fn block(config: &DcAeConfig, width: usize, kind: BlockType, kernels: &[usize]) -> usize {
+        let norm = 2 * width;
+        match kind {
+            BlockType::Res => conv(width, width) + 9 * width * width + norm,
+            BlockType::EfficientVit => {
+                let scale = |kernel| 3 * width * (kernel * kernel + config.attention_head_dim);
+                let qkv = 3 * width * width;
+                let scales: usize = kernels.iter().map(|&kernel| scale(kernel)).sum();
+                let out = width * (1 + kernels.len()) * width;
+                let hidden = 4 * width;
+                let inverted = width * 2 * hidden + 2 * hidden;
+                let depth = 9 * 2 * hidden + 2 * hidden;
+                let point = hidden * width;
+                qkv + scales + out + norm + inverted + depth + point + norm
+            }
+        }
+    }
+
+    pub fn encoder(config: &DcAeConfig) -> usize {
+        let (widths, depths) = (
+            &config.encoder_block_out_channels,
+            &config.encoder_layers_per_block,
+        );
+        let unshuffle = match config.downsample_block_type {
+            DownsampleBlockType::Conv => 1,
+            DownsampleBlockType::PixelUnshuffle => 4,
+        };
+        let stem = match depths[0] {
+            0 => conv(config.in_channels, widths[1] / unshuffle),
+            _ => conv(config.in_channels, widths[0]),
+        };
+        let stages: usize = (0..widths.len())
+            .map(|i| {
+                let kind = config.encoder_block_types.get(i).expect("a block type");
+                let kernels = &config.encoder_qkv_multiscales[i];
+                let down = match widths.get(i + 1) {
+                    Some(next) if depths[i] > 0 => conv(widths[i], next / unshuffle),
+                    _ => 0,
+                };
+                depths[i] * block(config, widths[i], kind, kernels) + down
+            })
+            .sum();
+        stem + stages + conv(widths[widths.len() - 1], config.latent_channels)
+    }
+
+    pub fn decoder(config: &DcAeConfig) -> usize {
+        let (widths, depths) = (
+            &config.decoder_block_out_channels,
+            &config.decoder_layers_per_block,
+        );
+        let shuffle = match config.upsample_block_type {
+            UpsampleBlockType::Interpolate => 1,
+            UpsampleBlockType::PixelShuffle => 4,
+        };
+        let (width, head) = match depths[0] {
+            0 => (widths[1], conv(widths[1], config.in_channels * shuffle)),
+            _ => (widths[0], conv(widths[0], config.in_channels)),
+        };
+        let stages: usize = (0..widths.len())
+            .map(|i| {
+                let kind = config.decoder_block_types.get(i).expect("a block type");
+                let kernels = &config.decoder_qkv_multiscales[i];
+                let up = match widths.get(i + 1) {
+                    Some(&next) if depths[i] > 0 => conv(next, widths[i] * shuffle),
+                    _ => 0,
+                };
+                depths[i] * block(config, widths[i], kind, kernels) + up
+            })
+            .sum();
+        conv(config.latent_channels, widths[widths.len() - 1]) + stages + 2 * width + head
+    }
+
+    /// Running means and variances, which burn counts and PyTorch does not.
+    pub fn running_statistics(config: &DcAeConfig) -> usize {
+        let norms = |i| match (
+            config.decoder_norm_types.get(i),
+            config.decoder_block_types.get(i),
+        ) {
+            (Some(NormType::BatchNorm), Some(BlockType::Res)) => config.decoder_layers_per_block[i],
+            _ => 0,
+        };
+        let widths = &config.decoder_block_out_channels;
+        widths
+            .iter()
+            .enumerate()
+            .map(|(i, width)| 2 * width * norms(i))
+            .sum()
+    }
+}
+
+#[test]
+fn parameter_counts_of_the_presets() {
+    for (name, config) in presets() {
+        let model = config.init(&device());
+        assert_eq!(
+            model.encoder.num_params(),
+            count::encoder(&config),
+            "{name} encoder"
+        );
+        let decoder = count::decoder(&config) + count::running_statistics(&config);
+        assert_eq!(model.decoder.num_params(), decoder, "{name} decoder");
+    }
+    let [sana, _, lite, imagenet, _, f64c128, _, f128c512, _] =
+        presets().map(|(_, config)| (count::encoder(&config), count::decoder(&config)));
+    assert_eq!(sana, (153_027_104, 159_223_171));
+    assert_eq!(lite, (153_027_104, 268_154_124));
+    assert_eq!(imagenet, (123_172_384, 200_184_076));
+    assert_eq!(f64c128, (264_550_528, 412_345_612));
+    assert_eq!(f128c512, (415_661_056, 705_021_196));
+}
+
+#[test]
+fn counting_parameters_allocates_none() {
+    let model = DcAeConfig::f128c512_in().init(&device());
+    assert!(model.num_params() > 1_000_000_000);
+    assert!(!model.decoder.conv_in.weight.is_initialized());
+    assert!(!model.encoder.conv_out.weight.is_initialized());
+}
+
+#[test]
+fn compression_ratios() {
+    let expected = [32, 32, 32, 32, 32, 64, 64, 128, 128];
+    for ((name, config), compression) in presets().into_iter().zip(expected) {
+        config
+            .validate()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(config.compression(), compression, "{name}");
+        assert_eq!(config.init(&device()).compression(), compression, "{name}");
+    }
+}
+
+#[test]
+fn json_round_trip() {
+    for (name, config) in presets() {
+        let text = config.to_json();
+        assert!(text.contains(r#""_class_name": "AutoencoderDC""#), "{name}");
+        assert_eq!(
+            DcAeConfig::from_json(&text).expect("own output"),
+            config,
+            "{name}"
+        );
+    }
+}
+
+/// The config of the released Sana autoencoder, in the spelling of its file.
+#[test]
+fn published_sana_config() {
+    let text = r#"{
+      "_class_name": "AutoencoderDC", "_diffusers_version": "0.32.0.dev0",
+      "_name_or_path": "somewhere", "attention_head_dim": 32, "decoder_act_fns": "silu",
+      "decoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
+      "decoder_block_types": ["ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock",
+        "EfficientViTBlock", "EfficientViTBlock"],
+      "decoder_layers_per_block": [3, 3, 3, 3, 3, 3], "decoder_norm_types": "rms_norm",
+      "decoder_qkv_multiscales": [[], [], [], [5], [5], [5]], "downsample_block_type": "Conv",
+      "encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
+      "encoder_block_types": ["ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock",
+        "EfficientViTBlock", "EfficientViTBlock"],
+      "encoder_layers_per_block": [2, 2, 2, 3, 3, 3],
+      "encoder_qkv_multiscales": [[], [], [], [5], [5], [5]], "in_channels": 3,
+      "latent_channels": 32, "scaling_factor": 0.41407, "upsample_block_type": "interpolate"
+    }"#;
+    assert_eq!(
+        DcAeConfig::from_json(text).expect("valid"),
+        DcAeConfig::f32c32_sana_1_0()
+    );
+    let conv = text
+        .replace("\"Conv\"", "\"conv\"")
+        .replace("\"silu\"", "\"swish\"");
+    assert_eq!(
+        DcAeConfig::from_json(&conv).expect("valid"),
+        DcAeConfig::f32c32_sana_1_0()
+    );
+}
+
+#[test]
+fn absent_keys_take_the_reference_defaults() {
+    let config = DcAeConfig::from_json("{}").expect("the reference's defaults are valid");
+    assert_eq!(config, DcAeConfig::default());
+    assert_eq!(config.encoder_layers_per_block, [2, 2, 2, 3, 3, 3]);
+    assert_eq!(
+        config.downsample_block_type,
+        DownsampleBlockType::PixelUnshuffle
+    );
+}
+
+/// A lite decoder at tiny widths: residual blocks only, an empty first stage, pixel shuffle.
+#[test]
+fn lite_decoder_runs() {
+    let lite = DcAeConfig::f32c32_sana_1_1_lite();
+    let config = DcAeConfig {
+        attention_head_dim: 8,
+        encoder_block_out_channels: vec![8, 8, 8, 16, 32, 32],
+        decoder_block_out_channels: vec![6, 8, 16, 16, 32, 32],
+        encoder_layers_per_block: vec![1; 6],
+        ..lite
+    };
+    let config = DcAeConfig::from_json(&config.to_json()).expect("a valid config");
+    assert_eq!(config.decoder_layers_per_block, [0, 3, 5, 4, 4, 4]);
+    assert_eq!(config.decoder_conv_act_fn, Activation::Silu);
+    let model = config.init(&device());
+    let decoded = model
+        .decode(waves([1, 32, 1, 2], &device()))
+        .expect("valid latents");
+    assert_eq!(decoded.dims(), [1, 3, 32, 64]);
+}
+
+#[test]
+fn lists_of_other_lengths_are_named() {
+    type Edit = fn(&mut DcAeConfig);
+    let edits: [(&str, Edit); 9] = [
+        ("decoder_block_out_channels", |c| {
+            c.decoder_block_out_channels.push(64)
+        }),
+        ("encoder_layers_per_block", |c| {
+            c.encoder_layers_per_block.truncate(2)
+        }),
+        ("decoder_layers_per_block", |c| {
+            c.decoder_layers_per_block.clear()
+        }),
+        ("encoder_qkv_multiscales", |c| {
+            c.encoder_qkv_multiscales.push(vec![])
+        }),
+        ("decoder_qkv_multiscales", |c| {
+            c.decoder_qkv_multiscales.truncate(1)
+        }),
+        ("encoder_block_types", |c| {
+            c.encoder_block_types = PerStage::Each(vec![BlockType::Res]);
+        }),
+        ("decoder_block_types", |c| {
+            c.decoder_block_types = PerStage::Each(vec![])
+        }),
+        ("decoder_norm_types", |c| {
+            c.decoder_norm_types = PerStage::Each(vec![NormType::RmsNorm; 4]);
+        }),
+        ("decoder_act_fns", |c| {
+            c.decoder_act_fns = PerStage::Each(vec![Activation::Relu])
+        }),
+    ];
+    for (expected_key, edit) in edits {
+        let mut config = tiny_config();
+        edit(&mut config);
+        match config.validate() {
+            Err(DcAeError::StageCount {
+                key, expected: 3, ..
+            }) => assert_eq!(key, expected_key),
+            other => panic!("{expected_key}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn impossible_values_are_named() {
+    type Edit = fn(&mut DcAeConfig);
+    let edits: [(&str, Edit); 20] = [
+        ("encoder_block_out_channels", |c| {
+            c.encoder_block_out_channels.truncate(1)
+        }),
+        ("in_channels", |c| c.in_channels = 0),
+        ("latent_channels", |c| c.latent_channels = 0),
+        ("latent_channels", |c| c.latent_channels = 5),
+        ("latent_channels", |c| c.latent_channels = 6),
+        ("attention_head_dim", |c| c.attention_head_dim = 0),
+        ("encoder_block_out_channels[1]", |c| {
+            c.attention_head_dim = 8
+        }),
+        ("encoder_block_out_channels[0]", |c| {
+            c.encoder_block_out_channels[0] = 0
+        }),
+        ("encoder_block_out_channels[1]", |c| {
+            c.encoder_block_out_channels[0] = 7
+        }),
+        ("encoder_block_out_channels[1]", |c| {
+            c.encoder_block_types = PerStage::All(BlockType::Res);
+            c.encoder_block_out_channels[1] = 6;
+            c.downsample_block_type = DownsampleBlockType::PixelUnshuffle;
+        }),
+        ("encoder_layers_per_block[1]", |c| {
+            c.encoder_layers_per_block[1] = 0
+        }),
+        ("encoder_qkv_multiscales[2]", |c| {
+            c.encoder_qkv_multiscales[2] = vec![3, 4]
+        }),
+        ("decoder_block_out_channels[1]", |c| {
+            c.decoder_block_out_channels[2] = 20
+        }),
+        ("decoder_norm_types[1]", |c| {
+            c.decoder_norm_types = PerStage::All(NormType::BatchNorm)
+        }),
+        ("encoder_block_out_channels[2]", |c| {
+            c.encoder_block_out_channels[2] = usize::MAX;
+        }),
+        ("decoder_layers_per_block[0]", |c| {
+            c.decoder_layers_per_block[0] = usize::MAX;
+        }),
+        ("encoder_qkv_multiscales[1]", |c| {
+            c.encoder_qkv_multiscales[1] = vec![999];
+        }),
+        ("encoder_block_out_channels", |c| {
+            c.encoder_block_out_channels = vec![8; 70];
+        }),
+        ("scaling_factor", |c| c.scaling_factor = 0.0),
+        ("scaling_factor", |c| c.scaling_factor = f64::NAN),
+    ];
+    for (expected_key, edit) in edits {
+        let mut config = tiny_config();
+        config.validate().expect("the unedited config is valid");
+        edit(&mut config);
+        match config.validate() {
+            Err(DcAeError::ConfigValue { key, .. }) => assert_eq!(key, expected_key),
+            other => panic!("{expected_key}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn unknown_names_are_refused_with_what_is_known() {
+    for (text, found, known) in [
+        (r#"{"decoder_act_fns": "tanh"}"#, "tanh", "silu"),
+        (r#"{"decoder_act_fns": ["silu", "tanh"]}"#, "tanh", "relu"),
+        (
+            r#"{"decoder_norm_types": "group_norm"}"#,
+            "group_norm",
+            "batch_norm",
+        ),
+        (
+            r#"{"encoder_block_types": "TransformerBlock"}"#,
+            "TransformerBlock",
+            "EfficientViTBlock",
+        ),
+        (
+            r#"{"downsample_block_type": "pixelunshuffle"}"#,
+            "pixelunshuffle",
+            "pixel_unshuffle",
+        ),
+        (
+            r#"{"upsample_block_type": "bilinear"}"#,
+            "bilinear",
+            "pixel_shuffle",
+        ),
+    ] {
+        let error = DcAeConfig::from_json(text).expect_err(text);
+        assert!(matches!(error, DcAeError::ParseConfig { .. }), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains(found) && message.contains(known),
+            "{message}"
+        );
+    }
+    let error = DcAeConfig::from_json(r#"{"decoder_act_fns": 3}"#).expect_err("a number");
+    assert!(
+        error.to_string().contains("a name or a list of names"),
+        "{error}"
+    );
+}
+
+#[test]
+fn config_of_another_architecture() {
+    let error = DcAeConfig::from_json(r#"{"_class_name": "AutoencoderKL"}"#).expect_err("KL");
+    assert_eq!(
+        error.to_string(),
+        "_class_name is AutoencoderKL, expected AutoencoderDC"
+    );
+}
+
+#[test]
+#[should_panic(expected = "invalid autoencoder config: latent_channels is 0")]
+fn init_of_an_invalid_config_panics() {
+    DcAeConfig {
+        latent_channels: 0,
+        ..tiny_config()
+    }
+    .init(&device());
+}
+
+#[test]
+fn fixture_configs_load() {
+    for layout in LAYOUTS {
+        let path = fixture_path(CRATE, &format!("dcae/{layout}")).join("config.json");
+        let config = DcAeConfig::from_file(path).unwrap_or_else(|error| panic!("{error}"));
+        let again = DcAeConfig::from_json(&config.to_json()).expect("own output");
+        assert_eq!(again, config);
+    }
+}
