@@ -1,8 +1,9 @@
 //! The blocks stages are made of: residual blocks at high resolution, attention at low.
 
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::activation::{relu, silu};
+use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::kernels::silu;
 use sana_linear_attn::{
     Conv3x3, GluMbConv, GluMbConvConfig, GluMbConvNorm, MultiScaleLinearAttention,
     MultiScaleLinearAttentionConfig, RmsNormAffine,

@@ -1,0 +1,165 @@
+//! The command line: the subcommands, and what several of them share.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use burn::tensor::DType;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::devices::{DeviceName, DevicesArgs};
+use crate::encode::{DecodeArgs, EncodeArgs};
+use crate::evaluate::EvaluateArgs;
+use crate::generate::GenerateArgs;
+use crate::init::InitArgs;
+use crate::inspect::InspectArgs;
+use crate::train::TrainArgs;
+use crate::{devices, encode, evaluate, generate, init, inspect, train};
+
+const EXAMPLES: &str = "\
+Examples:
+  sana generate \"a red circle left of a blue square\"
+  sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --device cuda:0
+  sana inspect Sana_1600M_1024px_BF16_diffusers
+  sana devices
+
+`sana COMMAND --help` tells the options of a command, with examples.";
+
+/// Pictures from text with NVIDIA's Sana, on CPU or GPU.
+#[derive(Debug, Parser)]
+#[command(name = "sana", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Generate(GenerateArgs),
+    Inspect(InspectArgs),
+    Encode(EncodeArgs),
+    Decode(DecodeArgs),
+    Evaluate(EvaluateArgs),
+    Init(InitArgs),
+    Train(TrainArgs),
+    Devices(DevicesArgs),
+}
+
+impl Cli {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Generate(args) => generate::run(args),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Encode(args) => encode::run_encode(args),
+            Command::Decode(args) => encode::run_decode(args),
+            Command::Evaluate(args) => evaluate::run(args),
+            Command::Init(args) => init::run(args),
+            Command::Train(args) => train::run(args),
+            Command::Devices(args) => devices::run(args),
+        }
+    }
+}
+
+/// Which model, and where it runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model and device")]
+pub struct ModelArgs {
+    /// Checkpoint folder in the diffusers layout [default: the built-in model, which draws flat
+    /// shapes]
+    #[arg(short, long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Weight files of this variant where the folder has them, such as fp16 for
+    /// diffusion_pytorch_model.fp16.safetensors
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+    /// Where to compute: flex (the CPU), cuda, rocm, metal, vulkan or wgpu, with :N for the N-th
+    /// device as listed by `sana devices` [default: the first GPU that works, else flex]
+    #[arg(short, long, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
+    /// Type of the weights in memory [default: f32 on flex, elsewhere the checkpoint's]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub dtype: Option<Dtype>,
+    /// Hold one part of the model at a time and decode in tiles: slower, and much smaller
+    #[arg(long)]
+    pub low_memory: bool,
+}
+
+/// A type of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32 bits: exact, and the fastest on the CPU
+    F32,
+    /// 16 bits with the range of f32: for GPUs that have it
+    Bf16,
+    /// 16 bits, narrow range: for GPUs without bf16
+    F16,
+}
+
+impl Dtype {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+}
+
+impl From<Dtype> for DType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::Bf16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+        }
+    }
+}
+
+/// Width and height of a picture in pixels, written `WxH`, or `N` for a square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    pub width: usize,
+    pub height: usize,
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let side = |text: &str| {
+            text.trim()
+                .parse::<usize>()
+                .map_err(|_| "expected WIDTHxHEIGHT in pixels, such as 1024x768".to_owned())
+        };
+        let (width, height) = text.split_once(['x', 'X', '×']).unwrap_or((text, text));
+        Ok(Self {
+            width: side(width)?,
+            height: side(height)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        let size = |width, height| Ok(Size { width, height });
+        assert_eq!("96x64".parse(), size(96, 64));
+        assert_eq!("96 X 64".parse(), size(96, 64));
+        assert_eq!("512".parse(), size(512, 512));
+        for wrong in ["", "x", "96x", "axb", "-1x4", "96x64x3", "1.5x2"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+}

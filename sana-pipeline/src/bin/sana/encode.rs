@@ -1,0 +1,128 @@
+//! `sana encode` and `sana decode`: a picture through the autoencoder, and back.
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use burn::tensor::{DType, Tensor};
+use clap::Args;
+use sana_linear_attn::weights::{Weights, write_tensors};
+use sana_pipeline::image;
+
+use crate::args::ModelArgs;
+use crate::model::Model;
+use crate::paths;
+
+const ENCODE_EXAMPLES: &str = "\
+Examples:
+  sana encode photo.jpg
+  sana encode photo.jpg --model Sana_1600M_1024px_BF16_diffusers --out photo.safetensors
+
+The file has one tensor, `latents` [1, channels, height / 32, width / 32] in f32, scaled as the
+diffusion model works on them. `sana decode` makes a picture of it again.";
+
+const DECODE_EXAMPLES: &str = "\
+Examples:
+  sana decode latents.safetensors
+  sana decode photo.safetensors --model Sana_1600M_1024px_BF16_diffusers --out photo.png";
+
+/// Name of the tensor in a file of latents.
+const LATENTS: &str = "latents";
+
+/// Encode a picture into latents, and tell what the autoencoder loses (PSNR)
+#[derive(Debug, Args)]
+#[command(after_help = ENCODE_EXAMPLES)]
+pub struct EncodeArgs {
+    /// Picture, PNG or JPEG, with sides that are multiples of 32
+    image: PathBuf,
+    /// File of the latents
+    #[arg(
+        short,
+        long,
+        value_name = "PATH",
+        default_value = "latents.safetensors"
+    )]
+    out: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Decode latents into pictures
+#[derive(Debug, Args)]
+#[command(after_help = DECODE_EXAMPLES)]
+pub struct DecodeArgs {
+    /// File of latents, as `sana encode` writes it
+    latents: PathBuf,
+    /// File of the picture; for several latents NAME-0.png, NAME-1.png and so on
+    #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Runs `sana encode`.
+pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
+    image::check_writable(&args.out)?;
+    let picture = image::load(&args.image)?;
+    let mut model = Model::open(&args.model)?;
+    let latents = model.pipeline.encode_image(&picture)?;
+    let again = model.pipeline.decode(latents.clone())?;
+    let [again] = again.as_slice() else {
+        bail!("one picture came back as {}", again.len());
+    };
+    let psnr = image::psnr(&picture, again)?;
+
+    model.tell_notes();
+
+    let shape = latents.dims();
+    let tensors = vec![(LATENTS.to_owned(), latents.cast(DType::F32).into_data())];
+    write_tensors(&args.out, tensors)?;
+    let mut out = stdout().lock();
+    writeln!(
+        out,
+        "{} of {}x{} pixels is latents {shape:?}",
+        args.image.display(),
+        picture.width(),
+        picture.height()
+    )?;
+    writeln!(out, "PSNR {psnr:.2} dB after decoding them again")?;
+    writeln!(out, "wrote {}", args.out.display())?;
+    Ok(())
+}
+
+/// Runs `sana decode`.
+pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
+    let (weights, count) = open_latents(&args.latents)?;
+    let paths = paths::pictures(&args.out, count)?;
+    let mut model = Model::open(&args.model)?;
+    let latents: Tensor<4> = weights.tensor(LATENTS, DType::F32, &model.device.device)?;
+    let pictures = model.pipeline.decode(latents)?;
+    model.tell_notes();
+    let mut out = stdout().lock();
+    for (path, picture) in paths.iter().zip(&pictures) {
+        image::save_png(path, picture, &[])?;
+        writeln!(out, "wrote {}", path.display())?;
+    }
+    Ok(())
+}
+
+/// The file, and the number of pictures in it.
+fn open_latents(path: &Path) -> anyhow::Result<(Weights, usize)> {
+    let weights = Weights::open_file(path)?;
+    let count = match weights.shape(LATENTS) {
+        Some(&[count, channels, height, width]) if count * channels * height * width > 0 => count,
+        Some(other) => bail!(
+            "{}: `latents` has shape {other:?}, expected [batch, channels, height, width] with no 0",
+            path.display()
+        ),
+        None => {
+            let names: Vec<_> = weights.names().collect();
+            bail!(
+                "{} has no tensor `latents`, as `sana encode` writes it, but: {}",
+                path.display(),
+                names.join(", ")
+            )
+        }
+    };
+    Ok((weights, count))
+}

@@ -1,0 +1,79 @@
+//! `sana evaluate`: how often the pictures show what the prompts say.
+
+use std::io::{Write, stdout};
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use sana_pipeline::evaluate::{self, EvaluateOptions};
+
+use crate::args::ModelArgs;
+use crate::model::Model;
+use crate::progress::Progress;
+
+const EXAMPLES: &str = "\
+Examples:
+  sana evaluate
+  sana evaluate --prompts 10 --steps 8
+  sana evaluate --model my-checkpoint --json
+
+The prompts are of the scene language (flat shapes: one object, its colours, two objects, counting,
+position, attribute binding), none of which occurs in training; a program judges each picture.";
+
+/// Judge a model on held-out prompts of the scene language
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct EvaluateArgs {
+    /// Prompts in each of the six categories
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one())]
+    prompts: usize,
+    /// Number that the prompts are drawn from
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    seed: u64,
+    /// Steps of the solver [default: 20, for Sana-Sprint 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    steps: Option<usize>,
+    /// How strongly the prompts are followed [default: 4.5]
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// Pictures made at a time: fewer take less memory
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_one())]
+    batch: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// Runs `sana evaluate`.
+pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
+    let mut model = Model::open(&args.model)?;
+    let mut options = EvaluateOptions::default()
+        .prompts_per_category(args.prompts)
+        .seed(args.seed)
+        .batch(args.batch);
+    if let Some(steps) = args.steps {
+        options = options.steps(steps);
+    }
+    if let Some(guidance) = args.guidance {
+        options = options.guidance(guidance);
+    }
+    let progress = Progress::new(6 * args.prompts, "judging");
+    let report = evaluate::evaluate(&mut model.pipeline, &options, &mut |done, all| {
+        progress.advance(done as u64, all as u64);
+    })?;
+    progress.finish();
+    model.tell_notes();
+    let mut out = stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{report}")?;
+    }
+    Ok(())
+}

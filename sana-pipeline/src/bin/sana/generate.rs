@@ -1,0 +1,165 @@
+//! `sana generate`: pictures from a prompt.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, image};
+use sana_sampler::Order;
+
+use crate::args::{ModelArgs, Size};
+use crate::model::Model;
+use crate::paths;
+use crate::progress::{Progress, write_stages};
+use crate::record::Record;
+
+const EXAMPLES: &str = "\
+Examples:
+  sana generate \"a red circle left of a blue square\"
+  sana generate \"three green triangles\" --count 4 --seed 7 --out triangles.png
+  sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --size 1024x768
+  sana generate \"a cyberpunk cat\" --model Sana_Sprint_1.6B_1024px_diffusers --steps 2
+
+The seed and every setting are stored in the picture: `sana inspect sana.png` shows them.";
+
+/// Make pictures from a prompt
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct GenerateArgs {
+    /// What to draw
+    pub prompt: String,
+    /// What not to draw
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub negative: String,
+    /// Width and height in pixels, multiples of 32 [default: what the model was trained at]
+    #[arg(long, value_name = "WxH")]
+    size: Option<Size>,
+    /// Steps of the solver [default: 20, for Sana-Sprint 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    steps: Option<usize>,
+    /// How strongly the prompt is followed; 1 is not at all amplified [default: 4.5]
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// How the equation is solved [default: what the checkpoint says]
+    #[arg(long, value_enum)]
+    solver: Option<SolverName>,
+    /// Number that the noise is drawn from [default: drawn at random, and told]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    seed: Option<u64>,
+    /// Pictures to make of the prompt
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    count: usize,
+    /// File of the picture; with --count, NAME-0.png, NAME-1.png and so on
+    #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
+    out: PathBuf,
+    /// Give the prompt to the text encoder as it is, without the instruction to enhance it
+    #[arg(long)]
+    pub no_instruction: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// A solver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SolverName {
+    /// Flow-DPM-Solver++ of second order: 14 to 20 steps
+    FlowDpm,
+    /// Flow Euler: 28 to 50 steps
+    FlowEuler,
+    /// Consistency sampling, for Sana-Sprint: 1 to 4 steps
+    Scm,
+}
+
+/// Runs `sana generate`.
+pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
+    if args.prompt.trim().is_empty() {
+        bail!("the prompt is empty: say what to draw");
+    }
+    let paths = paths::pictures(&args.out, args.count)?;
+    let mut model = Model::open(&args.model)?;
+    let request = request(&args, &model.pipeline);
+    let settings = request.validate(&model.pipeline)?;
+
+    let mut out = stdout().lock();
+    writeln!(
+        out,
+        "{} on {}, seed {}",
+        model.name, model.device.name, settings.seed
+    )?;
+    let progress = Progress::new(settings.steps(), "reading the prompt");
+    let generation = model.pipeline.generate(&request, &mut |step| {
+        let done = step.index + 1;
+        progress.tell(if done < step.steps {
+            "drawing"
+        } else {
+            "decoding"
+        });
+        progress.advance(done as u64, step.steps as u64);
+        Control::Continue
+    })?;
+    progress.finish();
+    model.tell_notes();
+    warn_of_cut(&generation.dropped_tokens);
+
+    let pictures = generation.images.iter().zip(&generation.seeds);
+    for (path, (picture, seed)) in paths.iter().zip(pictures) {
+        let record = Record::new(&args, &settings, *seed, &model);
+        image::save_png(path, picture, &record.chunks())?;
+    }
+    write_stages(&generation.stages, &mut out)?;
+    for path in &paths {
+        writeln!(out, "wrote {}", path.display())?;
+    }
+    Ok(())
+}
+
+fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> Request {
+    let mut request = Request::new(args.prompt.as_str())
+        .negative(args.negative.as_str())
+        .seed(args.seed.unwrap_or_else(random_seed))
+        .count(args.count);
+    if let Some(Size { width, height }) = args.size {
+        request = request.size(width, height);
+    }
+    if let Some(steps) = args.steps {
+        request = request.steps(steps);
+    }
+    if let Some(guidance) = args.guidance {
+        request = request.guidance(guidance);
+    }
+    if let Some(solver) = args.solver {
+        request = request.solver(solver.with_order_of(pipeline.defaults().solver));
+    }
+    if args.no_instruction {
+        request = request.instruction(InstructionChoice::None);
+    }
+    request
+}
+
+fn warn_of_cut(dropped_tokens: &[usize]) {
+    let dropped: usize = dropped_tokens.iter().sum();
+    if dropped > 0 {
+        eprintln!("warning: the prompt is too long, its last {dropped} tokens were left out");
+    }
+}
+
+impl SolverName {
+    /// The solver, with the checkpoint's order where it has one.
+    fn with_order_of(self, checkpoint: Solver) -> Solver {
+        match (self, checkpoint) {
+            (Self::FlowDpm, Solver::FlowDpm { .. }) => checkpoint,
+            (Self::FlowDpm, _) => Solver::FlowDpm {
+                order: Order::default(),
+            },
+            (Self::FlowEuler, _) => Solver::FlowEuler,
+            (Self::Scm, _) => Solver::Scm,
+        }
+    }
+}
+
+/// A seed of 32 bits: enough to differ, and short enough to type.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(0) >> 32
+}

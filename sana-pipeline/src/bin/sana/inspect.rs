@@ -1,0 +1,87 @@
+//! `sana inspect`: what a checkpoint folder holds, or how a picture was made.
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use sana_pipeline::image;
+
+use crate::model;
+use crate::record::Record;
+
+const EXAMPLES: &str = "\
+Examples:
+  sana inspect
+  sana inspect Sana_1600M_1024px_BF16_diffusers
+  sana inspect Sana_1600M_1024px_BF16_diffusers --json
+  sana inspect sana.png";
+
+/// Show what a checkpoint holds and how much memory it needs, or how a picture was made
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct InspectArgs {
+    /// Checkpoint folder in the diffusers layout, or a picture that `sana` made [default: the
+    /// built-in model]
+    path: Option<PathBuf>,
+    /// Weight files of this variant where the folder has them, such as fp16
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `sana inspect`.
+pub fn run(args: InspectArgs) -> anyhow::Result<()> {
+    match args.path {
+        Some(path) if path.is_file() => inspect_picture(&path, args.json),
+        path => inspect_checkpoint(path.as_deref(), args.variant.as_deref(), args.json),
+    }
+}
+
+fn inspect_checkpoint(
+    folder: Option<&Path>,
+    variant: Option<&str>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let description = model::checkpoint(folder)?.describe(variant)?;
+    let mut out = stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &description)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{description}")?;
+    }
+    Ok(())
+}
+
+fn inspect_picture(path: &Path, json: bool) -> anyhow::Result<()> {
+    let record = Record(image::read_png_text(path)?);
+    if record.0.is_empty() {
+        bail!(
+            "{} does not tell how it was made: it has no text",
+            path.display()
+        );
+    }
+    let mut out = stdout().lock();
+    if json {
+        let pairs = record.0.into_iter().map(|(key, value)| (key, value.into()));
+        let object: serde_json::Map<_, serde_json::Value> = pairs.collect();
+        serde_json::to_writer_pretty(&mut out, &object)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    for (key, value) in &record.0 {
+        writeln!(out, "{:<14} {}", printable(key), printable(value))?;
+    }
+    if let Some(command) = record.command() {
+        writeln!(out, "\n{command}")?;
+    }
+    Ok(())
+}
+
+/// The text without what could steer a terminal.
+fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
+}

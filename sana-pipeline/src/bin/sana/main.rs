@@ -1,0 +1,79 @@
+//! The `sana` command: pictures from text, checkpoints inspected, encoded, decoded, judged and
+//! trained.
+
+mod args;
+mod backends;
+mod devices;
+mod encode;
+mod evaluate;
+mod generate;
+mod init;
+mod inspect;
+mod model;
+mod paths;
+mod probe;
+mod progress;
+mod record;
+mod train;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match args::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether whoever read the output has gone, as in `sana inspect DIR | head -1`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The error and its causes, one per line, without those that the line above them quotes.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !last.contains(&cause) {
+            text += &format!("  because: {cause}\n");
+            last = cause;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow!("no such file")
+            .context("cannot read weights.safetensors")
+            .context("transformer: cannot read weights.safetensors");
+        assert_eq!(
+            describe(&error),
+            "error: transformer: cannot read weights.safetensors\n  because: no such file\n"
+        );
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let closed = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(is_broken_pipe(&closed));
+        assert!(!is_broken_pipe(&anyhow!("broken pipe")));
+    }
+}

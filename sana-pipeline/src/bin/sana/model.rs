@@ -1,0 +1,85 @@
+//! The pipeline that the options name.
+
+use std::path::Path;
+
+use sana_dcae::Tiling;
+use sana_pipeline::{Checkpoint, LoadOptions, MemoryPolicy, SanaPipeline};
+
+use crate::args::ModelArgs;
+use crate::devices::OpenDevice;
+use crate::record::BUILT_IN;
+
+/// A pipeline, and what it was made of.
+pub struct Model {
+    pub pipeline: SanaPipeline,
+    pub device: OpenDevice,
+    /// Name of the checkpoint folder, or `built-in`.
+    pub name: String,
+}
+
+impl Model {
+    /// Opens checkpoint and device; weights are read when they are first needed.
+    pub fn open(args: &ModelArgs) -> anyhow::Result<Self> {
+        let checkpoint = checkpoint(args.model.as_deref())?;
+        let device = OpenDevice::open(args.device)?;
+        let mut options = LoadOptions {
+            dtype: args.dtype.map(Into::into),
+            variant: args.variant.clone(),
+            ..LoadOptions::default()
+        };
+        if let Some(dtype) = options.dtype {
+            device.check_dtype(dtype)?;
+        }
+        if args.low_memory {
+            let compression = checkpoint.vae_config()?.compression();
+            options.memory = MemoryPolicy::OneStageAtATime;
+            options.tiling = Some(Tiling::for_compression(compression));
+        }
+        let pipeline = SanaPipeline::from_checkpoint(checkpoint, options, &device.device)?;
+        Ok(Self {
+            pipeline,
+            device,
+            name: args
+                .model
+                .as_deref()
+                .map_or_else(|| BUILT_IN.to_owned(), folder_name),
+        })
+    }
+}
+
+impl Model {
+    /// Tells on stderr what was decided while parts were loaded, such as another dtype.
+    pub fn tell_notes(&self) {
+        for note in self.pipeline.notes() {
+            eprintln!("note: {note}");
+        }
+    }
+}
+
+/// The checkpoint in `folder`, or the built-in one.
+pub fn checkpoint(folder: Option<&Path>) -> anyhow::Result<Checkpoint> {
+    match folder {
+        Some(folder) => Ok(Checkpoint::open(folder)?),
+        None => built_in(),
+    }
+}
+
+#[cfg(feature = "scenes-model")]
+fn built_in() -> anyhow::Result<Checkpoint> {
+    Ok(Checkpoint::built_in())
+}
+
+#[cfg(not(feature = "scenes-model"))]
+fn built_in() -> anyhow::Result<Checkpoint> {
+    anyhow::bail!(
+        "this build has no model of its own: name a checkpoint folder with --model, or build with \
+         the cargo feature scenes-model"
+    )
+}
+
+/// The last part of the path, also of `.` and `..`.
+fn folder_name(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = folder.file_name().unwrap_or(folder.as_os_str());
+    name.to_string_lossy().into_owned()
+}

@@ -1,0 +1,58 @@
+//! Where pictures go.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use sana_pipeline::image::check_writable;
+
+/// The files of `count` pictures: `sana.png` for one, `sana-0.png`, `sana-1.png` and so on for
+/// several. All of them can be written.
+///
+/// # Errors
+/// When the name does not end in `.png`, or a file cannot be written.
+pub fn pictures(out: &Path, count: usize) -> anyhow::Result<Vec<PathBuf>> {
+    if !out
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
+    {
+        bail!(
+            "pictures are written as PNG, so the name must end in .png: {}",
+            out.display()
+        );
+    }
+    let paths = match count {
+        1 => vec![out.to_owned()],
+        _ => (0..count).map(|index| numbered(out, index)).collect(),
+    };
+    for path in &paths {
+        check_writable(path)?;
+    }
+    Ok(paths)
+}
+
+fn numbered(out: &Path, index: usize) -> PathBuf {
+    let mut name = out.file_stem().unwrap_or(OsStr::new("sana")).to_owned();
+    name.push(format!("-{index}.png"));
+    out.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("a.b.PNG");
+        assert_eq!(pictures(&out, 1).unwrap(), [out.clone()]);
+        let several = ["a.b-0.png", "a.b-1.png"].map(|name| folder.path().join(name));
+        assert_eq!(pictures(&out, 2).unwrap(), several);
+        for wrong in ["a.jpg", "a", ".png", ""] {
+            let error = pictures(&folder.path().join(wrong), 1)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("must end in .png"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Whether a device works, found out by using it.
+//!
+//! burn's GPU backends open a device at its first use and panic, on whichever thread that is,
+//! where a driver is missing. Such panics end here, as messages.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Computes something small that needs the driver, its compiler and its mathematical functions.
+///
+/// # Errors
+/// What the device or its driver said.
+pub fn probe(device: &Device) -> Result<(), String> {
+    let answer = catch(|| {
+        let numbers = TensorData::from([0.0f32, 1.0, 2.0, 3.0]);
+        let row = Tensor::<1>::from_data(numbers, device)
+            .exp()
+            .reshape([1, 4]);
+        let product = row.clone().matmul(row.transpose());
+        product
+            .try_into_vec_as::<f32>()
+            .map_err(|error| format!("{error:?}"))
+    })??;
+    let expected: f32 = (0..4).map(|n| (2.0 * n as f32).exp()).sum();
+    match answer.as_slice() {
+        [value] if (value - expected).abs() < 0.01 * expected => Ok(()),
+        other => Err(format!("a sum of {expected} came out as {other:?}")),
+    }
+}
+
+/// Runs `work` with panics silenced, those of other threads too.
+///
+/// # Errors
+/// The message of the first panic, if `work` panicked.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+    let first = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&first);
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let message = info.payload_as_str().unwrap_or("panic without a message");
+        let mut first = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| message.trim().to_owned());
+    }));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    panic::set_hook(usual);
+
+    outcome.map_err(|_| {
+        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+        first
+            .take()
+            .unwrap_or_else(|| "the driver panicked".to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_panic_is_the_message() {
+        let outcome = catch(|| {
+            let worker = std::thread::spawn(|| panic!("cannot load libcuda.so"));
+            worker.join().expect("the device thread has gone");
+        });
+        assert_eq!(outcome, Err("cannot load libcuda.so".to_owned()));
+        assert_eq!(catch(|| 7), Ok(7));
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn flex_works() {
+        assert_eq!(probe(&Device::flex()), Ok(()));
+    }
+}

@@ -1,0 +1,85 @@
+//! Progress on a terminal, and the report of the stages at the end.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
+use sana_pipeline::memory::StageReport;
+
+/// A bar on stderr with the time left; nothing at all when stderr is not a terminal.
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// A bar that counts to `length`, behind `message`.
+    pub fn new(length: usize, message: &'static str) -> Self {
+        let bar = Self::styled(
+            "{msg} {wide_bar} {pos}/{len}  {elapsed}, {eta} left",
+            message,
+        );
+        bar.bar.set_length(length as u64);
+        bar
+    }
+
+    /// A bar that counts bytes, behind `message`.
+    pub fn bytes(message: &'static str) -> Self {
+        Self::styled(
+            "{msg} {wide_bar} {bytes}/{total_bytes}  {elapsed}, {eta} left",
+            message,
+        )
+    }
+
+    fn styled(template: &str, message: &'static str) -> Self {
+        let bar = ProgressBar::new(0).with_message(message);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar }
+    }
+
+    /// What goes on now.
+    pub fn tell(&self, message: &'static str) {
+        self.bar.set_message(message);
+    }
+
+    /// So much is done of all. The clock of the time left starts at the first call: what came
+    /// before it, such as reading weights, says nothing about the rest.
+    pub fn advance(&self, done: u64, all: u64) {
+        let first = self.bar.position() == 0;
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        if first {
+            self.bar.reset_eta();
+        }
+    }
+
+    /// Removes the bar.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Removes the bar when an error ends the work.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// One line per stage: its name, seconds, and the largest memory of the process during it; beside
+/// it, on a GPU, what the memory pool of the device holds.
+pub fn write_stages(stages: &[StageReport], out: &mut impl Write) -> io::Result<()> {
+    for stage in stages {
+        write!(out, "{:<8} {:>9.2} s", stage.name, stage.seconds)?;
+        if let Some(bytes) = stage.peak_memory_bytes {
+            write!(out, "  peak {}", DecimalBytes(bytes))?;
+        }
+        if let Some(bytes) = stage.device_memory_bytes {
+            write!(out, "  on the device {}", DecimalBytes(bytes))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! What is written into a picture so that it can be made again: text chunks whose keys are the
+//! options of `sana generate`.
+
+use sana_pipeline::{Settings, Solver};
+
+use crate::generate::GenerateArgs;
+use crate::model::Model;
+
+/// Keys and values, in the order in which they are shown.
+pub struct Record(pub Vec<(String, String)>);
+
+/// Keys that are no options.
+const PROMPT: &str = "prompt";
+const SOFTWARE: &str = "Software";
+/// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
+const OPTIONS: [&str; 10] = [
+    "negative", "seed", "steps", "guidance", "solver", "size", "model", "device", "variant",
+    "dtype",
+];
+/// Options without a value.
+const FLAGS: [&str; 2] = ["no-instruction", "low-memory"];
+
+/// What the model of this build is called.
+pub const BUILT_IN: &str = "built-in";
+
+/// The name of a solver on the command line.
+pub fn solver_name(solver: Solver) -> &'static str {
+    match solver {
+        Solver::FlowDpm { .. } => "flow-dpm",
+        Solver::FlowEuler => "flow-euler",
+        Solver::Scm => "scm",
+    }
+}
+
+impl Record {
+    /// The record of one picture.
+    pub fn new(args: &GenerateArgs, settings: &Settings, seed: u64, model: &Model) -> Self {
+        let mut pairs = vec![
+            (PROMPT, args.prompt.clone()),
+            ("negative", args.negative.clone()),
+            ("seed", seed.to_string()),
+            ("steps", settings.steps().to_string()),
+            ("guidance", settings.guidance.scale().to_string()),
+            ("solver", solver_name(settings.solver).to_owned()),
+            ("size", format!("{}x{}", settings.width, settings.height)),
+            ("model", model.name.clone()),
+            ("device", model.device.name.to_string()),
+        ];
+        if let Some(variant) = &args.model.variant {
+            pairs.push(("variant", variant.clone()));
+        }
+        if let Some(dtype) = args.model.dtype {
+            pairs.push(("dtype", dtype.name().to_owned()));
+        }
+        let flags = [
+            (FLAGS[0], args.no_instruction),
+            (FLAGS[1], args.model.low_memory),
+        ];
+        for (flag, _) in flags.into_iter().filter(|(_, given)| *given) {
+            pairs.push((flag, "yes".to_owned()));
+        }
+        pairs.push((SOFTWARE, format!("sana {}", env!("CARGO_PKG_VERSION"))));
+        let owned = |(key, value): (&str, String)| (key.to_owned(), value);
+        Self(pairs.into_iter().map(owned).collect())
+    }
+
+    /// As text chunks of a PNG.
+    pub fn chunks(&self) -> Vec<(&str, &str)> {
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect()
+    }
+
+    /// The command that makes the picture again, if this is a record of ours.
+    pub fn command(&self) -> Option<String> {
+        let software = self.value(SOFTWARE)?;
+        let prompt = self.value(PROMPT)?;
+        let typed = |text: &str| !text.chars().any(char::is_control);
+        if !software.starts_with("sana ") || !self.0.iter().all(|(_, value)| typed(value)) {
+            return None;
+        }
+        let mut command = "sana generate".to_owned();
+        if !prompt.starts_with('-') {
+            command += &format!(" {}", quoted(prompt));
+        }
+        for (key, value) in &self.0 {
+            match key.as_str() {
+                "negative" if value.is_empty() => {}
+                "model" if value == BUILT_IN => {}
+                option if OPTIONS.contains(&option) => {
+                    let join = if value.starts_with('-') { '=' } else { ' ' };
+                    command += &format!(" --{option}{join}{}", quoted(value));
+                }
+                flag if FLAGS.contains(&flag) => command += &format!(" --{flag}"),
+                _ => {}
+            }
+        }
+        if prompt.starts_with('-') {
+            command += &format!(" -- {}", quoted(prompt));
+        }
+        Some(command)
+    }
+
+    fn value(&self, wanted: &str) -> Option<&str> {
+        let mut values = self.0.iter().filter(|(key, _)| key == wanted);
+        values.next().map(|(_, value)| value.as_str())
+    }
+}
+
+/// As one word of a POSIX shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:,=+-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(pairs: &[(&str, &str)]) -> Record {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Record(pairs.iter().map(owned).collect())
+    }
+
+    #[test]
+    fn command_repeats_the_options() {
+        let ours = record(&[
+            ("prompt", "it's a \"cat\""),
+            ("negative", ""),
+            ("seed", "7"),
+            ("guidance", "4.5"),
+            ("model", "built-in"),
+            ("low-memory", "yes"),
+            ("Software", "sana 0.1.0"),
+        ]);
+        assert_eq!(
+            ours.command().unwrap(),
+            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --low-memory"#
+        );
+    }
+
+    #[test]
+    fn dashes_at_the_start_are_no_options() {
+        let ours = record(&[
+            ("prompt", "-cat"),
+            ("negative", "-dog"),
+            ("Software", "sana 0.1.0"),
+        ]);
+        assert_eq!(
+            ours.command().unwrap(),
+            "sana generate --negative=-dog -- -cat"
+        );
+    }
+
+    #[test]
+    fn foreign_text_becomes_no_command() {
+        assert_eq!(
+            record(&[("prompt", "cat"), ("Software", "gimp")]).command(),
+            None
+        );
+        assert_eq!(record(&[("Software", "sana 0.1.0")]).command(), None);
+        assert_eq!(record(&[]).command(), None);
+        let hostile = [("prompt", "a\x1b[2J"), ("Software", "sana 0.1.0")];
+        assert_eq!(record(&hostile).command(), None);
+        let hostile = [
+            ("prompt", "a"),
+            ("x; rm -r ~", "y"),
+            ("Software", "sana 0.1.0"),
+        ];
+        assert_eq!(record(&hostile).command().unwrap(), "sana generate a");
+    }
+
+    #[test]
+    fn words_of_the_shell() {
+        assert_eq!(quoted("96x64"), "96x64");
+        assert_eq!(quoted("cuda:0"), "cuda:0");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("$(a) b"), "'$(a) b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}

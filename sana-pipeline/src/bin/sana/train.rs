@@ -1,0 +1,295 @@
+//! `sana train`: the autoencoder, then the transformer with its text encoder.
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use burn::tensor::{DType, Device};
+use clap::{Args, Subcommand};
+use sana_dcae::DcAe;
+use sana_linear_attn::transformer::F16Clamp;
+use sana_pipeline::Checkpoint;
+use sana_pipeline::checkpoint::{CheckpointInstruction, Part, SanaKeys};
+use sana_pipeline::train::{
+    AdamWOptions, AutoencoderOptions, AutoencoderTask, CheckpointFiles, Data, Denoiser, LatentPool,
+    MAX_PROMPT_TOKENS, Run, RunOptions, Schedule, TransformerOptions, TransformerTask,
+    export_autoencoder, export_denoiser, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
+    scenes_transformer, with_measured_scale,
+};
+use sana_text::{EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer, PromptTokenizer};
+
+use crate::devices::{DeviceName, OpenDevice};
+use crate::progress::Progress;
+
+const EXAMPLES: &str = "\
+Examples:
+  sana train autoencoder --out runs/autoencoder --steps 2600
+  sana train transformer --out runs/scenes --autoencoder runs/autoencoder --steps 20000
+  sana train transformer --out runs/mine --data my-pictures --from runs/scenes --steps 2000
+
+The same command again goes on where a run stopped, with nothing lost. A run's folder holds its
+state, log.csv, loss.png and the trained parts in the published layout.";
+
+/// Train an autoencoder, or a transformer with its text encoder
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct TrainArgs {
+    #[command(subcommand)]
+    part: TrainPart,
+}
+
+#[derive(Debug, Subcommand)]
+enum TrainPart {
+    /// Train an autoencoder to give pictures back
+    Autoencoder(AutoencoderArgs),
+    /// Train a transformer and its text encoder on an autoencoder's latents
+    Transformer(TransformerArgs),
+}
+
+/// What both kinds of run share.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Folder of the run; a run that is there goes on
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// `scenes`, drawn as they are needed, or a folder: NAME.png with NAME.txt, or metadata.jsonl
+    #[arg(long, value_name = "DATA", default_value = "scenes")]
+    data: String,
+    /// Side of the pictures in pixels
+    #[arg(long, value_name = "PX", default_value_t = 128)]
+    size: usize,
+    /// Go on from the weights of this checkpoint or run, with a new optimiser
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// Steps of the whole run
+    #[arg(long, value_name = "N")]
+    steps: usize,
+    /// Highest learning rate; a half cosine lowers it to a twentieth
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
+    lr: f64,
+    /// Steps of the linear warm-up
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    warmup: usize,
+    /// Decay of the moving average of the weights, which is what is written
+    #[arg(long, value_name = "D", default_value_t = 0.999)]
+    ema: f64,
+    /// Parts of a batch that run in parallel [default: one for each core]
+    #[arg(long, value_name = "N")]
+    replicas: Option<usize>,
+    /// Steps between saves
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    save_every: usize,
+    /// Number that data and noise are drawn from
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Where to train, as for `sana generate`
+    #[arg(short, long, value_name = "DEVICE")]
+    device: Option<DeviceName>,
+}
+
+#[derive(Debug, Args)]
+struct AutoencoderArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Pictures of a step
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch: usize,
+    /// Standard deviation of the noise on latents in training
+    #[arg(long, value_name = "STD", default_value_t = 0.1)]
+    latent_noise: f64,
+}
+
+#[derive(Debug, Args)]
+struct TransformerArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Checkpoint or run with the autoencoder (its folder `vae`)
+    #[arg(long, value_name = "DIR")]
+    autoencoder: PathBuf,
+    /// Pictures of a step
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    batch: usize,
+    /// Pictures encoded before the training starts
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pool: usize,
+    /// Shift of the training times
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    flow_shift: f64,
+    /// Share of captions replaced by the empty one
+    #[arg(long, value_name = "P", default_value_t = 0.1)]
+    caption_dropout: f64,
+}
+
+/// Runs `sana train`.
+pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+    match args.part {
+        TrainPart::Autoencoder(args) => train_autoencoder(args),
+        TrainPart::Transformer(args) => train_transformer(args),
+    }
+}
+
+impl RunArgs {
+    fn data(&self) -> anyhow::Result<Data> {
+        ensure!(
+            self.size > 0 && self.size.is_multiple_of(32),
+            "--size {} must be a positive multiple of 32",
+            self.size
+        );
+        Ok(match self.data.as_str() {
+            "scenes" => Data::Scenes { size: self.size },
+            folder => Data::open_folder(Path::new(folder), self.size)?,
+        })
+    }
+
+    fn options(&self) -> RunOptions {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        RunOptions {
+            steps: self.steps,
+            schedule: Schedule { learning_rate: self.lr, warmup: self.warmup, last: 0.05 },
+            optimizer: AdamWOptions { ema_decay: self.ema, ..AdamWOptions::default() },
+            replicas: self.replicas.unwrap_or(cores),
+            save_every: self.save_every,
+        }
+    }
+
+    fn device(&self) -> anyhow::Result<Device> {
+        let device = OpenDevice::open(self.device.clone())?.device;
+        device.seed(self.seed); // initial weights
+        Ok(device)
+    }
+}
+
+fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
+    let AutoencoderArgs { run: common, batch, latent_noise } = args;
+    let (device, data) = (common.device()?, common.data()?);
+    let model = match &common.from {
+        Some(folder) => load_autoencoder(folder, &device)?,
+        None => scenes_autoencoder().init(&device),
+    };
+    let task = AutoencoderTask {
+        data: data.clone(),
+        options: AutoencoderOptions {
+            batch,
+            latent_noise,
+            seed: common.seed,
+            ..AutoencoderOptions::default()
+        },
+        device: device.clone(),
+    };
+    let mut run = Run::open(&common.out, model, common.options())?;
+    start(&common, run.parameter_count(), run.step())?;
+    let progress = Progress::new(common.steps, "training");
+    run.train(&task, |_, step| {
+        progress.advance(step.step as u64, step.steps as u64);
+        true
+    })?;
+    progress.finish();
+    let model = with_measured_scale(&run.averaged_model(), &data, common.seed, &device)?;
+    export_autoencoder(&model, &common.out, DType::F32)?;
+    writeln!(stdout(), "wrote {}", common.out.join("vae").display())?;
+    Ok(())
+}
+
+fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
+    let TransformerArgs { run: common, autoencoder, batch, pool, flow_shift, caption_dropout } = args;
+    let (device, data) = (common.device()?, common.data()?);
+    let autoencoder = load_autoencoder(&autoencoder, &device)?;
+    let start_point = match &common.from {
+        Some(folder) => StartPoint::load(folder, &device)?,
+        None => StartPoint::scenes(common.size, common.seed, &device)?,
+    };
+    let StartPoint { model, tokenizer_json, keys } = start_point;
+    let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
+    let tokenizer = PromptTokenizer::new(tokenizer, keys.prompt_options())?;
+    let mut run = Run::open(&common.out, model, common.options())?;
+    start(&common, run.parameter_count(), run.step())?;
+
+    let progress = Progress::new(pool, "encoding pictures");
+    let pool = LatentPool::encode(&autoencoder, &data, pool, common.seed, &device, |done| {
+        progress.advance(done as u64, pool as u64);
+    })?;
+    progress.finish();
+    let options = TransformerOptions {
+        batch,
+        flow_shift,
+        caption_dropout,
+        seed: common.seed,
+        ..TransformerOptions::default()
+    };
+    let task = TransformerTask { pool, tokenizer, options, device };
+    let files = CheckpointFiles { tokenizer: &tokenizer_json, flow_shift, keys: &keys };
+    // The checkpoint is complete from the first save on, so that a long run can be looked at.
+    export_autoencoder(&autoencoder, &common.out, DType::BF16)?;
+    let progress = Progress::new(common.steps, "training");
+    let mut exported = Ok(());
+    run.train(&task, |run, step| {
+        progress.advance(step.step as u64, step.steps as u64);
+        if step.step % common.save_every == 0 || step.step == step.steps {
+            exported = export_denoiser(&run.averaged_model(), &files, &common.out, DType::BF16);
+        }
+        exported.is_ok()
+    })?;
+    progress.finish();
+    exported?;
+    writeln!(stdout(), "wrote {}", common.out.display())?;
+    Ok(())
+}
+
+fn start(common: &RunArgs, parameters: usize, step: usize) -> anyhow::Result<()> {
+    let out = common.out.display();
+    Ok(writeln!(stdout(), "{out}: {parameters} parameters, step {step} of {}", common.steps)?)
+}
+
+/// The autoencoder of a checkpoint or of a run.
+fn load_autoencoder(folder: &Path, device: &Device) -> anyhow::Result<DcAe> {
+    let vae = folder.join("vae");
+    DcAe::load(&vae, None, Some(DType::F32), device)
+        .with_context(|| format!("no autoencoder in {}", vae.display()))
+}
+
+/// What a transformer's run starts from.
+struct StartPoint {
+    model: Denoiser,
+    tokenizer_json: String,
+    keys: SanaKeys,
+}
+
+impl StartPoint {
+    /// The scenes model with new weights, and a tokenizer made from captions.
+    fn scenes(size: usize, seed: u64, device: &Device) -> anyhow::Result<Self> {
+        let tokenizer_json = scenes_tokenizer(seed)?;
+        let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
+        let text = scenes_text_encoder(tokenizer.vocab_size());
+        let transformer = scenes_transformer(size).init(device);
+        Ok(Self {
+            model: Denoiser { text_encoder: text.init_seeded(seed, device)?, transformer },
+            tokenizer_json,
+            keys: SanaKeys {
+                instruction: CheckpointInstruction::None,
+                max_tokens: MAX_PROMPT_TOKENS,
+                variant: Some("scenes".to_owned()),
+            },
+        })
+    }
+
+    /// The weights of a checkpoint, widened to f32.
+    fn load(folder: &Path, device: &Device) -> anyhow::Result<Self> {
+        let checkpoint = Checkpoint::open(folder)?;
+        let f32 = Some(DType::F32);
+        let weights = checkpoint.weights(Part::Transformer, None)?;
+        let config = checkpoint.transformer_config()?;
+        let transformer = config.load(&weights, f32, F16Clamp::Auto, device)?;
+        let text_encoder = Gemma2Model::from_weights(
+            &checkpoint.text_config()?,
+            checkpoint.weights(Part::TextEncoder, None)?,
+            &Gemma2LoadOptions { dtype: f32, variant: None, embedding: EmbeddingPlacement::Device },
+            device,
+        )?;
+        let tokenizer = checkpoint.read("tokenizer/tokenizer.json")?;
+        Ok(Self {
+            model: Denoiser { text_encoder, transformer },
+            tokenizer_json: String::from_utf8(tokenizer.into_owned())?,
+            keys: checkpoint.keys().clone(),
+        })
+    }
+}

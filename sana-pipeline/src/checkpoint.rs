@@ -1,0 +1,503 @@
+//! Checkpoints in the published layout: a folder, or the one built into the program.
+//!
+//! ```text
+//! model_index.json                       class of the pipeline and of every part
+//! scheduler/scheduler_config.json
+//! text_encoder/config.json               text_encoder/model.safetensors
+//! tokenizer/tokenizer.json
+//! transformer/config.json                transformer/diffusion_pytorch_model.safetensors
+//! vae/config.json                        vae/diffusion_pytorch_model.safetensors
+//! ```
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sana_dcae::{DcAeConfig, DcAeError};
+use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
+use sana_text::{Gemma2Config, GemmaTokenizer, Instruction, PromptOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::describe::{Description, PartDescription};
+use crate::error::PipelineError;
+use crate::scheduler::Scheduler;
+use crate::variants;
+
+const INDEX: &str = "model_index.json";
+/// Pipelines whose parts are those of text to image.
+const PIPELINES: &[&str] = &[
+    "SanaPipeline",
+    "SanaSprintPipeline",
+    "SanaPAGPipeline",
+    "SanaSprintImg2ImgPipeline",
+    "SanaControlNetPipeline",
+];
+
+/// A part of a checkpoint, named as its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Which solver samples it.
+    Scheduler,
+    /// The Gemma-2 text encoder.
+    TextEncoder,
+    /// The text encoder's tokenizer.
+    Tokenizer,
+    /// The linear diffusion transformer.
+    Transformer,
+    /// The DC-AE autoencoder.
+    Vae,
+}
+
+impl Part {
+    /// All parts, by name.
+    pub const ALL: [Self; 5] = [
+        Self::Scheduler,
+        Self::TextEncoder,
+        Self::Tokenizer,
+        Self::Transformer,
+        Self::Vae,
+    ];
+
+    /// Name of its folder.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Scheduler => "scheduler",
+            Self::TextEncoder => "text_encoder",
+            Self::Tokenizer => "tokenizer",
+            Self::Transformer => "transformer",
+            Self::Vae => "vae",
+        }
+    }
+
+    /// The one file of its folder that every form of the part has, relative to the checkpoint.
+    pub fn config_file(self) -> &'static str {
+        match self {
+            Self::Scheduler => "scheduler/scheduler_config.json",
+            Self::TextEncoder => "text_encoder/config.json",
+            Self::Tokenizer => "tokenizer/tokenizer.json",
+            Self::Transformer => "transformer/config.json",
+            Self::Vae => "vae/config.json",
+        }
+    }
+
+    /// Name of its weight files without extension, for parts that have weights.
+    pub fn weights_stem(self) -> Option<&'static str> {
+        match self {
+            Self::TextEncoder => Some("model"),
+            Self::Transformer | Self::Vae => Some("diffusion_pytorch_model"),
+            Self::Scheduler | Self::Tokenizer => None,
+        }
+    }
+
+    /// Classes that this crate implements; the scheduler and the tokenizer say themselves.
+    fn classes(self) -> &'static [&'static str] {
+        match self {
+            Self::TextEncoder => &["Gemma2Model", "Gemma2ForCausalLM"],
+            Self::Transformer => &["SanaTransformer2DModel"],
+            Self::Vae => &["AutoencoderDC"],
+            Self::Scheduler | Self::Tokenizer => &[],
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.folder())
+    }
+}
+
+/// Which instruction goes before the prompts of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckpointInstruction {
+    /// None.
+    None,
+    /// The wording of the reference library, [`Instruction::reference`].
+    #[default]
+    Reference,
+    /// The wording of the paper's repository, [`Instruction::paper_repository`].
+    Repository,
+}
+
+/// The key `_sana` of a `model_index.json`, which this project's own checkpoints have. Without it,
+/// the values of published checkpoints hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SanaKeys {
+    /// The instruction it was trained with.
+    pub instruction: CheckpointInstruction,
+    /// Tokens kept of a prompt.
+    pub max_tokens: usize,
+    /// Name of the variant, where it is none of the released ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Default for SanaKeys {
+    fn default() -> Self {
+        Self {
+            instruction: CheckpointInstruction::default(),
+            max_tokens: PromptOptions::default().max_tokens,
+            variant: None,
+        }
+    }
+}
+
+impl SanaKeys {
+    /// How prompts are encoded for it.
+    pub fn prompt_options(&self) -> PromptOptions {
+        PromptOptions {
+            instruction: match self.instruction {
+                CheckpointInstruction::None => None,
+                CheckpointInstruction::Reference => Some(Instruction::reference()),
+                CheckpointInstruction::Repository => Some(Instruction::paper_repository()),
+            },
+            max_tokens: self.max_tokens,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Folder(PathBuf),
+    #[cfg(feature = "scenes-model")]
+    BuiltIn,
+}
+
+/// A checkpoint: where its files are and what `model_index.json` says. No weights are read before
+/// they are asked for.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    source: Source,
+    pipeline: String,
+    classes: BTreeMap<Part, String>,
+    keys: SanaKeys,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint folder and checks that everything is there.
+    ///
+    /// # Errors
+    /// [`PipelineError::NoFolder`], [`PipelineError::NotCheckpoint`],
+    /// [`PipelineError::Incomplete`] with all missing files, [`PipelineError::PipelineClass`] or
+    /// [`PipelineError::PartClass`].
+    pub fn open(folder: &Path) -> Result<Self, PipelineError> {
+        if !folder.is_dir() {
+            return Err(PipelineError::NoFolder {
+                path: folder.to_path_buf(),
+            });
+        }
+        if !folder.join(INDEX).is_file() {
+            return Err(PipelineError::NotCheckpoint {
+                folder: folder.to_path_buf(),
+            });
+        }
+        let checkpoint = Self::with_source(Source::Folder(folder.to_path_buf()))?;
+        let files: Vec<String> = checkpoint
+            .parts()
+            .map(|part| part.config_file())
+            .filter(|file| !folder.join(file).is_file())
+            .map(str::to_owned)
+            .collect();
+        if files.is_empty() {
+            return Ok(checkpoint);
+        }
+        Err(PipelineError::Incomplete {
+            origin: checkpoint.origin(),
+            files,
+        })
+    }
+
+    /// The checkpoint that this project trained on the [scene language](crate::scenes).
+    ///
+    /// # Panics
+    /// If its `model_index.json` was damaged when the program was built.
+    #[cfg(feature = "scenes-model")]
+    pub fn built_in() -> Self {
+        Self::with_source(Source::BuiltIn)
+            .unwrap_or_else(|error| panic!("the built-in checkpoint: {error}"))
+    }
+
+    fn with_source(source: Source) -> Result<Self, PipelineError> {
+        let mut checkpoint = Self {
+            source,
+            pipeline: String::new(),
+            classes: BTreeMap::new(),
+            keys: SanaKeys::default(),
+        };
+        let origin = checkpoint.name_of(INDEX);
+        let json = |source| PipelineError::Json {
+            origin: origin.clone(),
+            source,
+        };
+        let index: Map<String, Value> =
+            serde_json::from_slice(&checkpoint.read(INDEX)?).map_err(json)?;
+        if let Some(keys) = index.get("_sana") {
+            checkpoint.keys = SanaKeys::deserialize(keys).map_err(json)?;
+        }
+        let class = index.get("_class_name").and_then(Value::as_str);
+        checkpoint.pipeline = class.unwrap_or_default().to_owned();
+        if !PIPELINES.contains(&checkpoint.pipeline.as_str()) {
+            return Err(PipelineError::PipelineClass {
+                origin,
+                found: checkpoint.pipeline,
+                expected: PIPELINES,
+            });
+        }
+        for part in Part::ALL {
+            // A part that was left out is written as [null, null].
+            let class = index.get(part.folder()).and_then(|entry| entry.get(1));
+            let Some(class) = class.and_then(Value::as_str) else {
+                continue;
+            };
+            let expected = part.classes();
+            if !expected.is_empty() && !expected.contains(&class) {
+                return Err(PipelineError::PartClass {
+                    part,
+                    origin: checkpoint.origin(),
+                    found: class.to_owned(),
+                    expected,
+                });
+            }
+            checkpoint.classes.insert(part, class.to_owned());
+        }
+        Ok(checkpoint)
+    }
+
+    /// Where it is: the folder, or `the built-in checkpoint`.
+    pub fn origin(&self) -> String {
+        match &self.source {
+            Source::Folder(folder) => folder.display().to_string(),
+            #[cfg(feature = "scenes-model")]
+            Source::BuiltIn => "the built-in checkpoint".to_owned(),
+        }
+    }
+
+    /// Its folder, if it is in one.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Folder(folder) => Some(folder),
+            #[cfg(feature = "scenes-model")]
+            Source::BuiltIn => None,
+        }
+    }
+
+    /// How a file of it is called in errors.
+    fn name_of(&self, file: &str) -> String {
+        match &self.source {
+            Source::Folder(folder) => folder.join(file).display().to_string(),
+            #[cfg(feature = "scenes-model")]
+            Source::BuiltIn => format!("{file} of the built-in checkpoint"),
+        }
+    }
+
+    /// The class of pipeline it was saved from, such as `SanaPipeline`.
+    pub fn pipeline_class(&self) -> &str {
+        &self.pipeline
+    }
+
+    /// What this project's own key says about it.
+    pub fn keys(&self) -> &SanaKeys {
+        &self.keys
+    }
+
+    /// The parts it has.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        self.classes.keys().copied()
+    }
+
+    /// The class of a part, such as `AutoencoderDC`.
+    ///
+    /// # Errors
+    /// [`PipelineError::NoPart`] when it does not have the part.
+    pub fn class(&self, part: Part) -> Result<&str, PipelineError> {
+        self.classes
+            .get(&part)
+            .map(String::as_str)
+            .ok_or_else(|| PipelineError::NoPart {
+                part,
+                origin: self.origin(),
+            })
+    }
+
+    /// The bytes of a file, by its path relative to the checkpoint with `/` between folders.
+    ///
+    /// # Errors
+    /// [`PipelineError::Read`] when there is none or it cannot be read.
+    pub fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, PipelineError> {
+        match &self.source {
+            Source::Folder(folder) => {
+                let path = folder.join(file);
+                std::fs::read(&path)
+                    .map(Cow::Owned)
+                    .map_err(|source| PipelineError::Read { path, source })
+            }
+            #[cfg(feature = "scenes-model")]
+            Source::BuiltIn => crate::built_in::file(file)
+                .map(Cow::Borrowed)
+                .ok_or_else(|| PipelineError::Read {
+                    path: self.name_of(file).into(),
+                    source: std::io::ErrorKind::NotFound.into(),
+                }),
+        }
+    }
+
+    fn config_bytes(&self, part: Part) -> Result<Cow<'static, [u8]>, PipelineError> {
+        self.class(part)?;
+        self.read(part.config_file())
+    }
+
+    /// A config as text; what is not UTF-8 in it becomes a replacement character, at which the
+    /// parser stops.
+    fn config_text(&self, part: Part) -> Result<String, PipelineError> {
+        Ok(String::from_utf8_lossy(&self.config_bytes(part)?).into_owned())
+    }
+
+    /// The scheduler.
+    ///
+    /// # Errors
+    /// When it is missing, or as [`Scheduler::from_json`].
+    pub fn scheduler(&self) -> Result<Scheduler, PipelineError> {
+        let text = self.config_text(Part::Scheduler)?;
+        Scheduler::from_json(&self.name_of(Part::Scheduler.config_file()), &text)
+    }
+
+    /// The transformer's config.
+    ///
+    /// # Errors
+    /// When it is missing or not usable.
+    pub fn transformer_config(&self) -> Result<SanaTransformerConfig, PipelineError> {
+        let text = self.config_text(Part::Transformer)?;
+        let origin = self.name_of(Part::Transformer.config_file());
+        Ok(SanaTransformerConfig::from_json(&text, origin.as_ref())?)
+    }
+
+    /// The autoencoder's config.
+    ///
+    /// # Errors
+    /// When it is missing or not usable.
+    pub fn vae_config(&self) -> Result<DcAeConfig, PipelineError> {
+        let text = self.config_text(Part::Vae)?;
+        Ok(
+            DcAeConfig::from_json(&text).map_err(|source| DcAeError::ConfigFile {
+                path: self.name_of(Part::Vae.config_file()).into(),
+                source: Box::new(source),
+            })?,
+        )
+    }
+
+    /// The text encoder's config.
+    ///
+    /// # Errors
+    /// When it is missing or not usable.
+    pub fn text_config(&self) -> Result<Gemma2Config, PipelineError> {
+        let json = self.config_bytes(Part::TextEncoder)?;
+        let origin = self.name_of(Part::TextEncoder.config_file());
+        Ok(Gemma2Config::from_json(&origin, &json)?)
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// When it is missing or not usable.
+    pub fn tokenizer(&self) -> Result<GemmaTokenizer, PipelineError> {
+        self.class(Part::Tokenizer)?;
+        if let Some(folder) = self.folder() {
+            return Ok(GemmaTokenizer::from_folder(
+                &folder.join(Part::Tokenizer.folder()),
+            )?);
+        }
+        let json = self.config_bytes(Part::Tokenizer)?;
+        let origin = self.name_of(Part::Tokenizer.config_file());
+        Ok(GemmaTokenizer::from_bytes(&origin, &json)?)
+    }
+
+    /// Opens the weights of a part; nothing but their headers is read. `variant` is a suffix of
+    /// file names such as `fp16`; a part without files of that variant gives its plain ones, as
+    /// the reference does.
+    ///
+    /// # Errors
+    /// When there are none, a file is damaged, or the part has no weights at all.
+    pub fn weights(&self, part: Part, variant: Option<&str>) -> Result<Weights, PipelineError> {
+        self.class(part)?;
+        let Some(stem) = part.weights_stem() else {
+            return Err(PipelineError::Weights(WeightError::NoWeights {
+                folder: self.name_of(part.folder()).into(),
+                expected: Vec::new(),
+            }));
+        };
+        match &self.source {
+            Source::Folder(folder) => {
+                let folder = folder.join(part.folder());
+                let opened = Weights::open_folder(&folder, stem, variant);
+                Ok(match opened {
+                    Err(WeightError::NoWeights { .. }) if variant.is_some() => {
+                        Weights::open_folder(&folder, stem, None)?
+                    }
+                    opened => opened?,
+                })
+            }
+            #[cfg(feature = "scenes-model")]
+            Source::BuiltIn => {
+                let file = format!("{}/{stem}.safetensors", part.folder());
+                Ok(Weights::from_bytes(&self.name_of(&file), self.read(&file)?)?)
+            }
+        }
+    }
+
+    /// Whether files of the transformer's folder are of the variant `fp16`: then the model was
+    /// trained in f16, whatever file is loaded.
+    pub(crate) fn has_f16_transformer(&self) -> bool {
+        let Some(folder) = self.folder() else {
+            return false;
+        };
+        let Ok(entries) = folder.join(Part::Transformer.folder()).read_dir() else {
+            return false;
+        };
+        entries
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().contains(".fp16"))
+    }
+
+    /// The released variant it is, or the name that it gives itself.
+    ///
+    /// # Errors
+    /// When the transformer's config is missing or not usable.
+    pub fn variant_name(&self) -> Result<Option<String>, PipelineError> {
+        if self.keys.variant.is_some() {
+            return Ok(self.keys.variant.clone());
+        }
+        let config = self.transformer_config()?;
+        Ok(variants::recognize(&config).map(|variant| variant.name.to_owned()))
+    }
+
+    /// What it consists of and the memory it needs, from configs and headers alone.
+    ///
+    /// # Errors
+    /// When a part is not usable.
+    pub fn describe(&self, variant: Option<&str>) -> Result<Description, PipelineError> {
+        let mut parts = Vec::new();
+        for (&part, class) in &self.classes {
+            let weights = match part.weights_stem() {
+                Some(_) => Some(self.weights(part, variant)?),
+                None => None,
+            };
+            // Its table stays in the file.
+            let on_disk_only = match part {
+                Part::TextEncoder => self.text_config()?.embedding_parameter_count(),
+                _ => 0,
+            };
+            parts.push(PartDescription::new(part, class, weights.as_ref(), on_disk_only));
+        }
+        Ok(Description::new(
+            self.origin(),
+            self.variant_name()?,
+            self.pipeline.clone(),
+            self.scheduler()?.solver(),
+            parts,
+        ))
+    }
+}

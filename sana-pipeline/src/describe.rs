@@ -1,0 +1,225 @@
+//! What a checkpoint consists of, for people and programs to read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sana_linear_attn::Weights;
+use serde::Serialize;
+
+use crate::checkpoint::Part;
+use crate::scheduler::Solver;
+
+/// A checkpoint at a glance. Its [`fmt::Display`] is a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Description {
+    /// Where it is.
+    pub origin: String,
+    /// The released variant, or the name it gives itself.
+    pub variant: Option<String>,
+    /// Class of the pipeline, such as `SanaPipeline`.
+    pub pipeline: String,
+    /// The solver it is sampled by.
+    pub solver: String,
+    /// Its parts, by name.
+    pub parts: Vec<PartDescription>,
+    /// Memory for the weights, by dtype; activations come on top.
+    pub memory: Vec<MemoryNeed>,
+}
+
+/// A part of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartDescription {
+    /// Which one.
+    pub part: Part,
+    /// The reference's name of its class.
+    pub class: String,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Number of tensors of each dtype on disk.
+    pub dtypes: BTreeMap<String, usize>,
+    /// Bytes of the tensors on disk.
+    pub bytes: u64,
+    /// Parameters that inference reads from the file as it needs them: the embedding table of the
+    /// text encoder.
+    pub parameters_left_on_disk: u64,
+}
+
+/// Memory for the weights in one dtype.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MemoryNeed {
+    /// The dtype.
+    pub dtype: &'static str,
+    /// Bytes with all parts in memory.
+    pub all_parts: u64,
+    /// Bytes of the largest part, which is what one stage at a time needs.
+    pub one_stage: u64,
+}
+
+impl PartDescription {
+    pub(crate) fn new(
+        part: Part,
+        class: &str,
+        weights: Option<&Weights>,
+        left_on_disk: usize,
+    ) -> Self {
+        Self {
+            part,
+            class: class.to_owned(),
+            parameters: weights.map_or(0, |weights| weights.total_elements() as u64),
+            dtypes: weights.map(Weights::dtypes).unwrap_or_default(),
+            bytes: weights.map_or(0, |weights| weights.total_bytes() as u64),
+            parameters_left_on_disk: left_on_disk as u64,
+        }
+    }
+
+    fn loaded(&self) -> u64 {
+        self.parameters.saturating_sub(self.parameters_left_on_disk)
+    }
+}
+
+impl Description {
+    pub(crate) fn new(
+        origin: String,
+        variant: Option<String>,
+        pipeline: String,
+        solver: Solver,
+        parts: Vec<PartDescription>,
+    ) -> Self {
+        let all: u64 = parts.iter().map(PartDescription::loaded).sum();
+        let largest = parts.iter().map(PartDescription::loaded).max().unwrap_or(0);
+        let memory = [("f32", 4), ("bf16", 2), ("f16", 2)]
+            .map(|(dtype, bytes)| MemoryNeed {
+                dtype,
+                all_parts: bytes * all,
+                one_stage: bytes * largest,
+            })
+            .to_vec();
+        Self {
+            origin,
+            variant,
+            pipeline,
+            solver: solver.to_string(),
+            parts,
+            memory,
+        }
+    }
+
+    /// Number of parameters of all parts.
+    pub fn parameters(&self) -> u64 {
+        self.parts.iter().map(|part| part.parameters).sum()
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variant = self.variant.as_deref().unwrap_or("none of the released ones");
+        writeln!(f, "checkpoint  {}", self.origin)?;
+        writeln!(f, "variant     {variant}")?;
+        writeln!(f, "pipeline    {}, sampled by {}", self.pipeline, self.solver)?;
+        writeln!(f)?;
+        writeln!(
+            f,
+            "{:<13} {:<28} {:>14} {:>10}  dtypes",
+            "part", "class", "parameters", "on disk"
+        )?;
+        for part in &self.parts {
+            let dtypes: Vec<&str> = part.dtypes.keys().map(String::as_str).collect();
+            let line = format!(
+                "{:<13} {:<28} {:>14} {:>10}  {}",
+                part.part.folder(),
+                part.class,
+                if part.parameters > 0 {
+                    grouped(part.parameters)
+                } else {
+                    "-".to_owned()
+                },
+                if part.bytes > 0 {
+                    human(part.bytes)
+                } else {
+                    "-".to_owned()
+                },
+                dtypes.join(", "),
+            );
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        writeln!(f)?;
+        writeln!(f, "memory for the weights    all parts   one stage at a time")?;
+        for (index, need) in self.memory.iter().enumerate() {
+            let end = if index + 1 < self.memory.len() { "\n" } else { "" };
+            let (all, one) = (human(need.all_parts), human(need.one_stage));
+            write!(f, "  {:<22} {all:>10}   {one:>19}{end}", need.dtype)?;
+        }
+        Ok(())
+    }
+}
+
+/// `1604462752` as `1,604,462,752`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes in the largest unit that leaves at least one, of 1000s.
+fn human(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    match units.iter().find(|(size, _)| bytes >= *size) {
+        Some((size, unit)) => format!("{:.2} {unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(1_604_462_752), "1,604,462,752");
+        assert_eq!(human(12), "12 B");
+        assert_eq!(human(1500), "1.50 kB");
+        assert_eq!(human(6_400_000_000), "6.40 GB");
+    }
+
+    #[test]
+    fn memory_leaves_out_what_stays_on_disk() {
+        let part = |part, parameters, left| PartDescription {
+            part,
+            class: "Class".to_owned(),
+            parameters,
+            dtypes: BTreeMap::from([("bf16".to_owned(), 3)]),
+            bytes: 2 * parameters,
+            parameters_left_on_disk: left,
+        };
+        let description = Description::new(
+            "folder".to_owned(),
+            Some("sana".to_owned()),
+            "SanaPipeline".to_owned(),
+            Solver::FlowEuler,
+            vec![part(Part::TextEncoder, 1000, 400), part(Part::Vae, 200, 0)],
+        );
+        assert_eq!(description.parameters(), 1200);
+        assert_eq!(
+            description.memory[0],
+            MemoryNeed {
+                dtype: "f32",
+                all_parts: 3200,
+                one_stage: 2400,
+            }
+        );
+        let table = description.to_string();
+        for text in ["flow-euler", "text_encoder", "1,000", "bf16", "3.20 kB", "2.40 kB"] {
+            assert!(table.contains(text), "{text} in\n{table}");
+        }
+        assert!(!table.ends_with('\n'));
+    }
+}

@@ -1,0 +1,294 @@
+//! Everything that can go wrong between a checkpoint folder and a picture.
+
+use std::path::PathBuf;
+
+use sana_dcae::DcAeError;
+use sana_linear_attn::WeightError;
+use sana_linear_attn::transformer::ConfigError;
+use sana_text::TextError;
+
+use crate::checkpoint::Part;
+use crate::scenes::SceneError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A checkpoint was asked for where there is no folder.
+    #[error("no folder {}", path.display())]
+    NoFolder {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// A folder that holds no checkpoint.
+    #[error(
+        "{} is not a checkpoint folder: it has no model_index.json; a checkpoint in the diffusers \
+         layout holds model_index.json and the folders scheduler, text_encoder, tokenizer, \
+         transformer and vae", folder.display()
+    )]
+    NotCheckpoint {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A checkpoint that lacks files its `model_index.json` promises.
+    #[error("checkpoint {origin} is incomplete, it lacks {}", files.join(", "))]
+    Incomplete {
+        /// The checkpoint.
+        origin: String,
+        /// The files, relative to it.
+        files: Vec<String>,
+    },
+    /// A JSON file that cannot be used.
+    #[error("{origin} is not usable: {source}")]
+    Json {
+        /// The file.
+        origin: String,
+        /// The parser's reason.
+        source: serde_json::Error,
+    },
+    /// A checkpoint of another kind of pipeline.
+    #[error("{origin} holds a {found}, expected one of {}", expected.join(", "))]
+    PipelineClass {
+        /// Its `model_index.json`.
+        origin: String,
+        /// The class named there.
+        found: String,
+        /// The classes that this crate runs.
+        expected: &'static [&'static str],
+    },
+    /// A part of a checkpoint is of a class that this crate does not implement.
+    #[error("{part} of {origin} is a {found}, expected {}", expected.join(" or "))]
+    PartClass {
+        /// The part.
+        part: Part,
+        /// The checkpoint.
+        origin: String,
+        /// The class named in `model_index.json`.
+        found: String,
+        /// The classes that would do.
+        expected: &'static [&'static str],
+    },
+    /// A part that is needed now, but that the checkpoint does not have.
+    #[error("checkpoint {origin} has no {part}")]
+    NoPart {
+        /// The part.
+        part: Part,
+        /// The checkpoint.
+        origin: String,
+    },
+    /// Two parts of a checkpoint do not fit each other.
+    #[error("{part} has {found} {what}, the transformer expects {expected}")]
+    PartsDiffer {
+        /// The part that does not fit the transformer.
+        part: Part,
+        /// What is counted, such as `latent channels`.
+        what: &'static str,
+        /// The part's number.
+        found: usize,
+        /// The transformer's number.
+        expected: usize,
+    },
+    /// A scheduler class that this crate does not implement.
+    #[error("{origin} names the scheduler {found:?}, expected one of {}", expected.join(", "))]
+    SchedulerClass {
+        /// The scheduler's config.
+        origin: String,
+        /// The class.
+        found: String,
+        /// The classes that this crate implements.
+        expected: &'static [&'static str],
+    },
+    /// An option of a scheduler with a value that this crate does not implement.
+    #[error("{origin}: {option} is {found}, supported is {supported}")]
+    SchedulerOption {
+        /// The scheduler's config.
+        origin: String,
+        /// The option.
+        option: &'static str,
+        /// Its value as JSON.
+        found: String,
+        /// What would be possible.
+        supported: String,
+    },
+    /// A solver that cannot run the kind of model a checkpoint holds.
+    #[error("the solver {solver} does not fit this checkpoint, which is sampled by {expected}")]
+    SolverMismatch {
+        /// The solver asked for.
+        solver: String,
+        /// The solvers that fit.
+        expected: &'static str,
+    },
+    /// A request without a prompt and without embeddings.
+    #[error("nothing to generate: the request has no prompt")]
+    NoPrompt,
+    /// A request for no pictures.
+    #[error("nothing to generate: 0 pictures per prompt were asked for")]
+    NoPictures,
+    /// A size in pixels that the model cannot make.
+    #[error(
+        "size {width}x{height}: width and height must be multiples of {multiple} from {multiple} \
+         to {largest}; the nearest that works is {}x{}", nearest[0], nearest[1]
+    )]
+    Size {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// What both sides must be a multiple of.
+        multiple: usize,
+        /// The largest side.
+        largest: usize,
+        /// The nearest `[width, height]` that works.
+        nearest: [usize; 2],
+    },
+    /// Another number of negative prompts than of prompts.
+    #[error("{found} negative prompts for {expected} prompts: give one for all or one for each")]
+    NegativeCount {
+        /// Prompts of the request.
+        expected: usize,
+        /// Negative prompts of the request.
+        found: usize,
+    },
+    /// A tensor given with a request, or between two stages, that does not fit.
+    #[error("{what} must have the shape {expected:?}, found {found:?}")]
+    Shape {
+        /// Which tensor.
+        what: &'static str,
+        /// The shape it had to have.
+        expected: Vec<usize>,
+        /// The shape it has.
+        found: Vec<usize>,
+    },
+    /// Another number of noise tensors than the solver asks for.
+    #[error("{steps} steps need {expected} tensors of step noise, found {found}")]
+    StepNoiseCount {
+        /// Steps of the request.
+        steps: usize,
+        /// Tensors that are needed at least.
+        expected: usize,
+        /// Tensors given.
+        found: usize,
+    },
+    /// Guidance was asked for, but the negative embeddings are missing.
+    #[error(
+        "guidance {guidance} needs negative embeddings beside those of the prompts; \
+         give both, or a guidance of 1"
+    )]
+    NoNegative {
+        /// The guidance scale.
+        guidance: f64,
+    },
+    /// The network's output at a step is not finite.
+    #[error(
+        "step {step} of {steps} (timestep {timestep}) gave values that are not finite; \
+         try another dtype ({dtype} was used)"
+    )]
+    StepNotFinite {
+        /// The step, from 1.
+        step: usize,
+        /// All steps.
+        steps: usize,
+        /// The time the network was called with.
+        timestep: f64,
+        /// Dtype of the transformer.
+        dtype: String,
+    },
+    /// The output of another stage is not finite.
+    #[error("the {stage} stage gave values that are not finite; try another dtype ({dtype} was used)")]
+    NotFinite {
+        /// The stage.
+        stage: &'static str,
+        /// Dtype of its network.
+        dtype: String,
+    },
+    /// A picture file that cannot be read.
+    #[error("cannot read the picture {}: {reason}", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder found.
+        reason: String,
+    },
+    /// Two pictures that are compared differ in size.
+    #[error("pictures of {}x{} and {}x{} pixels cannot be compared", left[0], left[1], right[0], right[1])]
+    PictureSizes {
+        /// `[width, height]` of the one.
+        left: [u32; 2],
+        /// `[width, height]` of the other.
+        right: [u32; 2],
+    },
+    /// A keyword of a PNG text chunk that the format does not allow.
+    #[error("{keyword:?} cannot be the keyword of a PNG text chunk: 1 to 79 Latin-1 characters are")]
+    TextKeyword {
+        /// The keyword.
+        keyword: String,
+    },
+    /// A name that is no released variant's.
+    #[error("no variant {found:?}, the released ones are {}", known.join(", "))]
+    UnknownVariant {
+        /// The name.
+        found: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// A checkpoint was to be written where one is already.
+    #[error("{} holds a checkpoint already; choose another folder", folder.display())]
+    CheckpointExists {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A dtype that weights cannot be written in.
+    #[error("weights cannot be written as {found}, supported are f32, f16 and bf16")]
+    WeightDtype {
+        /// The dtype.
+        found: String,
+    },
+    /// Something needs the built-in checkpoint, which this build leaves out.
+    #[error("{needs} needs the built-in checkpoint: build with the feature scenes-model")]
+    NoBuiltIn {
+        /// What needs it.
+        needs: &'static str,
+    },
+    /// The device failed.
+    #[error("the device failed while {doing}: {reason}")]
+    Device {
+        /// What was going on.
+        doing: &'static str,
+        /// The backend's reason.
+        reason: String,
+    },
+    /// The transformer's config is not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A part's weights are not usable.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// The tokenizer or the text encoder failed.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The autoencoder failed.
+    #[error(transparent)]
+    Autoencoder(#[from] DcAeError),
+    /// Steps, schedule or guidance are impossible.
+    #[error(transparent)]
+    Sampler(#[from] sana_sampler::Error),
+    /// A picture cannot be judged by the scene language.
+    #[error(transparent)]
+    Scene(#[from] SceneError),
+}

@@ -1,0 +1,104 @@
+//! How well a model speaks the [scene language](crate::scenes).
+
+use crate::error::PipelineError;
+use crate::pipeline::SanaPipeline;
+use crate::request::Request;
+use crate::scenes::{self, Picture, Report, ScenePrompt};
+use crate::stages::Control;
+
+/// How to evaluate. The default is what results are reported with: 100 held-out prompts of each
+/// category, prompt seed 0, and the checkpoint's own steps and guidance.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct EvaluateOptions {
+    /// Held-out prompts of each of the six categories.
+    pub prompts_per_category: usize,
+    /// Chooses the prompts.
+    pub seed: u64,
+    /// Steps; the checkpoint's default when `None`.
+    pub steps: Option<usize>,
+    /// Guidance scale; the checkpoint's default when `None`.
+    pub guidance: Option<f64>,
+    /// Pictures made at a time, at least 1. It does not change them.
+    pub batch: usize,
+}
+
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        Self {
+            prompts_per_category: 100,
+            seed: 0,
+            steps: None,
+            guidance: None,
+            batch: 20,
+        }
+    }
+}
+
+impl EvaluateOptions {
+    /// Sets the number of held-out prompts of each category.
+    pub fn prompts_per_category(mut self, prompts: usize) -> Self {
+        self.prompts_per_category = prompts;
+        self
+    }
+
+    /// Sets the seed that chooses the prompts.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the number of steps.
+    pub fn steps(mut self, steps: usize) -> Self {
+        self.steps = Some(steps);
+        self
+    }
+
+    /// Sets the guidance scale.
+    pub fn guidance(mut self, scale: f64) -> Self {
+        self.guidance = Some(scale);
+        self
+    }
+
+    /// Sets how many pictures are made at a time.
+    pub fn batch(mut self, pictures: usize) -> Self {
+        self.batch = pictures;
+        self
+    }
+}
+
+/// Makes one picture for every held-out prompt, picture `i` with seed `i`, and judges it.
+/// `progress(done, all)` is called after every batch.
+///
+/// The prompts are in their canonical wording, and the pictures have the size the model was
+/// trained for.
+///
+/// # Errors
+/// As [`SanaPipeline::generate`].
+pub fn evaluate(
+    pipeline: &mut SanaPipeline,
+    options: &EvaluateOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Report, PipelineError> {
+    let prompts = ScenePrompt::held_out_set(options.prompts_per_category, options.seed);
+    let mut report = Report::default();
+    let mut done = 0;
+    for batch in prompts.chunks(options.batch.max(1)) {
+        let mut request =
+            Request::batch(batch.iter().map(ScenePrompt::canonical)).seed(done as u64);
+        if let Some(steps) = options.steps {
+            request = request.steps(steps);
+        }
+        if let Some(scale) = options.guidance {
+            request = request.guidance(scale);
+        }
+        let generation = pipeline.generate(&request, &mut |_| Control::Continue)?;
+        for (prompt, image) in batch.iter().zip(generation.images) {
+            let picture = Picture::new(image.width() as usize, image.into_raw())?;
+            report.add(prompt.category(), &scenes::evaluate(&picture, prompt));
+        }
+        done += batch.len();
+        progress(done, prompts.len());
+    }
+    Ok(report)
+}

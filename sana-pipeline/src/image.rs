@@ -1,0 +1,249 @@
+//! Pictures as files and as tensors: RGB8, PNG with text chunks, PSNR.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::error::PipelineError;
+
+pub use image::RgbImage;
+
+/// Limit on the text of one PNG chunk when reading: a megabyte.
+const LARGEST_TEXT: usize = 1 << 20;
+
+/// Reads a PNG or JPEG as RGB with eight bits a channel. Transparency is dropped.
+///
+/// # Errors
+/// [`PipelineError::Read`] when there is no such file, [`PipelineError::Picture`] when it is no
+/// picture.
+pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
+    let bytes = std::fs::read(path).map_err(|source| PipelineError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    image::load_from_memory(&bytes)
+        .map(|picture| picture.to_rgb8())
+        .map_err(|error| PipelineError::Picture {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        })
+}
+
+/// Writes a PNG with text chunks (`iTXt`, so any Unicode text). The file appears whole or not at
+/// all.
+///
+/// # Errors
+/// [`PipelineError::Write`], or [`PipelineError::TextKeyword`] for a keyword that PNG does not
+/// allow.
+pub fn save_png(
+    path: &Path,
+    picture: &RgbImage,
+    text: &[(&str, &str)],
+) -> Result<(), PipelineError> {
+    for (keyword, _) in text {
+        let latin1 = keyword.chars().all(|c| matches!(c, ' '..='~' | '\u{a1}'..='\u{ff}'));
+        if !latin1 || !(1..=79).contains(&keyword.chars().count()) {
+            return Err(PipelineError::TextKeyword {
+                keyword: (*keyword).to_owned(),
+            });
+        }
+    }
+    write_whole(path, |file| {
+        let mut encoder = png::Encoder::new(file, picture.width(), picture.height());
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        for (keyword, value) in text {
+            encoder.add_itxt_chunk((*keyword).to_owned(), (*value).to_owned())?;
+        }
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(picture.as_raw())?;
+        writer.finish()?;
+        Ok(())
+    })
+}
+
+/// The text chunks of a PNG, in the order of the file by kind: `tEXt`, `zTXt`, `iTXt`.
+///
+/// # Errors
+/// [`PipelineError::Read`] when there is no such file, [`PipelineError::Picture`] when it is no
+/// PNG.
+pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError> {
+    let file = File::open(path).map_err(|source| PipelineError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let unreadable = |error: png::DecodingError| PipelineError::Picture {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    };
+    let mut reader = png::Decoder::new(BufReader::new(file))
+        .read_info()
+        .map_err(unreadable)?;
+    reader.finish().map_err(unreadable)?;
+    let info = reader.info();
+    let mut chunks: Vec<(String, String)> = info
+        .uncompressed_latin1_text
+        .iter()
+        .map(|chunk| (chunk.keyword.clone(), chunk.text.clone()))
+        .collect();
+    for chunk in &info.compressed_latin1_text {
+        let mut chunk = chunk.clone();
+        chunk
+            .decompress_text_with_limit(LARGEST_TEXT)
+            .map_err(unreadable)?;
+        chunks.push((chunk.keyword.clone(), chunk.get_text().map_err(unreadable)?));
+    }
+    for chunk in &info.utf8_text {
+        let mut chunk = chunk.clone();
+        chunk
+            .decompress_text_with_limit(LARGEST_TEXT)
+            .map_err(unreadable)?;
+        chunks.push((chunk.keyword.clone(), chunk.get_text().map_err(unreadable)?));
+    }
+    Ok(chunks)
+}
+
+/// Checks before the work that a file can be written at `path`, by creating and removing the
+/// unfinished file that [`save_png`] would write.
+///
+/// # Errors
+/// [`PipelineError::Write`] if it cannot.
+pub fn check_writable(path: &Path) -> Result<(), PipelineError> {
+    let refuse = |source| PipelineError::Write {
+        path: path.to_path_buf(),
+        source,
+    };
+    if path.is_dir() {
+        return Err(refuse(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let partial = partial_path(path);
+    File::create(&partial).map_err(refuse)?;
+    std::fs::remove_file(&partial).map_err(refuse)
+}
+
+/// Peak signal-to-noise ratio in dB of two RGB8 pictures, `10 log10(255^2 / mse)`; infinite when
+/// they are equal.
+///
+/// # Errors
+/// [`PipelineError::PictureSizes`] when they differ in size.
+pub fn psnr(left: &RgbImage, right: &RgbImage) -> Result<f64, PipelineError> {
+    if left.dimensions() != right.dimensions() {
+        return Err(PipelineError::PictureSizes {
+            left: left.dimensions().into(),
+            right: right.dimensions().into(),
+        });
+    }
+    let squares: f64 = left
+        .as_raw()
+        .iter()
+        .zip(right.as_raw())
+        .map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2))
+        .sum();
+    let mean = squares / left.as_raw().len().max(1) as f64;
+    Ok(10.0 * (255.0 * 255.0 / mean).log10())
+}
+
+/// A picture as the autoencoder takes it.
+///
+/// # Shapes
+/// - output `[1, 3, height, width]` in f32, values in [-1, 1]
+pub fn to_tensor(picture: &RgbImage, device: &Device) -> Tensor<4> {
+    let (width, height) = picture.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let pixels = picture.as_raw();
+    let planes: Vec<f32> = (0..3)
+        .flat_map(|channel| pixels.iter().skip(channel).step_by(3))
+        .map(|&value| f32::from(value) / 127.5 - 1.0)
+        .collect();
+    Tensor::from_data(
+        TensorData::new(planes, [1, 3, height, width]),
+        (device, DType::F32),
+    )
+}
+
+/// Pictures of a batch as the autoencoder gives them: values in [-1, 1], clamped and rounded to
+/// eight bits.
+///
+/// # Shapes
+/// - images `[batch, 3, height, width]`
+///
+/// # Errors
+/// [`PipelineError::Shape`] for another number of channels, [`PipelineError::Device`] when the
+/// values cannot be read, [`PipelineError::NotFinite`] for NaN or infinity.
+pub fn from_tensor(images: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
+    let [batch, channels, height, width] = images.dims();
+    let sides = u32::try_from(width).ok().zip(u32::try_from(height).ok());
+    let (Some((columns, rows)), 3) = (sides, channels) else {
+        return Err(PipelineError::Shape {
+            what: "pictures",
+            expected: vec![batch, 3, height, width],
+            found: vec![batch, channels, height, width],
+        });
+    };
+    let planes = host_values(images, "reading the pictures")?;
+    if !planes.iter().all(|value| value.is_finite()) {
+        return Err(PipelineError::NotFinite {
+            stage: "decode",
+            dtype: "f32".to_owned(),
+        });
+    }
+    let pixels = height * width;
+    Ok(planes
+        .chunks_exact((3 * pixels).max(1))
+        .map(|planes| {
+            RgbImage::from_fn(columns, rows, |x, y| {
+                let pixel = y as usize * width + x as usize;
+                let byte = |channel: usize| {
+                    let unit = (planes[channel * pixels + pixel] * 0.5 + 0.5).clamp(0.0, 1.0);
+                    (unit * 255.0).round_ties_even() as u8
+                };
+                image::Rgb([byte(0), byte(1), byte(2)])
+            })
+        })
+        .collect())
+}
+
+/// The values of a tensor in row-major order, in f32.
+pub(crate) fn host_values<const D: usize>(
+    tensor: Tensor<D>,
+    doing: &'static str,
+) -> Result<Vec<f32>, PipelineError> {
+    let failed = |reason: String| PipelineError::Device { doing, reason };
+    tensor
+        .try_into_data()
+        .map_err(|error| failed(format!("{error:?}")))?
+        .convert::<f32>()
+        .try_into_vec()
+        .map_err(|error| failed(format!("{error:?}")))
+}
+
+/// Writes a file beside its final place and renames it; on failure nothing is left.
+pub(crate) fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> Result<(), PipelineError> {
+    let partial = partial_path(path);
+    let written = File::create(&partial).and_then(|file| {
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        write(&mut file)?;
+        file.flush()?;
+        std::fs::rename(&partial, path)
+    });
+    written.map_err(|source| {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(&partial);
+        PipelineError::Write {
+            path: path.to_path_buf(),
+            source,
+        }
+    })
+}
+
+/// `NAME.part` beside the file.
+fn partial_path(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".part");
+    PathBuf::from(partial)
+}

@@ -1,0 +1,409 @@
+//! Checkpoints of released sizes with random weights, for benchmarks and tests at real size.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use burn::tensor::{DType, Device};
+use half::{bf16, f16};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use sana_dcae::DcAeConfig;
+use sana_linear_attn::weights::parameter_shapes;
+use sana_linear_attn::{KeyMap, SanaTransformerConfig};
+use sana_text::Gemma2Config;
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::Part;
+use crate::error::PipelineError;
+use crate::image::write_whole;
+use crate::scheduler::Scheduler;
+use crate::variants;
+
+/// Bytes of tensors in one file: more make shards, as in published checkpoints.
+const SHARD_BYTES: u64 = 5_000_000_000;
+/// Elements drawn at a time by one thread.
+const CHUNK: usize = 1 << 16;
+/// Standard deviation of the weights, or less where many of them are summed.
+const DEVIATION: f64 = 0.02;
+
+/// Writes a checkpoint of a released variant with random weights in the published layout.
+///
+/// Matrices are uniform with mean 0 and standard deviation `min(0.02, 1 / sqrt(inputs))`, which
+/// keeps activations finite; biases are 0 and norms 1. The same seed gives the same bytes. The
+/// tokenizer is that of the built-in checkpoint, while the vocabulary of the text encoder keeps
+/// its 256,000 rows. Tensors are made piece by piece, so the model is never in memory. Every file
+/// appears whole or not at all, and `model_index.json` comes last: an interrupted run leaves no
+/// folder that could be taken for a checkpoint. `progress(written, all)` counts bytes of weights.
+///
+/// Any device will do: it is asked for the shapes of the parameters only.
+///
+/// # Errors
+/// [`PipelineError::UnknownVariant`], [`PipelineError::WeightDtype`],
+/// [`PipelineError::CheckpointExists`], [`PipelineError::Write`], or
+/// [`PipelineError::NoBuiltIn`] in a build without the built-in checkpoint.
+pub fn write_checkpoint(
+    variant: &str,
+    folder: &Path,
+    dtype: DType,
+    seed: u64,
+    device: &Device,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), PipelineError> {
+    let variant = variants::find(variant)?;
+    let tokenizer = built_in_tokenizer()?;
+    let model = RandomModel {
+        name: variant.name,
+        transformer: variant.transformer(),
+        autoencoder: variant.autoencoder(),
+        text_encoder: variant.text_encoder(),
+        scheduler: variant.scheduler(),
+        tokenizer: &tokenizer,
+        shard_bytes: SHARD_BYTES,
+    };
+    model.write(folder, dtype, seed, device, progress)
+}
+
+type File = (&'static str, &'static [u8]);
+
+#[cfg(feature = "scenes-model")]
+fn built_in_tokenizer() -> Result<Vec<File>, PipelineError> {
+    let files = ["tokenizer.json", "tokenizer_config.json"];
+    Ok(files
+        .into_iter()
+        .filter_map(|name| Some((name, crate::built_in::file(&format!("tokenizer/{name}"))?)))
+        .collect())
+}
+
+#[cfg(not(feature = "scenes-model"))]
+fn built_in_tokenizer() -> Result<Vec<File>, PipelineError> {
+    Err(PipelineError::NoBuiltIn {
+        needs: "a checkpoint with random weights, for its tokenizer,",
+    })
+}
+
+/// A model to write: its configs and the files of its tokenizer.
+struct RandomModel<'a> {
+    name: &'a str,
+    transformer: SanaTransformerConfig,
+    autoencoder: DcAeConfig,
+    text_encoder: Gemma2Config,
+    scheduler: Scheduler,
+    tokenizer: &'a [(&'a str, &'a [u8])],
+    shard_bytes: u64,
+}
+
+impl RandomModel<'_> {
+    fn write(
+        &self,
+        folder: &Path,
+        dtype: DType,
+        seed: u64,
+        device: &Device,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), PipelineError> {
+        let dtype = WeightDtype::new(dtype)?;
+        if folder.join("model_index.json").exists() {
+            return Err(PipelineError::CheckpointExists {
+                folder: folder.to_path_buf(),
+            });
+        }
+        let parts = [
+            (
+                Part::TextEncoder,
+                self.text_encoder.to_json(),
+                parameter_shapes(&self.text_encoder.init(device)?, KeyMap::default()),
+            ),
+            (
+                Part::Transformer,
+                transformer_json(&self.transformer),
+                parameter_shapes(&self.transformer.init(device), KeyMap::default()),
+            ),
+            (
+                Part::Vae,
+                self.autoencoder.to_json(),
+                parameter_shapes(&self.autoencoder.init(device), KeyMap::default()),
+            ),
+        ];
+        let all: u64 = parts
+            .iter()
+            .flat_map(|(_, _, shapes)| shapes)
+            .map(|(_, shape)| dtype.bytes(shape))
+            .sum();
+        let mut written = 0;
+        let mut report = |bytes: u64| {
+            written += bytes;
+            progress(written, all);
+        };
+        for (part, config, shapes) in parts {
+            let tensors: Vec<RandomTensor> = shapes
+                .into_iter()
+                .enumerate()
+                .map(|(index, (name, shape))| {
+                    RandomTensor::new(part, name, shape, seed, index as u64)
+                })
+                .collect();
+            let part_folder = create_folder(folder, part)?;
+            write_text(&part_folder.join("config.json"), &config)?;
+            let stem = part.weights_stem().unwrap_or_default();
+            write_weights(&part_folder, stem, tensors, dtype, self.shard_bytes, &mut report)?;
+        }
+        let tokenizer = create_folder(folder, Part::Tokenizer)?;
+        for (name, bytes) in self.tokenizer {
+            write_whole(&tokenizer.join(name), |file| file.write_all(bytes))?;
+        }
+        let scheduler = create_folder(folder, Part::Scheduler)?;
+        write_text(
+            &scheduler.join("scheduler_config.json"),
+            &self.scheduler.to_json(),
+        )?;
+        write_text(&folder.join("model_index.json"), &self.index())
+    }
+
+    fn index(&self) -> String {
+        let sprint = matches!(self.scheduler, Scheduler::Scm { .. });
+        let index = json!({
+            "_class_name": if sprint { "SanaSprintPipeline" } else { "SanaPipeline" },
+            "_sana": { "variant": format!("{} (random weights)", self.name) },
+            "scheduler": ["diffusers", self.scheduler.class_name()],
+            "text_encoder": ["transformers", "Gemma2Model"],
+            "tokenizer": ["transformers", "GemmaTokenizerFast"],
+            "transformer": ["diffusers", "SanaTransformer2DModel"],
+            "vae": ["diffusers", "AutoencoderDC"],
+        });
+        format!("{index:#}\n")
+    }
+}
+
+fn transformer_json(config: &SanaTransformerConfig) -> String {
+    let mut keys = Map::from_iter([(
+        "_class_name".to_owned(),
+        Value::from("SanaTransformer2DModel"),
+    )]);
+    if let Ok(Value::Object(config)) = serde_json::to_value(config) {
+        keys.extend(config);
+    }
+    format!("{:#}\n", Value::Object(keys))
+}
+
+fn create_folder(folder: &Path, part: Part) -> Result<std::path::PathBuf, PipelineError> {
+    let path = folder.join(part.folder());
+    fs::create_dir_all(&path).map_err(|source| PipelineError::Write {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), PipelineError> {
+    write_whole(path, |file| file.write_all(text.as_bytes()))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WeightDtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl WeightDtype {
+    fn new(dtype: DType) -> Result<Self, PipelineError> {
+        match dtype {
+            DType::F32 => Ok(Self::F32),
+            DType::F16 => Ok(Self::F16),
+            DType::BF16 => Ok(Self::Bf16),
+            other => Err(PipelineError::WeightDtype {
+                found: crate::dtype::name(other),
+            }),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+        }
+    }
+
+    fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    fn bytes(self, shape: &[usize]) -> u64 {
+        (shape.iter().product::<usize>() * self.size()) as u64
+    }
+
+    fn append(self, value: f32, bytes: &mut Vec<u8>) {
+        match self {
+            Self::F32 => bytes.extend(value.to_le_bytes()),
+            Self::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
+            Self::Bf16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
+        }
+    }
+}
+
+/// A tensor that is drawn when it is written.
+#[derive(Debug, Clone)]
+struct RandomTensor {
+    name: String,
+    shape: Vec<usize>,
+    fill: Fill,
+    /// Key of its generator; chunk `i` is stream `i`.
+    key: [u8; 32],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fill {
+    Constant(f32),
+    /// Uniform in `[-bound, bound]`.
+    Uniform(f32),
+}
+
+impl RandomTensor {
+    fn new(part: Part, name: String, shape: Vec<usize>, seed: u64, index: u64) -> Self {
+        let fill = match shape.as_slice() {
+            // The scale of Gemma's norms is 1 + weight.
+            [_] if part == Part::TextEncoder || name.ends_with("bias") => Fill::Constant(0.0),
+            [_] => Fill::Constant(1.0),
+            shape => {
+                let inputs: usize = shape[1..].iter().product();
+                let deviation = DEVIATION.min((inputs as f64).sqrt().recip());
+                Fill::Uniform((3f64.sqrt() * deviation) as f32)
+            }
+        };
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&(part as u64).to_le_bytes());
+        key[16..24].copy_from_slice(&index.to_le_bytes());
+        Self {
+            name,
+            shape,
+            fill,
+            key,
+        }
+    }
+
+    /// The bytes of chunk `chunk` of `elements` elements.
+    fn chunk(&self, chunk: usize, elements: usize, dtype: WeightDtype) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(elements * dtype.size());
+        match self.fill {
+            Fill::Constant(value) => {
+                (0..elements).for_each(|_| dtype.append(value, &mut bytes));
+            }
+            Fill::Uniform(bound) => {
+                let mut generator = ChaCha8Rng::from_seed(self.key);
+                generator.set_stream(chunk as u64);
+                for _ in 0..elements {
+                    let unit = generator.next_u32() as i32 as f32 / 2f32.powi(31); // [-1, 1]
+                    dtype.append(bound * unit, &mut bytes);
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Draws and writes it, a few chunks on every core at a time.
+    fn write(
+        &self,
+        out: &mut impl Write,
+        dtype: WeightDtype,
+        report: &mut dyn FnMut(u64),
+    ) -> std::io::Result<()> {
+        let elements: usize = self.shape.iter().product();
+        let chunks: Vec<usize> = (0..elements.div_ceil(CHUNK)).collect();
+        for group in chunks.chunks(16 * rayon::current_num_threads()) {
+            let drawn: Vec<Vec<u8>> = group
+                .par_iter()
+                .map(|&chunk| self.chunk(chunk, CHUNK.min(elements - chunk * CHUNK), dtype))
+                .collect();
+            for bytes in drawn {
+                out.write_all(&bytes)?;
+                report(bytes.len() as u64);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes tensors as `STEM.safetensors`, or as shards with an index when they are more than
+/// `shard_bytes`.
+fn write_weights(
+    folder: &Path,
+    stem: &str,
+    tensors: Vec<RandomTensor>,
+    dtype: WeightDtype,
+    shard_bytes: u64,
+    report: &mut dyn FnMut(u64),
+) -> Result<(), PipelineError> {
+    let total: u64 = tensors.iter().map(|tensor| dtype.bytes(&tensor.shape)).sum();
+    let mut shards: Vec<Vec<RandomTensor>> = vec![Vec::new()];
+    let mut filled = 0;
+    for tensor in tensors {
+        let bytes = dtype.bytes(&tensor.shape);
+        if filled > 0 && filled + bytes > shard_bytes {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes;
+        if let Some(shard) = shards.last_mut() {
+            shard.push(tensor);
+        }
+    }
+    if let [tensors] = shards.as_slice() {
+        let path = folder.join(format!("{stem}.safetensors"));
+        return write_shard(&path, tensors, dtype, report);
+    }
+    let mut map = Map::new();
+    let count = shards.len();
+    for (number, tensors) in (1..).zip(&shards) {
+        let file = format!("{stem}-{number:05}-of-{count:05}.safetensors");
+        write_shard(&folder.join(&file), tensors, dtype, report)?;
+        map.extend(
+            tensors
+                .iter()
+                .map(|tensor| (tensor.name.clone(), Value::from(file.as_str()))),
+        );
+    }
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
+    write_text(
+        &folder.join(format!("{stem}.safetensors.index.json")),
+        &format!("{index:#}\n"),
+    )
+}
+
+/// One safetensors file: the length of the header, the header as JSON, the tensors.
+fn write_shard(
+    path: &Path,
+    tensors: &[RandomTensor],
+    dtype: WeightDtype,
+    report: &mut dyn FnMut(u64),
+) -> Result<(), PipelineError> {
+    let mut header = Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]);
+    let mut offset = 0;
+    for tensor in tensors {
+        let end = offset + dtype.bytes(&tensor.shape);
+        let entry = json!({
+            "dtype": dtype.name(),
+            "shape": tensor.shape,
+            "data_offsets": [offset, end],
+        });
+        header.insert(tensor.name.clone(), entry);
+        offset = end;
+    }
+    let mut header = Value::Object(header).to_string();
+    while !header.len().is_multiple_of(8) {
+        header.push(' ');
+    }
+    write_whole(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        tensors
+            .iter()
+            .try_for_each(|tensor| tensor.write(file, dtype, report))
+    })
+}

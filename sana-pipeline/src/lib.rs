@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "scenes-model")]
+mod built_in;
+pub mod checkpoint;
+pub mod describe;
+mod dtype;
+pub mod error;
+pub mod evaluate;
+pub mod image;
+pub mod init;
+pub mod memory;
+mod parts;
+pub mod pipeline;
+pub mod request;
+pub mod scenes;
+pub mod scheduler;
+pub mod stages;
+#[cfg(feature = "train")]
+pub mod train;
+pub mod variants;
+
+pub use checkpoint::{Checkpoint, Part};
+pub use error::PipelineError;
+pub use pipeline::{Defaults, Generation, LoadOptions, MemoryPolicy, SanaPipeline};
+pub use request::{InstructionChoice, Request, Settings};
+pub use scheduler::{Schedule, Scheduler, Solver};
+pub use stages::{Control, StepInfo, TextConditioning};

@@ -1,0 +1,110 @@
+//! How long a stage takes and how much memory.
+//!
+//! On Linux the peak is `VmHWM` of `/proc/self/status`: the largest resident size of the process,
+//! which counts touched pages of mapped weight files too. Elsewhere it is unknown.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+/// What a stage took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageReport {
+    /// Its name: `text`, `denoise` or `decode` in [`generate`](crate::SanaPipeline::generate).
+    pub name: &'static str,
+    /// Wall-clock seconds, [`load_seconds`](Self::load_seconds) included.
+    pub seconds: f64,
+    /// Seconds of these that went into loading weights.
+    pub load_seconds: f64,
+    /// Largest resident size of the process during the stage, in bytes.
+    pub peak_memory_bytes: Option<u64>,
+    /// What the device's memory pool holds at the end of the stage, in bytes; `None` on the CPU.
+    pub device_memory_bytes: Option<u64>,
+}
+
+/// Measures one stage, from [`start`](Self::start) to [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct StageMeter {
+    device: Device,
+    started: Instant,
+}
+
+impl StageMeter {
+    /// Starts measuring. So that the peak is that of the stage and not of the whole run, the
+    /// kernel's counter for this process is set back where it can be ([`reset_peak`]).
+    pub fn start(device: &Device) -> Self {
+        reset_peak();
+        Self {
+            device: device.clone(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Seconds since the start.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Ends measuring; work that the device was given before should be done by now.
+    pub fn finish(self, name: &'static str, load_seconds: f64) -> StageReport {
+        StageReport {
+            name,
+            seconds: self.seconds(),
+            load_seconds,
+            peak_memory_bytes: peak_resident_bytes(),
+            device_memory_bytes: self
+                .device
+                .memory_pool_usage()
+                .map(|usage| usage.bytes_reserved),
+        }
+    }
+}
+
+/// Largest resident size of this process since it began or since [`reset_peak`], in bytes.
+pub fn peak_resident_bytes() -> Option<u64> {
+    kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// Main memory that can be had without swapping, in bytes.
+pub fn available_bytes() -> Option<u64> {
+    kilobytes(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+/// Sets the peak that [`peak_resident_bytes`] tells back to the present size. It is a counter of
+/// the whole process; where the system does not allow it, nothing happens.
+pub fn reset_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(number * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_kernel_s_tables() {
+        let table = "VmPeak:\t  1234 kB\nVmHWM:\t   56 kB\nThreads:\t2\n";
+        assert_eq!(kilobytes(table, "VmHWM:"), Some(56 * 1024));
+        assert_eq!(kilobytes(table, "VmRSS:"), None);
+        assert_eq!(kilobytes(table, "Threads:"), None);
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", feature = "flex"))]
+    fn a_stage_is_measured() {
+        let meter = StageMeter::start(&Device::flex());
+        let buffer = vec![1u8; 32 << 20];
+        assert_eq!(std::hint::black_box(&buffer).len(), 32 << 20);
+        let report = meter.finish("test", 0.5);
+        assert_eq!((report.name, report.load_seconds), ("test", 0.5));
+        assert!(report.seconds > 0.0);
+        assert!(report.peak_memory_bytes.unwrap() >= 32 << 20);
+        assert!(available_bytes().unwrap() > 0);
+    }
+}

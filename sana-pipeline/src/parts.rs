@@ -1,0 +1,206 @@
+//! The networks of a pipeline, each loaded at first need.
+
+use burn::tensor::{DType, Device};
+use sana_dcae::DcAe;
+use sana_linear_attn::transformer::F16Clamp;
+use sana_linear_attn::{SanaTransformer, Weights};
+use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, TextError};
+
+use crate::checkpoint::{Checkpoint, Part};
+use crate::dtype;
+use crate::error::PipelineError;
+use crate::pipeline::LoadOptions;
+
+/// The networks that are in memory, and where the others come from.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// `None` for a pipeline made of parts that were in memory already; it releases none of them.
+    source: Option<(Checkpoint, LoadOptions)>,
+    device: Device,
+    tokenizer: Option<PromptTokenizer>,
+    text_encoder: Option<Gemma2Model>,
+    transformer: Option<SanaTransformer>,
+    autoencoder: Option<DcAe>,
+    notes: Vec<String>,
+}
+
+impl Parts {
+    pub fn of_checkpoint(checkpoint: Checkpoint, options: LoadOptions, device: &Device) -> Self {
+        Self {
+            source: Some((checkpoint, options)),
+            device: device.clone(),
+            tokenizer: None,
+            text_encoder: None,
+            transformer: None,
+            autoencoder: None,
+            notes: Vec::new(),
+        }
+    }
+
+    pub fn in_memory(
+        tokenizer: PromptTokenizer,
+        text_encoder: Gemma2Model,
+        transformer: SanaTransformer,
+        autoencoder: DcAe,
+        device: &Device,
+    ) -> Self {
+        Self {
+            source: None,
+            device: device.clone(),
+            tokenizer: Some(tokenizer),
+            text_encoder: Some(text_encoder),
+            transformer: Some(transformer),
+            autoencoder: Some(autoencoder),
+            notes: Vec::new(),
+        }
+    }
+
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.source.as_ref().map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// Whether a part is in memory.
+    pub fn is_loaded(&self, part: Part) -> bool {
+        match part {
+            Part::Scheduler => true,
+            Part::Tokenizer => self.tokenizer.is_some(),
+            Part::TextEncoder => self.text_encoder.is_some(),
+            Part::Transformer => self.transformer.is_some(),
+            Part::Vae => self.autoencoder.is_some(),
+        }
+    }
+
+    /// Drops every network but one, and gives its memory back.
+    pub fn release_all_but(&mut self, kept: Part) -> Result<(), PipelineError> {
+        let networks = [Part::TextEncoder, Part::Transformer, Part::Vae];
+        let loaded = networks
+            .into_iter()
+            .any(|part| part != kept && self.is_loaded(part));
+        if self.source.is_none() || !loaded {
+            return Ok(());
+        }
+        if kept != Part::TextEncoder {
+            self.text_encoder = None;
+        }
+        if kept != Part::Transformer {
+            self.transformer = None;
+        }
+        if kept != Part::Vae {
+            self.autoencoder = None;
+        }
+        self.device.sync().map_err(|error| PipelineError::Device {
+            doing: "releasing memory",
+            reason: format!("{error:?}"),
+        })?;
+        self.device.memory_cleanup();
+        Ok(())
+    }
+
+    fn source(&self, part: Part) -> Result<(Checkpoint, LoadOptions), PipelineError> {
+        self.source.clone().ok_or_else(|| PipelineError::NoPart {
+            part,
+            origin: "in memory".to_owned(),
+        })
+    }
+
+    /// Opens the weights of a part and chooses its dtype.
+    fn open(
+        &mut self,
+        part: Part,
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+    ) -> Result<(Weights, DType), PipelineError> {
+        let weights = checkpoint.weights(part, options.variant.as_deref())?;
+        let choice = dtype::choose(part, &weights, options.dtype, &self.device);
+        if let Some(note) = choice.note.filter(|note| !self.notes.contains(note)) {
+            self.notes.push(note);
+        }
+        Ok((weights, choice.dtype))
+    }
+
+    /// The tokenizer with the given options; the instruction is tokenized anew only when they
+    /// change.
+    pub fn tokenizer(
+        &mut self,
+        options: &PromptOptions,
+    ) -> Result<&PromptTokenizer, PipelineError> {
+        let tokenizer = match self.tokenizer.take() {
+            Some(tokenizer) if tokenizer.options() == options => tokenizer,
+            Some(other) => {
+                let rebuilt = PromptTokenizer::new(other.tokenizer().clone(), options.clone());
+                rebuilt.inspect_err(|_| self.tokenizer = Some(other))?
+            }
+            None => {
+                let (checkpoint, _) = self.source(Part::Tokenizer)?;
+                let tokenizer = checkpoint.tokenizer()?;
+                let known = tokenizer.vocab_size();
+                let embedded = checkpoint.text_config()?.vocab_size;
+                if known > embedded {
+                    return Err(PipelineError::Text(TextError::Vocabulary {
+                        tokenizer: known,
+                        model: embedded,
+                    }));
+                }
+                PromptTokenizer::new(tokenizer, options.clone())?
+            }
+        };
+        Ok(self.tokenizer.insert(tokenizer))
+    }
+
+    pub fn text_encoder(&mut self) -> Result<&Gemma2Model, PipelineError> {
+        let model = match self.text_encoder.take() {
+            Some(model) => model,
+            None => {
+                let (checkpoint, options) = self.source(Part::TextEncoder)?;
+                let (weights, dtype) = self.open(Part::TextEncoder, &checkpoint, &options)?;
+                let load = Gemma2LoadOptions {
+                    dtype: Some(dtype),
+                    ..Gemma2LoadOptions::default()
+                };
+                let config = checkpoint.text_config()?;
+                Gemma2Model::from_weights(&config, weights, &load, &self.device)?
+            }
+        };
+        Ok(self.text_encoder.insert(model))
+    }
+
+    pub fn transformer(&mut self) -> Result<&SanaTransformer, PipelineError> {
+        let model = match self.transformer.take() {
+            Some(model) => model,
+            None => {
+                let (checkpoint, options) = self.source(Part::Transformer)?;
+                let (weights, dtype) = self.open(Part::Transformer, &checkpoint, &options)?;
+                let config = checkpoint.transformer_config()?;
+                let clamp = match options.clamp {
+                    F16Clamp::Auto if config.qk_norm.is_none() => {
+                        if checkpoint.has_f16_transformer() {
+                            F16Clamp::On
+                        } else {
+                            F16Clamp::Auto
+                        }
+                    }
+                    clamp => clamp,
+                };
+                config.load(&weights, Some(dtype), clamp, &self.device)?
+            }
+        };
+        Ok(self.transformer.insert(model))
+    }
+
+    pub fn autoencoder(&mut self) -> Result<&DcAe, PipelineError> {
+        let model = match self.autoencoder.take() {
+            Some(model) => model,
+            None => {
+                let (checkpoint, options) = self.source(Part::Vae)?;
+                let (weights, dtype) = self.open(Part::Vae, &checkpoint, &options)?;
+                let config = checkpoint.vae_config()?;
+                DcAe::from_weights(&config, &weights, Some(dtype), &self.device)?
+            }
+        };
+        Ok(self.autoencoder.insert(model))
+    }
+}

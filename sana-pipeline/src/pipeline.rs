@@ -1,0 +1,396 @@
+//! The whole way from a prompt to a picture.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device};
+use sana_dcae::{DcAe, DcAeConfig, Tiling};
+use sana_linear_attn::transformer::F16Clamp;
+use sana_linear_attn::{SanaTransformer, SanaTransformerConfig};
+use sana_text::{Gemma2Model, PromptOptions, PromptTokenizer};
+
+use crate::checkpoint::{Checkpoint, Part};
+use crate::error::PipelineError;
+use crate::image::RgbImage;
+use crate::memory::{StageMeter, StageReport, available_bytes};
+use crate::parts::Parts;
+use crate::request::Request;
+use crate::scheduler::{Scheduler, Solver};
+use crate::stages::{Control, StepInfo};
+
+/// Which networks stay in memory from one stage to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MemoryPolicy {
+    /// [`OneStageAtATime`](Self::OneStageAtATime) when the weights of all parts in f32 would take
+    /// more than half of the main memory that is available, [`KeepAll`](Self::KeepAll) otherwise.
+    /// Only the CPU backend's memory is known: on other devices everything is kept.
+    #[default]
+    Auto,
+    /// All of them: the next picture starts at once.
+    KeepAll,
+    /// Only that of the stage that runs: the text encoder is dropped before the transformer is
+    /// loaded, and the transformer before the autoencoder.
+    OneStageAtATime,
+}
+
+/// How to load a checkpoint.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Dtype of the weights in memory, and of the computation. `None` is that of the files, but
+    /// f32 on the CPU backend. What a device does not support becomes f32, and the text encoder
+    /// and the autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`] says so.
+    pub dtype: Option<DType>,
+    /// Suffix of the weight files, such as `fp16`; parts without files of it load their plain
+    /// ones.
+    pub variant: Option<String>,
+    /// The limit on self-attention outputs. Auto means on for a transformer without qk norm when
+    /// any of its weight files, or the dtype it runs in, is f16.
+    pub clamp: F16Clamp,
+    /// Which networks stay in memory.
+    pub memory: MemoryPolicy,
+    /// Tiles in which the autoencoder works; whole pictures when `None`.
+    pub tiling: Option<Tiling>,
+}
+
+/// What a request has where it says nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Defaults {
+    /// `[width, height]` in pixels: the size the transformer was trained for.
+    pub size: [usize; 2],
+    /// Steps: 20, or 2 for Sana-Sprint.
+    pub steps: usize,
+    /// Guidance scale: 4.5.
+    pub guidance: f64,
+    /// The solver of `scheduler_config.json`.
+    pub solver: Solver,
+}
+
+/// What [`SanaPipeline::generate`] made.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// The pictures, those of a prompt one after the other.
+    pub images: Vec<RgbImage>,
+    /// The seed of each picture.
+    pub seeds: Vec<u64>,
+    /// What each stage took.
+    pub stages: Vec<StageReport>,
+    /// Tokens cut off the end of each prompt because it was too long.
+    pub dropped_tokens: Vec<usize>,
+    /// Whether the observer ended the run early.
+    pub stopped: bool,
+}
+
+/// A text-to-image model of the Sana family: tokenizer, text encoder, transformer, autoencoder and
+/// scheduler.
+///
+/// The stages [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
+/// [`decode`](Self::decode) are public one by one; [`generate`](Self::generate) is all three. Each
+/// network is loaded from its mapped file when its stage first runs.
+#[derive(Debug)]
+pub struct SanaPipeline {
+    pub(crate) parts: Parts,
+    pub(crate) device: Device,
+    pub(crate) one_stage_at_a_time: bool,
+    pub(crate) tiling: Option<Tiling>,
+    scheduler: Scheduler,
+    prompt_options: PromptOptions,
+    transformer: SanaTransformerConfig,
+    autoencoder: DcAeConfig,
+}
+
+impl SanaPipeline {
+    /// Opens a checkpoint folder in the published layout, with default options.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`] and [`from_checkpoint`](Self::from_checkpoint).
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
+        Self::from_checkpoint(Checkpoint::open(folder)?, LoadOptions::default(), device)
+    }
+
+    /// Opens a checkpoint. Configs are read and checked, weight files are opened and their headers
+    /// checked; no weights are loaded yet. A part that the checkpoint does not have is an error
+    /// when it is needed, except for the transformer, the autoencoder and the scheduler, which are
+    /// needed at once.
+    ///
+    /// # Errors
+    /// When a config or the header of a weight file is not usable, or parts do not fit each other.
+    pub fn from_checkpoint(
+        checkpoint: Checkpoint,
+        options: LoadOptions,
+        device: &Device,
+    ) -> Result<Self, PipelineError> {
+        let transformer = checkpoint.transformer_config()?;
+        let autoencoder = checkpoint.vae_config()?;
+        check_latents(&transformer, &autoencoder)?;
+        let mut parameters = 0;
+        for part in checkpoint.parts().filter(|part| part.weights_stem().is_some()) {
+            let weights = checkpoint.weights(part, options.variant.as_deref())?;
+            parameters += weights.total_elements() as u64;
+            if part == Part::TextEncoder {
+                let text = checkpoint.text_config()?;
+                check_caption(&transformer, text.hidden_size)?;
+                parameters -= (text.embedding_parameter_count() as u64).min(parameters);
+            }
+        }
+        let short = crate::dtype::is_cpu(device)
+            && available_bytes().is_some_and(|bytes| 4 * parameters > bytes / 2);
+        let one_stage_at_a_time = match options.memory {
+            MemoryPolicy::Auto => short,
+            MemoryPolicy::KeepAll => false,
+            MemoryPolicy::OneStageAtATime => true,
+        };
+        if let Some(tiling) = options.tiling {
+            tiling.validate(autoencoder.compression())?;
+        }
+        Ok(Self {
+            device: device.clone(),
+            one_stage_at_a_time,
+            tiling: options.tiling,
+            scheduler: checkpoint.scheduler()?,
+            prompt_options: checkpoint.keys().prompt_options(),
+            transformer,
+            autoencoder,
+            parts: Parts::of_checkpoint(checkpoint, options, device),
+        })
+    }
+
+    /// Puts networks together that are in memory already, for example in training.
+    ///
+    /// # Errors
+    /// [`PipelineError::PartsDiffer`] when they do not fit each other.
+    pub fn from_parts(
+        tokenizer: PromptTokenizer,
+        text_encoder: Gemma2Model,
+        transformer: SanaTransformer,
+        autoencoder: DcAe,
+        scheduler: Scheduler,
+        device: &Device,
+    ) -> Result<Self, PipelineError> {
+        check_latents(transformer.config(), autoencoder.config())?;
+        check_caption(transformer.config(), text_encoder.config().hidden_size)?;
+        Ok(Self {
+            device: device.clone(),
+            one_stage_at_a_time: false,
+            tiling: None,
+            scheduler,
+            prompt_options: tokenizer.options().clone(),
+            transformer: transformer.config().clone(),
+            autoencoder: autoencoder.config().clone(),
+            parts: Parts::in_memory(tokenizer, text_encoder, transformer, autoencoder, device),
+        })
+    }
+
+    /// The checkpoint it was opened from; `None` after [`from_parts`](Self::from_parts).
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.parts.checkpoint()
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The scheduler of the checkpoint.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    /// Instruction and number of tokens of the checkpoint.
+    pub fn prompt_options(&self) -> &PromptOptions {
+        &self.prompt_options
+    }
+
+    /// Config of the transformer.
+    pub fn transformer_config(&self) -> &SanaTransformerConfig {
+        &self.transformer
+    }
+
+    /// Config of the autoencoder.
+    pub fn autoencoder_config(&self) -> &DcAeConfig {
+        &self.autoencoder
+    }
+
+    /// Decisions of loading that a user may want to know, such as a dtype that the device does not
+    /// support. They come with the part they are about.
+    pub fn notes(&self) -> &[String] {
+        self.parts.notes()
+    }
+
+    /// Whether networks are dropped when their stage is over; see [`MemoryPolicy`].
+    pub fn releases_stages(&self) -> bool {
+        self.one_stage_at_a_time
+    }
+
+    /// Whether a part is in memory.
+    pub fn is_loaded(&self, part: Part) -> bool {
+        self.parts.is_loaded(part)
+    }
+
+    /// The text encoder, loaded now if it was not.
+    ///
+    /// # Errors
+    /// When its weights are not usable.
+    pub fn text_encoder(&mut self) -> Result<&Gemma2Model, PipelineError> {
+        self.parts.text_encoder()
+    }
+
+    /// The transformer, loaded now if it was not.
+    ///
+    /// # Errors
+    /// When its weights are not usable.
+    pub fn transformer(&mut self) -> Result<&SanaTransformer, PipelineError> {
+        self.parts.transformer()
+    }
+
+    /// The autoencoder, loaded now if it was not.
+    ///
+    /// # Errors
+    /// When its weights are not usable.
+    pub fn autoencoder(&mut self) -> Result<&DcAe, PipelineError> {
+        self.parts.autoencoder()
+    }
+
+    /// Pixels per latent along each axis.
+    pub fn compression(&self) -> usize {
+        self.autoencoder.compression()
+    }
+
+    /// What both sides of a picture must be a multiple of: [`compression`](Self::compression)
+    /// times the transformer's patch size.
+    pub fn size_multiple(&self) -> usize {
+        self.compression() * self.transformer.patch_size
+    }
+
+    /// What a request has where it says nothing.
+    pub fn defaults(&self) -> Defaults {
+        Defaults {
+            size: [self.transformer.sample_size * self.compression(); 2],
+            steps: self.scheduler.default_steps(),
+            guidance: 4.5,
+            solver: self.scheduler.solver(),
+        }
+    }
+
+    /// Makes pictures: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
+    /// [`decode`](Self::decode), each measured. `observe` sees every step and may end the run;
+    /// what is there by then is decoded.
+    ///
+    /// # Errors
+    /// As the three stages. The request is checked before anything is loaded.
+    pub fn generate(
+        &mut self,
+        request: &Request,
+        observe: &mut dyn FnMut(StepInfo) -> Control,
+    ) -> Result<Generation, PipelineError> {
+        let settings = request.validate(self)?;
+        let (conditioning, text) = self.measured(
+            "text",
+            |this| this.load_text(request),
+            |this| this.encode_prompt(request),
+        )?;
+        let mut stopped = false;
+        let (latents, denoise) = self.measured(
+            "denoise",
+            |this| this.load_for(Part::Transformer),
+            |this| {
+                this.sample(request, &conditioning, &mut |step| {
+                    let control = observe(step);
+                    stopped |= matches!(control, Control::Stop);
+                    control
+                })
+            },
+        )?;
+        let (images, decode) = self.measured(
+            "decode",
+            |this| this.load_for(Part::Vae),
+            |this| this.decode(latents),
+        )?;
+        Ok(Generation {
+            images,
+            seeds: settings.seeds(),
+            stages: vec![text, denoise, decode],
+            dropped_tokens: conditioning.dropped_tokens().to_vec(),
+            stopped,
+        })
+    }
+
+    /// Runs one stage after loading what it needs, and measures both.
+    fn measured<T>(
+        &mut self,
+        name: &'static str,
+        load: impl FnOnce(&mut Self) -> Result<(), PipelineError>,
+        run: impl FnOnce(&mut Self) -> Result<T, PipelineError>,
+    ) -> Result<(T, StageReport), PipelineError> {
+        let meter = StageMeter::start(&self.device);
+        load(self)?;
+        self.sync("loading weights")?;
+        let load_seconds = meter.seconds();
+        let result = run(self)?;
+        self.sync(name)?;
+        Ok((result, meter.finish(name, load_seconds)))
+    }
+
+    /// Loads a network for its stage, and drops the others where one stage runs at a time.
+    pub(crate) fn load_for(&mut self, part: Part) -> Result<(), PipelineError> {
+        if self.one_stage_at_a_time {
+            self.parts.release_all_but(part)?;
+        }
+        match part {
+            Part::TextEncoder => self.parts.text_encoder().map(drop),
+            Part::Transformer => self.parts.transformer().map(drop),
+            Part::Vae => self.parts.autoencoder().map(drop),
+            Part::Scheduler | Part::Tokenizer => Ok(()),
+        }
+    }
+
+    fn sync(&self, doing: &'static str) -> Result<(), PipelineError> {
+        self.device.sync().map_err(|error| PipelineError::Device {
+            doing,
+            reason: format!("{error:?}"),
+        })
+    }
+}
+
+/// The autoencoder's latents are the transformer's.
+fn check_latents(
+    transformer: &SanaTransformerConfig,
+    autoencoder: &DcAeConfig,
+) -> Result<(), PipelineError> {
+    let differ = |what, found, expected| {
+        Err(PipelineError::PartsDiffer {
+            part: Part::Vae,
+            what,
+            found,
+            expected,
+        })
+    };
+    let (channels, latent) = (transformer.in_channels, autoencoder.latent_channels);
+    if channels != latent {
+        return differ("latent channels", latent, channels);
+    }
+    // Models that learn the variance predict it in as many channels again.
+    let output = transformer.output_channels();
+    if output != channels && output != 2 * channels {
+        return differ("latent channels", latent, output);
+    }
+    if autoencoder.in_channels != 3 {
+        return differ("picture channels", autoencoder.in_channels, 3);
+    }
+    Ok(())
+}
+
+/// The text encoder's hidden states are the transformer's captions.
+fn check_caption(
+    transformer: &SanaTransformerConfig,
+    hidden_size: usize,
+) -> Result<(), PipelineError> {
+    if transformer.caption_channels == hidden_size {
+        return Ok(());
+    }
+    Err(PipelineError::PartsDiffer {
+        part: Part::TextEncoder,
+        what: "channels",
+        found: hidden_size,
+        expected: transformer.caption_channels,
+    })
+}

@@ -1,0 +1,404 @@
+//! What to generate.
+
+use burn::tensor::Tensor;
+use sana_sampler::{Guidance, GuidanceInterval};
+use sana_text::{Instruction, PromptEmbeds};
+
+use crate::error::PipelineError;
+use crate::pipeline::SanaPipeline;
+use crate::scheduler::{Schedule, Solver};
+
+/// The largest side of a picture in pixels: four times what the largest released model makes.
+const LARGEST_SIDE: usize = 16384;
+
+/// The text that goes before the prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum InstructionChoice {
+    /// The checkpoint's own: for published ones the reference's wording.
+    #[default]
+    Checkpoint,
+    /// None.
+    None,
+    /// This one.
+    Custom(Instruction),
+}
+
+/// What to generate: prompts and how. Whatever is not set has the checkpoint's default.
+///
+/// ```
+/// use sana_pipeline::Request;
+///
+/// let request = Request::new("a red circle left of a blue square")
+///     .size(512, 512)
+///     .steps(20)
+///     .guidance(4.5)
+///     .seed(7)
+///     .count(2);
+/// # let _ = request;
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Request {
+    pub(crate) prompts: Vec<String>,
+    pub(crate) negatives: Vec<String>,
+    size: Option<[usize; 2]>,
+    steps: Option<usize>,
+    guidance: Option<f64>,
+    guidance_interval: GuidanceInterval,
+    seed: u64,
+    count: usize,
+    solver: Option<Solver>,
+    shift: Option<f64>,
+    schedule: Option<Schedule>,
+    pub(crate) instruction: InstructionChoice,
+    pub(crate) max_tokens: Option<usize>,
+    pub(crate) latents: Option<Tensor<4>>,
+    pub(crate) step_noise: Option<Vec<Tensor<4>>>,
+    pub(crate) embeddings: Option<(PromptEmbeds, Option<PromptEmbeds>)>,
+}
+
+/// A request with every default filled in, checked against a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Number of prompts.
+    pub prompts: usize,
+    /// Pictures per prompt.
+    pub count: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Scale of the guidance, and at which noise levels it is applied.
+    pub guidance: Guidance,
+    /// The solver.
+    pub solver: Solver,
+    /// Its noise levels or times.
+    pub schedule: Schedule,
+    /// Seed of the first picture.
+    pub seed: u64,
+    /// Whether every step runs the network for the negative prompt too.
+    pub(crate) classifier_free: bool,
+}
+
+impl Settings {
+    /// Number of steps.
+    pub fn steps(&self) -> usize {
+        self.schedule.steps()
+    }
+
+    /// Number of pictures: prompts times pictures per prompt.
+    pub fn pictures(&self) -> usize {
+        self.prompts * self.count
+    }
+
+    /// The seed of every picture: picture `i` has `seed + i`, and a request for it alone with that
+    /// seed makes the same picture.
+    pub fn seeds(&self) -> Vec<u64> {
+        (0..self.pictures() as u64)
+            .map(|picture| self.seed.wrapping_add(picture))
+            .collect()
+    }
+}
+
+impl Request {
+    /// Pictures of one prompt.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self::batch([prompt])
+    }
+
+    /// Pictures of several prompts, made together.
+    pub fn batch<I>(prompts: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        Self {
+            prompts: prompts.into_iter().map(Into::into).collect(),
+            negatives: Vec::new(),
+            size: None,
+            steps: None,
+            guidance: None,
+            guidance_interval: GuidanceInterval::FULL,
+            seed: 0,
+            count: 1,
+            solver: None,
+            shift: None,
+            schedule: None,
+            instruction: InstructionChoice::Checkpoint,
+            max_tokens: None,
+            latents: None,
+            step_noise: None,
+            embeddings: None,
+        }
+    }
+
+    /// What the pictures should be guided away from, the same for all prompts. Empty by default.
+    /// Without effect where there is no classifier-free guidance.
+    pub fn negative(self, prompt: impl Into<String>) -> Self {
+        self.negatives([prompt])
+    }
+
+    /// A negative prompt for each prompt.
+    pub fn negatives<I>(mut self, prompts: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        self.negatives = prompts.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Size in pixels, both sides multiples of 32 (of the autoencoder's compression ratio). The
+    /// size the model was trained for by default.
+    pub fn size(mut self, width: usize, height: usize) -> Self {
+        self.size = Some([width, height]);
+        self
+    }
+
+    /// Number of steps, at least 1.
+    pub fn steps(mut self, steps: usize) -> Self {
+        self.steps = Some(steps);
+        self
+    }
+
+    /// Guidance scale, finite and at least 0. Up to 1 there is no guidance. Sana-Sprint embeds the
+    /// scale instead of running the network twice.
+    pub fn guidance(mut self, scale: f64) -> Self {
+        self.guidance = Some(scale);
+        self
+    }
+
+    /// The noise levels at which classifier-free guidance is applied; all by default.
+    pub fn guidance_interval(mut self, interval: GuidanceInterval) -> Self {
+        self.guidance_interval = interval;
+        self
+    }
+
+    /// Seed of the first picture's noise; picture `i` has `seed + i`. 0 by default.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Pictures per prompt; 1 by default.
+    pub fn count(mut self, pictures: usize) -> Self {
+        self.count = pictures;
+        self
+    }
+
+    /// The solver; the checkpoint's own by default.
+    pub fn solver(mut self, solver: Solver) -> Self {
+        self.solver = Some(solver);
+        self
+    }
+
+    /// The flow shift of the noise levels; the checkpoint's own by default.
+    pub fn shift(mut self, shift: f64) -> Self {
+        self.shift = Some(shift);
+        self
+    }
+
+    /// Noise levels or times of one's own; `steps` and `shift` have no effect then.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = Some(schedule);
+        self
+    }
+
+    /// The text that goes before the prompts.
+    pub fn instruction(mut self, instruction: InstructionChoice) -> Self {
+        self.instruction = instruction;
+        self
+    }
+
+    /// Tokens kept of every prompt; the checkpoint's own by default, which is 300 for published
+    /// ones.
+    pub fn max_tokens(mut self, tokens: usize) -> Self {
+        self.max_tokens = Some(tokens);
+        self
+    }
+
+    /// Initial latents, unit normal, in place of noise from the seed.
+    ///
+    /// # Shapes
+    /// - latents `[prompts * count, channels, height / 32, width / 32]`, pictures of a prompt one
+    ///   after the other; the size follows from them unless it is set
+    pub fn latents(mut self, latents: Tensor<4>) -> Self {
+        self.latents = Some(latents);
+        self
+    }
+
+    /// The unit normal noise that SCM adds after each step but the last, in place of noise from
+    /// the seed. More tensors than are needed do no harm.
+    ///
+    /// # Shapes
+    /// - each as [`latents`](Self::latents)
+    pub fn step_noise(mut self, noise: Vec<Tensor<4>>) -> Self {
+        self.step_noise = Some(noise);
+        self
+    }
+
+    /// Ready embeddings of the prompts, and of the negative prompts (one row for all or one for
+    /// each), in place of the text encoder. The prompts' texts have no effect then.
+    pub fn embeddings(mut self, prompts: PromptEmbeds, negatives: Option<PromptEmbeds>) -> Self {
+        self.embeddings = Some((prompts, negatives));
+        self
+    }
+
+    /// The prompts.
+    pub fn prompts(&self) -> &[String] {
+        &self.prompts
+    }
+
+    /// Fills in the checkpoint's defaults and checks everything against it.
+    ///
+    /// # Errors
+    /// When there is nothing to make, a number is out of its range, the solver does not fit the
+    /// model, or a tensor does not fit the rest; see [`PipelineError`].
+    pub fn validate(&self, pipeline: &SanaPipeline) -> Result<Settings, PipelineError> {
+        let prompts = match &self.embeddings {
+            Some((embeds, _)) => embeds.embeds.dims()[0],
+            None => self.prompts.len(),
+        };
+        if prompts == 0 {
+            return Err(PipelineError::NoPrompt);
+        }
+        if self.count == 0 {
+            return Err(PipelineError::NoPictures);
+        }
+        if self.negatives.len() > 1 && self.negatives.len() != prompts {
+            return Err(PipelineError::NegativeCount {
+                expected: prompts,
+                found: self.negatives.len(),
+            });
+        }
+        let [width, height] = self.checked_size(pipeline)?;
+        let defaults = pipeline.defaults();
+        let guidance = Guidance::new(self.guidance.unwrap_or(defaults.guidance))?
+            .with_interval(self.guidance_interval);
+        let (solver, schedule) = self.checked_schedule(pipeline)?;
+        let settings = Settings {
+            prompts,
+            count: self.count,
+            width,
+            height,
+            guidance,
+            solver,
+            schedule,
+            seed: self.seed,
+            classifier_free: guidance.is_active()
+                && !pipeline.transformer_config().guidance_embeds
+                && solver != Solver::Scm,
+        };
+        self.check_tensors(pipeline, &settings)?;
+        Ok(settings)
+    }
+
+    fn checked_size(&self, pipeline: &SanaPipeline) -> Result<[usize; 2], PipelineError> {
+        let compression = pipeline.compression();
+        let from_latents = self.latents.as_ref().map(|latents| {
+            let [_, _, height, width] = latents.dims();
+            [width * compression, height * compression]
+        });
+        let [width, height] = self
+            .size
+            .or(from_latents)
+            .unwrap_or(pipeline.defaults().size);
+        let multiple = pipeline.size_multiple();
+        let largest = LARGEST_SIDE / multiple * multiple;
+        let fits = |side: usize| (1..=largest).contains(&side) && side.is_multiple_of(multiple);
+        if fits(width) && fits(height) {
+            return Ok([width, height]);
+        }
+        let nearest = |side: usize| {
+            let rounded = side.min(largest).saturating_add(multiple / 2) / multiple * multiple;
+            rounded.clamp(multiple, largest)
+        };
+        Err(PipelineError::Size {
+            width,
+            height,
+            multiple,
+            largest,
+            nearest: [nearest(width), nearest(height)],
+        })
+    }
+
+    fn checked_schedule(
+        &self,
+        pipeline: &SanaPipeline,
+    ) -> Result<(Solver, Schedule), PipelineError> {
+        let scheduler = pipeline.scheduler();
+        let solver = match (self.solver, &self.schedule) {
+            (Some(solver), _) => solver,
+            // A flow grid for a consistency model is refused below.
+            (None, _) => scheduler.solver(),
+        };
+        scheduler.check_solver(solver)?;
+        let Some(schedule) = &self.schedule else {
+            let steps = self.steps.unwrap_or(pipeline.defaults().steps);
+            return Ok((solver, scheduler.schedule(solver, steps, self.shift)?));
+        };
+        let given = match schedule {
+            Schedule::Flow(_) if solver == Solver::Scm => Solver::FlowEuler,
+            Schedule::Scm(_) => Solver::Scm,
+            Schedule::Flow(_) => solver,
+        };
+        scheduler.check_solver(given)?;
+        Ok((solver, schedule.clone()))
+    }
+
+    fn check_tensors(
+        &self,
+        pipeline: &SanaPipeline,
+        settings: &Settings,
+    ) -> Result<(), PipelineError> {
+        let expected = pipeline.latent_shape(settings);
+        let check = |what: &'static str, tensor: &Tensor<4>| match tensor.dims() {
+            found if found == expected => Ok(()),
+            found => Err(PipelineError::Shape {
+                what,
+                expected: expected.to_vec(),
+                found: found.to_vec(),
+            }),
+        };
+        if let Some(latents) = &self.latents {
+            check("the initial latents", latents)?;
+        }
+        if let Some(noise) = &self.step_noise {
+            let steps = settings.steps();
+            let needed = if settings.solver == Solver::Scm {
+                steps - 1
+            } else {
+                0
+            };
+            if noise.len() < needed {
+                return Err(PipelineError::StepNoiseCount {
+                    steps,
+                    expected: needed,
+                    found: noise.len(),
+                });
+            }
+            noise
+                .iter()
+                .try_for_each(|noise| check("the step noise", noise))?;
+        }
+        if let Some((prompts, negatives)) = &self.embeddings {
+            if !self.prompts.is_empty() && self.prompts.len() != settings.prompts {
+                return Err(PipelineError::Shape {
+                    what: "the prompt embeddings",
+                    expected: shape_with_rows(prompts, self.prompts.len()),
+                    found: prompts.embeds.dims().to_vec(),
+                });
+            }
+            pipeline.check_conditioning(
+                settings,
+                prompts,
+                negatives.as_ref().filter(|_| settings.classifier_free),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn shape_with_rows(embeds: &PromptEmbeds, rows: usize) -> Vec<usize> {
+    let [_, tokens, channels] = embeds.embeds.dims();
+    vec![rows, tokens, channels]
+}

@@ -1,0 +1,527 @@
+//! `scheduler/scheduler_config.json`: which solver a checkpoint is sampled by, and its options.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use sana_sampler::{DpmSolverOptions, FlowSchedule, Order, ScmSchedule, SigmaData};
+use serde_json::{Map, Value, json};
+
+use crate::error::PipelineError;
+
+const DPM: &str = "DPMSolverMultistepScheduler";
+const EULER: &str = "FlowMatchEulerDiscreteScheduler";
+const SCM: &str = "SCMScheduler";
+const CLASSES: &[&str] = &[DPM, EULER, SCM];
+
+/// A way to integrate the flow from noise to a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Solver {
+    /// Flow-DPM-Solver++ of the given order; see [`sana_sampler::dpm_solver()`].
+    FlowDpm {
+        /// The order; 2 in published checkpoints.
+        order: Order,
+    },
+    /// Flow Euler; see [`sana_sampler::flow_euler()`].
+    FlowEuler,
+    /// Consistency sampling of Sana-Sprint; see [`sana_sampler::scm()`].
+    Scm,
+}
+
+/// The names of the command line: `flow-dpm`, `flow-euler`, `scm`; an order other than the default
+/// as `flow-dpm (order 3)`.
+impl fmt::Display for Solver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FlowDpm { order } if *order == Order::default() => f.write_str("flow-dpm"),
+            Self::FlowDpm { order } => write!(f, "flow-dpm (order {})", *order as usize),
+            Self::FlowEuler => f.write_str("flow-euler"),
+            Self::Scm => f.write_str("scm"),
+        }
+    }
+}
+
+/// Noise levels or times of one's own in place of a checkpoint's grid.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Schedule {
+    /// Noise levels of a flow solver.
+    Flow(FlowSchedule),
+    /// Times of consistency sampling.
+    Scm(ScmSchedule),
+}
+
+impl Schedule {
+    /// Number of steps.
+    pub fn steps(&self) -> usize {
+        match self {
+            Self::Flow(schedule) => schedule.steps(),
+            Self::Scm(schedule) => schedule.steps(),
+        }
+    }
+}
+
+/// The scheduler of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scheduler {
+    /// A flow model, sampled by Flow-DPM-Solver++ unless asked otherwise.
+    FlowDpm {
+        /// Order and lowering at the end.
+        options: DpmSolverOptions,
+        /// Flow shift of the noise levels; 3 at most resolutions, 6 at 4K.
+        shift: f64,
+    },
+    /// A flow model, sampled by flow Euler unless asked otherwise.
+    FlowEuler {
+        /// Flow shift of the noise levels.
+        shift: f64,
+    },
+    /// A consistency model (Sana-Sprint), sampled by SCM.
+    Scm {
+        /// Standard deviation of the data it was trained for.
+        sigma_data: SigmaData,
+    },
+}
+
+impl Scheduler {
+    /// Reads the text of a `scheduler_config.json`; `origin` names it in errors. `NaN`,
+    /// `Infinity` and `-Infinity`, which published files contain although JSON has no such
+    /// numbers, are accepted where the value has no effect.
+    ///
+    /// # Errors
+    /// [`PipelineError::Json`], [`PipelineError::SchedulerClass`] or
+    /// [`PipelineError::SchedulerOption`].
+    pub fn from_json(origin: &str, text: &str) -> Result<Self, PipelineError> {
+        let options: Map<String, Value> =
+            serde_json::from_str(&quote_non_finite(text)).map_err(|source| {
+                PipelineError::Json {
+                    origin: origin.to_owned(),
+                    source,
+                }
+            })?;
+        let options = Options { origin, options };
+        match options.text("_class_name") {
+            Some(DPM) => options.dpm(),
+            Some(EULER) => options.euler(),
+            Some(SCM) => options.scm(),
+            found => Err(PipelineError::SchedulerClass {
+                origin: origin.to_owned(),
+                found: found.unwrap_or_default().to_owned(),
+                expected: CLASSES,
+            }),
+        }
+    }
+
+    /// A `scheduler_config.json` that this crate and the reference implementation read. Options
+    /// that the reference would take another default for are all there.
+    pub fn to_json(&self) -> String {
+        let config = match *self {
+            Self::FlowDpm { options, shift } => json!({
+                "_class_name": DPM,
+                "algorithm_type": "dpmsolver++",
+                "euler_at_final": false,
+                "final_sigmas_type": "zero",
+                "flow_shift": shift,
+                "lower_order_final": options.lower_order_final,
+                "num_train_timesteps": 1000,
+                "prediction_type": "flow_prediction",
+                "solver_order": options.order as usize,
+                "solver_type": "midpoint",
+                "thresholding": false,
+                "use_flow_sigmas": true,
+                "use_karras_sigmas": false,
+            }),
+            Self::FlowEuler { shift } => json!({
+                "_class_name": EULER,
+                "num_train_timesteps": 1000,
+                "shift": shift,
+                "use_dynamic_shifting": false,
+            }),
+            Self::Scm { sigma_data } => json!({
+                "_class_name": SCM,
+                "num_train_timesteps": 1000,
+                "prediction_type": "trigflow",
+                "sigma_data": sigma_data.value(),
+            }),
+        };
+        format!("{config:#}\n")
+    }
+
+    /// The reference's name of the class.
+    pub fn class_name(&self) -> &'static str {
+        match self {
+            Self::FlowDpm { .. } => DPM,
+            Self::FlowEuler { .. } => EULER,
+            Self::Scm { .. } => SCM,
+        }
+    }
+
+    /// The solver it stands for.
+    pub fn solver(&self) -> Solver {
+        match self {
+            Self::FlowDpm { options, .. } => Solver::FlowDpm {
+                order: options.order,
+            },
+            Self::FlowEuler { .. } => Solver::FlowEuler,
+            Self::Scm { .. } => Solver::Scm,
+        }
+    }
+
+    /// Flow shift of the noise levels; `None` for a consistency model.
+    pub fn shift(&self) -> Option<f64> {
+        match self {
+            Self::FlowDpm { shift, .. } | Self::FlowEuler { shift } => Some(*shift),
+            Self::Scm { .. } => None,
+        }
+    }
+
+    /// Steps of a request that names none: 20, or 2 for a consistency model.
+    pub fn default_steps(&self) -> usize {
+        match self {
+            Self::Scm { .. } => 2,
+            _ => 20,
+        }
+    }
+
+    /// Options of Flow-DPM-Solver++ at the given order.
+    pub(crate) fn dpm_options(&self, order: Order) -> DpmSolverOptions {
+        let options = match self {
+            Self::FlowDpm { options, .. } => *options,
+            _ => DpmSolverOptions::default(),
+        };
+        DpmSolverOptions { order, ..options }
+    }
+
+    /// The grid of `solver` for a number of steps.
+    ///
+    /// # Errors
+    /// [`PipelineError::SolverMismatch`] for a flow solver on a consistency model or the other way
+    /// round; otherwise as the schedules of `sana-sampler`.
+    pub fn schedule(
+        &self,
+        solver: Solver,
+        steps: usize,
+        shift: Option<f64>,
+    ) -> Result<Schedule, PipelineError> {
+        self.check_solver(solver)?;
+        let shift = shift.or(self.shift()).unwrap_or(1.0);
+        Ok(match solver {
+            Solver::FlowDpm { .. } => Schedule::Flow(FlowSchedule::dpm_solver(steps, shift)?),
+            Solver::FlowEuler => Schedule::Flow(FlowSchedule::euler(steps, shift)?),
+            Solver::Scm => Schedule::Scm(ScmSchedule::default_for(steps)?),
+        })
+    }
+
+    /// Whether a solver runs the kind of model that this scheduler belongs to.
+    ///
+    /// # Errors
+    /// [`PipelineError::SolverMismatch`] if not.
+    pub(crate) fn check_solver(&self, solver: Solver) -> Result<(), PipelineError> {
+        let consistency = matches!(self, Self::Scm { .. });
+        if consistency == (solver == Solver::Scm) {
+            return Ok(());
+        }
+        Err(PipelineError::SolverMismatch {
+            solver: solver.to_string(),
+            expected: if consistency {
+                "scm"
+            } else {
+                "flow-dpm or flow-euler"
+            },
+        })
+    }
+}
+
+/// The options of one file. Absent and `null` ones have the reference's default.
+struct Options<'a> {
+    origin: &'a str,
+    options: Map<String, Value>,
+}
+
+impl Options<'_> {
+    fn get(&self, option: &str) -> Option<&Value> {
+        self.options.get(option).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, option: &str) -> Option<&str> {
+        self.get(option).and_then(Value::as_str)
+    }
+
+    fn unsupported(&self, option: &'static str, found: &Value, supported: &str) -> PipelineError {
+        PipelineError::SchedulerOption {
+            origin: self.origin.to_owned(),
+            option,
+            found: found.to_string(),
+            supported: supported.to_owned(),
+        }
+    }
+
+    /// Refuses an option whose value, or whose default where it is absent, is not `supported`.
+    fn require(
+        &self,
+        option: &'static str,
+        default: Value,
+        supported: Value,
+    ) -> Result<(), PipelineError> {
+        let found = self.get(option).unwrap_or(&default);
+        let same_number = found.as_f64().zip(supported.as_f64());
+        if *found == supported || same_number.is_some_and(|(a, b)| a == b) {
+            return Ok(());
+        }
+        Err(self.unsupported(option, found, &supported.to_string()))
+    }
+
+    fn off(&self, options: &[&'static str]) -> Result<(), PipelineError> {
+        options
+            .iter()
+            .try_for_each(|option| self.require(option, json!(false), json!(false)))
+    }
+
+    fn number(&self, option: &'static str, default: f64) -> Result<f64, PipelineError> {
+        match self.get(option) {
+            None => Ok(default),
+            Some(value) => value
+                .as_f64()
+                .filter(|number| *number > 0.0)
+                .ok_or_else(|| self.unsupported(option, value, "a positive number")),
+        }
+    }
+
+    fn flag(&self, option: &'static str, default: bool) -> Result<bool, PipelineError> {
+        match self.get(option) {
+            None => Ok(default),
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| self.unsupported(option, value, "true or false")),
+        }
+    }
+
+    /// With flow sigmas and a final sigma of zero, the betas, `timestep_spacing`, `steps_offset`,
+    /// `lambda_min_clipped`, `variance_type` and `euler_at_final` have no effect.
+    fn dpm(&self) -> Result<Scheduler, PipelineError> {
+        self.require("num_train_timesteps", json!(1000), json!(1000))?;
+        self.require("algorithm_type", json!("dpmsolver++"), json!("dpmsolver++"))?;
+        self.require("solver_type", json!("midpoint"), json!("midpoint"))?;
+        self.require("prediction_type", json!("epsilon"), json!("flow_prediction"))?;
+        self.require("use_flow_sigmas", json!(false), json!(true))?;
+        self.require("final_sigmas_type", json!("zero"), json!("zero"))?;
+        self.off(&[
+            "thresholding",
+            "use_karras_sigmas",
+            "use_exponential_sigmas",
+            "use_beta_sigmas",
+            "use_lu_lambdas",
+            "use_dynamic_shifting",
+        ])?;
+        let order = json!(2);
+        let order = self.get("solver_order").unwrap_or(&order);
+        let order = order
+            .as_u64()
+            .and_then(|order| Order::try_from(usize::try_from(order).ok()?).ok())
+            .ok_or_else(|| self.unsupported("solver_order", order, "1, 2 or 3"))?;
+        Ok(Scheduler::FlowDpm {
+            options: DpmSolverOptions {
+                order,
+                lower_order_final: self.flag("lower_order_final", true)?,
+                ..DpmSolverOptions::default()
+            },
+            shift: self.number("flow_shift", 1.0)?,
+        })
+    }
+
+    fn euler(&self) -> Result<Scheduler, PipelineError> {
+        self.require("num_train_timesteps", json!(1000), json!(1000))?;
+        self.off(&[
+            "use_dynamic_shifting",
+            "use_karras_sigmas",
+            "use_exponential_sigmas",
+            "use_beta_sigmas",
+            "invert_sigmas",
+            "stochastic_sampling",
+        ])?;
+        self.require("shift_terminal", Value::Null, Value::Null)?;
+        Ok(Scheduler::FlowEuler {
+            shift: self.number("shift", 1.0)?,
+        })
+    }
+
+    fn scm(&self) -> Result<Scheduler, PipelineError> {
+        self.require("prediction_type", json!("trigflow"), json!("trigflow"))?;
+        Ok(Scheduler::Scm {
+            sigma_data: SigmaData::new(self.number("sigma_data", 0.5)?)?,
+        })
+    }
+}
+
+/// JSON with its bare `NaN`, `Infinity` and `-Infinity`, as Python writes them, put in quotes.
+/// Text inside strings stays as it is.
+pub(crate) fn quote_non_finite(text: &str) -> Cow<'_, str> {
+    const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    let mut quoted = String::new();
+    let mut copied = 0;
+    let mut in_string = false;
+    let mut position = 0;
+    let bytes = text.as_bytes();
+    while position < bytes.len() {
+        match bytes[position] {
+            b'\\' if in_string => position += 1,
+            b'"' => in_string = !in_string,
+            b'-' | b'I' | b'N' if !in_string => {
+                let rest = &bytes[position..];
+                if let Some(word) = WORDS.iter().find(|word| rest.starts_with(word.as_bytes())) {
+                    quoted += &text[copied..position];
+                    quoted += &format!("\"{word}\"");
+                    position += word.len();
+                    copied = position;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        position += 1;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    quoted += &text[copied..];
+    Cow::Owned(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Scheduler, PipelineError> {
+        Scheduler::from_json("scheduler_config.json", text)
+    }
+
+    #[test]
+    fn non_finite_numbers_outside_of_strings_are_quoted() {
+        let cases = [
+            (r#"{"a": -Infinity}"#, r#"{"a": "-Infinity"}"#),
+            (r#"[NaN,Infinity, 1]"#, r#"["NaN","Infinity", 1]"#),
+            (r#"{"NaN": "-Infinity \" NaN"}"#, r#"{"NaN": "-Infinity \" NaN"}"#),
+            (r#"{"a\\": NaN}"#, r#"{"a\\": "NaN"}"#),
+            (r#"{"é": NaN, "b": -1.5}"#, r#"{"é": "NaN", "b": -1.5}"#),
+            ("", ""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(quote_non_finite(text), expected);
+        }
+    }
+
+    #[test]
+    fn published_schedulers() {
+        let dpm = read(
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++",
+                "beta_end": 0.02, "euler_at_final": true, "flow_shift": 6.0,
+                "lambda_min_clipped": -Infinity, "lower_order_final": false,
+                "prediction_type": "flow_prediction", "solver_order": 3,
+                "timestep_spacing": "linspace", "trained_betas": null, "use_flow_sigmas": true,
+                "variance_type": null}"#,
+        )
+        .unwrap();
+        let options = DpmSolverOptions {
+            order: Order::Third,
+            lower_order_final: false,
+            ..DpmSolverOptions::default()
+        };
+        assert_eq!(dpm, Scheduler::FlowDpm { options, shift: 6.0 });
+        let euler = read(
+            r#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0,
+                "shift_terminal": null, "base_shift": 0.5}"#,
+        )
+        .unwrap();
+        assert_eq!(euler, Scheduler::FlowEuler { shift: 3.0 });
+        let scm = read(r#"{"_class_name": "SCMScheduler", "sigma_data": 0.5}"#).unwrap();
+        assert_eq!(scm.solver(), Solver::Scm);
+        assert_eq!((dpm.default_steps(), scm.default_steps()), (20, 2));
+        for scheduler in [dpm, euler, scm] {
+            assert_eq!(read(&scheduler.to_json()).unwrap(), scheduler);
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_option_and_what_is_supported() {
+        let dpm = |option: &str, value: Value| {
+            let mut config = json!({
+                "_class_name": DPM,
+                "prediction_type": "flow_prediction",
+                "use_flow_sigmas": true,
+            });
+            config[option] = value;
+            config
+        };
+        let cases = [
+            (dpm("algorithm_type", json!("sde-dpmsolver++")), "\"dpmsolver++\""),
+            (dpm("prediction_type", json!("epsilon")), "\"flow_prediction\""),
+            (dpm("prediction_type", Value::Null), "\"flow_prediction\""),
+            (dpm("use_karras_sigmas", json!(true)), "false"),
+            (dpm("use_flow_sigmas", json!(false)), "true"),
+            (dpm("solver_type", json!("heun")), "\"midpoint\""),
+            (dpm("solver_order", json!(4)), "1, 2 or 3"),
+            (dpm("final_sigmas_type", json!("sigma_min")), "\"zero\""),
+            (dpm("flow_shift", json!("Infinity")), "a positive number"),
+            (dpm("flow_shift", json!(-1)), "a positive number"),
+            (dpm("lower_order_final", json!("yes")), "true or false"),
+            (dpm("num_train_timesteps", json!(500)), "1000"),
+            (json!({"_class_name": EULER, "use_dynamic_shifting": true}), "false"),
+            (json!({"_class_name": EULER, "shift_terminal": 0.1}), "null"),
+            (json!({"_class_name": SCM, "prediction_type": "sample"}), "\"trigflow\""),
+        ];
+        for (config, supported) in cases {
+            let error = read(&config.to_string()).unwrap_err();
+            assert!(
+                matches!(error, PipelineError::SchedulerOption { .. }),
+                "{config}: {error}"
+            );
+            let message = error.to_string();
+            assert!(message.contains("scheduler_config.json"), "{message}");
+            assert!(message.ends_with(&format!("supported is {supported}")), "{message}");
+        }
+        let bare = r#"{"_class_name": "SCMScheduler", "sigma_data": Infinity}"#;
+        let error = read(bare).unwrap_err().to_string();
+        assert!(error.contains("sigma_data is \"Infinity\""), "{error}");
+    }
+
+    #[test]
+    fn unknown_classes_and_broken_files_are_named() {
+        for (text, found) in [
+            (r#"{"_class_name": "DDIMScheduler"}"#, "DDIMScheduler"),
+            (r#"{"shift": 3.0}"#, ""),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(
+                matches!(&error, PipelineError::SchedulerClass { found: class, .. } if class == found)
+            );
+            assert!(error.to_string().contains(SCM), "{error}");
+        }
+        let error = read("{").unwrap_err();
+        assert!(matches!(error, PipelineError::Json { .. }));
+        assert!(error.to_string().contains("scheduler_config.json"), "{error}");
+    }
+
+    #[test]
+    fn solvers_fit_the_kind_of_model() {
+        let flow = Scheduler::FlowEuler { shift: 3.0 };
+        let scm = Scheduler::Scm {
+            sigma_data: SigmaData::default(),
+        };
+        let dpm = Solver::FlowDpm {
+            order: Order::Second,
+        };
+        assert_eq!(
+            flow.schedule(dpm, 20, None).unwrap(),
+            Schedule::Flow(FlowSchedule::dpm_solver(20, 3.0).unwrap())
+        );
+        assert_eq!(
+            flow.schedule(Solver::FlowEuler, 8, Some(2.0)).unwrap(),
+            Schedule::Flow(FlowSchedule::euler(8, 2.0).unwrap())
+        );
+        assert_eq!(scm.schedule(Solver::Scm, 2, None).unwrap().steps(), 2);
+        for (scheduler, solver) in [(flow, Solver::Scm), (scm, dpm), (scm, Solver::FlowEuler)] {
+            let error = scheduler.schedule(solver, 2, None).unwrap_err();
+            assert!(matches!(error, PipelineError::SolverMismatch { .. }));
+            assert!(error.to_string().contains(&solver.to_string()), "{error}");
+        }
+        assert_eq!(Solver::FlowDpm { order: Order::Third }.to_string(), "flow-dpm (order 3)");
+    }
+}

@@ -1,0 +1,431 @@
+//! The three stages: prompts to embeddings, noise to latents, latents to pictures.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use sana_dcae::MemoryOptions;
+use sana_linear_attn::SanaTransformer;
+use sana_linear_attn::transformer::TextContext;
+use sana_sampler::{Step, TIMESTEPS, dpm_solver, flow_euler, noise, scm, trigflow};
+use sana_text::encoder::encode_tokens;
+use sana_text::{PromptEmbeds, PromptOptions};
+
+use crate::checkpoint::Part;
+use crate::dtype;
+use crate::error::PipelineError;
+use crate::image::{self, RgbImage};
+use crate::pipeline::SanaPipeline;
+use crate::request::{InstructionChoice, Request, Settings};
+use crate::scheduler::{Schedule, Scheduler, Solver};
+
+/// What an observer sees after each step: its number, the network's time, the latents and the
+/// estimate of the clean latents. Latents are scaled, but those of consistency sampling are in
+/// units of `sigma_data`.
+pub type StepInfo = Step<4>;
+/// What an observer answers: go on, stop, or go on from other latents.
+pub type Control = sana_sampler::Control<4>;
+
+/// Pixels that are decoded at a time, so that a batch of large pictures needs no more memory than
+/// one of them: one picture of 1024 x 1024.
+const DECODED_PIXELS: usize = 1 << 20;
+
+/// The prompts as the transformer attends to them.
+#[derive(Debug, Clone)]
+pub struct TextConditioning {
+    /// A row for each prompt.
+    pub prompt: PromptEmbeds,
+    /// The negative prompts, one row for all or one for each prompt. `None` when the request has
+    /// no classifier-free guidance.
+    pub negative: Option<PromptEmbeds>,
+}
+
+impl TextConditioning {
+    /// Tokens cut off the end of each prompt because it was too long.
+    pub fn dropped_tokens(&self) -> &[usize] {
+        &self.prompt.dropped_tokens
+    }
+}
+
+impl SanaPipeline {
+    /// Encodes the prompts of a request, and its negative prompts where guidance needs them. With
+    /// ready embeddings it only checks and passes them on.
+    ///
+    /// # Shapes
+    /// - embeddings `[prompts, max_tokens, caption_channels]`, masks `[prompts, max_tokens]`
+    ///
+    /// # Errors
+    /// When the request is not valid, the text encoder cannot be loaded, or it gives values that
+    /// are not finite.
+    pub fn encode_prompt(&mut self, request: &Request) -> Result<TextConditioning, PipelineError> {
+        let settings = request.validate(self)?;
+        if let Some((prompt, negative)) = request.embeddings.clone() {
+            return Ok(TextConditioning {
+                prompt,
+                negative: negative.filter(|_| settings.classifier_free),
+            });
+        }
+        self.load_text(request)?;
+        let options = self.request_prompt_options(request);
+        let tokenizer = self.parts.tokenizer(&options)?;
+        let prompts = tokenizer.tokenize(&request.prompts)?;
+        let negatives = match (settings.classifier_free, request.negatives.as_slice()) {
+            (false, _) => None,
+            (true, []) => Some(tokenizer.tokenize_negative(&[""])?),
+            (true, texts) => Some(tokenizer.tokenize_negative(texts)?),
+        };
+        let model = self.parts.text_encoder()?;
+        let dtype = dtype::name(model.dtype());
+        let encode = |tokens| -> Result<PromptEmbeds, PipelineError> {
+            let embeds = encode_tokens(model, tokens)?;
+            if all_finite(embeds.embeds.clone())? {
+                return Ok(embeds);
+            }
+            Err(PipelineError::NotFinite {
+                stage: "text",
+                dtype: dtype.clone(),
+            })
+        };
+        Ok(TextConditioning {
+            prompt: encode(&prompts)?,
+            negative: negatives.as_ref().map(encode).transpose()?,
+        })
+    }
+
+    /// Loads what [`encode_prompt`](Self::encode_prompt) needs.
+    pub(crate) fn load_text(&mut self, request: &Request) -> Result<(), PipelineError> {
+        if request.embeddings.is_some() {
+            return Ok(());
+        }
+        let options = self.request_prompt_options(request);
+        self.parts.tokenizer(&options)?;
+        self.load_for(Part::TextEncoder)
+    }
+
+    fn request_prompt_options(&self, request: &Request) -> PromptOptions {
+        let own = self.prompt_options();
+        PromptOptions {
+            instruction: match &request.instruction {
+                InstructionChoice::Checkpoint => own.instruction.clone(),
+                InstructionChoice::None => None,
+                InstructionChoice::Custom(instruction) => Some(instruction.clone()),
+            },
+            max_tokens: request.max_tokens.unwrap_or(own.max_tokens),
+        }
+    }
+
+    /// Denoises: from noise, or from the request's latents, to scaled latents of the pictures.
+    /// `observe` sees every step and may end the run or exchange the latents.
+    ///
+    /// The keys and values of the text are computed once. With classifier-free guidance the
+    /// network runs on `[negative, prompt]` as one batch.
+    ///
+    /// # Shapes
+    /// - output `[prompts * count, channels, height / compression, width / compression]`, f32
+    ///
+    /// # Errors
+    /// When the request is not valid or does not fit the conditioning, the transformer cannot be
+    /// loaded, or [`PipelineError::StepNotFinite`] when a step gives values that are not finite.
+    pub fn sample(
+        &mut self,
+        request: &Request,
+        conditioning: &TextConditioning,
+        observe: &mut dyn FnMut(StepInfo) -> Control,
+    ) -> Result<Tensor<4>, PipelineError> {
+        let settings = request.validate(self)?;
+        self.check_conditioning(
+            &settings,
+            &conditioning.prompt,
+            conditioning.negative.as_ref(),
+        )?;
+        let (scheduler, device) = (*self.scheduler(), self.device.clone());
+        let shape = self.latent_shape(&settings);
+        let initial = match &request.latents {
+            Some(latents) => latents.clone().to_device(&device).cast(DType::F32),
+            None => seeded_noise(&settings, noise::Stream::Initial, shape, &device),
+        };
+        let step_noise = |index: usize| match &request.step_noise {
+            Some(noise) => noise[index].clone().to_device(&device),
+            None => {
+                let stream = noise::Stream::Step(index as u32);
+                seeded_noise(&settings, stream, shape, &device)
+            }
+        };
+        self.load_for(Part::Transformer)?;
+        let transformer = self.parts.transformer()?;
+        let mut network = Network::new(transformer, &settings, conditioning, &device)?;
+        match (&settings.schedule, &scheduler) {
+            (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
+                let initial = initial.mul_scalar(sigma_data.value());
+                let predict =
+                    trigflow::from_flow(*sigma_data, |x, time| network.predict(x, time, time));
+                let noise = |index| Ok(step_noise(index));
+                let denoised = scm(schedule, *sigma_data, initial, predict, noise, observe)?;
+                Ok(denoised.div_scalar(sigma_data.value()))
+            }
+            (Schedule::Flow(schedule), _) => {
+                let predict = |x, time| network.predict(x, time, time / TIMESTEPS);
+                match settings.solver {
+                    Solver::FlowDpm { order } => {
+                        let options = scheduler.dpm_options(order);
+                        dpm_solver(schedule, &options, initial, predict, observe)
+                    }
+                    _ => flow_euler(schedule, initial, predict, observe),
+                }
+            }
+            (Schedule::Scm(_), _) => Err(PipelineError::SolverMismatch {
+                solver: settings.solver.to_string(),
+                expected: "flow-dpm or flow-euler",
+            }),
+        }
+    }
+
+    /// `[pictures, channels, height, width]` of the latents of a request.
+    pub fn latent_shape(&self, settings: &Settings) -> [usize; 4] {
+        let compression = self.compression();
+        [
+            settings.pictures(),
+            self.transformer_config().in_channels,
+            settings.height / compression,
+            settings.width / compression,
+        ]
+    }
+
+    /// Checks embeddings against a request and the transformer.
+    pub(crate) fn check_conditioning(
+        &self,
+        settings: &Settings,
+        prompt: &PromptEmbeds,
+        negative: Option<&PromptEmbeds>,
+    ) -> Result<(), PipelineError> {
+        let channels = self.transformer_config().caption_channels;
+        let check = |what: &'static str, embeds: &PromptEmbeds, rows: &[usize]| {
+            let [found_rows, tokens, found] = embeds.embeds.dims();
+            if rows.contains(&found_rows) && found == channels {
+                return Ok(());
+            }
+            Err(PipelineError::Shape {
+                what,
+                expected: vec![settings.prompts, tokens, channels],
+                found: vec![found_rows, tokens, found],
+            })
+        };
+        check("the prompt embeddings", prompt, &[settings.prompts])?;
+        match negative {
+            Some(negative) => check(
+                "the negative embeddings",
+                negative,
+                &[settings.prompts, 1],
+            ),
+            None if settings.classifier_free => Err(PipelineError::NoNegative {
+                guidance: settings.guidance.scale(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Decodes scaled latents into pictures of eight bits a channel.
+    ///
+    /// # Shapes
+    /// - latents `[batch, channels, height, width]`
+    ///
+    /// # Errors
+    /// When the autoencoder cannot be loaded or the latents do not fit it;
+    /// [`PipelineError::NotFinite`] when it gives values that are not finite.
+    pub fn decode(&mut self, latents: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
+        let [_, _, height, width] = latents.dims();
+        let pixels = height * width * self.compression() * self.compression();
+        let pictures = (DECODED_PIXELS / pixels.max(1)).max(1);
+        let mut images = Vec::new();
+        for latents in latents.split(pictures, 0) {
+            let decoded = self.decode_tensor(latents)?;
+            images.extend(image::from_tensor(decoded).map_err(|error| match error {
+                PipelineError::NotFinite { stage, .. } => PipelineError::NotFinite {
+                    stage,
+                    dtype: self.autoencoder_dtype(),
+                },
+                other => other,
+            })?);
+        }
+        Ok(images)
+    }
+
+    /// Decodes scaled latents into pictures as the autoencoder gives them, all of the batch at
+    /// once.
+    ///
+    /// # Shapes
+    /// - latents `[batch, channels, height, width]`
+    /// - output `[batch, 3, height * compression, width * compression]`, about [-1, 1], f32
+    ///
+    /// # Errors
+    /// When the autoencoder cannot be loaded or the latents do not fit it.
+    pub fn decode_tensor(&mut self, latents: Tensor<4>) -> Result<Tensor<4>, PipelineError> {
+        self.load_for(Part::Vae)?;
+        let memory = MemoryOptions {
+            slice: None,
+            tiling: self.tiling,
+        };
+        Ok(self.parts.autoencoder()?.decode_with(latents, &memory)?)
+    }
+
+    /// Encodes a picture into scaled latents.
+    ///
+    /// # Shapes
+    /// - output `[1, channels, height / compression, width / compression]`, f32
+    ///
+    /// # Errors
+    /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio.
+    pub fn encode_image(&mut self, picture: &RgbImage) -> Result<Tensor<4>, PipelineError> {
+        self.load_for(Part::Vae)?;
+        let memory = MemoryOptions {
+            slice: None,
+            tiling: self.tiling,
+        };
+        let picture = image::to_tensor(picture, &self.device);
+        Ok(self.parts.autoencoder()?.encode_with(picture, &memory)?)
+    }
+
+    fn autoencoder_dtype(&mut self) -> String {
+        self.parts
+            .autoencoder()
+            .map_or_else(|_| "f32".to_owned(), |model| dtype::name(model.decoder.dtype()))
+    }
+}
+
+/// Unit normal noise, picture `i` from its own seed `seed + i`.
+fn seeded_noise(
+    settings: &Settings,
+    stream: noise::Stream,
+    shape: [usize; 4],
+    device: &Device,
+) -> Tensor<4> {
+    let [_, channels, height, width] = shape;
+    let pictures = settings
+        .seeds()
+        .into_iter()
+        .map(|seed| noise::batch(seed, 0, stream, [1, channels, height, width], device))
+        .collect();
+    Tensor::cat(pictures, 0)
+}
+
+/// The transformer with everything that does not change between the steps of a run.
+struct Network<'a> {
+    transformer: &'a SanaTransformer,
+    settings: &'a Settings,
+    device: &'a Device,
+    prompt: PromptEmbeds,
+    /// Keys and values of the prompts alone, made at the first step that has no guidance.
+    plain: Option<TextContext>,
+    /// Keys and values of `[negative, prompt]`, where some step has guidance.
+    guided: Option<TextContext>,
+    embedded_guidance: Option<f64>,
+    step: usize,
+}
+
+impl<'a> Network<'a> {
+    fn new(
+        transformer: &'a SanaTransformer,
+        settings: &'a Settings,
+        conditioning: &TextConditioning,
+        device: &'a Device,
+    ) -> Result<Self, PipelineError> {
+        let config = transformer.config();
+        let prompt = conditioning.prompt.clone().repeat_each(settings.count);
+        let guided = match &conditioning.negative {
+            Some(negative) if settings.classifier_free => {
+                let rows = negative.embeds.dims()[0];
+                let negative = negative.clone().repeat_each(settings.pictures() / rows);
+                let both = PromptEmbeds::cat(vec![negative, prompt.clone()])?;
+                Some(context(transformer, both, device))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            transformer,
+            settings,
+            device,
+            prompt,
+            plain: None,
+            guided,
+            embedded_guidance: config
+                .guidance_embeds
+                .then(|| settings.guidance.scale() * config.guidance_embeds_scale),
+            step: 0,
+        })
+    }
+
+    /// The velocity at `time`, which is what the network is called with; `sigma` in [0, 1] decides
+    /// whether guidance applies.
+    fn predict(
+        &mut self,
+        latents: Tensor<4>,
+        time: f64,
+        sigma: f64,
+    ) -> Result<Tensor<4>, PipelineError> {
+        self.step += 1;
+        let guided = self
+            .guided
+            .as_ref()
+            .filter(|_| self.settings.guidance.applies(sigma));
+        let velocity = if let Some(text) = guided {
+            let pictures = self.settings.pictures();
+            let both = Tensor::cat(vec![latents.clone(), latents], 0);
+            let velocity = self.forward(both, time, text);
+            let negative = velocity.clone().narrow(0, 0, pictures);
+            let prompt = velocity.narrow(0, pictures, pictures);
+            self.settings.guidance.combine(negative, prompt)
+        } else {
+            let text = self
+                .plain
+                .take()
+                .unwrap_or_else(|| context(self.transformer, self.prompt.clone(), self.device));
+            let velocity = self.forward(latents, time, &text);
+            self.plain = Some(text);
+            velocity
+        };
+        if all_finite(velocity.clone())? {
+            return Ok(velocity);
+        }
+        Err(PipelineError::StepNotFinite {
+            step: self.step,
+            steps: self.settings.steps(),
+            timestep: time,
+            dtype: dtype::name(self.transformer.dtype()),
+        })
+    }
+
+    fn forward(&self, latents: Tensor<4>, time: f64, context: &TextContext) -> Tensor<4> {
+        let [batch, channels, _, _] = latents.dims();
+        let constant = |value: f64| {
+            let values = TensorData::new(vec![value as f32; batch], [batch]);
+            Tensor::<1>::from_data(values, (self.device, DType::F32))
+        };
+        let guidance = self.embedded_guidance.map(constant);
+        let output = self
+            .transformer
+            .forward(latents, constant(time), guidance, context);
+        // A learned variance, in the second half of the channels, has no use in a flow.
+        match output.dims()[1] {
+            outputs if outputs > channels => output.narrow(1, 0, channels),
+            _ => output,
+        }
+    }
+}
+
+/// Keys and values of prompts, the padding after the longest one left out, which the mask makes
+/// exact.
+fn context(transformer: &SanaTransformer, embeds: PromptEmbeds, device: &Device) -> TextContext {
+    let embeds = embeds.trim();
+    let padded = embeds.keep().iter().flatten().any(|keep| !keep);
+    let mask = padded.then(|| embeds.mask.to_device(device));
+    transformer.text_context(embeds.embeds.to_device(device), mask)
+}
+
+/// Whether no element is NaN or infinite.
+fn all_finite<const D: usize>(tensor: Tensor<D>) -> Result<bool, PipelineError> {
+    let sum = tensor.cast(DType::F32).abs().sum();
+    let sum: f32 = sum
+        .try_into_scalar()
+        .map_err(|error| PipelineError::Device {
+            doing: "reading a result",
+            reason: format!("{error:?}"),
+        })?;
+    Ok(sum.is_finite())
+}

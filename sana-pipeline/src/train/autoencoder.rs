@@ -1,0 +1,113 @@
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use sana_dcae::DcAe;
+use sana_sampler::noise::{self, Stream};
+use serde::{Deserialize, Serialize};
+
+use super::data::Data;
+use super::error::TrainError;
+use super::run::Task;
+
+/// Options of the autoencoder's training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AutoencoderOptions {
+    /// Pictures of a step.
+    pub batch: usize,
+    /// Weight of the mean absolute error beside the mean square error.
+    pub absolute: f64,
+    /// Standard deviation of the noise added to latents before decoding, so that the decoder
+    /// bears the errors of a diffusion model.
+    pub latent_noise: f64,
+    /// Weight of the mean square of the latents, which keeps them from outgrowing that noise.
+    pub latent_decay: f64,
+    /// Seed of data and noise.
+    pub seed: u64,
+}
+
+impl Default for AutoencoderOptions {
+    fn default() -> Self {
+        Self { batch: 16, absolute: 0.2, latent_noise: 0.05, latent_decay: 1e-4, seed: 0 }
+    }
+}
+
+/// Reconstruction of pictures:
+///
+/// ```text
+/// z    = encode(x)
+/// y    = decode(z + latent_noise n)
+/// loss = mean (y - x)^2 + absolute mean |y - x| + latent_decay mean z^2
+/// ```
+#[derive(Debug)]
+pub struct AutoencoderTask {
+    /// Pictures.
+    pub data: Data,
+    /// Options.
+    pub options: AutoencoderOptions,
+    /// Where the training runs, without autodiff.
+    pub device: Device,
+}
+
+impl AutoencoderTask {
+    /// The pictures of a part of a step's batch, `[pictures, 3, size, size]`.
+    fn pictures(&self, step: usize, part: usize, parts: usize) -> Result<Tensor<4>, TrainError> {
+        let range = share(self.options.batch, part, parts);
+        let size = self.data.size();
+        let count = range.len();
+        let mut pixels = Vec::with_capacity(count * 3 * size * size);
+        for index in range {
+            let image = (step * self.options.batch + index) as u64;
+            let mut rng = noise::generator(self.options.seed, image, Stream::Initial);
+            pixels.extend(self.data.sample(&mut rng)?.pixels);
+        }
+        let data = TensorData::new(pixels, [count, 3, size, size]);
+        Ok(Tensor::from_data(data, (&self.device, DType::F32)))
+    }
+}
+
+/// The indices of part `part` of `parts` of a batch.
+pub(super) fn share(batch: usize, part: usize, parts: usize) -> std::ops::Range<usize> {
+    batch * part / parts..batch * (part + 1) / parts
+}
+
+impl Task for AutoencoderTask {
+    type Model = DcAe;
+
+    fn loss(&self, model: &DcAe, step: usize, part: usize, parts: usize) -> Result<Tensor<1>, TrainError> {
+        let AutoencoderOptions { absolute, latent_noise, latent_decay, seed, batch } = self.options;
+        let pictures = self.pictures(step, part, parts)?.autodiff();
+        let latents = model.encode_raw(pictures.clone())?;
+        let noisy = if latent_noise > 0.0 {
+            let first = (step * batch + share(batch, part, parts).start) as u64;
+            let shape = latents.dims();
+            let n: Tensor<4> = noise::step_noise(seed, first, 0, shape, &self.device);
+            latents.clone() + n.autodiff() * latent_noise
+        } else {
+            latents.clone()
+        };
+        let difference = model.decode_raw(noisy)? - pictures;
+        Ok(difference.clone().square().mean()
+            + difference.abs().mean() * absolute
+            + latents.square().mean() * latent_decay)
+    }
+}
+
+/// Standard deviation of raw latents over `count` pictures: its reciprocal is the autoencoder's
+/// scaling factor.
+///
+/// # Errors
+/// When a picture cannot be read or has a size that does not divide.
+pub fn latent_std(model: &DcAe, data: &Data, count: usize, seed: u64, device: &Device) -> Result<f64, TrainError> {
+    let (mut sum, mut squares, mut total) = (0f64, 0f64, 0f64);
+    for image in 0..count {
+        let mut rng = noise::generator(seed, image as u64, Stream::Initial);
+        let size = data.size();
+        let pixels = TensorData::new(data.sample(&mut rng)?.pixels, [1, 3, size, size]);
+        let latents = model.encode_raw(Tensor::from_data(pixels, (device, DType::F32)))?;
+        for value in latents.into_data().iter::<f32>().map(f64::from) {
+            sum += value;
+            squares += value * value;
+            total += 1.0;
+        }
+    }
+    let mean = sum / total;
+    Ok((squares / total - mean * mean).max(0.0).sqrt())
+}

@@ -1,0 +1,138 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rand::{Rng, RngExt};
+
+use super::error::TrainError;
+use crate::scenes::ScenePrompt;
+
+/// One picture with its caption.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// `[3, size, size]` in [-1, 1].
+    pub pixels: Vec<f32>,
+    /// Its caption.
+    pub caption: String,
+}
+
+/// Where pictures and captions come from.
+#[derive(Debug, Clone)]
+pub enum Data {
+    /// The scene language, drawn as it is needed; held-out prompts never occur.
+    Scenes {
+        /// Side of the pictures in pixels.
+        size: usize,
+    },
+    /// Pictures of a folder, resized to cover a square and cropped to its middle.
+    Folder {
+        /// Side of the pictures in pixels.
+        size: usize,
+        /// Picture files and captions.
+        items: Vec<(PathBuf, String)>,
+    },
+}
+
+impl Data {
+    /// Opens a folder: `metadata.jsonl` with `file_name` and `text` in each line, or pictures
+    /// `NAME.png`, `NAME.jpg` beside captions `NAME.txt`.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, holds no such pair, or a line of the metadata is not of
+    /// that form or names a file outside the folder.
+    pub fn open_folder(folder: &Path, size: usize) -> Result<Self, TrainError> {
+        let metadata = folder.join("metadata.jsonl");
+        let items =
+            if metadata.is_file() { read_metadata(&metadata)? } else { read_pairs(folder)? };
+        if items.is_empty() {
+            let reason = "expected NAME.png with NAME.txt, or metadata.jsonl with file_name and text";
+            return Err(TrainError::Data { path: folder.to_path_buf(), reason: reason.to_owned() });
+        }
+        Ok(Self::Folder { size, items })
+    }
+
+    /// Side of the pictures in pixels.
+    pub fn size(&self) -> usize {
+        match self {
+            Data::Scenes { size } | Data::Folder { size, .. } => *size,
+        }
+    }
+
+    /// Draws a picture with its caption.
+    ///
+    /// # Errors
+    /// When a picture cannot be read.
+    pub fn sample<R: Rng>(&self, rng: &mut R) -> Result<Sample, TrainError> {
+        match self {
+            Data::Scenes { size } => {
+                let prompt = ScenePrompt::sample_training(rng);
+                let caption = prompt.caption(rng);
+                let pixels = prompt.scene(rng).render(*size).to_chw_f32();
+                Ok(Sample { pixels, caption })
+            }
+            Data::Folder { size, items } => {
+                let (path, caption) = &items[rng.random_range(0..items.len())];
+                Ok(Sample { pixels: read_square(path, *size)?, caption: caption.clone() })
+            }
+        }
+    }
+}
+
+fn read_metadata(path: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        file_name: String,
+        text: String,
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let text = fs::read_to_string(path)
+        .map_err(|source| TrainError::Io { path: path.to_path_buf(), source })?;
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(index, line)| {
+            let bad = |reason: String| TrainError::Data {
+                path: path.to_path_buf(),
+                reason: format!("line {}: {reason}", index + 1),
+            };
+            let line: Line = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+            let name = Path::new(&line.file_name);
+            let inside = name.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            if !inside {
+                return Err(bad(format!("{:?} leaves the folder", line.file_name)));
+            }
+            Ok((folder.join(name), line.text))
+        })
+        .collect()
+}
+
+fn read_pairs(folder: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
+    let io = |source| TrainError::Io { path: folder.to_path_buf(), source };
+    let mut items = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let picture = path
+            .extension()
+            .is_some_and(|e| ["png", "jpg", "jpeg"].iter().any(|known| e.eq_ignore_ascii_case(known)));
+        if let (true, Ok(caption)) = (picture, fs::read_to_string(path.with_extension("txt"))) {
+            items.push((path, caption.trim().to_owned()));
+        }
+    }
+    // Folders list their files in no particular order; runs must not depend on it.
+    items.sort();
+    Ok(items)
+}
+
+fn read_square(path: &Path, size: usize) -> Result<Vec<f32>, TrainError> {
+    let picture = image::open(path)
+        .map_err(|source| TrainError::Picture { path: path.to_path_buf(), source })?;
+    let filter = image::imageops::FilterType::Triangle;
+    let picture = picture.resize_to_fill(size as u32, size as u32, filter).to_rgb8();
+    let plane = size * size;
+    let mut pixels = vec![0.0; 3 * plane];
+    for (index, pixel) in picture.pixels().enumerate() {
+        for (channel, value) in pixel.0.into_iter().enumerate() {
+            pixels[channel * plane + index] = f32::from(value) / 127.5 - 1.0;
+        }
+    }
+    Ok(pixels)
+}

@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+
+/// What can go wrong while training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A file or folder could not be read or written.
+    #[error("cannot access {path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A run's saved state that cannot be used.
+    #[error("cannot resume from {path}: {reason}")]
+    State {
+        /// The state file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An option out of range.
+    #[error("{name} must be {expected}, got {found}")]
+    Option {
+        /// Its name.
+        name: &'static str,
+        /// The range.
+        expected: &'static str,
+        /// The value given.
+        found: String,
+    },
+    /// A folder of pictures that cannot be trained on.
+    #[error("no training data in {path}: {reason}")]
+    Data {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// The loss became infinite or not a number.
+    #[error("loss is {loss} at step {step}: lower the learning rate or resume from an earlier state")]
+    Diverged {
+        /// The step.
+        step: usize,
+        /// The loss.
+        loss: f32,
+    },
+    /// A picture that cannot be read.
+    #[error("cannot read picture {path}: {source}")]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's reason.
+        source: image::ImageError,
+    },
+    /// Weights that do not fit.
+    #[error(transparent)]
+    Weights(#[from] sana_linear_attn::WeightError),
+    /// A transformer config that cannot be.
+    #[error(transparent)]
+    Transformer(#[from] sana_linear_attn::transformer::ConfigError),
+    /// The autoencoder's own error.
+    #[error(transparent)]
+    Autoencoder(#[from] sana_dcae::DcAeError),
+    /// The text encoder's own error.
+    #[error(transparent)]
+    Text(#[from] sana_text::TextError),
+    /// The flow's own error.
+    #[error(transparent)]
+    Flow(#[from] sana_sampler::Error),
+}

@@ -1,0 +1,126 @@
+//! Trained parts in the published layout.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{DType, Device};
+use sana_dcae::{DcAe, DcAeConfig};
+use sana_linear_attn::weights::{SaveOptions, save_module};
+use serde_json::{Value, json};
+
+use super::data::Data;
+use super::error::TrainError;
+use super::parameters::Parameters;
+use super::transformer::Denoiser;
+use super::autoencoder::latent_std;
+use crate::checkpoint::SanaKeys;
+
+/// Pictures that the scaling factor of an autoencoder is measured on.
+const SCALE_PICTURES: usize = 256;
+
+/// The autoencoder with its scaling factor set so that latents of this data have unit variance.
+///
+/// # Errors
+/// When the data cannot be read.
+pub fn with_measured_scale(
+    model: &DcAe,
+    data: &Data,
+    seed: u64,
+    device: &Device,
+) -> Result<DcAe, TrainError> {
+    let std = latent_std(model, data, SCALE_PICTURES, seed, device)?;
+    let config = DcAeConfig { scaling_factor: 1.0 / std, ..model.config().clone() };
+    Ok(Parameters::of(model).write_into(config.init(device), false))
+}
+
+/// Writes `FOLDER/vae`.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn export_autoencoder(model: &DcAe, folder: &Path, dtype: DType) -> Result<(), TrainError> {
+    let folder = folder.join("vae");
+    create(&folder)?;
+    Ok(model.save(&folder, Some(dtype))?)
+}
+
+/// What a checkpoint folder needs beside the trained weights.
+#[derive(Debug, Clone)]
+pub struct CheckpointFiles<'a> {
+    /// `tokenizer.json`.
+    pub tokenizer: &'a str,
+    /// Shift of the sampler's schedule: the one of the training times.
+    pub flow_shift: f64,
+    /// How prompts are encoded.
+    pub keys: &'a SanaKeys,
+}
+
+/// Writes `FOLDER/transformer`, `FOLDER/text_encoder`, the tokenizer, the scheduler and
+/// `model_index.json`; with the autoencoder's part the folder is a checkpoint.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn export_denoiser(
+    model: &Denoiser,
+    files: &CheckpointFiles<'_>,
+    folder: &Path,
+    dtype: DType,
+) -> Result<(), TrainError> {
+    let options = SaveOptions { dtype: Some(dtype), ..SaveOptions::default() };
+    for part in ["transformer", "text_encoder", "tokenizer", "scheduler"] {
+        create(&folder.join(part))?;
+    }
+    let weights = folder.join("transformer/diffusion_pytorch_model.safetensors");
+    save_module(&model.transformer, &weights, &options)?;
+    save_module(&model.text_encoder, &folder.join("text_encoder/model.safetensors"), &options)?;
+
+    let mut transformer = to_json(model.transformer.config());
+    transformer["_class_name"] = json!("SanaTransformer2DModel");
+    write(&folder.join("transformer/config.json"), &pretty(&transformer))?;
+    write(&folder.join("text_encoder/config.json"), &model.text_encoder.config().to_json())?;
+    write(&folder.join("tokenizer/tokenizer.json"), files.tokenizer)?;
+    let tokenizer = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
+        "padding_side": "right",
+    });
+    write(&folder.join("tokenizer/tokenizer_config.json"), &pretty(&tokenizer))?;
+    let scheduler = json!({
+        "_class_name": "DPMSolverMultistepScheduler",
+        "algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint",
+        "prediction_type": "flow_prediction", "use_flow_sigmas": true,
+        "flow_shift": files.flow_shift, "num_train_timesteps": 1000,
+        "lower_order_final": true, "euler_at_final": false, "final_sigmas_type": "zero",
+    });
+    write(&folder.join("scheduler/scheduler_config.json"), &pretty(&scheduler))?;
+    let index = json!({
+        "_class_name": "SanaPipeline",
+        "_sana": to_json(files.keys),
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "text_encoder": ["transformers", "Gemma2Model"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "transformer": ["diffusers", "SanaTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderDC"],
+    });
+    write(&folder.join("model_index.json"), &pretty(&index))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).expect("a config of plain fields is JSON")
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn create(folder: &Path) -> Result<(), TrainError> {
+    fs::create_dir_all(folder)
+        .map_err(|source| TrainError::Io { path: folder.to_path_buf(), source })
+}
+
+/// Writes a file whole or not at all.
+fn write(path: &Path, text: &str) -> Result<(), TrainError> {
+    let partial = path.with_extension("part");
+    fs::write(&partial, text)
+        .and_then(|()| fs::rename(&partial, path))
+        .map_err(|source| TrainError::Io { path: path.to_path_buf(), source })
+}

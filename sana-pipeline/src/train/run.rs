@@ -1,0 +1,348 @@
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{DType, Tensor};
+use sana_linear_attn::Weights;
+use sana_linear_attn::weights::write_tensors;
+use serde::{Deserialize, Serialize};
+
+use super::adamw::{AdamW, AdamWOptions};
+use super::curve::draw_curve;
+use super::error::TrainError;
+use super::parameters::{Parameters, gradients};
+
+/// What a step trains on: a loss for a share of the batch.
+pub trait Task: Sync {
+    /// The module that is trained.
+    type Model: Module;
+
+    /// The mean loss over part `part` of `parts` of the batch of step `step`, as a tensor `[1]` on
+    /// the model's graph. Everything random derives from the step and the part.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn loss(
+        &self,
+        model: &Self::Model,
+        step: usize,
+        part: usize,
+        parts: usize,
+    ) -> Result<Tensor<1>, TrainError>;
+}
+
+/// Learning rate over the run: a linear warm-up, then a half cosine to a last value.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Steps of the linear warm-up.
+    pub warmup: usize,
+    /// Last learning rate as a share of the highest.
+    pub last: f64,
+}
+
+impl Schedule {
+    /// The learning rate of step `step` of `steps`, counted from 0.
+    pub fn at(&self, step: usize, steps: usize) -> f64 {
+        if step < self.warmup {
+            return self.learning_rate * (step + 1) as f64 / self.warmup as f64;
+        }
+        let span = steps.saturating_sub(self.warmup).max(1) as f64;
+        let progress = ((step - self.warmup) as f64 / span).min(1.0);
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        self.learning_rate * (self.last + (1.0 - self.last) * cosine)
+    }
+}
+
+/// Options of a [`Run`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunOptions {
+    /// Steps of the whole run; the schedule ends there.
+    pub steps: usize,
+    /// Learning rate.
+    pub schedule: Schedule,
+    /// Optimiser.
+    pub optimizer: AdamWOptions,
+    /// Parts of the batch that run on threads of their own, each with a graph of its own.
+    pub replicas: usize,
+    /// Steps between saves of the state.
+    pub save_every: usize,
+}
+
+impl RunOptions {
+    fn validate(&self) -> Result<(), TrainError> {
+        let bad = |name, expected, found: String| Err(TrainError::Option { name, expected, found });
+        if self.steps == 0 {
+            return bad("steps", "at least 1", "0".to_owned());
+        }
+        if self.replicas == 0 {
+            return bad("replicas", "at least 1", "0".to_owned());
+        }
+        if self.save_every == 0 {
+            return bad("save_every", "at least 1", "0".to_owned());
+        }
+        let rate = self.schedule.learning_rate;
+        if !(rate > 0.0 && rate.is_finite()) {
+            return bad("learning_rate", "positive", rate.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// What a step reports.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Steps taken.
+    pub step: usize,
+    /// Steps of the whole run.
+    pub steps: usize,
+    /// Loss of the step.
+    pub loss: f32,
+    /// Norm of all gradients together, before the clip.
+    pub gradient_norm: f32,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Wall time of the step.
+    pub seconds: f64,
+}
+
+/// A training run in a folder of its own.
+#[derive(Debug)]
+pub struct Run<M: Module> {
+    folder: PathBuf,
+    options: RunOptions,
+    template: M,
+    parameters: Parameters,
+    optimizer: AdamW,
+}
+
+const STATE: &str = "state.safetensors";
+const STATE_META: &str = "state.json";
+const LOG: &str = "log.csv";
+
+#[derive(Serialize, Deserialize)]
+struct StateMeta {
+    step: usize,
+    options: RunOptions,
+}
+
+impl<M: Module + Sync> Run<M> {
+    /// Starts a run in `folder`, or goes on with the one whose state lies there. `model` gives the
+    /// structure, and the first values of a new run.
+    ///
+    /// # Errors
+    /// When an option is out of range, the folder cannot be written, or the state there is of
+    /// another model.
+    pub fn open(folder: &Path, model: M, options: RunOptions) -> Result<Self, TrainError> {
+        options.validate()?;
+        fs::create_dir_all(folder)
+            .map_err(|source| TrainError::Io { path: folder.to_path_buf(), source })?;
+        let parameters = Parameters::of(&model);
+        let optimizer = AdamW::new(options.optimizer, &parameters.values);
+        let mut run =
+            Self { folder: folder.to_path_buf(), options, template: model, parameters, optimizer };
+        if run.folder.join(STATE).is_file() {
+            run.restore()?;
+        }
+        Ok(run)
+    }
+
+    /// Steps taken so far.
+    pub fn step(&self) -> usize {
+        self.optimizer.steps
+    }
+
+    /// Number of trained scalars.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.count()
+    }
+
+    /// The model with the moving average of its parameters, without autodiff.
+    pub fn averaged_model(&self) -> M {
+        let average = Parameters {
+            names: self.parameters.names.clone(),
+            values: self.optimizer.average.clone(),
+        };
+        average.write_into(self.template.clone(), false)
+    }
+
+    /// Trains up to the run's last step. `observe` sees every step and answers whether to go on.
+    /// The state is saved every `save_every` steps and at the end.
+    ///
+    /// # Errors
+    /// When the data cannot be read, the loss is not finite, or the state cannot be saved.
+    pub fn train<T: Task<Model = M>>(
+        &mut self,
+        task: &T,
+        mut observe: impl FnMut(&Self, Progress) -> bool,
+    ) -> Result<(), TrainError> {
+        while self.step() < self.options.steps {
+            let progress = self.train_step(task)?;
+            self.log(&progress)?;
+            let go_on = observe(self, progress);
+            let last = !go_on || self.step() == self.options.steps;
+            if last || self.step() % self.options.save_every == 0 {
+                self.save()?;
+            }
+            if !go_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step: the parts of the batch in parallel, their gradients averaged, one update.
+    fn train_step<T: Task<Model = M>>(&mut self, task: &T) -> Result<Progress, TrainError> {
+        let start = Instant::now();
+        let step = self.step();
+        let parts = self.options.replicas;
+        let results: Vec<Result<(f32, Vec<Option<Tensor<1>>>), TrainError>> =
+            std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..parts)
+                    .map(|part| {
+                        let (parameters, template) = (&self.parameters, self.template.clone());
+                        scope.spawn(move || {
+                            let model = parameters.write_into(template, true);
+                            let loss = task.loss(&model, step, part, parts)?;
+                            let value = loss.clone().into_scalar::<f32>();
+                            Ok((value, gradients(&model, &loss.backward())))
+                        })
+                    })
+                    .collect();
+                let joined = workers.into_iter().map(|worker| match worker.join() {
+                    Ok(result) => result,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                joined.collect()
+            });
+
+        let mut loss = 0.0;
+        let mut total: Vec<Option<Tensor<1>>> = vec![None; self.parameters.values.len()];
+        for result in results {
+            let (part_loss, part_gradients) = result?;
+            loss += part_loss / parts as f32;
+            for (total, gradient) in total.iter_mut().zip(part_gradients) {
+                *total = match (total.take(), gradient) {
+                    (Some(total), Some(gradient)) => Some(total + gradient),
+                    (total, gradient) => total.or(gradient),
+                };
+            }
+        }
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { step, loss });
+        }
+        let share = 1.0 / parts as f64;
+        let total = total.into_iter().map(|g| g.map(|g| g * share)).collect();
+        let learning_rate = self.options.schedule.at(step, self.options.steps);
+        let gradient_norm = self.optimizer.step(&mut self.parameters.values, total, learning_rate);
+        Ok(Progress {
+            step: self.step(),
+            steps: self.options.steps,
+            loss,
+            gradient_norm,
+            learning_rate,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn io(&self, name: &str) -> impl Fn(std::io::Error) -> TrainError {
+        let path = self.folder.join(name);
+        move |source| TrainError::Io { path: path.clone(), source }
+    }
+
+    fn log(&self, progress: &Progress) -> Result<(), TrainError> {
+        let path = self.folder.join(LOG);
+        let new = !path.exists();
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(self.io(LOG))?;
+        if new {
+            writeln!(file, "step,loss,gradient_norm,learning_rate,seconds").map_err(self.io(LOG))?;
+        }
+        let Progress { step, loss, gradient_norm, learning_rate, seconds, .. } = progress;
+        writeln!(file, "{step},{loss:.6},{gradient_norm:.5},{learning_rate:.7},{seconds:.3}")
+            .map_err(self.io(LOG))
+    }
+
+    /// Saves the state and draws the loss curve.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self) -> Result<(), TrainError> {
+        let sets = [
+            ("value", &self.parameters.values),
+            ("first", &self.optimizer.first),
+            ("second", &self.optimizer.second),
+            ("average", &self.optimizer.average),
+        ];
+        let mut tensors = Vec::new();
+        for (set, values) in sets {
+            for (name, value) in self.parameters.names.iter().zip(values) {
+                tensors.push((format!("{set}.{name}"), value.clone().into_data()));
+            }
+        }
+        // The step travels with the tensors, so that the two cannot disagree after a crash.
+        let step = Tensor::<1>::from_floats([self.step() as f32], &self.optimizer.average[0].device());
+        tensors.push(("step".to_owned(), step.into_data()));
+        write_tensors(&self.folder.join(STATE), tensors)?;
+        let meta = StateMeta { step: self.step(), options: self.options.clone() };
+        let json = serde_json::to_string_pretty(&meta)
+            .map_err(|error| self.io(STATE_META)(std::io::Error::other(error)))?;
+        fs::write(self.folder.join(STATE_META), json).map_err(self.io(STATE_META))?;
+        draw_curve(&self.folder.join(LOG), &self.folder.join("loss.png"))
+    }
+
+    fn restore(&mut self) -> Result<(), TrainError> {
+        let path = self.folder.join(STATE);
+        let weights = Weights::open_file(&path)?;
+        let device = self.optimizer.average[0].device();
+        let names = &self.parameters.names;
+        let read = |set: &str, current: &[Tensor<1>]| -> Result<Vec<Tensor<1>>, TrainError> {
+            let pairs = names.iter().zip(current);
+            pairs
+                .map(|(name, current)| {
+                    let key = format!("{set}.{name}");
+                    let tensor: Tensor<1> = weights.tensor(&key, DType::F32, &device)?;
+                    if tensor.dims() == current.dims() {
+                        Ok(tensor)
+                    } else {
+                        let (expected, found) = (current.dims()[0], tensor.dims()[0]);
+                        let reason = format!("{key} has {found} values, the model has {expected}");
+                        Err(TrainError::State { path: path.clone(), reason })
+                    }
+                })
+                .collect()
+        };
+        let values = read("value", &self.parameters.values)?;
+        let first = read("first", &self.optimizer.first)?;
+        let second = read("second", &self.optimizer.second)?;
+        let average = read("average", &self.optimizer.average)?;
+        let step: Tensor<1> = weights.tensor("step", DType::F32, &device)?;
+        self.parameters.values = values;
+        self.optimizer.first = first;
+        self.optimizer.second = second;
+        self.optimizer.average = average;
+        self.optimizer.steps = step.into_scalar::<f32>() as usize;
+        self.cut_log()
+    }
+
+    /// Drops log lines of steps after the restored one: they will be taken again.
+    fn cut_log(&self) -> Result<(), TrainError> {
+        let path = self.folder.join(LOG);
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let kept: String = text
+            .lines()
+            .filter(|line| match line.split(',').next().map(str::parse::<usize>) {
+                Some(Ok(step)) => step <= self.step(),
+                _ => true,
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        fs::write(&path, kept).map_err(self.io(LOG))
+    }
+}

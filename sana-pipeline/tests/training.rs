@@ -1,0 +1,296 @@
+//! Training against the reference (`training/` fixture), and what a run promises: it resumes with
+//! nothing lost, its data and options are checked.
+#![cfg(feature = "train")]
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use sana_dcae::{BlockType, DcAe, DcAeConfig, PerStage};
+use sana_linear_attn::parity::{Fixture, assert_close, device, fixture_path, tolerance, values};
+use sana_linear_attn::transformer::F16Clamp;
+use sana_linear_attn::{SanaTransformer, SanaTransformerConfig, Weights};
+use sana_pipeline::train::{
+    AdamW, AdamWOptions, AutoencoderOptions, AutoencoderTask, Data, Parameters, Run, RunOptions,
+    Schedule, Task, TrainError, flow_loss,
+};
+
+const CRATE: &str = env!("CARGO_MANIFEST_DIR");
+
+fn fixture() -> Fixture {
+    Fixture::open(CRATE, "training/io.safetensors")
+}
+
+fn model(device: &Device) -> SanaTransformer {
+    let folder = fixture_path(CRATE, "training/transformer");
+    let config = SanaTransformerConfig::from_file(&folder.join("config.json")).expect("config");
+    let weights = Weights::open_folder(&folder, "diffusion_pytorch_model", None).expect("weights");
+    config.load(&weights, None, F16Clamp::Auto, device).expect("the weights fit")
+}
+
+fn flat(values: Vec<f64>) -> Vec<f32> {
+    values.into_iter().map(|value| value as f32).collect()
+}
+
+#[test]
+fn times_are_shifted_as_in_the_reference() {
+    let f = fixture();
+    let shift: f64 = f.metadata("flow_shift").parse().expect("a number");
+    for (u, sigma) in f.values("u").into_iter().zip(f.values("sigma")) {
+        let ours = sana_sampler::shift_sigma(u, shift);
+        assert!((ours - sigma).abs() < 1e-6, "shift({u}) = {ours}, reference {sigma}");
+    }
+}
+
+#[test]
+fn loss_and_gradients_equal_the_reference() {
+    let (f, device) = (fixture(), device());
+    let plain = model(&device);
+    let parameters = Parameters::of(&plain);
+    let tracked = parameters.write_into(plain, true);
+    let loss = flow_loss(
+        &tracked,
+        f.tensor("x0", &device),
+        f.tensor("noise", &device),
+        &f.values("sigma"),
+        f.tensor::<3>("caption", &device).autodiff(),
+        f.tensor::<2>("caption_mask", &device).autodiff(),
+    )
+    .expect("the fixture's shapes agree");
+    assert_close("loss", &values(loss.clone().inner()), &flat(f.values("loss")), tolerance());
+
+    let gradients = loss.backward();
+    let ours = sana_pipeline::train::gradients(&tracked, &gradients);
+    let reference: Vec<(String, Vec<f32>)> = parameters
+        .names
+        .iter()
+        .map(|name| (name.clone(), flat(f.values(&format!("gradient.{name}")))))
+        .collect();
+    let largest = |values: &[f32]| values.iter().fold(0f32, |max, value| max.max(value.abs()));
+    let largest_of_all = reference.iter().map(|(_, g)| largest(g)).fold(0f32, f32::max);
+    for ((name, reference), ours) in reference.iter().zip(ours) {
+        let ours = values(ours.unwrap_or_else(|| panic!("no gradient reaches {name}")));
+        // The bound is 1e-4 of the tensor's own largest gradient, or of a thousandth of the
+        // file's largest where that is more: rounding of large gradients reaches small ones.
+        let own = largest(reference);
+        let scale = own.max(1e-3 * largest_of_all) / own.max(f32::MIN_POSITIVE);
+        assert_close(name, &ours, reference, tolerance() * f64::from(scale));
+    }
+}
+
+#[test]
+fn adamw_step_equals_the_reference() {
+    let (f, device) = (fixture(), device());
+    let mut parameters = Parameters::of(&model(&device));
+    let gradients = parameters
+        .names
+        .iter()
+        .map(|name| {
+            let values = flat(f.values(&format!("gradient.{name}")));
+            Some(Tensor::<1>::from_floats(values.as_slice(), &device))
+        })
+        .collect();
+    let options = AdamWOptions {
+        weight_decay: 0.01,
+        clip_norm: f64::INFINITY,
+        ..AdamWOptions::default()
+    };
+    let mut optimizer = AdamW::new(options, &parameters.values);
+    optimizer.step(&mut parameters.values, gradients, 1e-3);
+    for (name, ours) in parameters.names.iter().zip(parameters.values) {
+        let reference = flat(f.values(&format!("updated.{name}")));
+        assert_close(name, &values(ours), &reference, tolerance());
+    }
+}
+
+#[test]
+fn gradients_are_clipped_together() {
+    let device = device();
+    let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
+    let mut parameters = [tensor(&[0.0]), tensor(&[0.0])];
+    let options = AdamWOptions { clip_norm: 1.0, ..AdamWOptions::default() };
+    let mut optimizer = AdamW::new(options, &parameters);
+    let norm = optimizer.step(&mut parameters, vec![Some(tensor(&[3.0])), Some(tensor(&[4.0]))], 0.1);
+    assert_eq!(norm, 5.0);
+    let moment = values(optimizer.first[1].clone())[0];
+    assert!((moment - 0.1 * 0.8).abs() < 1e-6, "first moment {moment}");
+}
+
+/// A DC-AE of two stages, small enough to train in a test.
+fn tiny_autoencoder(device: &Device) -> DcAe {
+    let config = DcAeConfig {
+        encoder_block_types: PerStage::All(BlockType::Res),
+        decoder_block_types: PerStage::All(BlockType::Res),
+        encoder_block_out_channels: vec![4, 8],
+        decoder_block_out_channels: vec![4, 8],
+        encoder_layers_per_block: vec![1, 1],
+        decoder_layers_per_block: vec![1, 1],
+        encoder_qkv_multiscales: vec![vec![], vec![]],
+        decoder_qkv_multiscales: vec![vec![], vec![]],
+        latent_channels: 4,
+        ..DcAeConfig::default()
+    };
+    config.init(device)
+}
+
+fn task(device: &Device) -> AutoencoderTask {
+    AutoencoderTask {
+        data: Data::Scenes { size: 16 },
+        options: AutoencoderOptions { batch: 4, ..AutoencoderOptions::default() },
+        device: device.clone(),
+    }
+}
+
+fn options(steps: usize) -> RunOptions {
+    RunOptions {
+        steps,
+        schedule: Schedule { learning_rate: 3e-3, warmup: 2, last: 0.1 },
+        optimizer: AdamWOptions::default(),
+        replicas: 2,
+        save_every: 3,
+    }
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_it_had_not_been() {
+    let device = device();
+    let start = tiny_autoencoder(&device);
+    // Both runs start from the same values.
+    let start = Parameters::of(&start).write_into(start, false);
+    let (whole, stopped) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+    let task = task(&device);
+
+    let mut run = Run::open(whole.path(), start.clone(), options(8)).expect("run");
+    run.train(&task, |_, _| true).expect("trains");
+    let expected = Parameters::of(&run.averaged_model());
+
+    let mut run = Run::open(stopped.path(), start.clone(), options(8)).expect("run");
+    run.train(&task, |_, progress| progress.step < 5).expect("trains");
+    drop(run);
+    let mut run = Run::open(stopped.path(), tiny_autoencoder(&device), options(8)).expect("resumes");
+    assert_eq!(run.step(), 5);
+    run.train(&task, |_, _| true).expect("trains");
+    let found = Parameters::of(&run.averaged_model());
+
+    for ((name, found), expected) in found.names.iter().zip(found.values).zip(expected.values) {
+        assert_eq!(values(found), values(expected), "{name}");
+    }
+    let log = |folder: &Path| {
+        let text = std::fs::read_to_string(folder.join("log.csv")).expect("log");
+        let lines = text.lines().map(|line| line.rsplit_once(',').expect("columns").0.to_owned());
+        lines.collect::<Vec<_>>() // all but the seconds
+    };
+    assert_eq!(log(stopped.path()), log(whole.path()));
+    assert!(stopped.path().join("loss.png").is_file());
+}
+
+#[test]
+fn steps_after_the_last_save_are_taken_again() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let task = task(&device);
+    let mut run = Run::open(folder.path(), tiny_autoencoder(&device), options(3)).expect("run");
+    run.train(&task, |_, _| true).expect("trains");
+    let log = folder.path().join("log.csv");
+    let text = std::fs::read_to_string(&log).expect("log");
+    std::fs::write(&log, text + "4,1.0,1.0,0.001,0.1\n").expect("a line of an unsaved step");
+    let run = Run::open(folder.path(), tiny_autoencoder(&device), options(9)).expect("resumes");
+    assert_eq!(run.step(), 3);
+    assert_eq!(std::fs::read_to_string(&log).expect("log").lines().count(), 4);
+}
+
+#[test]
+fn training_lowers_the_loss() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let mut run = Run::open(folder.path(), tiny_autoencoder(&device), options(40)).expect("run");
+    let mut losses = Vec::new();
+    run.train(&task(&device), |_, progress| {
+        losses.push(progress.loss);
+        true
+    })
+    .expect("trains");
+    let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
+    let (first, last) = (mean(&losses[..8]), mean(&losses[32..]));
+    assert!(last < 0.7 * first, "loss went from {first} to {last}");
+}
+
+#[test]
+fn replicas_share_the_batch() {
+    let device = device();
+    let start = tiny_autoencoder(&device);
+    let start = Parameters::of(&start).write_into(start, true);
+    let task = task(&device);
+    let loss = |parts: usize| -> f32 {
+        let part = |part| task.loss(&start, 0, part, parts).expect("loss").into_scalar::<f32>();
+        (0..parts).map(part).sum::<f32>() / parts as f32
+    };
+    let (one, four) = (loss(1), loss(4));
+    assert!((one - four).abs() < 1e-4 * one, "one part {one}, four parts {four}");
+}
+
+#[test]
+fn bad_options_are_refused() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let open = |options| Run::open(folder.path(), tiny_autoencoder(&device), options);
+    let cases = [
+        (RunOptions { steps: 0, ..options(1) }, "steps must be at least 1, got 0"),
+        (RunOptions { replicas: 0, ..options(1) }, "replicas must be at least 1, got 0"),
+        (RunOptions { save_every: 0, ..options(1) }, "save_every must be at least 1, got 0"),
+        (
+            RunOptions {
+                schedule: Schedule { learning_rate: f64::NAN, warmup: 0, last: 1.0 },
+                ..options(1)
+            },
+            "learning_rate must be positive, got NaN",
+        ),
+    ];
+    for (options, message) in cases {
+        let error = open(options).expect_err("refused");
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn a_state_of_another_model_is_refused() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let mut run = Run::open(folder.path(), tiny_autoencoder(&device), options(1)).expect("run");
+    run.train(&task(&device), |_, _| true).expect("trains");
+    let mut other = tiny_autoencoder(&device).config().clone();
+    other.latent_channels = 8;
+    let error = Run::open(folder.path(), other.init(&device), options(1)).expect_err("refused");
+    assert!(matches!(error, TrainError::State { .. }), "{error}");
+    assert!(error.to_string().contains("values, the model has"), "{error}");
+}
+
+#[test]
+fn a_folder_of_pictures_is_read() {
+    let folder = tempfile::tempdir().expect("folder");
+    let picture = image::RgbImage::from_pixel(40, 20, image::Rgb([255, 0, 0]));
+    picture.save(folder.path().join("a.png")).expect("picture");
+    std::fs::write(folder.path().join("a.txt"), " a red field \n").expect("caption");
+    let check = || {
+        let data = Data::open_folder(folder.path(), 8).expect("data");
+        let sample = data.sample(&mut rand::rng()).expect("sample");
+        assert_eq!(sample.caption, "a red field");
+        assert_eq!(sample.pixels.len(), 3 * 8 * 8);
+        assert!(sample.pixels[..64].iter().all(|&red| red == 1.0));
+        assert!(sample.pixels[64..].iter().all(|&other| other == -1.0));
+    };
+    check();
+    let line = r#"{"file_name": "a.png", "text": "a red field"}"#;
+    std::fs::write(folder.path().join("metadata.jsonl"), line).expect("metadata");
+    std::fs::remove_file(folder.path().join("a.txt")).expect("removed");
+    check();
+}
+
+#[test]
+fn a_folder_that_holds_no_data_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let refused = || Data::open_folder(folder.path(), 8).expect_err("refused").to_string();
+    assert!(refused().contains("expected NAME.png with NAME.txt"), "{}", refused());
+    let metadata = folder.path().join("metadata.jsonl");
+    std::fs::write(&metadata, "{\"file_name\": \"../a.png\", \"text\": \"\"}").expect("metadata");
+    assert!(refused().contains("line 1: \"../a.png\" leaves the folder"), "{}", refused());
+    std::fs::write(&metadata, "\n{\"file_name\": 3}").expect("metadata");
+    assert!(refused().contains("line 2"), "{}", refused());
+    let missing = Data::open_folder(&folder.path().join("nowhere"), 8).expect_err("refused");
+    assert!(matches!(missing, TrainError::Io { .. }), "{missing}");
+}
