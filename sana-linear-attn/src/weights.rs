@@ -706,9 +706,8 @@ impl ModuleMapper for Loader<'_> {
             .unwrap_or(DType::F32);
         match self.weights.tensor::<D>(name, dtype, self.device) {
             Ok(tensor) => {
-                let mut loaded = Param::from_tensor(tensor);
-                loaded.id = param.id;
-                loaded
+                let id = param.id;
+                param.transform_for_load(tensor, id)
             }
             Err(error) => {
                 self.error = Some(error);

@@ -214,10 +214,14 @@ impl SanaTransformerConfig {
     /// # Errors
     /// When it is not such a config or fails [`validate`](Self::validate).
     pub fn from_json(text: &str, origin: &Path) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_str(text).map_err(|source| ConfigError::Json {
+        let json = |source| ConfigError::Json {
             path: origin.to_path_buf(),
             source,
-        })?;
+        };
+        // Through a map: serde would take a list for a struct's fields in order.
+        let keys: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(json)?;
+        let config: Self = serde_json::from_value(keys.into()).map_err(json)?;
         config.validate()?;
         Ok(config)
     }
