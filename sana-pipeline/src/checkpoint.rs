@@ -420,15 +420,13 @@ impl Checkpoint {
     /// the reference does.
     ///
     /// # Errors
-    /// When there are none, a file is damaged, or the part has no weights at all.
+    /// When there are none or a file is damaged; [`PipelineError::PartWithoutWeights`] for the
+    /// scheduler and the tokenizer.
     pub fn weights(&self, part: Part, variant: Option<&str>) -> Result<Weights, PipelineError> {
+        let stem = part
+            .weights_stem()
+            .ok_or(PipelineError::PartWithoutWeights { part })?;
         self.class(part)?;
-        let Some(stem) = part.weights_stem() else {
-            return Err(PipelineError::Weights(WeightError::NoWeights {
-                folder: self.name_of(part.folder()).into(),
-                expected: Vec::new(),
-            }));
-        };
         match &self.source {
             Source::Folder(folder) => {
                 let folder = folder.join(part.folder());
@@ -443,7 +441,10 @@ impl Checkpoint {
             #[cfg(feature = "scenes-model")]
             Source::BuiltIn => {
                 let file = format!("{}/{stem}.safetensors", part.folder());
-                Ok(Weights::from_bytes(&self.name_of(&file), self.read(&file)?)?)
+                Ok(Weights::from_bytes(
+                    &self.name_of(&file),
+                    self.read(&file)?,
+                )?)
             }
         }
     }
@@ -490,7 +491,12 @@ impl Checkpoint {
                 Part::TextEncoder => self.text_config()?.embedding_parameter_count(),
                 _ => 0,
             };
-            parts.push(PartDescription::new(part, class, weights.as_ref(), on_disk_only));
+            parts.push(PartDescription::new(
+                part,
+                class,
+                weights.as_ref(),
+                on_disk_only,
+            ));
         }
         Ok(Description::new(
             self.origin(),
@@ -499,5 +505,41 @@ impl Checkpoint {
             self.scheduler()?.solver(),
             parts,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The limit that models trained in f16 need follows from any such file in the folder.
+    #[test]
+    fn files_trained_in_f16_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = r#"{"_class_name": "SanaPipeline"}"#;
+        std::fs::write(folder.path().join(INDEX), index).unwrap();
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        assert!(!checkpoint.has_f16_transformer());
+        let transformer = folder.path().join("transformer");
+        std::fs::create_dir(&transformer).unwrap();
+        let plain = "diffusion_pytorch_model.safetensors";
+        std::fs::write(transformer.join(plain), "").unwrap();
+        assert!(!checkpoint.has_f16_transformer());
+        let shard = "diffusion_pytorch_model.fp16-00001-of-00002.safetensors";
+        std::fs::write(transformer.join(shard), "").unwrap();
+        assert!(checkpoint.has_f16_transformer());
+    }
+
+    #[cfg(feature = "scenes-model")]
+    #[test]
+    fn the_built_in_checkpoint_is_whole() {
+        let checkpoint = Checkpoint::built_in();
+        assert_eq!(checkpoint.parts().count(), Part::ALL.len());
+        let description = checkpoint.describe(None).unwrap();
+        assert!(description.parts.iter().map(|part| part.bytes).sum::<u64>() < 8_000_000);
+        assert!(checkpoint.folder().is_none());
+        let error = checkpoint.read("vae/none.json").unwrap_err();
+        assert!(matches!(error, PipelineError::Read { .. }));
+        checkpoint.tokenizer().unwrap();
     }
 }

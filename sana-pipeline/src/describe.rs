@@ -112,10 +112,17 @@ impl Description {
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let variant = self.variant.as_deref().unwrap_or("none of the released ones");
+        let variant = self
+            .variant
+            .as_deref()
+            .unwrap_or("none of the released ones");
         writeln!(f, "checkpoint  {}", self.origin)?;
         writeln!(f, "variant     {variant}")?;
-        writeln!(f, "pipeline    {}, sampled by {}", self.pipeline, self.solver)?;
+        writeln!(
+            f,
+            "pipeline    {}, sampled by {}",
+            self.pipeline, self.solver
+        )?;
         writeln!(f)?;
         writeln!(
             f,
@@ -143,9 +150,16 @@ impl fmt::Display for Description {
             writeln!(f, "{}", line.trim_end())?;
         }
         writeln!(f)?;
-        writeln!(f, "memory for the weights    all parts   one stage at a time")?;
+        writeln!(
+            f,
+            "memory for the weights    all parts   one stage at a time"
+        )?;
         for (index, need) in self.memory.iter().enumerate() {
-            let end = if index + 1 < self.memory.len() { "\n" } else { "" };
+            let end = if index + 1 < self.memory.len() {
+                "\n"
+            } else {
+                ""
+            };
             let (all, one) = (human(need.all_parts), human(need.one_stage));
             write!(f, "  {:<22} {all:>10}   {one:>19}{end}", need.dtype)?;
         }
@@ -217,7 +231,14 @@ mod tests {
             }
         );
         let table = description.to_string();
-        for text in ["flow-euler", "text_encoder", "1,000", "bf16", "3.20 kB", "2.40 kB"] {
+        for text in [
+            "flow-euler",
+            "text_encoder",
+            "1,000",
+            "bf16",
+            "3.20 kB",
+            "2.40 kB",
+        ] {
             assert!(table.contains(text), "{text} in\n{table}");
         }
         assert!(!table.ends_with('\n'));

@@ -81,3 +81,71 @@ pub(crate) fn stored_dtype(weights: &Weights) -> DType {
 pub(crate) fn name(dtype: DType) -> String {
     format!("{dtype:?}").to_lowercase()
 }
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use burn::tensor::TensorData;
+    use sana_linear_attn::weights::write_tensors;
+
+    use super::*;
+
+    fn weights(tensors: &[(DType, usize)]) -> Weights {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weights.safetensors");
+        let tensors = tensors
+            .iter()
+            .enumerate()
+            .map(|(index, &(dtype, elements))| {
+                let data = TensorData::new(vec![0f32; elements], [elements]);
+                (format!("tensor{index}"), data.convert_dtype(dtype))
+            })
+            .collect();
+        write_tensors(&path, tensors).unwrap();
+        Weights::from_bytes("weights", std::fs::read(&path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn most_bytes_decide() {
+        assert_eq!(stored_dtype(&weights(&[])), DType::F32);
+        assert_eq!(
+            stored_dtype(&weights(&[(DType::F32, 3), (DType::BF16, 100)])),
+            DType::BF16
+        );
+        assert_eq!(
+            stored_dtype(&weights(&[
+                (DType::F16, 8),
+                (DType::BF16, 7),
+                (DType::BF16, 2)
+            ])),
+            DType::BF16
+        );
+    }
+
+    #[test]
+    fn the_cpu_widens_unless_asked_otherwise() {
+        let device = Device::flex();
+        assert!(is_cpu(&device));
+        let half = weights(&[(DType::BF16, 4)]);
+        let choice = |part, wanted| choose(part, &half, wanted, &device);
+        let plain = |dtype| Choice { dtype, note: None };
+        assert_eq!(choice(Part::Transformer, None), plain(DType::F32));
+        assert_eq!(choice(Part::Vae, Some(DType::BF16)), plain(DType::BF16));
+        assert_eq!(
+            choice(Part::Transformer, Some(DType::F16)),
+            plain(DType::F16)
+        );
+        let text = choice(Part::TextEncoder, Some(DType::F16));
+        assert_eq!(text.dtype, DType::F32);
+        assert!(text.note.unwrap().contains("leave the range of f16"));
+        let odd = choice(Part::Transformer, Some(DType::QFloat(Default::default())));
+        assert_eq!(odd.dtype, DType::F32);
+        assert!(odd.note.unwrap().contains("does not support"));
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(name(DType::BF16), "bf16");
+        assert_eq!(name(DType::F32), "f32");
+    }
+}

@@ -92,6 +92,12 @@ pub enum PipelineError {
         /// The checkpoint.
         origin: String,
     },
+    /// Weights were asked for of a part that never has any.
+    #[error("a {part} has no weights")]
+    PartWithoutWeights {
+        /// The part.
+        part: Part,
+    },
     /// Two parts of a checkpoint do not fit each other.
     #[error("{part} has {found} {what}, the transformer expects {expected}")]
     PartsDiffer {
@@ -210,7 +216,9 @@ pub enum PipelineError {
         dtype: String,
     },
     /// The output of another stage is not finite.
-    #[error("the {stage} stage gave values that are not finite; try another dtype ({dtype} was used)")]
+    #[error(
+        "the {stage} stage gave values that are not finite; try another dtype ({dtype} was used)"
+    )]
     NotFinite {
         /// The stage.
         stage: &'static str,
@@ -234,7 +242,9 @@ pub enum PipelineError {
         right: [u32; 2],
     },
     /// A keyword of a PNG text chunk that the format does not allow.
-    #[error("{keyword:?} cannot be the keyword of a PNG text chunk: 1 to 79 Latin-1 characters are")]
+    #[error(
+        "{keyword:?} cannot be the keyword of a PNG text chunk: 1 to 79 Latin-1 characters are"
+    )]
     TextKeyword {
         /// The keyword.
         keyword: String,

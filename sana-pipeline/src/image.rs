@@ -43,7 +43,9 @@ pub fn save_png(
     text: &[(&str, &str)],
 ) -> Result<(), PipelineError> {
     for (keyword, _) in text {
-        let latin1 = keyword.chars().all(|c| matches!(c, ' '..='~' | '\u{a1}'..='\u{ff}'));
+        let latin1 = keyword
+            .chars()
+            .all(|c| matches!(c, ' '..='~' | '\u{a1}'..='\u{ff}'));
         if !latin1 || !(1..=79).contains(&keyword.chars().count()) {
             return Err(PipelineError::TextKeyword {
                 keyword: (*keyword).to_owned(),
@@ -246,4 +248,179 @@ fn partial_path(path: &Path) -> PathBuf {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".part");
     PathBuf::from(partial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(5, 3, |x, y| image::Rgb([40 * x as u8, 80 * y as u8, 255]))
+    }
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary folder")
+    }
+
+    #[test]
+    fn a_png_keeps_its_pixels_and_text() {
+        let folder = folder();
+        let path = folder.path().join("picture.png");
+        let long = "word ".repeat(5000);
+        let text = [
+            ("prompt", "ein grüner Kreis, 红色方块"),
+            ("seed", "7"),
+            ("long", &long),
+        ];
+        save_png(&path, &picture(), &text).unwrap();
+        assert_eq!(load(&path).unwrap(), picture());
+        let read = read_png_text(&path).unwrap();
+        let expected: Vec<(String, String)> = text
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        assert_eq!(read, expected);
+        // Nothing unfinished beside it.
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn other_kinds_of_text_chunks_are_read() {
+        let folder = folder();
+        let path = folder.path().join("picture.png");
+        let file = File::create(&path).unwrap();
+        let mut encoder = png::Encoder::new(file, 1, 1);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.add_text_chunk("a".into(), "plain".into()).unwrap();
+        encoder.add_ztxt_chunk("b".into(), "packed".into()).unwrap();
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&[1, 2, 3]).unwrap();
+        writer.finish().unwrap();
+        let expected = [("a", "plain"), ("b", "packed")];
+        let read = read_png_text(&path).unwrap();
+        assert_eq!(read.len(), 2);
+        for ((key, value), expected) in read.iter().zip(expected) {
+            assert_eq!((key.as_str(), value.as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn keywords_that_png_does_not_allow() {
+        let path = folder().path().join("picture.png");
+        for keyword in ["", "红", "a\nb", &"k".repeat(80)] {
+            let error = save_png(&path, &picture(), &[(keyword, "")]).unwrap_err();
+            assert!(
+                matches!(error, PipelineError::TextKeyword { .. }),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn places_that_cannot_be_written() {
+        let folder = folder();
+        let nowhere = folder.path().join("none/picture.png");
+        for path in [nowhere.as_path(), folder.path()] {
+            let error = check_writable(path).unwrap_err();
+            assert!(matches!(error, PipelineError::Write { .. }));
+            assert!(
+                error.to_string().contains(&path.display().to_string()),
+                "{error}"
+            );
+        }
+        assert!(matches!(
+            save_png(&nowhere, &picture(), &[]),
+            Err(PipelineError::Write { .. })
+        ));
+        let path = folder.path().join("picture.png");
+        check_writable(&path).unwrap();
+        assert!(!path.exists());
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_interrupted_write_leaves_the_old_file() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let error = write_whole(&path, |file| {
+            file.write_all(b"half")?;
+            Err(std::io::ErrorKind::StorageFull.into())
+        });
+        assert!(matches!(error, Err(PipelineError::Write { .. })));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_that_are_no_pictures() {
+        let folder = folder();
+        let path = folder.path().join("picture.png");
+        assert!(matches!(load(&path), Err(PipelineError::Read { .. })));
+        assert!(matches!(
+            read_png_text(&path),
+            Err(PipelineError::Read { .. })
+        ));
+        save_png(&path, &picture(), &[]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for bytes in [&whole[..whole.len() / 2], b"no picture", &[]] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = load(&path).unwrap_err();
+            assert!(matches!(error, PipelineError::Picture { .. }), "{error}");
+            assert!(error.to_string().contains("picture.png"), "{error}");
+            assert!(matches!(
+                read_png_text(&path),
+                Err(PipelineError::Picture { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn psnr_of_known_differences() {
+        let mut other = picture();
+        assert_eq!(psnr(&picture(), &other).unwrap(), f64::INFINITY);
+        for value in other.as_mut() {
+            *value = value.wrapping_sub(if *value == 0 { 255 } else { 1 });
+        }
+        let decibels = psnr(&picture(), &other).unwrap();
+        assert!(
+            (decibels - 20.0 * 255f64.log10()).abs() < 1e-9,
+            "{decibels}"
+        );
+        let error = psnr(&other, &RgbImage::new(3, 5)).unwrap_err();
+        assert!(matches!(error, PipelineError::PictureSizes { .. }));
+        assert!(error.to_string().contains("5x3"), "{error}");
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn pictures_survive_being_tensors() {
+        let device = Device::flex();
+        let tensor = to_tensor(&picture(), &device);
+        assert_eq!(tensor.dims(), [1, 3, 3, 5]);
+        let images = from_tensor(Tensor::cat(vec![tensor.clone(), -tensor], 0)).unwrap();
+        assert_eq!(images[0], picture());
+        assert_eq!(images[1].get_pixel(1, 0).0, [215, 255, 0]);
+        let extremes = Tensor::<4>::from_floats([[[[-3.0]], [[0.0]], [[3.0]]]], &device);
+        assert_eq!(
+            from_tensor(extremes).unwrap()[0].get_pixel(0, 0).0,
+            [0, 128, 255]
+        );
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn tensors_that_are_no_pictures() {
+        let device = Device::flex();
+        let error = from_tensor(Tensor::zeros([1, 4, 2, 2], &device)).unwrap_err();
+        assert!(matches!(error, PipelineError::Shape { .. }));
+        let error = from_tensor(Tensor::full([1, 3, 2, 2], f32::NAN, &device)).unwrap_err();
+        assert!(matches!(
+            error,
+            PipelineError::NotFinite {
+                stage: "decode",
+                ..
+            }
+        ));
+    }
 }

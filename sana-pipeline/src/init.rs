@@ -147,7 +147,14 @@ impl RandomModel<'_> {
             let part_folder = create_folder(folder, part)?;
             write_text(&part_folder.join("config.json"), &config)?;
             let stem = part.weights_stem().unwrap_or_default();
-            write_weights(&part_folder, stem, tensors, dtype, self.shard_bytes, &mut report)?;
+            write_weights(
+                &part_folder,
+                stem,
+                tensors,
+                dtype,
+                self.shard_bytes,
+                &mut report,
+            )?;
         }
         let tokenizer = create_folder(folder, Part::Tokenizer)?;
         for (name, bytes) in self.tokenizer {
@@ -340,7 +347,10 @@ fn write_weights(
     shard_bytes: u64,
     report: &mut dyn FnMut(u64),
 ) -> Result<(), PipelineError> {
-    let total: u64 = tensors.iter().map(|tensor| dtype.bytes(&tensor.shape)).sum();
+    let total: u64 = tensors
+        .iter()
+        .map(|tensor| dtype.bytes(&tensor.shape))
+        .sum();
     let mut shards: Vec<Vec<RandomTensor>> = vec![Vec::new()];
     let mut filled = 0;
     for tensor in tensors {
@@ -407,3 +417,7 @@ fn write_shard(
             .try_for_each(|tensor| tensor.write(file, dtype, report))
     })
 }
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests;

@@ -63,12 +63,18 @@ impl StageMeter {
 
 /// Largest resident size of this process since it began or since [`reset_peak`], in bytes.
 pub fn peak_resident_bytes() -> Option<u64> {
-    kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+    kilobytes(
+        &std::fs::read_to_string("/proc/self/status").ok()?,
+        "VmHWM:",
+    )
 }
 
 /// Main memory that can be had without swapping, in bytes.
 pub fn available_bytes() -> Option<u64> {
-    kilobytes(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+    kilobytes(
+        &std::fs::read_to_string("/proc/meminfo").ok()?,
+        "MemAvailable:",
+    )
 }
 
 /// Sets the peak that [`peak_resident_bytes`] tells back to the present size. It is a counter of

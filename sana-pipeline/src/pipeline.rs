@@ -123,7 +123,10 @@ impl SanaPipeline {
         let autoencoder = checkpoint.vae_config()?;
         check_latents(&transformer, &autoencoder)?;
         let mut parameters = 0;
-        for part in checkpoint.parts().filter(|part| part.weights_stem().is_some()) {
+        for part in checkpoint
+            .parts()
+            .filter(|part| part.weights_stem().is_some())
+        {
             let weights = checkpoint.weights(part, options.variant.as_deref())?;
             parameters += weights.total_elements() as u64;
             if part == Part::TextEncoder {

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use sana_sampler::{Guidance, GuidanceInterval};
-use sana_text::{Instruction, PromptEmbeds};
+use sana_text::{Instruction, PromptEmbeds, TextError};
 
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
@@ -270,6 +270,9 @@ impl Request {
                 found: self.negatives.len(),
             });
         }
+        if self.max_tokens == Some(0) {
+            return Err(TextError::NoTokensKept.into());
+        }
         let [width, height] = self.checked_size(pipeline)?;
         let defaults = pipeline.defaults();
         let guidance = Guidance::new(self.guidance.unwrap_or(defaults.guidance))?
@@ -326,22 +329,17 @@ impl Request {
         pipeline: &SanaPipeline,
     ) -> Result<(Solver, Schedule), PipelineError> {
         let scheduler = pipeline.scheduler();
-        let solver = match (self.solver, &self.schedule) {
-            (Some(solver), _) => solver,
-            // A flow grid for a consistency model is refused below.
-            (None, _) => scheduler.solver(),
-        };
+        let solver = self.solver.unwrap_or(scheduler.solver());
         scheduler.check_solver(solver)?;
         let Some(schedule) = &self.schedule else {
             let steps = self.steps.unwrap_or(pipeline.defaults().steps);
             return Ok((solver, scheduler.schedule(solver, steps, self.shift)?));
         };
-        let given = match schedule {
-            Schedule::Flow(_) if solver == Solver::Scm => Solver::FlowEuler,
+        // A grid of the other kind is as wrong as a solver of the other kind.
+        scheduler.check_solver(match schedule {
+            Schedule::Flow(_) => Solver::FlowEuler,
             Schedule::Scm(_) => Solver::Scm,
-            Schedule::Flow(_) => solver,
-        };
-        scheduler.check_solver(given)?;
+        })?;
         Ok((solver, schedule.clone()))
     }
 

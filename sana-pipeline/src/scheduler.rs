@@ -300,7 +300,11 @@ impl Options<'_> {
         self.require("num_train_timesteps", json!(1000), json!(1000))?;
         self.require("algorithm_type", json!("dpmsolver++"), json!("dpmsolver++"))?;
         self.require("solver_type", json!("midpoint"), json!("midpoint"))?;
-        self.require("prediction_type", json!("epsilon"), json!("flow_prediction"))?;
+        self.require(
+            "prediction_type",
+            json!("epsilon"),
+            json!("flow_prediction"),
+        )?;
         self.require("use_flow_sigmas", json!(false), json!(true))?;
         self.require("final_sigmas_type", json!("zero"), json!("zero"))?;
         self.off(&[
@@ -398,7 +402,10 @@ mod tests {
         let cases = [
             (r#"{"a": -Infinity}"#, r#"{"a": "-Infinity"}"#),
             (r#"[NaN,Infinity, 1]"#, r#"["NaN","Infinity", 1]"#),
-            (r#"{"NaN": "-Infinity \" NaN"}"#, r#"{"NaN": "-Infinity \" NaN"}"#),
+            (
+                r#"{"NaN": "-Infinity \" NaN"}"#,
+                r#"{"NaN": "-Infinity \" NaN"}"#,
+            ),
             (r#"{"a\\": NaN}"#, r#"{"a\\": "NaN"}"#),
             (r#"{"é": NaN, "b": -1.5}"#, r#"{"é": "NaN", "b": -1.5}"#),
             ("", ""),
@@ -424,7 +431,13 @@ mod tests {
             lower_order_final: false,
             ..DpmSolverOptions::default()
         };
-        assert_eq!(dpm, Scheduler::FlowDpm { options, shift: 6.0 });
+        assert_eq!(
+            dpm,
+            Scheduler::FlowDpm {
+                options,
+                shift: 6.0
+            }
+        );
         let euler = read(
             r#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0,
                 "shift_terminal": null, "base_shift": 0.5}"#,
@@ -451,8 +464,14 @@ mod tests {
             config
         };
         let cases = [
-            (dpm("algorithm_type", json!("sde-dpmsolver++")), "\"dpmsolver++\""),
-            (dpm("prediction_type", json!("epsilon")), "\"flow_prediction\""),
+            (
+                dpm("algorithm_type", json!("sde-dpmsolver++")),
+                "\"dpmsolver++\"",
+            ),
+            (
+                dpm("prediction_type", json!("epsilon")),
+                "\"flow_prediction\"",
+            ),
             (dpm("prediction_type", Value::Null), "\"flow_prediction\""),
             (dpm("use_karras_sigmas", json!(true)), "false"),
             (dpm("use_flow_sigmas", json!(false)), "true"),
@@ -463,9 +482,15 @@ mod tests {
             (dpm("flow_shift", json!(-1)), "a positive number"),
             (dpm("lower_order_final", json!("yes")), "true or false"),
             (dpm("num_train_timesteps", json!(500)), "1000"),
-            (json!({"_class_name": EULER, "use_dynamic_shifting": true}), "false"),
+            (
+                json!({"_class_name": EULER, "use_dynamic_shifting": true}),
+                "false",
+            ),
             (json!({"_class_name": EULER, "shift_terminal": 0.1}), "null"),
-            (json!({"_class_name": SCM, "prediction_type": "sample"}), "\"trigflow\""),
+            (
+                json!({"_class_name": SCM, "prediction_type": "sample"}),
+                "\"trigflow\"",
+            ),
         ];
         for (config, supported) in cases {
             let error = read(&config.to_string()).unwrap_err();
@@ -475,7 +500,10 @@ mod tests {
             );
             let message = error.to_string();
             assert!(message.contains("scheduler_config.json"), "{message}");
-            assert!(message.ends_with(&format!("supported is {supported}")), "{message}");
+            assert!(
+                message.ends_with(&format!("supported is {supported}")),
+                "{message}"
+            );
         }
         let bare = r#"{"_class_name": "SCMScheduler", "sigma_data": Infinity}"#;
         let error = read(bare).unwrap_err().to_string();
@@ -496,7 +524,10 @@ mod tests {
         }
         let error = read("{").unwrap_err();
         assert!(matches!(error, PipelineError::Json { .. }));
-        assert!(error.to_string().contains("scheduler_config.json"), "{error}");
+        assert!(
+            error.to_string().contains("scheduler_config.json"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -522,6 +553,12 @@ mod tests {
             assert!(matches!(error, PipelineError::SolverMismatch { .. }));
             assert!(error.to_string().contains(&solver.to_string()), "{error}");
         }
-        assert_eq!(Solver::FlowDpm { order: Order::Third }.to_string(), "flow-dpm (order 3)");
+        assert_eq!(
+            Solver::FlowDpm {
+                order: Order::Third
+            }
+            .to_string(),
+            "flow-dpm (order 3)"
+        );
     }
 }

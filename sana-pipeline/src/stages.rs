@@ -209,11 +209,7 @@ impl SanaPipeline {
         };
         check("the prompt embeddings", prompt, &[settings.prompts])?;
         match negative {
-            Some(negative) => check(
-                "the negative embeddings",
-                negative,
-                &[settings.prompts, 1],
-            ),
+            Some(negative) => check("the negative embeddings", negative, &[settings.prompts, 1]),
             None if settings.classifier_free => Err(PipelineError::NoNegative {
                 guidance: settings.guidance.scale(),
             }),
@@ -283,9 +279,10 @@ impl SanaPipeline {
     }
 
     fn autoencoder_dtype(&mut self) -> String {
-        self.parts
-            .autoencoder()
-            .map_or_else(|_| "f32".to_owned(), |model| dtype::name(model.decoder.dtype()))
+        self.parts.autoencoder().map_or_else(
+            |_| "f32".to_owned(),
+            |model| dtype::name(model.decoder.dtype()),
+        )
     }
 }
 
@@ -327,13 +324,14 @@ impl<'a> Network<'a> {
         device: &'a Device,
     ) -> Result<Self, PipelineError> {
         let config = transformer.config();
-        let prompt = conditioning.prompt.clone().repeat_each(settings.count);
+        let prompt = on_device(&conditioning.prompt, device).repeat_each(settings.count);
         let guided = match &conditioning.negative {
             Some(negative) if settings.classifier_free => {
                 let rows = negative.embeds.dims()[0];
-                let negative = negative.clone().repeat_each(settings.pictures() / rows);
+                let negative = on_device(negative, device);
+                let negative = negative.repeat_each(settings.pictures() / rows);
                 let both = PromptEmbeds::cat(vec![negative, prompt.clone()])?;
-                Some(context(transformer, both, device))
+                Some(context(transformer, both))
             }
             _ => None,
         };
@@ -375,7 +373,7 @@ impl<'a> Network<'a> {
             let text = self
                 .plain
                 .take()
-                .unwrap_or_else(|| context(self.transformer, self.prompt.clone(), self.device));
+                .unwrap_or_else(|| context(self.transformer, self.prompt.clone()));
             let velocity = self.forward(latents, time, &text);
             self.plain = Some(text);
             velocity
@@ -409,13 +407,20 @@ impl<'a> Network<'a> {
     }
 }
 
+/// Embeddings that may have been made elsewhere.
+fn on_device(embeds: &PromptEmbeds, device: &Device) -> PromptEmbeds {
+    let mut embeds = embeds.clone();
+    embeds.embeds = embeds.embeds.to_device(device);
+    embeds.mask = embeds.mask.to_device(device);
+    embeds
+}
+
 /// Keys and values of prompts, the padding after the longest one left out, which the mask makes
 /// exact.
-fn context(transformer: &SanaTransformer, embeds: PromptEmbeds, device: &Device) -> TextContext {
+fn context(transformer: &SanaTransformer, embeds: PromptEmbeds) -> TextContext {
     let embeds = embeds.trim();
     let padded = embeds.keep().iter().flatten().any(|keep| !keep);
-    let mask = padded.then(|| embeds.mask.to_device(device));
-    transformer.text_context(embeds.embeds.to_device(device), mask)
+    transformer.text_context(embeds.embeds, padded.then_some(embeds.mask))
 }
 
 /// Whether no element is NaN or infinite.

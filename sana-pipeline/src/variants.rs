@@ -30,7 +30,10 @@ const VARIANTS: [Variant; 10] = [
     flow("sana-600m-512px", SanaTransformerConfig::sana_600m_512px),
     flow("sana-600m-1024px", SanaTransformerConfig::sana_600m_1024px),
     flow("sana-1600m-512px", SanaTransformerConfig::sana_1600m_512px),
-    flow("sana-1600m-1024px", SanaTransformerConfig::sana_1600m_1024px),
+    flow(
+        "sana-1600m-1024px",
+        SanaTransformerConfig::sana_1600m_1024px,
+    ),
     flow("sana-1600m-2kpx", SanaTransformerConfig::sana_1600m_2kpx),
     Variant {
         name: "sana-1600m-4kpx",
@@ -143,10 +146,16 @@ mod tests {
         assert_eq!(names().len(), 10);
         for variant in all() {
             assert_eq!(find(variant.name).unwrap().name, variant.name);
-            assert_eq!(recognize(&variant.transformer()).unwrap().name, variant.name);
+            assert_eq!(
+                recognize(&variant.transformer()).unwrap().name,
+                variant.name
+            );
             variant.transformer().validate().unwrap();
         }
-        assert_eq!(find("sana-1600m-4kpx").unwrap().scheduler().shift(), Some(6.0));
+        assert_eq!(
+            find("sana-1600m-4kpx").unwrap().scheduler().shift(),
+            Some(6.0)
+        );
         assert_eq!(find("sana-sprint-0.6b").unwrap().scheduler().shift(), None);
     }
 

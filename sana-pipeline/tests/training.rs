@@ -24,7 +24,9 @@ fn model(device: &Device) -> SanaTransformer {
     let folder = fixture_path(CRATE, "training/transformer");
     let config = SanaTransformerConfig::from_file(&folder.join("config.json")).expect("config");
     let weights = Weights::open_folder(&folder, "diffusion_pytorch_model", None).expect("weights");
-    config.load(&weights, None, F16Clamp::Auto, device).expect("the weights fit")
+    config
+        .load(&weights, None, F16Clamp::Auto, device)
+        .expect("the weights fit")
 }
 
 fn flat(values: Vec<f64>) -> Vec<f32> {
@@ -37,7 +39,10 @@ fn times_are_shifted_as_in_the_reference() {
     let shift: f64 = f.metadata("flow_shift").parse().expect("a number");
     for (u, sigma) in f.values("u").into_iter().zip(f.values("sigma")) {
         let ours = sana_sampler::shift_sigma(u, shift);
-        assert!((ours - sigma).abs() < 1e-6, "shift({u}) = {ours}, reference {sigma}");
+        assert!(
+            (ours - sigma).abs() < 1e-6,
+            "shift({u}) = {ours}, reference {sigma}"
+        );
     }
 }
 
@@ -56,7 +61,12 @@ fn loss_and_gradients_equal_the_reference() {
         f.tensor::<2>("caption_mask", &device).autodiff(),
     )
     .expect("the fixture's shapes agree");
-    assert_close("loss", &values(loss.clone().inner()), &flat(f.values("loss")), tolerance());
+    assert_close(
+        "loss",
+        &values(loss.clone().inner()),
+        &flat(f.values("loss")),
+        tolerance(),
+    );
 
     let gradients = loss.backward();
     let ours = sana_pipeline::train::gradients(&tracked, &gradients);
@@ -66,7 +76,10 @@ fn loss_and_gradients_equal_the_reference() {
         .map(|name| (name.clone(), flat(f.values(&format!("gradient.{name}")))))
         .collect();
     let largest = |values: &[f32]| values.iter().fold(0f32, |max, value| max.max(value.abs()));
-    let largest_of_all = reference.iter().map(|(_, g)| largest(g)).fold(0f32, f32::max);
+    let largest_of_all = reference
+        .iter()
+        .map(|(_, g)| largest(g))
+        .fold(0f32, f32::max);
     for ((name, reference), ours) in reference.iter().zip(ours) {
         let ours = values(ours.unwrap_or_else(|| panic!("no gradient reaches {name}")));
         // The bound is 1e-4 of the tensor's own largest gradient, or of a thousandth of the
@@ -107,9 +120,16 @@ fn gradients_are_clipped_together() {
     let device = device();
     let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
     let mut parameters = [tensor(&[0.0]), tensor(&[0.0])];
-    let options = AdamWOptions { clip_norm: 1.0, ..AdamWOptions::default() };
+    let options = AdamWOptions {
+        clip_norm: 1.0,
+        ..AdamWOptions::default()
+    };
     let mut optimizer = AdamW::new(options, &parameters);
-    let norm = optimizer.step(&mut parameters, vec![Some(tensor(&[3.0])), Some(tensor(&[4.0]))], 0.1);
+    let norm = optimizer.step(
+        &mut parameters,
+        vec![Some(tensor(&[3.0])), Some(tensor(&[4.0]))],
+        0.1,
+    );
     assert_eq!(norm, 5.0);
     let moment = values(optimizer.first[1].clone())[0];
     assert!((moment - 0.1 * 0.8).abs() < 1e-6, "first moment {moment}");
@@ -135,7 +155,10 @@ fn tiny_autoencoder(device: &Device) -> DcAe {
 fn task(device: &Device) -> AutoencoderTask {
     AutoencoderTask {
         data: Data::Scenes { size: 16 },
-        options: AutoencoderOptions { batch: 4, ..AutoencoderOptions::default() },
+        options: AutoencoderOptions {
+            batch: 4,
+            ..AutoencoderOptions::default()
+        },
         device: device.clone(),
     }
 }
@@ -143,7 +166,11 @@ fn task(device: &Device) -> AutoencoderTask {
 fn options(steps: usize) -> RunOptions {
     RunOptions {
         steps,
-        schedule: Schedule { learning_rate: 3e-3, warmup: 2, last: 0.1 },
+        schedule: Schedule {
+            learning_rate: 3e-3,
+            warmup: 2,
+            last: 0.1,
+        },
         optimizer: AdamWOptions::default(),
         replicas: 2,
         save_every: 3,
@@ -156,7 +183,10 @@ fn a_stopped_run_goes_on_as_if_it_had_not_been() {
     let start = tiny_autoencoder(&device);
     // Both runs start from the same values.
     let start = Parameters::of(&start).write_into(start, false);
-    let (whole, stopped) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+    let (whole, stopped) = (
+        tempfile::tempdir().expect("folder"),
+        tempfile::tempdir().expect("folder"),
+    );
     let task = task(&device);
 
     let mut run = Run::open(whole.path(), start.clone(), options(8)).expect("run");
@@ -164,9 +194,11 @@ fn a_stopped_run_goes_on_as_if_it_had_not_been() {
     let expected = Parameters::of(&run.averaged_model());
 
     let mut run = Run::open(stopped.path(), start.clone(), options(8)).expect("run");
-    run.train(&task, |_, progress| progress.step < 5).expect("trains");
+    run.train(&task, |_, progress| progress.step < 5)
+        .expect("trains");
     drop(run);
-    let mut run = Run::open(stopped.path(), tiny_autoencoder(&device), options(8)).expect("resumes");
+    let mut run =
+        Run::open(stopped.path(), tiny_autoencoder(&device), options(8)).expect("resumes");
     assert_eq!(run.step(), 5);
     run.train(&task, |_, _| true).expect("trains");
     let found = Parameters::of(&run.averaged_model());
@@ -176,7 +208,9 @@ fn a_stopped_run_goes_on_as_if_it_had_not_been() {
     }
     let log = |folder: &Path| {
         let text = std::fs::read_to_string(folder.join("log.csv")).expect("log");
-        let lines = text.lines().map(|line| line.rsplit_once(',').expect("columns").0.to_owned());
+        let lines = text
+            .lines()
+            .map(|line| line.rsplit_once(',').expect("columns").0.to_owned());
         lines.collect::<Vec<_>>() // all but the seconds
     };
     assert_eq!(log(stopped.path()), log(whole.path()));
@@ -194,7 +228,10 @@ fn steps_after_the_last_save_are_taken_again() {
     std::fs::write(&log, text + "4,1.0,1.0,0.001,0.1\n").expect("a line of an unsaved step");
     let run = Run::open(folder.path(), tiny_autoencoder(&device), options(9)).expect("resumes");
     assert_eq!(run.step(), 3);
-    assert_eq!(std::fs::read_to_string(&log).expect("log").lines().count(), 4);
+    assert_eq!(
+        std::fs::read_to_string(&log).expect("log").lines().count(),
+        4
+    );
 }
 
 #[test]
@@ -219,11 +256,18 @@ fn replicas_share_the_batch() {
     let start = Parameters::of(&start).write_into(start, true);
     let task = task(&device);
     let loss = |parts: usize| -> f32 {
-        let part = |part| task.loss(&start, 0, part, parts).expect("loss").into_scalar::<f32>();
+        let part = |part| {
+            task.loss(&start, 0, part, parts)
+                .expect("loss")
+                .into_scalar::<f32>()
+        };
         (0..parts).map(part).sum::<f32>() / parts as f32
     };
     let (one, four) = (loss(1), loss(4));
-    assert!((one - four).abs() < 1e-4 * one, "one part {one}, four parts {four}");
+    assert!(
+        (one - four).abs() < 1e-4 * one,
+        "one part {one}, four parts {four}"
+    );
 }
 
 #[test]
@@ -231,12 +275,34 @@ fn bad_options_are_refused() {
     let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
     let open = |options| Run::open(folder.path(), tiny_autoencoder(&device), options);
     let cases = [
-        (RunOptions { steps: 0, ..options(1) }, "steps must be at least 1, got 0"),
-        (RunOptions { replicas: 0, ..options(1) }, "replicas must be at least 1, got 0"),
-        (RunOptions { save_every: 0, ..options(1) }, "save_every must be at least 1, got 0"),
         (
             RunOptions {
-                schedule: Schedule { learning_rate: f64::NAN, warmup: 0, last: 1.0 },
+                steps: 0,
+                ..options(1)
+            },
+            "steps must be at least 1, got 0",
+        ),
+        (
+            RunOptions {
+                replicas: 0,
+                ..options(1)
+            },
+            "replicas must be at least 1, got 0",
+        ),
+        (
+            RunOptions {
+                save_every: 0,
+                ..options(1)
+            },
+            "save_every must be at least 1, got 0",
+        ),
+        (
+            RunOptions {
+                schedule: Schedule {
+                    learning_rate: f64::NAN,
+                    warmup: 0,
+                    last: 1.0,
+                },
                 ..options(1)
             },
             "learning_rate must be positive, got NaN",
@@ -257,7 +323,10 @@ fn a_state_of_another_model_is_refused() {
     other.latent_channels = 8;
     let error = Run::open(folder.path(), other.init(&device), options(1)).expect_err("refused");
     assert!(matches!(error, TrainError::State { .. }), "{error}");
-    assert!(error.to_string().contains("values, the model has"), "{error}");
+    assert!(
+        error.to_string().contains("values, the model has"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -284,11 +353,23 @@ fn a_folder_of_pictures_is_read() {
 #[test]
 fn a_folder_that_holds_no_data_is_refused() {
     let folder = tempfile::tempdir().expect("folder");
-    let refused = || Data::open_folder(folder.path(), 8).expect_err("refused").to_string();
-    assert!(refused().contains("expected NAME.png with NAME.txt"), "{}", refused());
+    let refused = || {
+        Data::open_folder(folder.path(), 8)
+            .expect_err("refused")
+            .to_string()
+    };
+    assert!(
+        refused().contains("expected NAME.png with NAME.txt"),
+        "{}",
+        refused()
+    );
     let metadata = folder.path().join("metadata.jsonl");
     std::fs::write(&metadata, "{\"file_name\": \"../a.png\", \"text\": \"\"}").expect("metadata");
-    assert!(refused().contains("line 1: \"../a.png\" leaves the folder"), "{}", refused());
+    assert!(
+        refused().contains("line 1: \"../a.png\" leaves the folder"),
+        "{}",
+        refused()
+    );
     std::fs::write(&metadata, "\n{\"file_name\": 3}").expect("metadata");
     assert!(refused().contains("line 2"), "{}", refused());
     let missing = Data::open_folder(&folder.path().join("nowhere"), 8).expect_err("refused");

@@ -59,7 +59,13 @@ impl AdamW {
     /// An optimiser for these parameter values.
     pub fn new(options: AdamWOptions, values: &[Tensor<1>]) -> Self {
         let zeros: Vec<Tensor<1>> = values.iter().map(Tensor::zeros_like).collect();
-        Self { options, steps: 0, first: zeros.clone(), second: zeros, average: values.to_vec() }
+        Self {
+            options,
+            steps: 0,
+            first: zeros.clone(),
+            second: zeros,
+            average: values.to_vec(),
+        }
     }
 
     /// One step; parameters without a gradient stay. Returns the norm of all gradients together,
@@ -70,7 +76,14 @@ impl AdamW {
         gradients: Vec<Option<Tensor<1>>>,
         learning_rate: f64,
     ) -> f32 {
-        let AdamWOptions { beta1, beta2, eps, weight_decay, clip_norm, ema_decay } = self.options;
+        let AdamWOptions {
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            clip_norm,
+            ema_decay,
+        } = self.options;
         self.steps += 1;
         let n = self.steps as i32;
         let norm = gradients
@@ -79,7 +92,11 @@ impl AdamW {
             .map(|g| g.clone().square().sum().into_scalar::<f32>())
             .sum::<f32>()
             .sqrt();
-        let clip = if f64::from(norm) > clip_norm { clip_norm / f64::from(norm) } else { 1.0 };
+        let clip = if f64::from(norm) > clip_norm {
+            clip_norm / f64::from(norm)
+        } else {
+            1.0
+        };
         let first_scale = learning_rate / (1.0 - beta1.powi(n));
         let second_scale = 1.0 / (1.0 - beta2.powi(n));
         let keep = ema_decay.min((1.0 + f64::from(n)) / (10.0 + f64::from(n)));
@@ -88,9 +105,12 @@ impl AdamW {
             if let Some(gradient) = gradient {
                 let gradient = gradient * clip;
                 let first = take(&mut self.first[index]) * beta1 + gradient.clone() * (1.0 - beta1);
-                let second = take(&mut self.second[index]) * beta2 + gradient.square() * (1.0 - beta2);
-                let update = first.clone() * first_scale / ((second.clone() * second_scale).sqrt() + eps);
-                values[index] = take(&mut values[index]) * (1.0 - learning_rate * weight_decay) - update;
+                let second =
+                    take(&mut self.second[index]) * beta2 + gradient.square() * (1.0 - beta2);
+                let update =
+                    first.clone() * first_scale / ((second.clone() * second_scale).sqrt() + eps);
+                values[index] =
+                    take(&mut values[index]) * (1.0 - learning_rate * weight_decay) - update;
                 self.first[index] = first;
                 self.second[index] = second;
             }

@@ -25,7 +25,13 @@ pub struct AutoencoderOptions {
 
 impl Default for AutoencoderOptions {
     fn default() -> Self {
-        Self { batch: 16, absolute: 0.2, latent_noise: 0.05, latent_decay: 1e-4, seed: 0 }
+        Self {
+            batch: 16,
+            absolute: 0.2,
+            latent_noise: 0.05,
+            latent_decay: 1e-4,
+            seed: 0,
+        }
     }
 }
 
@@ -71,8 +77,20 @@ pub(super) fn share(batch: usize, part: usize, parts: usize) -> std::ops::Range<
 impl Task for AutoencoderTask {
     type Model = DcAe;
 
-    fn loss(&self, model: &DcAe, step: usize, part: usize, parts: usize) -> Result<Tensor<1>, TrainError> {
-        let AutoencoderOptions { absolute, latent_noise, latent_decay, seed, batch } = self.options;
+    fn loss(
+        &self,
+        model: &DcAe,
+        step: usize,
+        part: usize,
+        parts: usize,
+    ) -> Result<Tensor<1>, TrainError> {
+        let AutoencoderOptions {
+            absolute,
+            latent_noise,
+            latent_decay,
+            seed,
+            batch,
+        } = self.options;
         let pictures = self.pictures(step, part, parts)?.autodiff();
         let latents = model.encode_raw(pictures.clone())?;
         let noisy = if latent_noise > 0.0 {
@@ -95,7 +113,13 @@ impl Task for AutoencoderTask {
 ///
 /// # Errors
 /// When a picture cannot be read or has a size that does not divide.
-pub fn latent_std(model: &DcAe, data: &Data, count: usize, seed: u64, device: &Device) -> Result<f64, TrainError> {
+pub fn latent_std(
+    model: &DcAe,
+    data: &Data,
+    count: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<f64, TrainError> {
     let (mut sum, mut squares, mut total) = (0f64, 0f64, 0f64);
     for image in 0..count {
         let mut rng = noise::generator(seed, image as u64, Stream::Initial);

@@ -11,7 +11,10 @@ const HEIGHT: u32 = 400;
 /// Draws the loss of a log against the step: every step in light gray, their running mean in
 /// blue, loss on a logarithmic axis with a line at every factor of two.
 pub(super) fn draw_curve(log: &Path, picture: &Path) -> Result<(), TrainError> {
-    let io = |source| TrainError::Io { path: log.to_path_buf(), source };
+    let io = |source| TrainError::Io {
+        path: log.to_path_buf(),
+        source,
+    };
     let text = fs::read_to_string(log).map_err(io)?;
     let losses: Vec<f64> = text
         .lines()

@@ -41,11 +41,18 @@ impl Data {
     /// that form or names a file outside the folder.
     pub fn open_folder(folder: &Path, size: usize) -> Result<Self, TrainError> {
         let metadata = folder.join("metadata.jsonl");
-        let items =
-            if metadata.is_file() { read_metadata(&metadata)? } else { read_pairs(folder)? };
+        let items = if metadata.is_file() {
+            read_metadata(&metadata)?
+        } else {
+            read_pairs(folder)?
+        };
         if items.is_empty() {
-            let reason = "expected NAME.png with NAME.txt, or metadata.jsonl with file_name and text";
-            return Err(TrainError::Data { path: folder.to_path_buf(), reason: reason.to_owned() });
+            let reason =
+                "expected NAME.png with NAME.txt, or metadata.jsonl with file_name and text";
+            return Err(TrainError::Data {
+                path: folder.to_path_buf(),
+                reason: reason.to_owned(),
+            });
         }
         Ok(Self::Folder { size, items })
     }
@@ -71,7 +78,10 @@ impl Data {
             }
             Data::Folder { size, items } => {
                 let (path, caption) = &items[rng.random_range(0..items.len())];
-                Ok(Sample { pixels: read_square(path, *size)?, caption: caption.clone() })
+                Ok(Sample {
+                    pixels: read_square(path, *size)?,
+                    caption: caption.clone(),
+                })
             }
         }
     }
@@ -84,8 +94,10 @@ fn read_metadata(path: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
         text: String,
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    let text = fs::read_to_string(path)
-        .map_err(|source| TrainError::Io { path: path.to_path_buf(), source })?;
+    let text = fs::read_to_string(path).map_err(|source| TrainError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
@@ -96,7 +108,9 @@ fn read_metadata(path: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
             };
             let line: Line = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
             let name = Path::new(&line.file_name);
-            let inside = name.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            let inside = name
+                .components()
+                .all(|part| matches!(part, std::path::Component::Normal(_)));
             if !inside {
                 return Err(bad(format!("{:?} leaves the folder", line.file_name)));
             }
@@ -106,13 +120,18 @@ fn read_metadata(path: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
 }
 
 fn read_pairs(folder: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
-    let io = |source| TrainError::Io { path: folder.to_path_buf(), source };
+    let io = |source| TrainError::Io {
+        path: folder.to_path_buf(),
+        source,
+    };
     let mut items = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        let picture = path
-            .extension()
-            .is_some_and(|e| ["png", "jpg", "jpeg"].iter().any(|known| e.eq_ignore_ascii_case(known)));
+        let picture = path.extension().is_some_and(|e| {
+            ["png", "jpg", "jpeg"]
+                .iter()
+                .any(|known| e.eq_ignore_ascii_case(known))
+        });
         if let (true, Ok(caption)) = (picture, fs::read_to_string(path.with_extension("txt"))) {
             items.push((path, caption.trim().to_owned()));
         }
@@ -123,10 +142,14 @@ fn read_pairs(folder: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
 }
 
 fn read_square(path: &Path, size: usize) -> Result<Vec<f32>, TrainError> {
-    let picture = image::open(path)
-        .map_err(|source| TrainError::Picture { path: path.to_path_buf(), source })?;
+    let picture = image::open(path).map_err(|source| TrainError::Picture {
+        path: path.to_path_buf(),
+        source,
+    })?;
     let filter = image::imageops::FilterType::Triangle;
-    let picture = picture.resize_to_fill(size as u32, size as u32, filter).to_rgb8();
+    let picture = picture
+        .resize_to_fill(size as u32, size as u32, filter)
+        .to_rgb8();
     let plane = size * size;
     let mut pixels = vec![0.0; 3 * plane];
     for (index, pixel) in picture.pixels().enumerate() {

@@ -39,7 +39,9 @@ pub enum TrainError {
         reason: String,
     },
     /// The loss became infinite or not a number.
-    #[error("loss is {loss} at step {step}: lower the learning rate or resume from an earlier state")]
+    #[error(
+        "loss is {loss} at step {step}: lower the learning rate or resume from an earlier state"
+    )]
     Diverged {
         /// The step.
         step: usize,

@@ -8,11 +8,11 @@ use sana_dcae::{DcAe, DcAeConfig};
 use sana_linear_attn::weights::{SaveOptions, save_module};
 use serde_json::{Value, json};
 
+use super::autoencoder::latent_std;
 use super::data::Data;
 use super::error::TrainError;
 use super::parameters::Parameters;
 use super::transformer::Denoiser;
-use super::autoencoder::latent_std;
 use crate::checkpoint::SanaKeys;
 
 /// Pictures that the scaling factor of an autoencoder is measured on.
@@ -29,7 +29,10 @@ pub fn with_measured_scale(
     device: &Device,
 ) -> Result<DcAe, TrainError> {
     let std = latent_std(model, data, SCALE_PICTURES, seed, device)?;
-    let config = DcAeConfig { scaling_factor: 1.0 / std, ..model.config().clone() };
+    let config = DcAeConfig {
+        scaling_factor: 1.0 / std,
+        ..model.config().clone()
+    };
     Ok(Parameters::of(model).write_into(config.init(device), false))
 }
 
@@ -65,25 +68,41 @@ pub fn export_denoiser(
     folder: &Path,
     dtype: DType,
 ) -> Result<(), TrainError> {
-    let options = SaveOptions { dtype: Some(dtype), ..SaveOptions::default() };
+    let options = SaveOptions {
+        dtype: Some(dtype),
+        ..SaveOptions::default()
+    };
     for part in ["transformer", "text_encoder", "tokenizer", "scheduler"] {
         create(&folder.join(part))?;
     }
     let weights = folder.join("transformer/diffusion_pytorch_model.safetensors");
     save_module(&model.transformer, &weights, &options)?;
-    save_module(&model.text_encoder, &folder.join("text_encoder/model.safetensors"), &options)?;
+    save_module(
+        &model.text_encoder,
+        &folder.join("text_encoder/model.safetensors"),
+        &options,
+    )?;
 
     let mut transformer = to_json(model.transformer.config());
     transformer["_class_name"] = json!("SanaTransformer2DModel");
-    write(&folder.join("transformer/config.json"), &pretty(&transformer))?;
-    write(&folder.join("text_encoder/config.json"), &model.text_encoder.config().to_json())?;
+    write(
+        &folder.join("transformer/config.json"),
+        &pretty(&transformer),
+    )?;
+    write(
+        &folder.join("text_encoder/config.json"),
+        &model.text_encoder.config().to_json(),
+    )?;
     write(&folder.join("tokenizer/tokenizer.json"), files.tokenizer)?;
     let tokenizer = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
         "padding_side": "right",
     });
-    write(&folder.join("tokenizer/tokenizer_config.json"), &pretty(&tokenizer))?;
+    write(
+        &folder.join("tokenizer/tokenizer_config.json"),
+        &pretty(&tokenizer),
+    )?;
     let scheduler = json!({
         "_class_name": "DPMSolverMultistepScheduler",
         "algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint",
@@ -91,7 +110,10 @@ pub fn export_denoiser(
         "flow_shift": files.flow_shift, "num_train_timesteps": 1000,
         "lower_order_final": true, "euler_at_final": false, "final_sigmas_type": "zero",
     });
-    write(&folder.join("scheduler/scheduler_config.json"), &pretty(&scheduler))?;
+    write(
+        &folder.join("scheduler/scheduler_config.json"),
+        &pretty(&scheduler),
+    )?;
     let index = json!({
         "_class_name": "SanaPipeline",
         "_sana": to_json(files.keys),
@@ -113,8 +135,10 @@ fn pretty(value: &Value) -> String {
 }
 
 fn create(folder: &Path) -> Result<(), TrainError> {
-    fs::create_dir_all(folder)
-        .map_err(|source| TrainError::Io { path: folder.to_path_buf(), source })
+    fs::create_dir_all(folder).map_err(|source| TrainError::Io {
+        path: folder.to_path_buf(),
+        source,
+    })
 }
 
 /// Writes a file whole or not at all.
@@ -122,5 +146,8 @@ fn write(path: &Path, text: &str) -> Result<(), TrainError> {
     let partial = path.with_extension("part");
     fs::write(&partial, text)
         .and_then(|()| fs::rename(&partial, path))
-        .map_err(|source| TrainError::Io { path: path.to_path_buf(), source })
+        .map_err(|source| TrainError::Io {
+            path: path.to_path_buf(),
+            source,
+        })
 }

@@ -20,13 +20,19 @@ impl Parameters {
             .collect();
         let mut reader = Reader(Vec::new());
         module.visit(&mut reader);
-        Self { names, values: reader.0 }
+        Self {
+            names,
+            values: reader.0,
+        }
     }
 
     /// Writes these values into a module of the same shape. With `track`, every parameter becomes
     /// a leaf of a new autodiff graph.
     pub fn write_into<M: Module>(&self, module: M, track: bool) -> M {
-        module.map(&mut Writer { values: self.values.iter(), track })
+        module.map(&mut Writer {
+            values: self.values.iter(),
+            track,
+        })
     }
 
     /// Number of scalars.
@@ -37,7 +43,10 @@ impl Parameters {
 
 /// Gradients of a module's parameters, flat, in the module's own order; `None` where none arrived.
 pub fn gradients<M: Module>(module: &M, gradients: &Gradients) -> Vec<Option<Tensor<1>>> {
-    let mut reader = GradientReader { gradients, found: Vec::new() };
+    let mut reader = GradientReader {
+        gradients,
+        found: Vec::new(),
+    };
     module.visit(&mut reader);
     reader.found
 }
@@ -75,9 +84,16 @@ struct Writer<'a> {
 impl ModuleMapper for Writer<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let shape: [usize; D] = param.lazy_shape().dims();
-        let value = self.values.next().expect("as many values as the module has parameters");
+        let value = self
+            .values
+            .next()
+            .expect("as many values as the module has parameters");
         let value = value.clone().reshape(shape);
-        let value = if self.track { value.autodiff().require_grad() } else { value };
+        let value = if self.track {
+            value.autodiff().require_grad()
+        } else {
+            value
+        };
         Param::initialized(param.id, value)
     }
 }

@@ -74,7 +74,13 @@ pub struct RunOptions {
 
 impl RunOptions {
     fn validate(&self) -> Result<(), TrainError> {
-        let bad = |name, expected, found: String| Err(TrainError::Option { name, expected, found });
+        let bad = |name, expected, found: String| {
+            Err(TrainError::Option {
+                name,
+                expected,
+                found,
+            })
+        };
         if self.steps == 0 {
             return bad("steps", "at least 1", "0".to_owned());
         }
@@ -138,12 +144,19 @@ impl<M: Module + Sync> Run<M> {
     /// another model.
     pub fn open(folder: &Path, model: M, options: RunOptions) -> Result<Self, TrainError> {
         options.validate()?;
-        fs::create_dir_all(folder)
-            .map_err(|source| TrainError::Io { path: folder.to_path_buf(), source })?;
+        fs::create_dir_all(folder).map_err(|source| TrainError::Io {
+            path: folder.to_path_buf(),
+            source,
+        })?;
         let parameters = Parameters::of(&model);
         let optimizer = AdamW::new(options.optimizer, &parameters.values);
-        let mut run =
-            Self { folder: folder.to_path_buf(), options, template: model, parameters, optimizer };
+        let mut run = Self {
+            folder: folder.to_path_buf(),
+            options,
+            template: model,
+            parameters,
+            optimizer,
+        };
         if run.folder.join(STATE).is_file() {
             run.restore()?;
         }
@@ -237,7 +250,9 @@ impl<M: Module + Sync> Run<M> {
         let share = 1.0 / parts as f64;
         let total = total.into_iter().map(|g| g.map(|g| g * share)).collect();
         let learning_rate = self.options.schedule.at(step, self.options.steps);
-        let gradient_norm = self.optimizer.step(&mut self.parameters.values, total, learning_rate);
+        let gradient_norm = self
+            .optimizer
+            .step(&mut self.parameters.values, total, learning_rate);
         Ok(Progress {
             step: self.step(),
             steps: self.options.steps,
@@ -250,7 +265,10 @@ impl<M: Module + Sync> Run<M> {
 
     fn io(&self, name: &str) -> impl Fn(std::io::Error) -> TrainError {
         let path = self.folder.join(name);
-        move |source| TrainError::Io { path: path.clone(), source }
+        move |source| TrainError::Io {
+            path: path.clone(),
+            source,
+        }
     }
 
     fn log(&self, progress: &Progress) -> Result<(), TrainError> {
@@ -262,11 +280,22 @@ impl<M: Module + Sync> Run<M> {
             .open(&path)
             .map_err(self.io(LOG))?;
         if new {
-            writeln!(file, "step,loss,gradient_norm,learning_rate,seconds").map_err(self.io(LOG))?;
+            writeln!(file, "step,loss,gradient_norm,learning_rate,seconds")
+                .map_err(self.io(LOG))?;
         }
-        let Progress { step, loss, gradient_norm, learning_rate, seconds, .. } = progress;
-        writeln!(file, "{step},{loss:.6},{gradient_norm:.5},{learning_rate:.7},{seconds:.3}")
-            .map_err(self.io(LOG))
+        let Progress {
+            step,
+            loss,
+            gradient_norm,
+            learning_rate,
+            seconds,
+            ..
+        } = progress;
+        writeln!(
+            file,
+            "{step},{loss:.6},{gradient_norm:.5},{learning_rate:.7},{seconds:.3}"
+        )
+        .map_err(self.io(LOG))
     }
 
     /// Saves the state and draws the loss curve.
@@ -287,10 +316,14 @@ impl<M: Module + Sync> Run<M> {
             }
         }
         // The step travels with the tensors, so that the two cannot disagree after a crash.
-        let step = Tensor::<1>::from_floats([self.step() as f32], &self.optimizer.average[0].device());
+        let step =
+            Tensor::<1>::from_floats([self.step() as f32], &self.optimizer.average[0].device());
         tensors.push(("step".to_owned(), step.into_data()));
         write_tensors(&self.folder.join(STATE), tensors)?;
-        let meta = StateMeta { step: self.step(), options: self.options.clone() };
+        let meta = StateMeta {
+            step: self.step(),
+            options: self.options.clone(),
+        };
         let json = serde_json::to_string_pretty(&meta)
             .map_err(|error| self.io(STATE_META)(std::io::Error::other(error)))?;
         fs::write(self.folder.join(STATE_META), json).map_err(self.io(STATE_META))?;
@@ -313,7 +346,10 @@ impl<M: Module + Sync> Run<M> {
                     } else {
                         let (expected, found) = (current.dims()[0], tensor.dims()[0]);
                         let reason = format!("{key} has {found} values, the model has {expected}");
-                        Err(TrainError::State { path: path.clone(), reason })
+                        Err(TrainError::State {
+                            path: path.clone(),
+                            reason,
+                        })
                     }
                 })
                 .collect()
@@ -334,13 +370,17 @@ impl<M: Module + Sync> Run<M> {
     /// Drops log lines of steps after the restored one: they will be taken again.
     fn cut_log(&self) -> Result<(), TrainError> {
         let path = self.folder.join(LOG);
-        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let Ok(text) = fs::read_to_string(&path) else {
+            return Ok(());
+        };
         let kept: String = text
             .lines()
-            .filter(|line| match line.split(',').next().map(str::parse::<usize>) {
-                Some(Ok(step)) => step <= self.step(),
-                _ => true,
-            })
+            .filter(
+                |line| match line.split(',').next().map(str::parse::<usize>) {
+                    Some(Ok(step)) => step <= self.step(),
+                    _ => true,
+                },
+            )
             .flat_map(|line| [line, "\n"])
             .collect();
         fs::write(&path, kept).map_err(self.io(LOG))

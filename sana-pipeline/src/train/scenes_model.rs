@@ -1,6 +1,8 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use sana_dcae::{Activation, BlockType, DcAeConfig, DownsampleBlockType, PerStage, UpsampleBlockType};
+use sana_dcae::{
+    Activation, BlockType, DcAeConfig, DownsampleBlockType, PerStage, UpsampleBlockType,
+};
 use sana_linear_attn::SanaTransformerConfig;
 use sana_text::{Gemma2Config, train_gemma_style};
 
@@ -14,9 +16,7 @@ pub const MAX_PROMPT_TOKENS: usize = 48;
 /// them residual and three with linear attention.
 pub fn scenes_autoencoder() -> DcAeConfig {
     let widths = vec![16, 24, 48, 64, 64, 64];
-    let types = PerStage::Each(
-        [[BlockType::Res; 3], [BlockType::EfficientVit; 3]].concat(),
-    );
+    let types = PerStage::Each([[BlockType::Res; 3], [BlockType::EfficientVit; 3]].concat());
     DcAeConfig {
         encoder_block_types: types.clone(),
         decoder_block_types: types,

@@ -112,9 +112,15 @@ impl LatentPool {
             joined.collect()
         });
         results.into_iter().collect::<Result<(), TrainError>>()?;
-        let mut parts = done.into_inner().unwrap_or_else(|poison| poison.into_inner());
+        let mut parts = done
+            .into_inner()
+            .unwrap_or_else(|poison| poison.into_inner());
         parts.sort_by_key(|(first, _)| *first);
-        let mut pool = Self { shape, latents: Vec::new(), captions: Vec::new() };
+        let mut pool = Self {
+            shape,
+            latents: Vec::new(),
+            captions: Vec::new(),
+        };
         for (_, (latents, captions)) in parts {
             pool.latents.extend(latents);
             pool.captions.extend(captions);
@@ -127,8 +133,15 @@ impl LatentPool {
     /// # Panics
     /// If their number is not that of the captions.
     pub fn new(shape: [usize; 3], latents: Vec<f32>, captions: Vec<String>) -> Self {
-        assert_eq!(latents.len(), captions.len() * shape.iter().product::<usize>());
-        Self { shape, latents, captions }
+        assert_eq!(
+            latents.len(),
+            captions.len() * shape.iter().product::<usize>()
+        );
+        Self {
+            shape,
+            latents,
+            captions,
+        }
     }
 
     /// Number of pictures.
@@ -184,9 +197,21 @@ pub struct TransformerTask {
 impl Task for TransformerTask {
     type Model = Denoiser;
 
-    fn loss(&self, model: &Denoiser, step: usize, part: usize, parts: usize) -> Result<Tensor<1>, TrainError> {
-        let TransformerOptions { batch, flow_shift, logit_mean, logit_std, caption_dropout, seed } =
-            self.options;
+    fn loss(
+        &self,
+        model: &Denoiser,
+        step: usize,
+        part: usize,
+        parts: usize,
+    ) -> Result<Tensor<1>, TrainError> {
+        let TransformerOptions {
+            batch,
+            flow_shift,
+            logit_mean,
+            logit_std,
+            caption_dropout,
+            seed,
+        } = self.options;
         let times = LogitNormal::new(logit_mean, logit_std)?.with_shift(flow_shift)?;
         let range = share(batch, part, parts);
         let first = (step * batch + range.start) as u64;
@@ -201,7 +226,11 @@ impl Task for TransformerTask {
             let index = rng.random_range(0..self.pool.len());
             latents.extend_from_slice(self.pool.latent(index));
             let dropped = rng.random_bool(caption_dropout);
-            captions.push(if dropped { "" } else { self.pool.captions[index].as_str() });
+            captions.push(if dropped {
+                ""
+            } else {
+                self.pool.captions[index].as_str()
+            });
             sigmas.extend(times.sample(&mut rng, 1));
         }
         let x0 = Tensor::from_data(TensorData::new(latents, shape), (&self.device, DType::F32));
@@ -209,7 +238,14 @@ impl Task for TransformerTask {
 
         let tokens = self.tokenizer.tokenize(&captions)?;
         let text = encode_tokens(&model.text_encoder, &tokens)?.trim();
-        flow_loss(&model.transformer, x0, noise, &sigmas, text.embeds, text.mask)
+        flow_loss(
+            &model.transformer,
+            x0,
+            noise,
+            &sigmas,
+            text.embeds,
+            text.mask,
+        )
     }
 }
 
@@ -235,7 +271,10 @@ pub fn flow_loss(
     let noised = interpolate(x0.clone(), noise.clone(), sigmas)?;
     let target = velocity_target(x0, noise)?;
     let timesteps: Vec<f32> = sigmas.iter().map(|sigma| (1000.0 * sigma) as f32).collect();
-    let timesteps = Tensor::<1>::from_data(TensorData::from(timesteps.as_slice()), (&device, DType::F32));
+    let timesteps = Tensor::<1>::from_data(
+        TensorData::from(timesteps.as_slice()),
+        (&device, DType::F32),
+    );
     let text = transformer.text_context(caption, Some(mask.inner().autodiff()));
     let velocity = transformer.forward(noised.autodiff(), timesteps.autodiff(), None, &text);
     Ok(loss(velocity, target.autodiff())?)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use burn::tensor::DType;
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::devices::{DeviceName, DevicesArgs};
@@ -26,8 +27,7 @@ Examples:
 
 /// Pictures from text with NVIDIA's Sana, on CPU or GPU.
 #[derive(Debug, Parser)]
-#[command(name = "sana", version, after_help = EXAMPLES, max_term_width = 100)]
-#[command(propagate_version = true, arg_required_else_help = true)]
+#[command(name = "sana", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -139,6 +139,12 @@ impl FromStr for Size {
             height: side(height)?,
         })
     }
+}
+
+/// A number from 1 on. The limit is far beyond what makes sense: it keeps a slip of the finger from
+/// asking for all memory.
+pub fn positive() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=10_000)
 }
 
 #[cfg(test)]

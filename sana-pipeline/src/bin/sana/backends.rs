@@ -1,6 +1,8 @@
 //! The backends that a build may have, what they need, and the devices they list.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, DeviceKind, DeviceType, Devices};
+
+use crate::probe::probe;
 
 /// A backend of burn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,66 +109,81 @@ impl Backend {
     pub fn list(self) -> Vec<Listed> {
         match self {
             #[cfg(feature = "cuda")]
-            Self::Cuda => hardware(burn::tensor::DeviceType::Cuda),
+            Self::Cuda => compute(Device::enumerate(DeviceType::Cuda)),
             #[cfg(feature = "rocm")]
-            Self::Rocm => hardware(burn::tensor::DeviceType::Rocm),
+            Self::Rocm => compute(Device::enumerate(DeviceType::Rocm)),
             #[cfg(feature = "metal")]
-            Self::Metal => graphics(burn::tensor::DeviceType::Metal, Device::metal),
+            Self::Metal => graphics(Device::enumerate(DeviceType::Metal), Device::metal),
             #[cfg(feature = "vulkan")]
-            Self::Vulkan => graphics(burn::tensor::DeviceType::Vulkan, Device::vulkan),
+            Self::Vulkan => graphics(Device::enumerate(DeviceType::Vulkan), Device::vulkan),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => graphics(burn::tensor::DeviceType::Wgpu, Device::wgpu),
+            Self::Wgpu => graphics(Device::enumerate(DeviceType::Wgpu), Device::wgpu),
             #[cfg(feature = "flex")]
-            Self::Flex => vec![Listed {
-                device: Device::flex(),
-                software: false,
-            }],
-            #[allow(unreachable_patterns)]
+            Self::Flex => compute(Device::enumerate(DeviceType::Flex)),
+            #[allow(
+                unreachable_patterns,
+                reason = "all are there when all features are on"
+            )]
             _ => Vec::new(),
         }
     }
 }
 
-#[cfg(any(feature = "cuda", feature = "rocm"))]
-fn hardware(filter: burn::tensor::DeviceType) -> Vec<Listed> {
+impl Listed {
+    /// Whether it works, found out by using it.
+    ///
+    /// # Errors
+    /// What the device or its driver said.
+    pub fn probe(&self) -> Result<(), String> {
+        if self.software && cfg!(feature = "vulkan") {
+            // Mesa's llvmpipe dies on them, and with it the process.
+            return Err(
+                "it is the CPU in the place of a GPU, which cannot run the SPIR-V shaders of \
+                 this build: use flex, or wgpu in a build without the cargo feature vulkan"
+                    .to_owned(),
+            );
+        }
+        probe(&self.device)
+    }
+}
+
+/// Devices of a backend that has nothing but hardware.
+#[allow(dead_code, reason = "not every set of features has one")]
+fn compute(devices: Devices) -> Vec<Listed> {
     let listed = |device| Listed {
         device,
         software: false,
     };
-    Device::enumerate(filter).into_iter().map(listed).collect()
+    devices.into_iter().map(listed).collect()
 }
 
-#[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
-fn graphics(
-    filter: burn::tensor::DeviceType,
-    of_kind: impl Fn(burn::tensor::DeviceKind) -> Device,
-) -> Vec<Listed> {
-    use burn::tensor::DeviceKind;
-
+/// Devices of a graphics API, those on a card first and those in software last.
+#[allow(dead_code, reason = "not every set of features has one")]
+fn graphics(devices: Devices, of_kind: impl Fn(DeviceKind) -> Device) -> Vec<Listed> {
     let software = of_kind(DeviceKind::Cpu);
-    let devices = Device::enumerate(filter).into_vec();
     let rank = |device: &Device| {
         let is = |kind: fn(usize) -> DeviceKind| {
             (0..devices.len()).any(|index| of_kind(kind(index)) == *device)
         };
-        match device {
-            _ if is(DeviceKind::DiscreteGpu) => 0,
-            _ if is(DeviceKind::IntegratedGpu) => 1,
-            _ if is(DeviceKind::VirtualGpu) => 2,
-            _ if *device == software => 4,
-            _ => 3,
+        if *device == software {
+            4
+        } else if is(DeviceKind::DiscreteGpu) {
+            0
+        } else if is(DeviceKind::IntegratedGpu) {
+            1
+        } else if is(DeviceKind::VirtualGpu) {
+            2
+        } else {
+            3
         }
     };
-    let mut ranked: Vec<_> = devices
-        .iter()
-        .map(|device| (rank(device), device))
-        .collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
-    let listed = |(_, device): (i32, &Device)| Listed {
-        device: device.clone(),
-        software: *device == software,
+    let mut devices = devices.to_vec();
+    devices.sort_by_cached_key(rank);
+    let listed = |device| Listed {
+        software: device == software,
+        device,
     };
-    ranked.into_iter().map(listed).collect()
+    devices.into_iter().map(listed).collect()
 }
 
 /// The names of the backends in this build.

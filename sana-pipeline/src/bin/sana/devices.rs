@@ -1,7 +1,7 @@
 //! Devices by name, opened and probed, and `sana devices`.
 
 use std::fmt;
-use std::io::{self, Write, stdout};
+use std::io::{self, Write};
 use std::str::FromStr;
 
 use anyhow::{anyhow, bail};
@@ -9,7 +9,8 @@ use burn::tensor::{DType, Device};
 use clap::Args;
 
 use crate::backends::{Backend, Listed, built};
-use crate::probe::{catch, probe};
+use crate::output::output;
+use crate::probe::catch;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -106,31 +107,40 @@ impl OpenDevice {
                 bail!("there is no device {name}: {feature} has {count}, counted from 0")
             }
             _ => {
-                let device = devices.swap_remove(index).device;
-                probe(&device).map_err(unusable)?;
-                Ok(Self { name, device })
+                let listed = devices.swap_remove(index);
+                listed.probe().map_err(unusable)?;
+                Ok(Self {
+                    name,
+                    device: listed.device,
+                })
             }
         }
     }
 
+    /// Tells on stderr of those that were tried before and do not work.
     fn first_that_works() -> anyhow::Result<Self> {
-        let mut failures = String::new();
         for backend in Backend::ALL {
-            let devices = catch(|| backend.list()).unwrap_or_default();
-            for (index, Listed { device, software }) in devices.into_iter().enumerate() {
+            let devices = catch(|| backend.list()).unwrap_or_else(|reason| {
+                eprintln!("warning: {} does not work: {reason}", backend.name());
+                Vec::new()
+            });
+            let hardware = |(_, listed): &(usize, Listed)| !listed.software;
+            for (index, listed) in devices.into_iter().enumerate().filter(hardware) {
                 let name = DeviceName { backend, index };
-                if software {
-                    continue;
-                }
-                match probe(&device) {
-                    Ok(()) => return Ok(Self { name, device }),
-                    Err(reason) => failures += &format!("\n  {name} does not work: {reason}"),
+                match listed.probe() {
+                    Err(reason) => eprintln!("warning: {name} does not work: {reason}"),
+                    Ok(()) => {
+                        return Ok(Self {
+                            name,
+                            device: listed.device,
+                        });
+                    }
                 }
             }
         }
         bail!(
             "found no GPU that works, and the CPU is not in this build, which has {}: build with \
-             the cargo feature flex to use it, and see `sana devices`{failures}",
+             the cargo feature flex to use it, and see `sana devices`",
             built()
         )
     }
@@ -163,7 +173,7 @@ fn remedy(backend: Backend) -> String {
 
 /// Runs `sana devices`.
 pub fn run(DevicesArgs {}: DevicesArgs) -> anyhow::Result<()> {
-    let mut out = stdout().lock();
+    let mut out = output();
     let mut works = false;
     for backend in Backend::ALL {
         works |= report(backend, &mut out)?;
@@ -200,46 +210,50 @@ fn report(backend: Backend, out: &mut impl Write) -> io::Result<bool> {
         writeln!(out, "{feature:<9} finds no device\n{}", remedy(backend))?;
     }
     let mut works = false;
-    for (index, Listed { device, software }) in devices.into_iter().enumerate() {
+    for (index, listed) in devices.into_iter().enumerate() {
         let name = DeviceName { backend, index }.to_string();
-        match probe(&device) {
-            Ok(()) => {
-                works = true;
-                let hardware = identity(&device).unwrap_or_else(|| backend.hardware().to_owned());
-                let slow = if software {
-                    " (the CPU as a GPU: slow)"
-                } else {
-                    ""
-                };
-                writeln!(
-                    out,
-                    "{name:<9} works in {}: {hardware}{slow}",
-                    dtypes(&device)
-                )?;
-            }
-            Err(reason) => {
-                writeln!(
-                    out,
-                    "{name:<9} does not work: {reason}\n{}",
-                    remedy(backend)
-                )?;
-            }
+        if let Err(reason) = listed.probe() {
+            let remedy = remedy(backend);
+            writeln!(out, "{name:<9} does not work: {reason}\n{remedy}")?;
+            continue;
         }
+        works = true;
+        let hardware = identity(&listed.device);
+        let hardware = hardware.as_deref().unwrap_or(backend.hardware());
+        let slow = if listed.software {
+            " (the CPU in the place of a GPU: slow)"
+        } else {
+            ""
+        };
+        let dtypes = dtypes(&listed.device);
+        writeln!(out, "{name:<9} works in {dtypes}: {hardware}{slow}")?;
     }
     Ok(works)
 }
 
 /// What the driver calls the device.
+#[cfg(any(
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+))]
 fn identity(device: &Device) -> Option<String> {
-    #[cfg(feature = "gpu")]
-    return catch(|| device.identity())
-        .ok()?
-        .map(|identity| identity.name);
-    #[cfg(not(feature = "gpu"))]
-    {
-        let _ = device;
-        None
-    }
+    let identity = catch(|| device.identity()).ok().flatten();
+    identity.map(|identity| identity.name)
+}
+
+/// What the driver calls the device; the CPU has none.
+#[cfg(not(any(
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+)))]
+fn identity(_: &Device) -> Option<String> {
+    None
 }
 
 /// The types that the device computes in.

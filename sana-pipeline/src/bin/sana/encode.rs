@@ -1,6 +1,6 @@
 //! `sana encode` and `sana decode`: a picture through the autoencoder, and back.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -11,6 +11,7 @@ use sana_pipeline::image;
 
 use crate::args::ModelArgs;
 use crate::model::Model;
+use crate::output::output;
 use crate::paths;
 
 const ENCODE_EXAMPLES: &str = "\
@@ -77,7 +78,7 @@ pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
     let shape = latents.dims();
     let tensors = vec![(LATENTS.to_owned(), latents.cast(DType::F32).into_data())];
     write_tensors(&args.out, tensors)?;
-    let mut out = stdout().lock();
+    let mut out = output();
     writeln!(
         out,
         "{} of {}x{} pixels is latents {shape:?}",
@@ -98,7 +99,7 @@ pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
     let latents: Tensor<4> = weights.tensor(LATENTS, DType::F32, &model.device.device)?;
     let pictures = model.pipeline.decode(latents)?;
     model.tell_notes();
-    let mut out = stdout().lock();
+    let mut out = output();
     for (path, picture) in paths.iter().zip(&pictures) {
         image::save_png(path, picture, &[])?;
         writeln!(out, "wrote {}", path.display())?;

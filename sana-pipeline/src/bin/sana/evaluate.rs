@@ -1,13 +1,13 @@
 //! `sana evaluate`: how often the pictures show what the prompts say.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use clap::Args;
-use clap::builder::RangedU64ValueParser;
 use sana_pipeline::evaluate::{self, EvaluateOptions};
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, positive};
 use crate::model::Model;
+use crate::output::output;
 use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
@@ -24,29 +24,30 @@ position, attribute binding), none of which occurs in training; a program judges
 #[command(after_help = EXAMPLES)]
 pub struct EvaluateArgs {
     /// Prompts in each of the six categories
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one())]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive())]
     prompts: usize,
     /// Number that the prompts are drawn from
-    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     seed: u64,
     /// Steps of the solver [default: 20, for Sana-Sprint 2]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
     steps: Option<usize>,
     /// How strongly the prompts are followed [default: 4.5]
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
     guidance: Option<f64>,
     /// Pictures made at a time: fewer take less memory
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_one())]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = positive())]
     batch: usize,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
-}
-
-fn at_least_one() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
 }
 
 /// Runs `sana evaluate`.
@@ -68,7 +69,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     })?;
     progress.finish();
     model.tell_notes();
-    let mut out = stdout().lock();
+    let mut out = output();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;

@@ -1,7 +1,7 @@
 //! `sana generate`: pictures from a prompt.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -9,8 +9,9 @@ use clap::{Args, ValueEnum};
 use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, image};
 use sana_sampler::Order;
 
-use crate::args::{ModelArgs, Size};
+use crate::args::{ModelArgs, Size, positive};
 use crate::model::Model;
+use crate::output::output;
 use crate::paths;
 use crate::progress::{Progress, write_stages};
 use crate::record::Record;
@@ -30,14 +31,19 @@ The seed and every setting are stored in the picture: `sana inspect sana.png` sh
 pub struct GenerateArgs {
     /// What to draw
     pub prompt: String,
-    /// What not to draw
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    /// What not to draw [default: nothing]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub negative: String,
     /// Width and height in pixels, multiples of 32 [default: what the model was trained at]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
     /// Steps of the solver [default: 20, for Sana-Sprint 2]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
     steps: Option<usize>,
     /// How strongly the prompt is followed; 1 is not at all amplified [default: 4.5]
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
@@ -49,7 +55,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Pictures to make of the prompt
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = positive())]
     count: usize,
     /// File of the picture; with --count, NAME-0.png, NAME-1.png and so on
     #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
@@ -82,21 +88,20 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let request = request(&args, &model.pipeline);
     let settings = request.validate(&model.pipeline)?;
 
-    let mut out = stdout().lock();
+    let mut out = output();
     writeln!(
         out,
-        "{} on {}, seed {}",
+        "model {}, device {}, seed {}",
         model.name, model.device.name, settings.seed
     )?;
     let progress = Progress::new(settings.steps(), "reading the prompt");
     let generation = model.pipeline.generate(&request, &mut |step| {
         let done = step.index + 1;
-        progress.tell(if done < step.steps {
-            "drawing"
-        } else {
-            "decoding"
-        });
         progress.advance(done as u64, step.steps as u64);
+        progress.tell(match done == step.steps {
+            true => "decoding",
+            false => "drawing",
+        });
         Control::Continue
     })?;
     progress.finish();

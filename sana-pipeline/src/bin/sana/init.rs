@@ -1,6 +1,6 @@
 //! `sana init`: checkpoints of released sizes with random weights.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,6 +9,7 @@ use sana_pipeline::{init, variants};
 
 use crate::args::Dtype;
 use crate::devices::OpenDevice;
+use crate::output::output;
 use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
@@ -33,7 +34,12 @@ pub struct InitArgs {
     #[arg(long, value_name = "TYPE", value_enum, default_value = "bf16")]
     dtype: Dtype,
     /// Number that the weights are drawn from
-    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     seed: u64,
 }
 
@@ -59,7 +65,7 @@ pub fn run(args: InitArgs) -> anyhow::Result<()> {
     )?;
     progress.finish();
     writeln!(
-        stdout(),
+        output(),
         "wrote {}: {variant} with random weights",
         out.display()
     )?;

@@ -1,6 +1,6 @@
 //! `sana inspect`: what a checkpoint folder holds, or how a picture was made.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -8,6 +8,7 @@ use clap::Args;
 use sana_pipeline::image;
 
 use crate::model;
+use crate::output::output;
 use crate::record::Record;
 
 const EXAMPLES: &str = "\
@@ -46,7 +47,7 @@ fn inspect_checkpoint(
     json: bool,
 ) -> anyhow::Result<()> {
     let description = model::checkpoint(folder)?.describe(variant)?;
-    let mut out = stdout().lock();
+    let mut out = output();
     if json {
         serde_json::to_writer_pretty(&mut out, &description)?;
         writeln!(out)?;
@@ -64,7 +65,7 @@ fn inspect_picture(path: &Path, json: bool) -> anyhow::Result<()> {
             path.display()
         );
     }
-    let mut out = stdout().lock();
+    let mut out = output();
     if json {
         let pairs = record.0.into_iter().map(|(key, value)| (key, value.into()));
         let object: serde_json::Map<_, serde_json::Value> = pairs.collect();

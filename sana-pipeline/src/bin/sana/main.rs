@@ -10,13 +10,13 @@ mod generate;
 mod init;
 mod inspect;
 mod model;
+mod output;
 mod paths;
 mod probe;
 mod progress;
 mod record;
 mod train;
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,19 +24,11 @@ use clap::Parser;
 fn main() -> ExitCode {
     match args::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("{}", describe(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Whether whoever read the output has gone, as in `sana inspect DIR | head -1`.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The error and its causes, one per line, without those that the line above them quotes.
@@ -68,12 +60,5 @@ mod tests {
             describe(&error),
             "error: transformer: cannot read weights.safetensors\n  because: no such file\n"
         );
-    }
-
-    #[test]
-    fn a_closed_pipe_is_no_failure() {
-        let closed = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert!(is_broken_pipe(&closed));
-        assert!(!is_broken_pipe(&anyhow!("broken pipe")));
     }
 }

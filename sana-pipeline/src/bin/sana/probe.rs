@@ -21,7 +21,7 @@ pub fn probe(device: &Device) -> Result<(), String> {
         let product = row.clone().matmul(row.transpose());
         product
             .try_into_vec_as::<f32>()
-            .map_err(|error| format!("{error:?}"))
+            .map_err(|error| brief(&error.to_string()))
     })??;
     let expected: f32 = (0..4).map(|n| (2.0 * n as f32).exp()).sum();
     match answer.as_slice() {
@@ -44,7 +44,7 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     panic::set_hook(Box::new(move |info| {
         let message = info.payload_as_str().unwrap_or("panic without a message");
         let mut first = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert_with(|| message.trim().to_owned());
+        first.get_or_insert_with(|| brief(message));
     }));
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
     panic::set_hook(usual);
@@ -55,6 +55,15 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
             .take()
             .unwrap_or_else(|| "the driver panicked".to_owned())
     })
+}
+
+/// The beginning of a driver's message on one line: the rest is a backtrace.
+fn brief(message: &str) -> String {
+    let lines = message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    lines.take(4).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -69,6 +78,12 @@ mod tests {
         });
         assert_eq!(outcome, Err("cannot load libcuda.so".to_owned()));
         assert_eq!(catch(|| 7), Ok(7));
+    }
+
+    #[test]
+    fn backtraces_are_left_out() {
+        assert_eq!(brief("failed\n\n  because: x\n"), "failed because: x");
+        assert_eq!(brief("a\nb\nc\nd\ne\nf"), "a b c d");
     }
 
     #[cfg(feature = "flex")]

@@ -1,9 +1,10 @@
 //! Progress on a terminal, and the report of the stages at the end.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressState, ProgressStyle};
 use sana_pipeline::memory::StageReport;
 
 /// A bar on stderr with the time left; nothing at all when stderr is not a terminal.
@@ -14,10 +15,7 @@ pub struct Progress {
 impl Progress {
     /// A bar that counts to `length`, behind `message`.
     pub fn new(length: usize, message: &'static str) -> Self {
-        let bar = Self::styled(
-            "{msg} {wide_bar} {pos}/{len}  {elapsed}, {eta} left",
-            message,
-        );
+        let bar = Self::styled("{msg} {wide_bar} {pos}/{len}  {elapsed}{left}", message);
         bar.bar.set_length(length as u64);
         bar
     }
@@ -25,7 +23,7 @@ impl Progress {
     /// A bar that counts bytes, behind `message`.
     pub fn bytes(message: &'static str) -> Self {
         Self::styled(
-            "{msg} {wide_bar} {bytes}/{total_bytes}  {elapsed}, {eta} left",
+            "{msg} {wide_bar} {bytes}/{total_bytes}  {elapsed}{left}",
             message,
         )
     }
@@ -33,7 +31,7 @@ impl Progress {
     fn styled(template: &str, message: &'static str) -> Self {
         let bar = ProgressBar::new(0).with_message(message);
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("left", time_left));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         Self { bar }
@@ -58,6 +56,18 @@ impl Progress {
     /// Removes the bar.
     pub fn finish(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Unknown until the second of the parts is done, and at the end none.
+fn time_left(state: &ProgressState, out: &mut dyn fmt::Write) {
+    let seconds = state.eta().as_secs();
+    if seconds > 0 {
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let _ = match hours {
+            0 => write!(out, ", {minutes}:{seconds:02} left"),
+            _ => write!(out, ", {hours}:{minutes:02}:{seconds:02} left"),
+        };
     }
 }
 

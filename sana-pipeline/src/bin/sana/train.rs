@@ -16,7 +16,9 @@ use sana_pipeline::train::{
     export_autoencoder, export_denoiser, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
     scenes_transformer, with_measured_scale,
 };
-use sana_text::{EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer, PromptTokenizer};
+use sana_text::{
+    EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer, PromptTokenizer,
+};
 
 use crate::devices::{DeviceName, OpenDevice};
 use crate::progress::Progress;
@@ -145,8 +147,15 @@ impl RunArgs {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         RunOptions {
             steps: self.steps,
-            schedule: Schedule { learning_rate: self.lr, warmup: self.warmup, last: 0.05 },
-            optimizer: AdamWOptions { ema_decay: self.ema, ..AdamWOptions::default() },
+            schedule: Schedule {
+                learning_rate: self.lr,
+                warmup: self.warmup,
+                last: 0.05,
+            },
+            optimizer: AdamWOptions {
+                ema_decay: self.ema,
+                ..AdamWOptions::default()
+            },
             replicas: self.replicas.unwrap_or(cores),
             save_every: self.save_every,
         }
@@ -160,7 +169,11 @@ impl RunArgs {
 }
 
 fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
-    let AutoencoderArgs { run: common, batch, latent_noise } = args;
+    let AutoencoderArgs {
+        run: common,
+        batch,
+        latent_noise,
+    } = args;
     let (device, data) = (common.device()?, common.data()?);
     let model = match &common.from {
         Some(folder) => load_autoencoder(folder, &device)?,
@@ -191,14 +204,25 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
 }
 
 fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
-    let TransformerArgs { run: common, autoencoder, batch, pool, flow_shift, caption_dropout } = args;
+    let TransformerArgs {
+        run: common,
+        autoencoder,
+        batch,
+        pool,
+        flow_shift,
+        caption_dropout,
+    } = args;
     let (device, data) = (common.device()?, common.data()?);
     let autoencoder = load_autoencoder(&autoencoder, &device)?;
     let start_point = match &common.from {
         Some(folder) => StartPoint::load(folder, &device)?,
         None => StartPoint::scenes(common.size, common.seed, &device)?,
     };
-    let StartPoint { model, tokenizer_json, keys } = start_point;
+    let StartPoint {
+        model,
+        tokenizer_json,
+        keys,
+    } = start_point;
     let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
     let tokenizer = PromptTokenizer::new(tokenizer, keys.prompt_options())?;
     let mut run = Run::open(&common.out, model, common.options())?;
@@ -216,8 +240,17 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         seed: common.seed,
         ..TransformerOptions::default()
     };
-    let task = TransformerTask { pool, tokenizer, options, device };
-    let files = CheckpointFiles { tokenizer: &tokenizer_json, flow_shift, keys: &keys };
+    let task = TransformerTask {
+        pool,
+        tokenizer,
+        options,
+        device,
+    };
+    let files = CheckpointFiles {
+        tokenizer: &tokenizer_json,
+        flow_shift,
+        keys: &keys,
+    };
     // The checkpoint is complete from the first save on, so that a long run can be looked at.
     export_autoencoder(&autoencoder, &common.out, DType::BF16)?;
     let progress = Progress::new(common.steps, "training");
@@ -237,7 +270,11 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
 
 fn start(common: &RunArgs, parameters: usize, step: usize) -> anyhow::Result<()> {
     let out = common.out.display();
-    Ok(writeln!(stdout(), "{out}: {parameters} parameters, step {step} of {}", common.steps)?)
+    Ok(writeln!(
+        stdout(),
+        "{out}: {parameters} parameters, step {step} of {}",
+        common.steps
+    )?)
 }
 
 /// The autoencoder of a checkpoint or of a run.
@@ -262,7 +299,10 @@ impl StartPoint {
         let text = scenes_text_encoder(tokenizer.vocab_size());
         let transformer = scenes_transformer(size).init(device);
         Ok(Self {
-            model: Denoiser { text_encoder: text.init_seeded(seed, device)?, transformer },
+            model: Denoiser {
+                text_encoder: text.init_seeded(seed, device)?,
+                transformer,
+            },
             tokenizer_json,
             keys: SanaKeys {
                 instruction: CheckpointInstruction::None,
@@ -282,12 +322,19 @@ impl StartPoint {
         let text_encoder = Gemma2Model::from_weights(
             &checkpoint.text_config()?,
             checkpoint.weights(Part::TextEncoder, None)?,
-            &Gemma2LoadOptions { dtype: f32, variant: None, embedding: EmbeddingPlacement::Device },
+            &Gemma2LoadOptions {
+                dtype: f32,
+                variant: None,
+                embedding: EmbeddingPlacement::Device,
+            },
             device,
         )?;
         let tokenizer = checkpoint.read("tokenizer/tokenizer.json")?;
         Ok(Self {
-            model: Denoiser { text_encoder, transformer },
+            model: Denoiser {
+                text_encoder,
+                transformer,
+            },
             tokenizer_json: String::from_utf8(tokenizer.into_owned())?,
             keys: checkpoint.keys().clone(),
         })

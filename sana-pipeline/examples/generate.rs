@@ -1,0 +1,47 @@
+//! A picture from the built-in checkpoint, stage by stage.
+//!
+//! `cargo run -p sana-pipeline --example generate -- [PROMPT] [PNG]`
+
+use std::error::Error;
+use std::path::Path;
+
+use burn::tensor::Device;
+use sana_pipeline::scenes::{Picture, ScenePrompt, evaluate};
+use sana_pipeline::{Checkpoint, Control, LoadOptions, Request, SanaPipeline, image};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let default = || "a red circle left of a blue square".to_owned();
+    let prompt = arguments.next().unwrap_or_else(default);
+    let path = arguments.next().unwrap_or_else(|| "generate.png".into());
+
+    let checkpoint = Checkpoint::built_in();
+    println!("{}\n", checkpoint.describe(None)?);
+    let options = LoadOptions::default();
+    let mut pipeline = SanaPipeline::from_checkpoint(checkpoint, options, &Device::flex())?;
+    let request = Request::new(&prompt).seed(7);
+
+    let text = pipeline.encode_prompt(&request)?;
+    let [_, tokens, channels] = text.prompt.embeds.dims();
+    println!("text      {tokens} tokens of {channels} channels");
+
+    let latents = pipeline.sample(&request, &text, &mut |step| {
+        println!("step {:>2}   timestep {:.0}", step.index + 1, step.time);
+        Control::Continue
+    })?;
+    println!("latents   {:?}", latents.dims());
+
+    let picture = pipeline.decode(latents)?.remove(0);
+    image::save_png(Path::new(&path), &picture, &[("prompt", &prompt)])?;
+    println!(
+        "picture   {path}, {}x{} px",
+        picture.width(),
+        picture.height()
+    );
+
+    if let Ok(meaning) = prompt.parse::<ScenePrompt>() {
+        let seen = Picture::new(picture.width() as usize, picture.into_raw())?;
+        println!("verdict   {}", evaluate(&seen, &meaning));
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use sana_pipeline::image::{RgbImage, load, read_png_text};
+
+use crate::support::{Workplace, checkpoint, sprint_checkpoint};
+
+fn picture(workplace: &Workplace, name: &str) -> RgbImage {
+    load(&workplace.path(name)).unwrap()
+}
+
+fn text(workplace: &Workplace, name: &str, key: &str) -> Option<String> {
+    let text = read_png_text(&workplace.path(name)).unwrap();
+    text.into_iter()
+        .find(|(found, _)| found == key)
+        .map(|(_, value)| value)
+}
+
+#[test]
+fn a_picture_of_the_size_with_its_settings() {
+    let here = Workplace::new();
+    let said = here
+        .generate(&["--seed", "7", "--negative", "größer 🙂", "--guidance", "3"])
+        .quiet_success();
+    for part in [
+        "seed 7",
+        "flex",
+        "text ",
+        "denoise ",
+        "decode ",
+        " s",
+        "wrote sana.png",
+    ] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    assert_eq!(here.files(), ["sana.png"]);
+    assert_eq!(picture(&here, "sana.png").dimensions(), (96, 64));
+    let expected = [
+        ("prompt", "a red circle"),
+        ("negative", "größer 🙂"),
+        ("seed", "7"),
+        ("steps", "2"),
+        ("guidance", "3"),
+        ("solver", "flow-dpm"),
+        ("size", "96x64"),
+        ("model", "sana"),
+        ("device", "flex"),
+        ("Software", concat!("sana ", env!("CARGO_PKG_VERSION"))),
+    ];
+    for (key, value) in expected {
+        assert_eq!(
+            text(&here, "sana.png", key).as_deref(),
+            Some(value),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn the_recorded_seed_makes_the_same_file() {
+    let here = Workplace::new();
+    let said = here.generate(&[]).quiet_success();
+    let seed = text(&here, "sana.png", "seed").unwrap();
+    assert!(said.contains(&format!("seed {seed}\n")), "{said}");
+    here.generate(&["--seed", &seed, "--out", "again.png"])
+        .quiet_success();
+    here.generate(&["--out", "other.png"]).quiet_success();
+    let bytes = |name: &str| std::fs::read(here.path(name)).unwrap();
+    assert_eq!(bytes("again.png"), bytes("sana.png"));
+    assert_ne!(bytes("other.png"), bytes("sana.png"));
+    assert_ne!(text(&here, "other.png", "seed").unwrap(), seed);
+}
+
+#[test]
+fn pictures_of_a_batch_are_those_made_alone() {
+    let here = Workplace::new();
+    here.generate(&["--seed", "41", "--count", "3", "--out", "b.png"])
+        .quiet_success();
+    assert_eq!(here.files(), ["b-0.png", "b-1.png", "b-2.png"]);
+    for index in 0..3 {
+        let name = format!("b-{index}.png");
+        let seed = text(&here, &name, "seed").unwrap();
+        assert_eq!(seed, (41 + index).to_string());
+        here.generate(&["--seed", &seed, "--out", "alone.png"])
+            .quiet_success();
+        assert_eq!(picture(&here, "alone.png"), picture(&here, &name), "{name}");
+    }
+    assert_ne!(picture(&here, "b-0.png"), picture(&here, "b-1.png"));
+}
+
+#[test]
+fn every_option_changes_the_picture_or_leaves_it() {
+    let here = Workplace::new();
+    here.generate(&["--seed", "1"]).quiet_success();
+    let plain = picture(&here, "sana.png");
+    let with = |options: &[&str]| {
+        let all = [&["--seed", "1", "--out", "with.png"], options].concat();
+        here.generate(&all).quiet_success();
+        picture(&here, "with.png")
+    };
+    assert_ne!(with(&["--solver", "flow-euler"]), plain);
+    assert_eq!(text(&here, "with.png", "solver").unwrap(), "flow-euler");
+    assert_ne!(with(&["--guidance", "1"]), plain);
+    assert_ne!(with(&["--negative", "blue"]), plain);
+    assert_ne!(with(&["--no-instruction"]), plain);
+    assert_eq!(text(&here, "with.png", "no-instruction").unwrap(), "yes");
+    assert_eq!(with(&["--solver", "flow-dpm"]), plain);
+    assert_eq!(with(&["--dtype", "f32"]), plain);
+    assert_eq!(with(&["--low-memory"]), plain);
+}
+
+#[test]
+fn sprint_takes_two_steps_of_scm() {
+    let here = Workplace::new();
+    let arguments = ["generate", "a cat", "--size", "96x64", "--seed", "3"];
+    here.sana_on(&sprint_checkpoint(), &arguments)
+        .quiet_success();
+    assert_eq!(text(&here, "sana.png", "steps").unwrap(), "2");
+    assert_eq!(text(&here, "sana.png", "solver").unwrap(), "scm");
+}
+
+#[test]
+fn a_long_prompt_is_cut_with_a_warning() {
+    let here = Workplace::new();
+    let prompt = "a red circle left of a blue square, ".repeat(400);
+    let outcome = here.sana_on_fixture(&["generate", &prompt, "--size", "96x64", "--steps", "1"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let warning = "warning: the prompt is too long, its last ";
+    let rest = outcome.stderr.strip_prefix(warning).expect(&outcome.stderr);
+    let (dropped, rest) = rest.split_once(' ').unwrap();
+    assert!(dropped.parse::<usize>().unwrap() > 1000, "{dropped}");
+    assert_eq!(rest, "tokens were left out\n");
+    assert_eq!(text(&here, "sana.png", "prompt").unwrap(), prompt);
+}
+
+#[test]
+fn an_old_picture_is_replaced() {
+    let here = Workplace::new();
+    std::fs::write(here.path("sana.png"), "old").unwrap();
+    here.generate(&[]).quiet_success();
+    assert_eq!(picture(&here, "sana.png").dimensions(), (96, 64));
+    assert_eq!(here.files(), ["sana.png"]);
+}
+
+#[test]
+fn an_interrupted_run_leaves_no_file() {
+    let here = Workplace::new();
+    let checkpoint = checkpoint();
+    let model = ["--model", checkpoint.to_str().unwrap(), "--device", "flex"];
+    let arguments = [&["generate", "a", "--steps", "10000"], &model[..]].concat();
+    let mut child = here
+        .command(&arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let stdout = child.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert!(line.contains("seed"), "{line}");
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(here.files().is_empty());
+}
+
+#[cfg(feature = "scenes-model")]
+#[test]
+fn the_model_of_the_build_needs_no_option() {
+    let here = Workplace::new();
+    let arguments = [
+        "generate",
+        "a red circle left of a blue square",
+        "--device",
+        "flex",
+    ];
+    let said = here.sana(&arguments).quiet_success();
+    assert!(
+        said.starts_with("model built-in, device flex, seed "),
+        "{said}"
+    );
+    let [width, height] = picture(&here, "sana.png").dimensions().into();
+    assert_eq!(width, height);
+    let said = here.sana(&["inspect", "sana.png"]).quiet_success();
+    assert!(!said.contains("--model"), "{said}");
+    let said = here.sana(&["inspect"]).quiet_success();
+    assert!(said.contains("scenes"), "{said}");
+}

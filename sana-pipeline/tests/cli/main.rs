@@ -1,0 +1,10 @@
+//! The `sana` command as a user runs it, on the reference's tiny checkpoint.
+
+#![cfg(all(feature = "cli", feature = "flex"))]
+
+mod bad_input;
+mod devices;
+mod generate;
+mod latents;
+mod other_commands;
+mod support;

@@ -1,0 +1,143 @@
+//! Running the command in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A working folder and the checkpoint that commands run on.
+pub struct Workplace {
+    folder: TempDir,
+}
+
+/// What a command left behind.
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// The checkpoint of the fixtures: 3 blocks, 48 text channels.
+pub fn checkpoint() -> PathBuf {
+    sana_linear_attn::parity::fixture_path(env!("CARGO_MANIFEST_DIR"), "pipeline/sana")
+}
+
+/// The Sprint checkpoint of the fixtures.
+pub fn sprint_checkpoint() -> PathBuf {
+    sana_linear_attn::parity::fixture_path(env!("CARGO_MANIFEST_DIR"), "pipeline/sprint")
+}
+
+impl Workplace {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `sana` with these arguments in this folder, not yet started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sana"));
+        command.args(arguments).current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs `sana` with these arguments in this folder.
+    pub fn sana(&self, arguments: &[&str]) -> Outcome {
+        Outcome::from(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs `sana` with `--model CHECKPOINT --device flex` added.
+    pub fn sana_on(&self, checkpoint: &Path, arguments: &[&str]) -> Outcome {
+        let model = ["--model", checkpoint.to_str().unwrap(), "--device", "flex"];
+        self.sana(&[arguments, &model].concat())
+    }
+
+    /// Runs `sana` on the checkpoint of the fixtures.
+    pub fn sana_on_fixture(&self, arguments: &[&str]) -> Outcome {
+        self.sana_on(&checkpoint(), arguments)
+    }
+
+    /// `sana generate PROMPT` on the fixtures' checkpoint, 96x64 in 2 steps.
+    pub fn generate(&self, arguments: &[&str]) -> Outcome {
+        let usual = [
+            "generate",
+            "a red circle",
+            "--size",
+            "96x64",
+            "--steps",
+            "2",
+        ];
+        self.sana_on_fixture(&[&usual, arguments].concat())
+    }
+
+    /// The names of the files in the folder, sorted.
+    pub fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A copy of the fixtures' checkpoint in this folder, to be spoilt.
+    pub fn copied_checkpoint(&self, name: &str) -> PathBuf {
+        let target = self.path(name);
+        copy(&checkpoint(), &target);
+        target
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::write(target, std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Outcome {
+    /// Asserts success and that nothing was said on stderr; returns stdout.
+    #[track_caller]
+    pub fn quiet_success(self) -> String {
+        assert_eq!(
+            (self.code, self.stderr.as_str()),
+            (Some(0), ""),
+            "{}",
+            self.stdout
+        );
+        self.stdout
+    }
+
+    /// Asserts that the command failed with one error that says all of `expected`, and without a
+    /// panic.
+    #[track_caller]
+    pub fn fails(&self, code: i32, expected: &[&str]) {
+        let stderr = &self.stderr;
+        assert_eq!(self.code, Some(code), "{stderr}");
+        assert!(stderr.starts_with("error: "), "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        for part in expected {
+            assert!(stderr.contains(part), "no {part:?} in: {stderr}");
+        }
+    }
+}

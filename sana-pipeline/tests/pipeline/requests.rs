@@ -1,0 +1,258 @@
+//! What a request can get wrong.
+
+use burn::tensor::Tensor;
+use sana_pipeline::{PipelineError, Schedule, Solver};
+use sana_sampler::{Error as SamplerError, FlowSchedule, ScmSchedule};
+use sana_text::PromptEmbeds;
+
+use super::*;
+
+fn refused(request: Request) -> PipelineError {
+    let error = request.validate(&sana()).unwrap_err();
+    // Found before anything is loaded.
+    let mut pipeline = sana();
+    assert!(pipeline.encode_prompt(&request).is_err());
+    assert!(!pipeline.is_loaded(sana_pipeline::Part::TextEncoder));
+    error
+}
+
+fn latents(shape: [usize; 4]) -> Tensor<4> {
+    Tensor::zeros(shape, &device())
+}
+
+fn embeds(rows: usize, channels: usize) -> PromptEmbeds {
+    let embeds = Tensor::zeros([rows, 3, channels], &device());
+    PromptEmbeds::new(embeds, vec![vec![true; 3]; rows]).unwrap()
+}
+
+#[test]
+fn defaults_are_the_checkpoint_s() {
+    let pipeline = sana();
+    let settings = Request::new("a").validate(&pipeline).unwrap();
+    let defaults = pipeline.defaults();
+    assert_eq!([settings.width, settings.height], defaults.size);
+    assert_eq!(settings.steps(), 20);
+    assert_eq!(settings.guidance.scale(), 4.5);
+    assert_eq!(settings.solver.to_string(), "flow-dpm");
+    assert_eq!(settings.seeds(), [0]);
+    let settings = Request::new("a").validate(&sprint()).unwrap();
+    assert_eq!((settings.steps(), settings.solver), (2, Solver::Scm));
+}
+
+#[test]
+fn the_size_follows_from_latents() {
+    let request = Request::new("a").latents(latents([1, 32, 3, 5]));
+    let settings = request.validate(&sana()).unwrap();
+    assert_eq!((settings.width, settings.height), (160, 96));
+}
+
+#[test]
+fn sizes_that_do_not_work_are_told_the_nearest() {
+    let cases = [
+        ([500, 512], [512, 512]),
+        ([520, 40], [512, 32]),
+        ([0, 64], [32, 64]),
+        ([31, 1], [32, 32]),
+        ([usize::MAX, 32], [16384, 32]),
+    ];
+    for ([width, height], expected) in cases {
+        match refused(Request::new("a").size(width, height)) {
+            PipelineError::Size {
+                nearest, multiple, ..
+            } => assert_eq!((nearest, multiple), (expected, 32)),
+            other => panic!("{other}"),
+        }
+    }
+    let message = refused(Request::new("a").size(500, 512)).to_string();
+    assert!(
+        message.contains("500x512") && message.contains("512x512"),
+        "{message}"
+    );
+    // A patch of two latents doubles the multiple.
+    let folder = copy_of(&sana_folder());
+    edit(
+        &folder,
+        "transformer/config.json",
+        "\"patch_size\": 1",
+        "\"patch_size\": 2",
+    );
+    let pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
+    let error = Request::new("a")
+        .size(96, 64)
+        .validate(&pipeline)
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        PipelineError::Size {
+            multiple: 64,
+            nearest: [128, 64],
+            ..
+        }
+    ));
+}
+
+#[test]
+fn nothing_to_make() {
+    let none: [&str; 0] = [];
+    assert!(matches!(
+        refused(Request::batch(none)),
+        PipelineError::NoPrompt
+    ));
+    assert!(matches!(
+        refused(small().count(0)),
+        PipelineError::NoPictures
+    ));
+}
+
+#[test]
+fn numbers_out_of_range() {
+    let cases = [
+        (small().steps(0), "at least one step"),
+        (small().guidance(f64::NAN), "NaN"),
+        (small().guidance(-1.0), "-1"),
+        (small().shift(0.0), "shift"),
+    ];
+    for (request, expected) in cases {
+        let error = refused(request);
+        assert!(matches!(error, PipelineError::Sampler(_)), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let error = small().steps(0).validate(&sprint()).unwrap_err();
+    assert!(matches!(
+        error,
+        PipelineError::Sampler(SamplerError::ZeroSteps)
+    ));
+    let error = refused(small().max_tokens(0)).to_string();
+    assert!(error.contains("max_tokens is 0"), "{error}");
+}
+
+#[test]
+fn solvers_and_schedules_of_the_other_kind() {
+    let flow = Schedule::Flow(FlowSchedule::euler(4, 3.0).unwrap());
+    let scm = Schedule::Scm(ScmSchedule::paper(4).unwrap());
+    for request in [small().solver(Solver::Scm), small().schedule(scm.clone())] {
+        let error = refused(request);
+        assert!(matches!(error, PipelineError::SolverMismatch { .. }));
+        assert!(
+            error.to_string().contains("flow-dpm or flow-euler"),
+            "{error}"
+        );
+    }
+    for request in [
+        small().solver(Solver::FlowEuler),
+        small().schedule(flow.clone()),
+    ] {
+        let error = request.validate(&sprint()).unwrap_err();
+        assert!(matches!(error, PipelineError::SolverMismatch { .. }));
+    }
+    assert_eq!(small().schedule(flow).validate(&sana()).unwrap().steps(), 4);
+    assert_eq!(
+        small().schedule(scm).validate(&sprint()).unwrap().steps(),
+        4
+    );
+}
+
+#[test]
+fn negative_prompts_of_another_number() {
+    let request = Request::batch(["a", "b", "c"])
+        .size(32, 32)
+        .negatives(["d", "e"]);
+    assert!(matches!(
+        refused(request),
+        PipelineError::NegativeCount {
+            expected: 3,
+            found: 2
+        }
+    ));
+}
+
+#[test]
+fn tensors_that_do_not_fit() {
+    let shape = |error: PipelineError| match error {
+        PipelineError::Shape {
+            what,
+            expected,
+            found,
+        } => (what, expected, found),
+        other => panic!("{other}"),
+    };
+    let request = small().count(2).latents(latents([1, 32, 1, 2]));
+    let (what, expected, found) = shape(refused(request));
+    assert_eq!(what, "the initial latents");
+    assert_eq!((expected, found), (vec![2, 32, 1, 2], vec![1, 32, 1, 2]));
+    assert_eq!(
+        shape(refused(small().latents(latents([1, 16, 1, 2])))).2,
+        [1, 16, 1, 2]
+    );
+
+    let noise = |steps: usize, width| vec![latents([1, 32, 1, width]); steps];
+    let error = small().steps(4).step_noise(noise(2, 2)).validate(&sprint());
+    assert!(matches!(
+        error.unwrap_err(),
+        PipelineError::StepNoiseCount {
+            steps: 4,
+            expected: 3,
+            found: 2
+        }
+    ));
+    let error = small().steps(2).step_noise(noise(1, 3)).validate(&sprint());
+    assert_eq!(shape(error.unwrap_err()).0, "the step noise");
+    small()
+        .steps(4)
+        .step_noise(noise(3, 2))
+        .validate(&sprint())
+        .unwrap();
+}
+
+#[test]
+fn embeddings_that_do_not_fit() {
+    let channels = sana().transformer_config().caption_channels;
+    let none: [&str; 0] = [];
+    let request = || Request::batch(none).size(32, 32);
+    let ready = |rows, channels| embeds(rows, channels);
+    request()
+        .embeddings(ready(2, channels), Some(ready(1, channels)))
+        .validate(&sana())
+        .unwrap();
+    // Without guidance no negative is needed.
+    request()
+        .guidance(1.0)
+        .embeddings(ready(2, channels), None)
+        .validate(&sana())
+        .unwrap();
+    let refused = |request: Request| request.validate(&sana()).unwrap_err();
+    assert!(matches!(
+        refused(request().embeddings(ready(2, channels), None)),
+        PipelineError::NoNegative { guidance } if guidance == 4.5
+    ));
+    let bad = [
+        request().embeddings(ready(2, channels + 1), Some(ready(1, channels))),
+        request().embeddings(ready(2, channels), Some(ready(1, channels + 1))),
+        request().embeddings(ready(3, channels), Some(ready(2, channels))),
+        Request::batch(["a", "b"]).embeddings(ready(1, channels), Some(ready(1, channels))),
+    ];
+    for request in bad {
+        let error = refused(request);
+        assert!(matches!(error, PipelineError::Shape { .. }), "{error}");
+    }
+}
+
+#[test]
+fn conditioning_of_another_request() {
+    let mut pipeline = sana();
+    let conditioning = pipeline.encode_prompt(&small()).unwrap();
+    let two = Request::batch(["a", "b"]).size(32, 32).steps(1);
+    let mut go_on = |_: sana_pipeline::StepInfo| sana_pipeline::Control::Continue;
+    let error = pipeline
+        .sample(&two, &conditioning, &mut go_on)
+        .unwrap_err();
+    assert!(matches!(error, PipelineError::Shape { .. }), "{error}");
+
+    let plain = small().guidance(1.0);
+    let conditioning = pipeline.encode_prompt(&plain).unwrap();
+    assert!(conditioning.negative.is_none());
+    let error = pipeline
+        .sample(&small(), &conditioning, &mut go_on)
+        .unwrap_err();
+    assert!(matches!(error, PipelineError::NoNegative { .. }), "{error}");
+}

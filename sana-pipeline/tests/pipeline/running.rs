@@ -1,0 +1,369 @@
+//! How the stages run: order, memory, batches, observers, values that are not finite.
+
+use burn::tensor::Tensor;
+use sana_linear_attn::parity::values;
+use sana_pipeline::{Control, MemoryPolicy, Part, PipelineError, Solver};
+use sana_sampler::GuidanceInterval;
+
+use super::*;
+
+fn go_on(_: sana_pipeline::StepInfo) -> Control {
+    Control::Continue
+}
+
+fn sampled(pipeline: &mut SanaPipeline, request: &Request) -> Tensor<4> {
+    let conditioning = pipeline.encode_prompt(request).unwrap();
+    pipeline.sample(request, &conditioning, &mut go_on).unwrap()
+}
+
+#[test]
+fn parts_load_when_their_stage_runs() {
+    let mut pipeline = sana();
+    let networks = [Part::TextEncoder, Part::Transformer, Part::Vae];
+    assert!(!networks.iter().any(|part| pipeline.is_loaded(*part)));
+    let conditioning = pipeline.encode_prompt(&small()).unwrap();
+    assert_eq!(
+        networks.map(|part| pipeline.is_loaded(part)),
+        [true, false, false]
+    );
+    let latents = pipeline
+        .sample(&small(), &conditioning, &mut go_on)
+        .unwrap();
+    pipeline.decode(latents).unwrap();
+    assert!(networks.iter().all(|part| pipeline.is_loaded(*part)));
+    assert!(pipeline.notes().is_empty());
+    assert!(!pipeline.releases_stages());
+}
+
+#[test]
+fn one_stage_at_a_time_gives_the_same_pictures() {
+    let options = LoadOptions {
+        memory: MemoryPolicy::OneStageAtATime,
+        ..LoadOptions::default()
+    };
+    let mut pipeline = load_with(&sana_folder(), options);
+    let conditioning = pipeline.encode_prompt(&small()).unwrap();
+    assert!(pipeline.is_loaded(Part::TextEncoder));
+    let latents = pipeline
+        .sample(&small(), &conditioning, &mut go_on)
+        .unwrap();
+    assert!(!pipeline.is_loaded(Part::TextEncoder));
+    assert!(pipeline.is_loaded(Part::Transformer));
+    pipeline.decode(latents).unwrap();
+    assert!(!pipeline.is_loaded(Part::Transformer));
+    assert!(pipeline.is_loaded(Part::Vae));
+
+    let kept = sana().generate(&small(), &mut go_on).unwrap();
+    let released = pipeline.generate(&small(), &mut go_on).unwrap();
+    assert_eq!(kept.images, released.images);
+}
+
+#[test]
+fn generate_tells_what_it_did() {
+    let request = small().count(2).seed(41);
+    let generation = sana().generate(&request, &mut go_on).unwrap();
+    assert_eq!(generation.seeds, [41, 42]);
+    assert_eq!(generation.images.len(), 2);
+    assert_eq!(generation.images[0].dimensions(), (64, 32));
+    assert_ne!(generation.images[0], generation.images[1]);
+    assert_eq!(generation.dropped_tokens, [0]);
+    assert!(!generation.stopped);
+    let names: Vec<&str> = generation.stages.iter().map(|stage| stage.name).collect();
+    assert_eq!(names, ["text", "denoise", "decode"]);
+    for stage in &generation.stages {
+        assert!(stage.seconds >= stage.load_seconds && stage.load_seconds > 0.0);
+        assert_eq!(stage.peak_memory_bytes.is_some(), cfg!(target_os = "linux"));
+    }
+}
+
+/// Picture `i` of a batch is the picture of `seed + i` made alone, of one prompt or of several.
+#[test]
+fn a_picture_of_a_batch_equals_the_picture_made_alone() {
+    for mut pipeline in [sana(), sprint()] {
+        let texts = ["a red circle", "two green triangles and more"];
+        let batch = Request::batch(texts).size(64, 32).steps(3).count(2).seed(5);
+        let latents = sampled(&mut pipeline, &batch);
+        for (picture, text) in [(0, texts[0]), (1, texts[0]), (2, texts[1]), (3, texts[1])] {
+            let alone = Request::new(text)
+                .size(64, 32)
+                .steps(3)
+                .seed(5 + picture as u64);
+            let alone = sampled(&mut pipeline, &alone);
+            let name = format!("picture {picture}");
+            assert_parity(&name, latents.clone().narrow(0, picture, 1), alone);
+        }
+    }
+}
+
+#[test]
+fn negative_prompts_are_one_for_all_or_one_for_each() {
+    let mut pipeline = sana();
+    let request = || Request::batch(["a", "b"]).size(32, 32).steps(2);
+    let one = sampled(&mut pipeline, &request().negative("blurry"));
+    let each = sampled(&mut pipeline, &request().negatives(["blurry", "blurry"]));
+    assert_parity("negatives", one.clone(), each);
+    let other = sampled(
+        &mut pipeline,
+        &request().negatives(["blurry", "dark and old"]),
+    );
+    assert_parity(
+        "the first",
+        one.clone().narrow(0, 0, 1),
+        other.clone().narrow(0, 0, 1),
+    );
+    let difference: f32 = (one - other).narrow(0, 1, 1).abs().max().into_scalar();
+    assert!(difference > 1e-4);
+}
+
+#[test]
+fn ready_embeddings_equal_prompts() {
+    let mut pipeline = sana();
+    let request = sana_request().steps(2);
+    let conditioning = pipeline.encode_prompt(&request).unwrap();
+    let expected = pipeline
+        .sample(&request, &conditioning, &mut go_on)
+        .unwrap();
+    let with_embeddings = request
+        .clone()
+        .embeddings(conditioning.prompt.trim(), conditioning.negative);
+    let mut pipeline = sana();
+    let latents = sampled(&mut pipeline, &with_embeddings);
+    assert!(!pipeline.is_loaded(Part::TextEncoder));
+    assert_parity("embeddings", latents, expected);
+}
+
+#[test]
+fn guidance_is_applied_in_its_interval_only() {
+    let mut pipeline = sana();
+    let request = || small().steps(4).guidance(4.5);
+    let interval = |start, end| GuidanceInterval::new(start, end).unwrap();
+    let guided = sampled(&mut pipeline, &request());
+    let plain = sampled(&mut pipeline, &request().guidance(1.0));
+    let whole = sampled(
+        &mut pipeline,
+        &request().guidance_interval(interval(0.0, 1.0)),
+    );
+    let nowhere = sampled(
+        &mut pipeline,
+        &request().guidance_interval(interval(0.0, 0.0)),
+    );
+    let partly = sampled(
+        &mut pipeline,
+        &request().guidance_interval(interval(0.0, 0.9)),
+    );
+    assert_parity("everywhere", whole, guided.clone());
+    assert_parity("nowhere", nowhere, plain.clone());
+    for other in [guided, plain] {
+        let difference: f32 = (partly.clone() - other).abs().max().into_scalar();
+        assert!(difference > 1e-4);
+    }
+}
+
+#[test]
+fn the_observer_sees_stops_and_exchanges() {
+    let mut pipeline = sana();
+    let request = small().steps(4);
+    let conditioning = pipeline.encode_prompt(&request).unwrap();
+    let mut seen = Vec::new();
+    let stopped = pipeline
+        .sample(&request, &conditioning, &mut |step| {
+            seen.push((step.index, step.steps));
+            assert_eq!(step.latents.dims(), step.denoised.dims());
+            if step.index == 1 {
+                Control::Stop
+            } else {
+                Control::Continue
+            }
+        })
+        .unwrap();
+    assert_eq!(seen, [(0, 4), (1, 4)]);
+    assert_eq!(stopped.dims(), [1, 32, 1, 2]);
+
+    let exchanged = pipeline
+        .sample(&request, &conditioning, &mut |step| {
+            if step.index == 3 {
+                Control::ContinueFrom(step.latents.zeros_like())
+            } else {
+                Control::Continue
+            }
+        })
+        .unwrap();
+    assert!(values(exchanged).iter().all(|value| *value == 0.0));
+
+    let generation = pipeline.generate(&request, &mut |_| Control::Stop).unwrap();
+    assert!(generation.stopped);
+    assert_eq!(generation.images.len(), 1);
+}
+
+#[test]
+fn a_step_that_is_not_finite_is_named() {
+    let mut pipeline = sana();
+    let request = small().steps(3);
+    let conditioning = pipeline.encode_prompt(&request).unwrap();
+    let error = pipeline
+        .sample(&request, &conditioning, &mut |step| {
+            Control::ContinueFrom(step.latents.full_like(f32::NAN))
+        })
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PipelineError::StepNotFinite {
+                step: 2,
+                steps: 3,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.to_string().contains("step 2 of 3"), "{error}");
+
+    let folder = copy_of(&sprint_folder());
+    let weights = "transformer/diffusion_pytorch_model.safetensors";
+    poison(&folder.path().join(weights), "proj_out.bias");
+    let mut pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
+    let error = pipeline.generate(&small(), &mut go_on).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PipelineError::StepNotFinite {
+                step: 1,
+                steps: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_stage_that_is_not_finite_is_named() {
+    let latents = Tensor::<4>::full([1, 32, 1, 1], f32::NAN, &device());
+    let error = sana().decode(latents).unwrap_err();
+    assert!(matches!(
+        error,
+        PipelineError::NotFinite {
+            stage: "decode",
+            ..
+        }
+    ));
+
+    let folder = copy_of(&sana_folder());
+    poison(
+        &folder.path().join("text_encoder/model.safetensors"),
+        "norm.weight",
+    );
+    let mut pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
+    let error = pipeline.encode_prompt(&small()).unwrap_err();
+    assert!(matches!(
+        error,
+        PipelineError::NotFinite { stage: "text", .. }
+    ));
+    assert!(error.to_string().contains("f32 was used"), "{error}");
+}
+
+/// The empty prompt is one, and a long one is cut with the number of its lost tokens told.
+#[test]
+fn empty_and_very_long_prompts() {
+    let mut pipeline = sana();
+    let long = "a red circle left of a blue square ".repeat(200);
+    let request = Request::batch(["", long.as_str(), "  "])
+        .size(32, 32)
+        .steps(1);
+    let conditioning = pipeline.encode_prompt(&request).unwrap();
+    let dropped = conditioning.dropped_tokens();
+    assert!(dropped[0] == 0 && dropped[1] > 300 && dropped[2] == 0);
+    let row = |index| conditioning.prompt.embeds.clone().narrow(0, index, 1);
+    assert_parity("empty and blank", row(0), row(2));
+    let generation = pipeline.generate(&request, &mut go_on).unwrap();
+    assert_eq!(generation.dropped_tokens, dropped);
+    assert_eq!(generation.images.len(), 3);
+}
+
+#[test]
+fn pictures_go_through_the_autoencoder() {
+    let mut pipeline = sana();
+    let request = small().steps(1);
+    let picture = pipeline
+        .generate(&request, &mut go_on)
+        .unwrap()
+        .images
+        .remove(0);
+    let latents = pipeline.encode_image(&picture).unwrap();
+    assert_eq!(latents.dims(), [1, 32, 1, 2]);
+    let back = pipeline.decode(latents).unwrap();
+    assert_eq!(back[0].dimensions(), picture.dimensions());
+    let odd = sana_pipeline::image::RgbImage::new(33, 32);
+    assert!(matches!(
+        pipeline.encode_image(&odd),
+        Err(PipelineError::Autoencoder(_))
+    ));
+}
+
+#[test]
+fn tiles_and_whole_pictures_are_close() {
+    use sana_dcae::Tiling;
+    let tiled = LoadOptions {
+        tiling: Some(Tiling::square(64, 32)),
+        ..LoadOptions::default()
+    };
+    let latents = Tensor::<4>::ones([1, 32, 2, 4], &device());
+    let tiled = load_with(&sana_folder(), tiled)
+        .decode_tensor(latents.clone())
+        .unwrap();
+    assert_eq!(tiled.dims(), sana().decode_tensor(latents).unwrap().dims());
+
+    let gaps = LoadOptions {
+        tiling: Some(Tiling::square(64, 96)),
+        ..LoadOptions::default()
+    };
+    let checkpoint = Checkpoint::open(&sana_folder()).unwrap();
+    let error = SanaPipeline::from_checkpoint(checkpoint, gaps, &device()).unwrap_err();
+    assert!(matches!(error, PipelineError::Autoencoder(_)));
+}
+
+/// A pipeline of networks in memory makes what the pipeline of their checkpoint makes.
+#[test]
+fn parts_in_memory() {
+    use sana_dcae::DcAe;
+    use sana_linear_attn::transformer::F16Clamp;
+    use sana_text::{Gemma2LoadOptions, PromptEncoder};
+
+    let folder = sana_folder();
+    let mut loaded = sana();
+    let encoder = PromptEncoder::load(
+        &folder.join("tokenizer"),
+        &folder.join("text_encoder"),
+        &Gemma2LoadOptions::default(),
+        loaded.prompt_options().clone(),
+        &device(),
+    )
+    .unwrap();
+    let (tokenizer, text_encoder) = encoder.into_parts();
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let transformer = checkpoint
+        .transformer_config()
+        .unwrap()
+        .load(
+            &checkpoint.weights(Part::Transformer, None).unwrap(),
+            None,
+            F16Clamp::Auto,
+            &device(),
+        )
+        .unwrap();
+    let autoencoder = DcAe::load(folder.join("vae"), None, None, &device()).unwrap();
+    let mut in_memory = SanaPipeline::from_parts(
+        tokenizer,
+        text_encoder,
+        transformer,
+        autoencoder,
+        *loaded.scheduler(),
+        &device(),
+    )
+    .unwrap();
+    assert!(in_memory.checkpoint().is_none());
+    let request = small().max_tokens(50).solver(Solver::FlowEuler);
+    let ours = in_memory.generate(&request, &mut go_on).unwrap();
+    let expected = loaded.generate(&request, &mut go_on).unwrap();
+    assert_eq!(ours.images, expected.images);
+}
