@@ -11,19 +11,21 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sana_dcae::{DcAeConfig, DcAeError};
 use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
-use sana_text::{Gemma2Config, GemmaTokenizer, Instruction, PromptOptions};
-use serde::{Deserialize, Serialize};
+use sana_text::{Gemma2Config, GemmaTokenizer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::describe::{Description, PartDescription};
 use crate::error::PipelineError;
 use crate::scheduler::Scheduler;
 use crate::variants;
+
+pub use crate::keys::{CheckpointInstruction, SanaKeys};
+pub use crate::part::Part;
 
 const INDEX: &str = "model_index.json";
 /// Pipelines whose parts are those of text to image.
@@ -34,131 +36,6 @@ const PIPELINES: &[&str] = &[
     "SanaSprintImg2ImgPipeline",
     "SanaControlNetPipeline",
 ];
-
-/// A part of a checkpoint, named as its folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// Which solver samples it.
-    Scheduler,
-    /// The Gemma-2 text encoder.
-    TextEncoder,
-    /// The text encoder's tokenizer.
-    Tokenizer,
-    /// The linear diffusion transformer.
-    Transformer,
-    /// The DC-AE autoencoder.
-    Vae,
-}
-
-impl Part {
-    /// All parts, by name.
-    pub const ALL: [Self; 5] = [
-        Self::Scheduler,
-        Self::TextEncoder,
-        Self::Tokenizer,
-        Self::Transformer,
-        Self::Vae,
-    ];
-
-    /// Name of its folder.
-    pub fn folder(self) -> &'static str {
-        match self {
-            Self::Scheduler => "scheduler",
-            Self::TextEncoder => "text_encoder",
-            Self::Tokenizer => "tokenizer",
-            Self::Transformer => "transformer",
-            Self::Vae => "vae",
-        }
-    }
-
-    /// The one file of its folder that every form of the part has, relative to the checkpoint.
-    pub fn config_file(self) -> &'static str {
-        match self {
-            Self::Scheduler => "scheduler/scheduler_config.json",
-            Self::TextEncoder => "text_encoder/config.json",
-            Self::Tokenizer => "tokenizer/tokenizer.json",
-            Self::Transformer => "transformer/config.json",
-            Self::Vae => "vae/config.json",
-        }
-    }
-
-    /// Name of its weight files without extension, for parts that have weights.
-    pub fn weights_stem(self) -> Option<&'static str> {
-        match self {
-            Self::TextEncoder => Some("model"),
-            Self::Transformer | Self::Vae => Some("diffusion_pytorch_model"),
-            Self::Scheduler | Self::Tokenizer => None,
-        }
-    }
-
-    /// Classes that this crate implements; the scheduler and the tokenizer say themselves.
-    fn classes(self) -> &'static [&'static str] {
-        match self {
-            Self::TextEncoder => &["Gemma2Model", "Gemma2ForCausalLM"],
-            Self::Transformer => &["SanaTransformer2DModel"],
-            Self::Vae => &["AutoencoderDC"],
-            Self::Scheduler | Self::Tokenizer => &[],
-        }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.folder())
-    }
-}
-
-/// Which instruction goes before the prompts of a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CheckpointInstruction {
-    /// None.
-    None,
-    /// The wording of the reference library, [`Instruction::reference`].
-    #[default]
-    Reference,
-    /// The wording of the paper's repository, [`Instruction::paper_repository`].
-    Repository,
-}
-
-/// The key `_sana` of a `model_index.json`, which this project's own checkpoints have. Without it,
-/// the values of published checkpoints hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SanaKeys {
-    /// The instruction it was trained with.
-    pub instruction: CheckpointInstruction,
-    /// Tokens kept of a prompt.
-    pub max_tokens: usize,
-    /// Name of the variant, where it is none of the released ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-}
-
-impl Default for SanaKeys {
-    fn default() -> Self {
-        Self {
-            instruction: CheckpointInstruction::default(),
-            max_tokens: PromptOptions::default().max_tokens,
-            variant: None,
-        }
-    }
-}
-
-impl SanaKeys {
-    /// How prompts are encoded for it.
-    pub fn prompt_options(&self) -> PromptOptions {
-        PromptOptions {
-            instruction: match self.instruction {
-                CheckpointInstruction::None => None,
-                CheckpointInstruction::Reference => Some(Instruction::reference()),
-                CheckpointInstruction::Repository => Some(Instruction::paper_repository()),
-            },
-            max_tokens: self.max_tokens,
-        }
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Source {

@@ -162,7 +162,7 @@ impl RunArgs {
     }
 
     fn device(&self) -> anyhow::Result<Device> {
-        let device = OpenDevice::open(self.device.clone())?.device;
+        let device = OpenDevice::open(self.device)?.device;
         device.seed(self.seed); // initial weights
         Ok(device)
     }

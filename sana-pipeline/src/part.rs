@@ -1,0 +1,79 @@
+//! The parts of a checkpoint and where they are.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A part of a checkpoint, named as its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Which solver samples it.
+    Scheduler,
+    /// The Gemma-2 text encoder.
+    TextEncoder,
+    /// The text encoder's tokenizer.
+    Tokenizer,
+    /// The linear diffusion transformer.
+    Transformer,
+    /// The DC-AE autoencoder.
+    Vae,
+}
+
+impl Part {
+    /// All parts, by name.
+    pub const ALL: [Self; 5] = [
+        Self::Scheduler,
+        Self::TextEncoder,
+        Self::Tokenizer,
+        Self::Transformer,
+        Self::Vae,
+    ];
+
+    /// Name of its folder.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Scheduler => "scheduler",
+            Self::TextEncoder => "text_encoder",
+            Self::Tokenizer => "tokenizer",
+            Self::Transformer => "transformer",
+            Self::Vae => "vae",
+        }
+    }
+
+    /// The one file of its folder that every form of the part has, relative to the checkpoint.
+    pub fn config_file(self) -> &'static str {
+        match self {
+            Self::Scheduler => "scheduler/scheduler_config.json",
+            Self::TextEncoder => "text_encoder/config.json",
+            Self::Tokenizer => "tokenizer/tokenizer.json",
+            Self::Transformer => "transformer/config.json",
+            Self::Vae => "vae/config.json",
+        }
+    }
+
+    /// Name of its weight files without extension, for parts that have weights.
+    pub fn weights_stem(self) -> Option<&'static str> {
+        match self {
+            Self::TextEncoder => Some("model"),
+            Self::Transformer | Self::Vae => Some("diffusion_pytorch_model"),
+            Self::Scheduler | Self::Tokenizer => None,
+        }
+    }
+
+    /// Classes that this crate implements; the scheduler and the tokenizer say themselves.
+    pub(crate) fn classes(self) -> &'static [&'static str] {
+        match self {
+            Self::TextEncoder => &["Gemma2Model", "Gemma2ForCausalLM"],
+            Self::Transformer => &["SanaTransformer2DModel"],
+            Self::Vae => &["AutoencoderDC"],
+            Self::Scheduler | Self::Tokenizer => &[],
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.folder())
+    }
+}
