@@ -115,6 +115,12 @@ pub struct Progress {
     pub seconds: f64,
 }
 
+/// What one part of a batch gives.
+struct Part {
+    loss: f32,
+    gradients: Vec<Option<Tensor<1>>>,
+}
+
 /// A training run in a folder of its own.
 #[derive(Debug)]
 pub struct Run<M: Module> {
@@ -197,7 +203,7 @@ impl<M: Module + Sync> Run<M> {
             self.log(&progress)?;
             let go_on = observe(self, progress);
             let last = !go_on || self.step() == self.options.steps;
-            if last || self.step() % self.options.save_every == 0 {
+            if last || self.step().is_multiple_of(self.options.save_every) {
                 self.save()?;
             }
             if !go_on {
@@ -212,32 +218,35 @@ impl<M: Module + Sync> Run<M> {
         let start = Instant::now();
         let step = self.step();
         let parts = self.options.replicas;
-        let results: Vec<Result<(f32, Vec<Option<Tensor<1>>>), TrainError>> =
-            std::thread::scope(|scope| {
-                let workers: Vec<_> = (0..parts)
-                    .map(|part| {
-                        let (parameters, template) = (&self.parameters, self.template.clone());
-                        scope.spawn(move || {
-                            let model = parameters.write_into(template, true);
-                            let loss = task.loss(&model, step, part, parts)?;
-                            let value = loss.clone().into_scalar::<f32>();
-                            Ok((value, gradients(&model, &loss.backward())))
+        let results: Vec<Result<Part, TrainError>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..parts)
+                .map(|part| {
+                    let (parameters, template) = (&self.parameters, self.template.clone());
+                    scope.spawn(move || {
+                        let model = parameters.write_into(template, true);
+                        let loss = task.loss(&model, step, part, parts)?;
+                        let value = loss.clone().into_scalar::<f32>();
+                        let gradients = gradients(&model, &loss.backward());
+                        Ok(Part {
+                            loss: value,
+                            gradients,
                         })
                     })
-                    .collect();
-                let joined = workers.into_iter().map(|worker| match worker.join() {
-                    Ok(result) => result,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                });
-                joined.collect()
+                })
+                .collect();
+            let joined = workers.into_iter().map(|worker| match worker.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
             });
+            joined.collect()
+        });
 
         let mut loss = 0.0;
         let mut total: Vec<Option<Tensor<1>>> = vec![None; self.parameters.values.len()];
         for result in results {
-            let (part_loss, part_gradients) = result?;
-            loss += part_loss / parts as f32;
-            for (total, gradient) in total.iter_mut().zip(part_gradients) {
+            let part = result?;
+            loss += part.loss / parts as f32;
+            for (total, gradient) in total.iter_mut().zip(part.gradients) {
                 *total = match (total.take(), gradient) {
                     (Some(total), Some(gradient)) => Some(total + gradient),
                     (total, gradient) => total.or(gradient),

@@ -72,5 +72,5 @@ pub fn scenes_tokenizer(seed: u64) -> Result<String, TrainError> {
         prompt.caption(&mut rng).to_lowercase()
     });
     let captions: Vec<String> = captions.collect();
-    Ok(train_gemma_style(captions.into_iter(), 400)?)
+    Ok(train_gemma_style(captions, 400)?)
 }

@@ -45,7 +45,7 @@ mod tests {
     fn names() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("a.b.PNG");
-        assert_eq!(pictures(&out, 1).unwrap(), [out.clone()]);
+        assert_eq!(pictures(&out, 1).unwrap(), std::slice::from_ref(&out));
         let several = ["a.b-0.png", "a.b-1.png"].map(|name| folder.path().join(name));
         assert_eq!(pictures(&out, 2).unwrap(), several);
         for wrong in ["a.jpg", "a", ".png", ""] {
