@@ -2,6 +2,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
+#[cfg(feature = "flex")]
 use super::on_flex;
 
 /// 3x3 convolution with padding 1 and without bias, stride 1 or 2.

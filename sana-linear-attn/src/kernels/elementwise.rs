@@ -1,5 +1,6 @@
 use burn::tensor::Tensor;
 
+#[cfg(feature = "flex")]
 use super::on_flex;
 
 /// `x * sigmoid(x)`.

@@ -18,6 +18,8 @@ mod attention;
 mod conv;
 mod elementwise;
 #[cfg(feature = "flex")]
+// The gradients serve autodiff alone.
+#[cfg_attr(not(feature = "autodiff"), allow(dead_code))]
 mod flex;
 mod norm;
 #[cfg(feature = "flex")]
@@ -36,9 +38,4 @@ fn on_flex<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
     x.dtype() == DType::F32
         && x.device() == Device::flex()
         && (cfg!(feature = "autodiff") || !x.is_autodiff())
-}
-
-#[cfg(not(feature = "flex"))]
-fn on_flex<const D: usize>(_: &burn::tensor::Tensor<D>) -> bool {
-    false
 }

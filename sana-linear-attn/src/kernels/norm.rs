@@ -1,5 +1,6 @@
 use burn::tensor::{DType, Tensor};
 
+#[cfg(feature = "flex")]
 use super::on_flex;
 
 /// RMS norm along one axis with scale and optional shift:
