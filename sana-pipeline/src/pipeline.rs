@@ -286,14 +286,17 @@ impl SanaPipeline {
         observe: &mut dyn FnMut(StepInfo) -> Control,
     ) -> Result<Generation, PipelineError> {
         let settings = request.validate(self)?;
+        let text_part = request.embeddings.is_none().then_some(Part::TextEncoder);
         let (conditioning, text) = self.measured(
             "text",
+            text_part,
             |this| this.load_text(request),
             |this| this.encode_prompt(request),
         )?;
         let mut stopped = false;
         let (latents, denoise) = self.measured(
             "denoise",
+            Some(Part::Transformer),
             |this| this.load_for(Part::Transformer),
             |this| {
                 this.sample(request, &conditioning, &mut |step| {
@@ -305,6 +308,7 @@ impl SanaPipeline {
         )?;
         let (images, decode) = self.measured(
             "decode",
+            Some(Part::Vae),
             |this| this.load_for(Part::Vae),
             |this| this.decode(latents),
         )?;
@@ -317,13 +321,18 @@ impl SanaPipeline {
         })
     }
 
-    /// Runs one stage after loading what it needs, and measures both.
+    /// Runs one stage after loading what it needs, and measures both. What the stage before leaves
+    /// behind is dropped first, so that it does not count.
     fn measured<T>(
         &mut self,
         name: &'static str,
+        part: Option<Part>,
         load: impl FnOnce(&mut Self) -> Result<(), PipelineError>,
         run: impl FnOnce(&mut Self) -> Result<T, PipelineError>,
     ) -> Result<(T, StageReport), PipelineError> {
+        if let Some(part) = part {
+            self.make_room_for(part)?;
+        }
         let meter = StageMeter::start(&self.device);
         load(self)?;
         self.sync("loading weights")?;
@@ -335,15 +344,20 @@ impl SanaPipeline {
 
     /// Loads a network for its stage, and drops the others where one stage runs at a time.
     pub(crate) fn load_for(&mut self, part: Part) -> Result<(), PipelineError> {
-        if self.one_stage_at_a_time {
-            self.parts.release_all_but(part)?;
-        }
+        self.make_room_for(part)?;
         match part {
             Part::TextEncoder => self.parts.text_encoder().map(drop),
             Part::Transformer => self.parts.transformer().map(drop),
             Part::Vae => self.parts.autoencoder().map(drop),
             Part::Scheduler | Part::Tokenizer => Ok(()),
         }
+    }
+
+    fn make_room_for(&mut self, part: Part) -> Result<(), PipelineError> {
+        if self.one_stage_at_a_time {
+            self.parts.release_all_but(part)?;
+        }
+        Ok(())
     }
 
     fn sync(&self, doing: &'static str) -> Result<(), PipelineError> {
