@@ -1,6 +1,11 @@
 //! How well a model speaks the [scene language](crate::scenes).
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
 use crate::error::PipelineError;
+use crate::image::{self, RgbImage};
 use crate::pipeline::SanaPipeline;
 use crate::request::Request;
 use crate::scenes::{self, Picture, Report, ScenePrompt};
@@ -101,4 +106,50 @@ pub fn evaluate(
         progress(done, prompts.len());
     }
     Ok(report)
+}
+
+/// What is left of scenes after the autoencoder.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reconstruction {
+    /// PSNR of all pictures together in dB, over eight-bit values.
+    pub psnr: f64,
+    /// How many still show what their prompts say: no model on this autoencoder does better than
+    /// by chance.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// Draws one scene for every held-out prompt, scene `i` from seed `i`, sends it through the
+/// autoencoder and back, and judges it. Of the options, those of the prompts count.
+/// `progress(done, all)` is called after every picture.
+///
+/// # Errors
+/// When the autoencoder cannot be loaded or does not fit pictures of the model's size.
+pub fn evaluate_autoencoder(
+    pipeline: &mut SanaPipeline,
+    options: &EvaluateOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Reconstruction, PipelineError> {
+    let prompts = ScenePrompt::held_out_set(options.prompts_per_category, options.seed);
+    let [size, _] = pipeline.defaults().size;
+    let mut report = Report::default();
+    let mut squares = 0.0;
+    for (index, prompt) in prompts.iter().enumerate() {
+        let mut rng = ChaCha8Rng::seed_from_u64(index as u64);
+        let scene = prompt.scene(&mut rng).render(size);
+        let side = size as u32;
+        let original = RgbImage::from_raw(side, side, scene.into_rgb())
+            .expect("a scene has three bytes a pixel");
+        let latents = pipeline.encode_image(&original)?;
+        for again in pipeline.decode(latents)? {
+            squares += 10f64.powf(-image::psnr(&original, &again)? / 10.0);
+            let picture = Picture::new(size, again.into_raw())?;
+            report.add(prompt.category(), &scenes::evaluate(&picture, prompt));
+        }
+        progress(index + 1, prompts.len());
+    }
+    Ok(Reconstruction {
+        psnr: -10.0 * (squares / prompts.len() as f64).log10(),
+        report,
+    })
 }

@@ -103,6 +103,15 @@ fn evaluate_judges_any_model() {
     let table = evaluate(&["--batch", "5"]);
     assert!(table.contains("attribute binding"), "{table}");
     assert!(table.contains("overall"), "{table}");
+    let reconstructed = here
+        .sana_on(
+            &folder,
+            &["evaluate", "--prompts", "1", "--autoencoder", "--json"],
+        )
+        .quiet_success();
+    let json: Value = serde_json::from_str(&reconstructed).unwrap();
+    assert!(json["psnr"].as_f64().unwrap() > 0.0, "{json}");
+    assert_eq!(json["categories"].as_array().unwrap().len(), 6);
     here.sana_on_fixture(&["evaluate", "--prompts", "0"])
         .fails(2, &["--prompts", "1..=10000"]);
     here.sana_on(&folder, &["evaluate", "--steps", "0"])

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 use sana_pipeline::evaluate::{self, EvaluateOptions};
+use serde::Serialize;
 
 use crate::args::{ModelArgs, positive};
 use crate::model::Model;
@@ -14,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   sana evaluate
   sana evaluate --prompts 10 --steps 8
+  sana evaluate --autoencoder
   sana evaluate --model my-checkpoint --json
 
 The prompts are of the scene language (flat shapes: one object, its colours, two objects, counting,
@@ -43,6 +45,9 @@ pub struct EvaluateArgs {
     /// Pictures made at a time: fewer take less memory
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = positive())]
     batch: usize,
+    /// Judge drawn scenes after the autoencoder alone: what the rest of the model can reach at most
+    #[arg(long, conflicts_with_all = ["steps", "guidance"])]
+    autoencoder: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -64,17 +69,27 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
         options = options.guidance(guidance);
     }
     let progress = Progress::new(6 * args.prompts, "judging");
-    let report = evaluate::evaluate(&mut model.pipeline, &options, &mut |done, all| {
-        progress.advance(done as u64, all as u64);
-    })?;
-    progress.finish();
+    let mut advance = |done, all| progress.advance(done as u64, all as u64);
+    if args.autoencoder {
+        let result = evaluate::evaluate_autoencoder(&mut model.pipeline, &options, &mut advance)?;
+        progress.finish();
+        let table = format!("{}\nPSNR {:.2} dB", result.report, result.psnr);
+        tell(&model, args.json, &result, table)
+    } else {
+        let report = evaluate::evaluate(&mut model.pipeline, &options, &mut advance)?;
+        progress.finish();
+        tell(&model, args.json, &report, report.to_string())
+    }
+}
+
+fn tell(model: &Model, json: bool, result: &impl Serialize, table: String) -> anyhow::Result<()> {
     model.tell_notes();
     let mut out = output();
-    if args.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
+    if json {
+        serde_json::to_writer_pretty(&mut out, result)?;
         writeln!(out)?;
     } else {
-        writeln!(out, "{report}")?;
+        writeln!(out, "{table}")?;
     }
     Ok(())
 }
