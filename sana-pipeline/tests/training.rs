@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use sana_dcae::{BlockType, DcAe, DcAeConfig, PerStage};
 use sana_linear_attn::parity::{Fixture, assert_close, device, fixture_path, tolerance, values};
 use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::{SanaTransformer, SanaTransformerConfig, Weights};
 use sana_pipeline::train::{
-    AdamW, AdamWOptions, AutoencoderOptions, AutoencoderTask, Data, Parameters, Run, RunOptions,
-    Schedule, Task, TrainError, flow_loss,
+    AutoencoderOptions, AutoencoderTask, Data, MatrixUpdate, Optimizer, OptimizerOptions,
+    Parameters, Run, RunOptions, Schedule, Task, TrainError, Workers, flow_loss,
 };
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
@@ -27,6 +27,18 @@ fn model(device: &Device) -> SanaTransformer {
     config
         .load(&weights, None, F16Clamp::Auto, device)
         .expect("the weights fit")
+}
+
+fn workers(count: usize) -> Workers {
+    Workers::new(count).expect("threads")
+}
+
+#[test]
+fn workers_share_all_items() {
+    let workers = workers(3);
+    assert_eq!(workers.run(|pool| pool), [0, 1, 2]);
+    let doubled = workers.share((0..7).collect(), |item| 2 * item);
+    assert_eq!(doubled, [0, 6, 12, 2, 8, 4, 10]);
 }
 
 fn flat(values: Vec<f64>) -> Vec<f32> {
@@ -102,13 +114,13 @@ fn adamw_step_equals_the_reference() {
             Some(Tensor::<1>::from_floats(values.as_slice(), &device))
         })
         .collect();
-    let options = AdamWOptions {
+    let options = OptimizerOptions {
         weight_decay: 0.01,
         clip_norm: f64::INFINITY,
-        ..AdamWOptions::default()
+        ..OptimizerOptions::default()
     };
-    let mut optimizer = AdamW::new(options, &parameters.values);
-    optimizer.step(&mut parameters.values, gradients, 1e-3);
+    let mut optimizer = Optimizer::new(options, &parameters);
+    optimizer.step(&mut parameters.values, gradients, 1e-3, &workers(1));
     for (name, ours) in parameters.names.iter().zip(parameters.values) {
         let reference = flat(f.values(&format!("updated.{name}")));
         assert_close(name, &values(ours), &reference, tolerance());
@@ -119,19 +131,24 @@ fn adamw_step_equals_the_reference() {
 fn gradients_are_clipped_together() {
     let device = device();
     let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
-    let mut parameters = [tensor(&[0.0]), tensor(&[0.0])];
-    let options = AdamWOptions {
-        clip_norm: 1.0,
-        ..AdamWOptions::default()
+    let mut parameters = Parameters {
+        names: vec!["a".to_owned(), "b".to_owned()],
+        shapes: vec![vec![1], vec![1]],
+        values: vec![tensor(&[0.0]), tensor(&[0.0])],
     };
-    let mut optimizer = AdamW::new(options, &parameters);
+    let options = OptimizerOptions {
+        clip_norm: 1.0,
+        ..OptimizerOptions::default()
+    };
+    let mut optimizer = Optimizer::new(options, &parameters);
     let norm = optimizer.step(
-        &mut parameters,
+        &mut parameters.values,
         vec![Some(tensor(&[3.0])), Some(tensor(&[4.0]))],
         0.1,
+        &workers(2),
     );
     assert_eq!(norm, 5.0);
-    let moment = values(optimizer.first[1].clone())[0];
+    let moment = values(optimizer.states[1].first.clone())[0];
     assert!((moment - 0.1 * 0.8).abs() < 1e-6, "first moment {moment}");
 }
 
@@ -140,8 +157,8 @@ fn tiny_autoencoder(device: &Device) -> DcAe {
     let config = DcAeConfig {
         encoder_block_types: PerStage::All(BlockType::Res),
         decoder_block_types: PerStage::All(BlockType::Res),
-        encoder_block_out_channels: vec![4, 8],
-        decoder_block_out_channels: vec![4, 8],
+        encoder_block_out_channels: vec![8, 16],
+        decoder_block_out_channels: vec![8, 16],
         encoder_layers_per_block: vec![1, 1],
         decoder_layers_per_block: vec![1, 1],
         encoder_qkv_multiscales: vec![vec![], vec![]],
@@ -171,7 +188,7 @@ fn options(steps: usize) -> RunOptions {
             warmup: 2,
             last: 0.1,
         },
-        optimizer: AdamWOptions::default(),
+        optimizer: OptimizerOptions::default(),
         replicas: 2,
         save_every: 3,
     }
@@ -179,6 +196,21 @@ fn options(steps: usize) -> RunOptions {
 
 #[test]
 fn a_stopped_run_goes_on_as_if_it_had_not_been() {
+    stops_and_goes_on(options);
+}
+
+#[test]
+fn so_does_one_with_muon() {
+    stops_and_goes_on(muon);
+}
+
+fn muon(steps: usize) -> RunOptions {
+    let mut options = options(steps);
+    options.optimizer.matrices = MatrixUpdate::Muon;
+    options
+}
+
+fn stops_and_goes_on(options: impl Fn(usize) -> RunOptions) {
     let device = device();
     let start = tiny_autoencoder(&device);
     // Both runs start from the same values.
@@ -235,9 +267,60 @@ fn steps_after_the_last_save_are_taken_again() {
 }
 
 #[test]
-fn training_lowers_the_loss() {
+fn a_run_keeps_its_optimizer() {
     let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
-    let mut run = Run::open(folder.path(), tiny_autoencoder(&device), options(40)).expect("run");
+    let task = task(&device);
+    let mut run = Run::open(folder.path(), tiny_autoencoder(&device), muon(1)).expect("run");
+    run.train(&task, |_, _| true).expect("trains");
+    let error = Run::open(folder.path(), tiny_autoencoder(&device), options(2)).expect_err("other");
+    let message = error.to_string();
+    assert!(message.contains("is Muon, not AdamW"), "{message}");
+}
+
+/// The update of a hidden matrix is orthogonal and as large as the learning rate says, whatever
+/// the gradient's size; the rest follows AdamW.
+#[test]
+fn muon_updates_matrices_alone() {
+    let device = device();
+    device.seed(5);
+    let matrix = Tensor::<1>::random([32 * 48], Distribution::Normal(0.0, 1.0), &device);
+    let zeros = |length: usize| Tensor::<1>::zeros([length], &device);
+    let mut parameters = Parameters {
+        names: vec!["layer.weight".to_owned(), "layer.bias".to_owned()],
+        shapes: vec![vec![32, 48], vec![32]],
+        values: vec![zeros(32 * 48), zeros(32)],
+    };
+    let options = OptimizerOptions {
+        matrices: MatrixUpdate::Muon,
+        ..OptimizerOptions::default()
+    };
+    let mut optimizer = Optimizer::new(options, &parameters);
+    let gradients = vec![Some(matrix), Some(zeros(32) + 7.0)];
+    optimizer.step(&mut parameters.values, gradients, 0.01, &workers(3));
+    let [matrix, bias] = parameters.values.try_into().expect("two");
+    // AdamW's first step is the learning rate against the sign.
+    for value in values(bias) {
+        assert!((value + 0.01).abs() < 1e-6, "bias {value}");
+    }
+    // 32 singular values of about one over 32 x 48 entries, times 0.2 sqrt(48).
+    let rms = matrix.square().mean().sqrt().into_scalar::<f32>();
+    let expected = 0.01 * 0.2;
+    assert!((0.8..1.15).contains(&(rms / expected)), "rms {rms}");
+}
+
+#[test]
+fn training_lowers_the_loss() {
+    lowers_the_loss(options(40));
+}
+
+#[test]
+fn training_with_muon_lowers_the_loss() {
+    lowers_the_loss(muon(40));
+}
+
+fn lowers_the_loss(options: RunOptions) {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let mut run = Run::open(folder.path(), tiny_autoencoder(&device), options).expect("run");
     let mut losses = Vec::new();
     run.train(&task(&device), |_, progress| {
         losses.push(progress.loss);

@@ -20,6 +20,9 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The system gives no threads for the replicas.
+    #[error("cannot start the threads of the replicas: {0}")]
+    Threads(rayon::ThreadPoolBuildError),
     /// An option out of range.
     #[error("{name} must be {expected}, got {found}")]
     Option {

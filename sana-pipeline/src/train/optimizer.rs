@@ -1,9 +1,27 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Options of [`AdamW`].
+use super::muon::{hidden_matrix, orthogonalize};
+use super::parameters::Parameters;
+use super::workers::Workers;
+
+/// How hidden layers' matrices are updated; everything else follows AdamW.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatrixUpdate {
+    /// AdamW as well.
+    #[default]
+    AdamW,
+    /// Muon: the momentum, made orthogonal.
+    Muon,
+}
+
+/// Options of [`Optimizer`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct AdamWOptions {
+pub struct OptimizerOptions {
+    /// Update of hidden layers' matrices.
+    #[serde(default)]
+    pub matrices: MatrixUpdate,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -18,9 +36,10 @@ pub struct AdamWOptions {
     pub ema_decay: f64,
 }
 
-impl Default for AdamWOptions {
+impl Default for OptimizerOptions {
     fn default() -> Self {
         Self {
+            matrices: MatrixUpdate::AdamW,
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
@@ -31,93 +50,160 @@ impl Default for AdamWOptions {
     }
 }
 
-/// AdamW (arXiv 1711.05101) with a global gradient clip and a moving average of the parameters.
+/// Decay of Muon's momentum.
+const MUON_MOMENTUM: f64 = 0.95;
+/// Muon's update has this root mean square for a learning rate of one, about that of AdamW, so that
+/// both share a rate (arXiv 2502.16982, section 2.2).
+const MUON_RMS: f64 = 0.2;
+
+/// AdamW (arXiv 1711.05101) or Muon, with a global gradient clip and a moving average of the
+/// parameters.
 ///
 /// ```text
-/// m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
-/// p = p (1 - lr wd) - lr m / (1 - b1^n) / (sqrt(v / (1 - b2^n)) + eps)
+/// AdamW  m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
+///        u = m / (1 - b1^n) / (sqrt(v / (1 - b2^n)) + eps)
+/// Muon   m = 0.95 m + g                 u = 0.2 sqrt(max(rows, columns)) orthogonal(g + 0.95 m)
+///
+/// p = p (1 - lr wd) - lr u
 /// ema = ema + (1 - d) (p - ema),  d = min(decay, (1 + n) / (10 + n))
 /// ```
 ///
-/// burn's own optimiser keys its state by parameter ids, which change from process to process;
+/// burn's own optimisers key their state by parameter ids, which change from process to process;
 /// this one keeps it in the module's order, so that a run resumes with nothing lost.
 #[derive(Debug, Clone)]
-pub struct AdamW {
+pub struct Optimizer {
     /// Its options.
-    pub options: AdamWOptions,
+    pub options: OptimizerOptions,
     /// Steps taken.
     pub steps: usize,
-    /// First moments.
-    pub first: Vec<Tensor<1>>,
-    /// Second moments.
-    pub second: Vec<Tensor<1>>,
-    /// Moving average of the parameters.
-    pub average: Vec<Tensor<1>>,
+    /// State of each parameter, in the module's order.
+    pub states: Vec<ParameterState>,
 }
 
-impl AdamW {
-    /// An optimiser for these parameter values.
-    pub fn new(options: AdamWOptions, values: &[Tensor<1>]) -> Self {
-        let zeros: Vec<Tensor<1>> = values.iter().map(Tensor::zeros_like).collect();
+/// What the optimiser knows of a parameter.
+#[derive(Debug, Clone)]
+pub struct ParameterState {
+    /// First moment, or Muon's momentum.
+    pub first: Tensor<1>,
+    /// Second moment; zero under Muon.
+    pub second: Tensor<1>,
+    /// Moving average of the parameter.
+    pub average: Tensor<1>,
+    /// The matrix that Muon takes the parameter for.
+    matrix: Option<[usize; 2]>,
+}
+
+impl Optimizer {
+    /// An optimiser for these parameters.
+    pub fn new(options: OptimizerOptions, parameters: &Parameters) -> Self {
+        let states = (0..parameters.values.len()).map(|index| {
+            let value = &parameters.values[index];
+            ParameterState {
+                first: value.zeros_like(),
+                second: value.zeros_like(),
+                average: value.clone(),
+                matrix: match options.matrices {
+                    MatrixUpdate::AdamW => None,
+                    MatrixUpdate::Muon => {
+                        hidden_matrix(&parameters.names[index], &parameters.shapes[index])
+                    }
+                },
+            }
+        });
         Self {
             options,
             steps: 0,
-            first: zeros.clone(),
-            second: zeros,
-            average: values.to_vec(),
+            states: states.collect(),
         }
     }
 
     /// One step; parameters without a gradient stay. Returns the norm of all gradients together,
-    /// before the clip.
+    /// before the clip. The parameters are shared among the workers, with the same result for any
+    /// number of them.
     pub fn step(
         &mut self,
         values: &mut [Tensor<1>],
         gradients: Vec<Option<Tensor<1>>>,
         learning_rate: f64,
+        workers: &Workers,
     ) -> f32 {
-        let AdamWOptions {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            clip_norm,
-            ema_decay,
-        } = self.options;
         self.steps += 1;
-        let n = self.steps as i32;
         let norm = gradients
             .iter()
             .flatten()
             .map(|g| g.clone().square().sum().into_scalar::<f32>())
             .sum::<f32>()
             .sqrt();
-        let clip = if f64::from(norm) > clip_norm {
-            clip_norm / f64::from(norm)
-        } else {
-            1.0
+        let n = self.steps as i32;
+        let ema_decay = self.options.ema_decay;
+        let step = Step {
+            options: &self.options,
+            clip: (self.options.clip_norm / f64::from(norm)).min(1.0),
+            learning_rate,
+            first_bias: 1.0 - self.options.beta1.powi(n),
+            second_bias: 1.0 - self.options.beta2.powi(n),
+            keep: ema_decay.min((1.0 + f64::from(n)) / (10.0 + f64::from(n))),
         };
-        let first_scale = learning_rate / (1.0 - beta1.powi(n));
-        let second_scale = 1.0 / (1.0 - beta2.powi(n));
-        let keep = ema_decay.min((1.0 + f64::from(n)) / (10.0 + f64::from(n)));
-
-        for (index, gradient) in gradients.into_iter().enumerate() {
-            if let Some(gradient) = gradient {
-                let gradient = gradient * clip;
-                let first = take(&mut self.first[index]) * beta1 + gradient.clone() * (1.0 - beta1);
-                let second =
-                    take(&mut self.second[index]) * beta2 + gradient.square() * (1.0 - beta2);
-                let update =
-                    first.clone() * first_scale / ((second.clone() * second_scale).sqrt() + eps);
-                values[index] =
-                    take(&mut values[index]) * (1.0 - learning_rate * weight_decay) - update;
-                self.first[index] = first;
-                self.second[index] = second;
-            }
-            let average = take(&mut self.average[index]);
-            self.average[index] = average * keep + values[index].clone() * (1.0 - keep);
-        }
+        let states = self.states.iter_mut();
+        let items = states.zip(values).zip(gradients).collect();
+        workers.share(items, |((state, value), gradient)| {
+            step.update(state, value, gradient);
+        });
         norm
+    }
+}
+
+/// What all parameters share in a step.
+struct Step<'a> {
+    options: &'a OptimizerOptions,
+    clip: f64,
+    learning_rate: f64,
+    first_bias: f64,
+    second_bias: f64,
+    keep: f64,
+}
+
+impl Step<'_> {
+    fn update(
+        &self,
+        state: &mut ParameterState,
+        value: &mut Tensor<1>,
+        gradient: Option<Tensor<1>>,
+    ) {
+        if let Some(gradient) = gradient {
+            let gradient = gradient * self.clip;
+            let update = match state.matrix {
+                None => self.adamw(state, gradient),
+                Some(matrix) => self.muon(state, gradient, matrix),
+            };
+            let decay = 1.0 - self.learning_rate * self.options.weight_decay;
+            *value = take(value) * decay - update;
+        }
+        state.average = take(&mut state.average) * self.keep + value.clone() * (1.0 - self.keep);
+    }
+
+    fn adamw(&self, state: &mut ParameterState, gradient: Tensor<1>) -> Tensor<1> {
+        let OptimizerOptions {
+            beta1, beta2, eps, ..
+        } = *self.options;
+        state.first = take(&mut state.first) * beta1 + gradient.clone() * (1.0 - beta1);
+        state.second = take(&mut state.second) * beta2 + gradient.square() * (1.0 - beta2);
+        let root = (state.second.clone() * (1.0 / self.second_bias)).sqrt() + eps;
+        state.first.clone() * (self.learning_rate / self.first_bias) / root
+    }
+
+    fn muon(
+        &self,
+        state: &mut ParameterState,
+        gradient: Tensor<1>,
+        matrix: [usize; 2],
+    ) -> Tensor<1> {
+        state.first = take(&mut state.first) * MUON_MOMENTUM + gradient.clone();
+        let ahead = gradient + state.first.clone() * MUON_MOMENTUM;
+        let [rows, columns] = matrix;
+        let rms = MUON_RMS * (rows.max(columns) as f64).sqrt();
+        let direction = orthogonalize(ahead.reshape(matrix));
+        direction.reshape([rows * columns]) * (self.learning_rate * rms)
     }
 }
 

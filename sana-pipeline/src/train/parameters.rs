@@ -7,6 +7,8 @@ use burn::tensor::{Gradients, Tensor};
 pub struct Parameters {
     /// Dotted paths.
     pub names: Vec<String>,
+    /// Shapes in the module.
+    pub shapes: Vec<Vec<usize>>,
     /// One flat tensor per parameter.
     pub values: Vec<Tensor<1>>,
 }
@@ -14,14 +16,15 @@ pub struct Parameters {
 impl Parameters {
     /// Reads the parameters of a module.
     pub fn of<M: Module>(module: &M) -> Self {
-        let names = sana_linear_attn::weights::parameter_shapes(module, Default::default())
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let (names, shapes) =
+            sana_linear_attn::weights::parameter_shapes(module, Default::default())
+                .into_iter()
+                .unzip();
         let mut reader = Reader(Vec::new());
         module.visit(&mut reader);
         Self {
             names,
+            shapes,
             values: reader.0,
         }
     }

@@ -9,10 +9,11 @@ use sana_linear_attn::Weights;
 use sana_linear_attn::weights::write_tensors;
 use serde::{Deserialize, Serialize};
 
-use super::adamw::{AdamW, AdamWOptions};
 use super::curve::draw_curve;
 use super::error::TrainError;
+use super::optimizer::{Optimizer, OptimizerOptions};
 use super::parameters::{Parameters, gradients};
+use super::workers::Workers;
 
 /// What a step trains on: a loss for a share of the batch.
 pub trait Task: Sync {
@@ -65,7 +66,7 @@ pub struct RunOptions {
     /// Learning rate.
     pub schedule: Schedule,
     /// Optimiser.
-    pub optimizer: AdamWOptions,
+    pub optimizer: OptimizerOptions,
     /// Parts of the batch that run on threads of their own, each with a graph of its own.
     pub replicas: usize,
     /// Steps between saves of the state.
@@ -128,7 +129,8 @@ pub struct Run<M: Module> {
     options: RunOptions,
     template: M,
     parameters: Parameters,
-    optimizer: AdamW,
+    optimizer: Optimizer,
+    workers: Workers,
 }
 
 const STATE: &str = "state.safetensors";
@@ -155,13 +157,15 @@ impl<M: Module + Sync> Run<M> {
             source,
         })?;
         let parameters = Parameters::of(&model);
-        let optimizer = AdamW::new(options.optimizer, &parameters.values);
+        let optimizer = Optimizer::new(options.optimizer, &parameters);
+        let workers = Workers::new(options.replicas)?;
         let mut run = Self {
             folder: folder.to_path_buf(),
             options,
             template: model,
             parameters,
             optimizer,
+            workers,
         };
         if run.folder.join(STATE).is_file() {
             run.restore()?;
@@ -181,9 +185,10 @@ impl<M: Module + Sync> Run<M> {
 
     /// The model with the moving average of its parameters, without autodiff.
     pub fn averaged_model(&self) -> M {
+        let states = self.optimizer.states.iter();
         let average = Parameters {
-            names: self.parameters.names.clone(),
-            values: self.optimizer.average.clone(),
+            values: states.map(|state| state.average.clone()).collect(),
+            ..self.parameters.clone()
         };
         average.write_into(self.template.clone(), false)
     }
@@ -218,27 +223,15 @@ impl<M: Module + Sync> Run<M> {
         let start = Instant::now();
         let step = self.step();
         let parts = self.options.replicas;
-        let results: Vec<Result<Part, TrainError>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..parts)
-                .map(|part| {
-                    let (parameters, template) = (&self.parameters, self.template.clone());
-                    scope.spawn(move || {
-                        let model = parameters.write_into(template, true);
-                        let loss = task.loss(&model, step, part, parts)?;
-                        let value = loss.clone().into_scalar::<f32>();
-                        let gradients = gradients(&model, &loss.backward());
-                        Ok(Part {
-                            loss: value,
-                            gradients,
-                        })
-                    })
-                })
-                .collect();
-            let joined = workers.into_iter().map(|worker| match worker.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            joined.collect()
+        let results = self.workers.run(|part| -> Result<Part, TrainError> {
+            let model = self.parameters.write_into(self.template.clone(), true);
+            let loss = task.loss(&model, step, part, parts)?;
+            let value = loss.clone().into_scalar::<f32>();
+            let gradients = gradients(&model, &loss.backward());
+            Ok(Part {
+                loss: value,
+                gradients,
+            })
         });
 
         let mut loss = 0.0;
@@ -259,9 +252,10 @@ impl<M: Module + Sync> Run<M> {
         let share = 1.0 / parts as f64;
         let total = total.into_iter().map(|g| g.map(|g| g * share)).collect();
         let learning_rate = self.options.schedule.at(step, self.options.steps);
+        let values = &mut self.parameters.values;
         let gradient_norm = self
             .optimizer
-            .step(&mut self.parameters.values, total, learning_rate);
+            .step(values, total, learning_rate, &self.workers);
         Ok(Progress {
             step: self.step(),
             steps: self.options.steps,
@@ -312,21 +306,22 @@ impl<M: Module + Sync> Run<M> {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self) -> Result<(), TrainError> {
-        let sets = [
-            ("value", &self.parameters.values),
-            ("first", &self.optimizer.first),
-            ("second", &self.optimizer.second),
-            ("average", &self.optimizer.average),
-        ];
         let mut tensors = Vec::new();
-        for (set, values) in sets {
-            for (name, value) in self.parameters.names.iter().zip(values) {
+        for (index, state) in self.optimizer.states.iter().enumerate() {
+            let name = &self.parameters.names[index];
+            let sets = [
+                ("value", &self.parameters.values[index]),
+                ("first", &state.first),
+                ("second", &state.second),
+                ("average", &state.average),
+            ];
+            for (set, value) in sets {
                 tensors.push((format!("{set}.{name}"), value.clone().into_data()));
             }
         }
         // The step travels with the tensors, so that the two cannot disagree after a crash.
-        let step =
-            Tensor::<1>::from_floats([self.step() as f32], &self.optimizer.average[0].device());
+        let device = self.parameters.values[0].device();
+        let step = Tensor::<1>::from_floats([self.step() as f32], &device);
         tensors.push(("step".to_owned(), step.into_data()));
         write_tensors(&self.folder.join(STATE), tensors)?;
         let meta = StateMeta {
@@ -342,38 +337,63 @@ impl<M: Module + Sync> Run<M> {
     fn restore(&mut self) -> Result<(), TrainError> {
         let path = self.folder.join(STATE);
         let weights = Weights::open_file(&path)?;
-        let device = self.optimizer.average[0].device();
-        let names = &self.parameters.names;
-        let read = |set: &str, current: &[Tensor<1>]| -> Result<Vec<Tensor<1>>, TrainError> {
-            let pairs = names.iter().zip(current);
-            pairs
-                .map(|(name, current)| {
-                    let key = format!("{set}.{name}");
-                    let tensor: Tensor<1> = weights.tensor(&key, DType::F32, &device)?;
-                    if tensor.dims() == current.dims() {
-                        Ok(tensor)
-                    } else {
-                        let (expected, found) = (current.dims()[0], tensor.dims()[0]);
-                        let reason = format!("{key} has {found} values, the model has {expected}");
-                        Err(TrainError::State {
-                            path: path.clone(),
-                            reason,
-                        })
-                    }
+        self.check_optimizer()?;
+        let device = self.parameters.values[0].device();
+        let read = |set: &str, name: &str, current: &Tensor<1>| {
+            let key = format!("{set}.{name}");
+            let tensor: Tensor<1> = weights.tensor(&key, DType::F32, &device)?;
+            if tensor.dims() == current.dims() {
+                Ok(tensor)
+            } else {
+                let (expected, found) = (current.dims()[0], tensor.dims()[0]);
+                let reason = format!("{key} has {found} values, the model has {expected}");
+                Err(TrainError::State {
+                    path: path.clone(),
+                    reason,
                 })
-                .collect()
+            }
         };
-        let values = read("value", &self.parameters.values)?;
-        let first = read("first", &self.optimizer.first)?;
-        let second = read("second", &self.optimizer.second)?;
-        let average = read("average", &self.optimizer.average)?;
+        // All is read before anything is replaced.
+        let (mut values, mut states) = (Vec::new(), self.optimizer.states.clone());
+        for (index, state) in states.iter_mut().enumerate() {
+            let name = &self.parameters.names[index];
+            values.push(read("value", name, &self.parameters.values[index])?);
+            for (set, tensor) in [
+                ("first", &mut state.first),
+                ("second", &mut state.second),
+                ("average", &mut state.average),
+            ] {
+                *tensor = read(set, name, tensor)?;
+            }
+        }
         let step: Tensor<1> = weights.tensor("step", DType::F32, &device)?;
         self.parameters.values = values;
-        self.optimizer.first = first;
-        self.optimizer.second = second;
-        self.optimizer.average = average;
+        self.optimizer.states = states;
         self.optimizer.steps = step.into_scalar::<f32>() as usize;
         self.cut_log()
+    }
+
+    /// Moments of one optimiser mean nothing to the other.
+    fn check_optimizer(&self) -> Result<(), TrainError> {
+        let path = self.folder.join(STATE_META);
+        let text = fs::read_to_string(&path).map_err(self.io(STATE_META))?;
+        let bad = |reason| TrainError::State {
+            path: path.clone(),
+            reason,
+        };
+        let meta: StateMeta =
+            serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        let (saved, asked) = (
+            meta.options.optimizer.matrices,
+            self.options.optimizer.matrices,
+        );
+        if saved == asked {
+            return Ok(());
+        }
+        Err(bad(format!(
+            "the run's optimiser is {saved:?}, not {asked:?}: name that one, or start a new run \
+             from its weights"
+        )))
     }
 
     /// Drops log lines of steps after the restored one: they will be taken again.

@@ -37,6 +37,13 @@ pub struct OpenDevice {
     pub device: Device,
 }
 
+impl DeviceName {
+    /// Whether it computes on the processor's cores.
+    pub fn is_cpu(self) -> bool {
+        self.backend == Backend::Flex
+    }
+}
+
 impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.backend {

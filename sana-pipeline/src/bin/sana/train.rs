@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use burn::tensor::{DType, Device};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use sana_dcae::DcAe;
 use sana_linear_attn::transformer::F16Clamp;
 use sana_pipeline::Checkpoint;
 use sana_pipeline::checkpoint::{CheckpointInstruction, Part, SanaKeys};
 use sana_pipeline::train::{
-    AdamWOptions, AutoencoderOptions, AutoencoderTask, CheckpointFiles, Data, Denoiser, LatentPool,
-    MAX_PROMPT_TOKENS, Run, RunOptions, Schedule, TransformerOptions, TransformerTask,
-    export_autoencoder, export_denoiser, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
-    scenes_transformer, with_measured_scale,
+    self, AutoencoderOptions, AutoencoderTask, CheckpointFiles, Data, Denoiser, LatentPool,
+    MAX_PROMPT_TOKENS, MatrixUpdate, OptimizerOptions, Run, RunOptions, Schedule,
+    TransformerOptions, TransformerTask, export_autoencoder, export_denoiser, scenes_autoencoder,
+    scenes_text_encoder, scenes_tokenizer, scenes_transformer, with_measured_scale,
 };
 use sana_text::{
     EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer, PromptTokenizer,
@@ -25,7 +25,7 @@ use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
 Examples:
-  sana train autoencoder --out runs/autoencoder --steps 2600
+  sana train autoencoder --out runs/autoencoder --steps 5000 --optimizer muon
   sana train transformer --out runs/scenes --autoencoder runs/autoencoder --steps 20000
   sana train transformer --out runs/mine --data my-pictures --from runs/scenes --steps 2000
 
@@ -69,13 +69,16 @@ struct RunArgs {
     /// Highest learning rate; a half cosine lowers it to a twentieth
     #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
     lr: f64,
+    /// Optimiser; Muon is for matrices of hidden layers, AdamW takes the rest
+    #[arg(long, value_name = "NAME", default_value = "adamw")]
+    optimizer: OptimizerName,
     /// Steps of the linear warm-up
     #[arg(long, value_name = "N", default_value_t = 100)]
     warmup: usize,
     /// Decay of the moving average of the weights, which is what is written
     #[arg(long, value_name = "D", default_value_t = 0.999)]
     ema: f64,
-    /// Parts of a batch that run in parallel [default: one for each core]
+    /// Parts of a batch that run in parallel [default: one for each core, on a GPU one]
     #[arg(long, value_name = "N")]
     replicas: Option<usize>,
     /// Steps between saves
@@ -87,6 +90,22 @@ struct RunArgs {
     /// Where to train, as for `sana generate`
     #[arg(short, long, value_name = "DEVICE")]
     device: Option<DeviceName>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OptimizerName {
+    #[value(name = "adamw")]
+    AdamW,
+    Muon,
+}
+
+impl From<OptimizerName> for MatrixUpdate {
+    fn from(name: OptimizerName) -> Self {
+        match name {
+            OptimizerName::AdamW => MatrixUpdate::AdamW,
+            OptimizerName::Muon => MatrixUpdate::Muon,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -143,8 +162,12 @@ impl RunArgs {
         })
     }
 
-    fn options(&self) -> RunOptions {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    fn options(&self, device: &OpenDevice) -> RunOptions {
+        let replicas = if device.name.is_cpu() {
+            std::thread::available_parallelism().map_or(1, usize::from)
+        } else {
+            1
+        };
         RunOptions {
             steps: self.steps,
             schedule: Schedule {
@@ -152,18 +175,24 @@ impl RunArgs {
                 warmup: self.warmup,
                 last: 0.05,
             },
-            optimizer: AdamWOptions {
+            optimizer: OptimizerOptions {
+                matrices: self.optimizer.into(),
                 ema_decay: self.ema,
-                ..AdamWOptions::default()
+                ..OptimizerOptions::default()
             },
-            replicas: self.replicas.unwrap_or(cores),
+            replicas: self.replicas.unwrap_or(replicas),
             save_every: self.save_every,
         }
     }
 
-    fn device(&self) -> anyhow::Result<Device> {
-        let device = OpenDevice::open(self.device)?.device;
-        device.seed(self.seed); // initial weights
+    /// Whether the state is saved at this step: the trained parts are written along with it.
+    fn is_saved(&self, step: train::Progress) -> bool {
+        step.step.is_multiple_of(self.save_every) || step.step == step.steps
+    }
+
+    fn device(&self) -> anyhow::Result<OpenDevice> {
+        let device = OpenDevice::open(self.device)?;
+        device.device.seed(self.seed); // initial weights
         Ok(device)
     }
 }
@@ -175,6 +204,8 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
         latent_noise,
     } = args;
     let (device, data) = (common.device()?, common.data()?);
+    let options = common.options(&device);
+    let device = device.device;
     let model = match &common.from {
         Some(folder) => load_autoencoder(folder, &device)?,
         None => scenes_autoencoder().init(&device),
@@ -189,18 +220,32 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
         },
         device: device.clone(),
     };
-    let mut run = Run::open(&common.out, model, common.options())?;
+    let mut run = Run::open(&common.out, model, options)?;
     start(&common, run.parameter_count(), run.step())?;
     let progress = Progress::new(common.steps, "training");
-    run.train(&task, |_, step| {
+    let mut exported = Ok(());
+    run.train(&task, |run, step| {
         progress.advance(step.step as u64, step.steps as u64);
-        true
+        if common.is_saved(step) {
+            exported = export_average(run, &common, &data, &device);
+        }
+        exported.is_ok()
     })?;
     progress.finish();
-    let model = with_measured_scale(&run.averaged_model(), &data, common.seed, &device)?;
-    export_autoencoder(&model, &common.out, DType::F32)?;
+    exported?;
     writeln!(stdout(), "wrote {}", common.out.join("vae").display())?;
     Ok(())
+}
+
+/// Writes the averaged autoencoder, its scaling factor measured on the data.
+fn export_average(
+    run: &Run<DcAe>,
+    common: &RunArgs,
+    data: &Data,
+    device: &Device,
+) -> anyhow::Result<()> {
+    let model = with_measured_scale(&run.averaged_model(), data, common.seed, device)?;
+    Ok(export_autoencoder(&model, &common.out, DType::F32)?)
 }
 
 fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
@@ -213,6 +258,8 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         caption_dropout,
     } = args;
     let (device, data) = (common.device()?, common.data()?);
+    let options = common.options(&device);
+    let device = device.device;
     let autoencoder = load_autoencoder(&autoencoder, &device)?;
     let start_point = match &common.from {
         Some(folder) => StartPoint::load(folder, &device)?,
@@ -225,7 +272,7 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
     } = start_point;
     let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
     let tokenizer = PromptTokenizer::new(tokenizer, keys.prompt_options())?;
-    let mut run = Run::open(&common.out, model, common.options())?;
+    let mut run = Run::open(&common.out, model, options)?;
     start(&common, run.parameter_count(), run.step())?;
 
     let progress = Progress::new(pool, "encoding pictures");
@@ -233,7 +280,7 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         progress.advance(done as u64, pool as u64);
     })?;
     progress.finish();
-    let options = TransformerOptions {
+    let task_options = TransformerOptions {
         batch,
         flow_shift,
         caption_dropout,
@@ -243,7 +290,7 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
     let task = TransformerTask {
         pool,
         tokenizer,
-        options,
+        options: task_options,
         device,
     };
     let files = CheckpointFiles {
@@ -257,7 +304,7 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
     let mut exported = Ok(());
     run.train(&task, |run, step| {
         progress.advance(step.step as u64, step.steps as u64);
-        if step.step % common.save_every == 0 || step.step == step.steps {
+        if common.is_saved(step) {
             exported = export_denoiser(&run.averaged_model(), &files, &common.out, DType::BF16);
         }
         exported.is_ok()
