@@ -1,6 +1,6 @@
 //! Everything that can go wrong between a checkpoint folder and a picture.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sana_dcae::DcAeError;
 use sana_linear_attn::WeightError;
@@ -301,4 +301,14 @@ pub enum PipelineError {
     /// A picture cannot be judged by the scene language.
     #[error(transparent)]
     Scene(#[from] SceneError),
+}
+
+impl PipelineError {
+    /// That this file cannot be written, of the system's reason.
+    pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Write {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! Pictures as files and as tensors: RGB8, PNG with text chunks, PSNR.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::BufReader;
+use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::error::PipelineError;
+use crate::files;
 
 pub use image::RgbImage;
 
@@ -52,7 +53,7 @@ pub fn save_png(
             });
         }
     }
-    write_whole(path, |file| {
+    files::write_whole(path, |file| {
         let mut encoder = png::Encoder::new(file, picture.width(), picture.height());
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
@@ -64,6 +65,7 @@ pub fn save_png(
         writer.finish()?;
         Ok(())
     })
+    .map_err(PipelineError::write(path))
 }
 
 /// The text chunks of a PNG, in the order of the file by kind: `tEXt`, `zTXt`, `iTXt`.
@@ -113,16 +115,7 @@ pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError
 /// # Errors
 /// [`PipelineError::Write`] if it cannot.
 pub fn check_writable(path: &Path) -> Result<(), PipelineError> {
-    let refuse = |source| PipelineError::Write {
-        path: path.to_path_buf(),
-        source,
-    };
-    if path.is_dir() {
-        return Err(refuse(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let partial = partial_path(path);
-    File::create(&partial).map_err(refuse)?;
-    std::fs::remove_file(&partial).map_err(refuse)
+    files::check_writable(path).map_err(PipelineError::write(path))
 }
 
 /// Peak signal-to-noise ratio in dB of two RGB8 pictures, `10 log10(255^2 / mse)`; infinite when
@@ -221,35 +214,6 @@ pub(crate) fn host_values<const D: usize>(
         .map_err(|error| failed(format!("{error:?}")))
 }
 
-/// Writes a file beside its final place and renames it; on failure nothing is left.
-pub(crate) fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
-) -> Result<(), PipelineError> {
-    let partial = partial_path(path);
-    let written = File::create(&partial).and_then(|file| {
-        let mut file = BufWriter::with_capacity(1 << 20, file);
-        write(&mut file)?;
-        file.flush()?;
-        std::fs::rename(&partial, path)
-    });
-    written.map_err(|source| {
-        // The first error is the one to report.
-        let _ = std::fs::remove_file(&partial);
-        PipelineError::Write {
-            path: path.to_path_buf(),
-            source,
-        }
-    })
-}
-
-/// `NAME.part` beside the file.
-fn partial_path(path: &Path) -> PathBuf {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    PathBuf::from(partial)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,20 +300,6 @@ mod tests {
         check_writable(&path).unwrap();
         assert!(!path.exists());
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
-    }
-
-    #[test]
-    fn an_interrupted_write_leaves_the_old_file() {
-        let folder = folder();
-        let path = folder.path().join("file");
-        std::fs::write(&path, "old").unwrap();
-        let error = write_whole(&path, |file| {
-            file.write_all(b"half")?;
-            Err(std::io::ErrorKind::StorageFull.into())
-        });
-        assert!(matches!(error, Err(PipelineError::Write { .. })));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
     }
 
     #[test]

@@ -17,9 +17,9 @@ use serde_json::{Map, Value, json};
 
 use crate::checkpoint::Part;
 use crate::error::PipelineError;
-use crate::image::write_whole;
+use crate::files::write_whole;
 use crate::scheduler::Scheduler;
-use crate::variants;
+use crate::variants::{self, Variant};
 
 /// Bytes of tensors in one file: more make shards, as in published checkpoints.
 const SHARD_BYTES: u64 = 5_000_000_000;
@@ -53,16 +53,7 @@ pub fn write_checkpoint(
 ) -> Result<(), PipelineError> {
     let variant = variants::find(variant)?;
     let tokenizer = built_in_tokenizer()?;
-    let model = RandomModel {
-        name: variant.name,
-        transformer: variant.transformer(),
-        autoencoder: variant.autoencoder(),
-        text_encoder: variant.text_encoder(),
-        scheduler: variant.scheduler(),
-        tokenizer: &tokenizer,
-        shard_bytes: SHARD_BYTES,
-    };
-    model.write(folder, dtype, seed, device, progress)
+    RandomModel::of(variant, &tokenizer).write(folder, dtype, seed, device, progress)
 }
 
 type File = (&'static str, &'static [u8]);
@@ -94,7 +85,19 @@ struct RandomModel<'a> {
     shard_bytes: u64,
 }
 
-impl RandomModel<'_> {
+impl<'a> RandomModel<'a> {
+    fn of(variant: &Variant, tokenizer: &'a [File]) -> Self {
+        Self {
+            name: variant.name,
+            transformer: variant.transformer(),
+            autoencoder: variant.autoencoder(),
+            text_encoder: variant.text_encoder(),
+            scheduler: variant.scheduler(),
+            tokenizer,
+            shard_bytes: SHARD_BYTES,
+        }
+    }
+
     fn write(
         &self,
         folder: &Path,
@@ -158,7 +161,9 @@ impl RandomModel<'_> {
         }
         let tokenizer = create_folder(folder, Part::Tokenizer)?;
         for (name, bytes) in self.tokenizer {
-            write_whole(&tokenizer.join(name), |file| file.write_all(bytes))?;
+            let path = tokenizer.join(name);
+            write_whole(&path, |file| file.write_all(bytes))
+                .map_err(PipelineError::write(&path))?;
         }
         let scheduler = create_folder(folder, Part::Scheduler)?;
         write_text(
@@ -204,7 +209,7 @@ fn create_folder(folder: &Path, part: Part) -> Result<std::path::PathBuf, Pipeli
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), PipelineError> {
-    write_whole(path, |file| file.write_all(text.as_bytes()))
+    write_whole(path, |file| file.write_all(text.as_bytes())).map_err(PipelineError::write(path))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -416,6 +421,7 @@ fn write_shard(
             .iter()
             .try_for_each(|tensor| tensor.write(file, dtype, report))
     })
+    .map_err(PipelineError::write(path))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod describe;
 mod dtype;
 pub mod error;
 pub mod evaluate;
+mod files;
 pub mod image;
 pub mod init;
 mod keys;

@@ -10,8 +10,12 @@ use sana_linear_attn::parity::{Fixture, assert_close, device, fixture_path, tole
 use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::{SanaTransformer, SanaTransformerConfig, Weights};
 use sana_pipeline::train::{
-    AutoencoderOptions, AutoencoderTask, Data, MatrixUpdate, Optimizer, OptimizerOptions,
-    Parameters, Run, RunOptions, Schedule, Task, TrainError, Workers, flow_loss,
+    AutoencoderOptions, AutoencoderTask, Data, Denoiser, LatentPool, MatrixUpdate, Optimizer,
+    OptimizerOptions, Parameters, Run, RunOptions, Schedule, Task, TrainError, TransformerOptions,
+    TransformerTask, Workers, flow_loss, share,
+};
+use sana_text::{
+    Gemma2Config, GemmaTokenizer, Instruction, PromptOptions, PromptTokenizer, train_gemma_style,
 };
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
@@ -332,6 +336,27 @@ fn lowers_the_loss(options: RunOptions) {
     assert!(last < 0.7 * first, "loss went from {first} to {last}");
 }
 
+/// With `decoder_only`, latents stay what they are while pictures get better.
+#[test]
+fn the_encoder_can_stay_as_it_is() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let start = tiny_autoencoder(&device);
+    let start = Parameters::of(&start).write_into(start, false);
+    let mut task = task(&device);
+    task.options.decoder_only = true;
+    let mut run = Run::open(folder.path(), start.clone(), options(3)).expect("run");
+    run.train(&task, |_, _| true).expect("trains");
+    let (before, after) = (
+        Parameters::of(&start),
+        Parameters::of(&run.averaged_model()),
+    );
+    let pairs = before.values.into_iter().zip(after.values);
+    for (name, (before, after)) in before.names.iter().zip(pairs) {
+        let same = values(before) == values(after);
+        assert_eq!(same, name.starts_with("encoder."), "{name}");
+    }
+}
+
 #[test]
 fn replicas_share_the_batch() {
     let device = device();
@@ -351,6 +376,195 @@ fn replicas_share_the_batch() {
         (one - four).abs() < 1e-4 * one,
         "one part {one}, four parts {four}"
     );
+}
+
+/// Shares of unequal size count by their size, and more replicas than samples do no harm.
+#[test]
+fn uneven_shares_count_by_their_size() {
+    let device = device();
+    let start = tiny_autoencoder(&device);
+    let start = Parameters::of(&start).write_into(start, false);
+    let mut task = task(&device);
+    task.options.batch = 3;
+    let trained = |replicas: usize| {
+        let folder = tempfile::tempdir().expect("folder");
+        let options = RunOptions {
+            replicas,
+            ..options(2)
+        };
+        let mut run = Run::open(folder.path(), start.clone(), options).expect("run");
+        let mut last = 0.0;
+        run.train(&task, |_, progress| {
+            last = progress.loss;
+            true
+        })
+        .expect("trains");
+        last
+    };
+    let one = trained(1);
+    for replicas in [2, 8] {
+        let loss = trained(replicas);
+        assert!(
+            (loss - one).abs() < 1e-4 * one,
+            "one replica {one}, {replicas} replicas {loss}"
+        );
+    }
+}
+
+/// A text encoder and a transformer small enough to train in a test, and a pool of made-up latents.
+fn tiny_denoiser(device: &Device, instruction: Option<&str>) -> (Denoiser, TransformerTask) {
+    let captions = ["a red circle", "two blue squares", "a green triangle"];
+    let json = train_gemma_style(captions, 280).expect("tokenizer");
+    let tokenizer = GemmaTokenizer::from_bytes("test", json.as_bytes()).expect("tokenizer");
+    let text = Gemma2Config {
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 8,
+        query_pre_attn_scalar: 8,
+        vocab_size: tokenizer.vocab_size(),
+        ..Gemma2Config::gemma_2_2b()
+    };
+    let transformer = SanaTransformerConfig {
+        in_channels: 4,
+        out_channels: Some(4),
+        num_layers: 2,
+        num_attention_heads: 2,
+        attention_head_dim: 8,
+        num_cross_attention_heads: 2,
+        cross_attention_head_dim: 8,
+        cross_attention_dim: 16,
+        caption_channels: 16,
+        sample_size: 2,
+        ..SanaTransformerConfig::default()
+    };
+    let options = PromptOptions {
+        instruction: instruction.map(|line| Instruction::custom([line])),
+        max_tokens: 12,
+    };
+    device.seed(11);
+    let latents = (0..3 * 4 * 2 * 3).map(|i| (i as f32 * 0.7).sin()).collect();
+    let model = Denoiser {
+        text_encoder: text.init_seeded(3, device).expect("text encoder"),
+        transformer: transformer.init(device),
+    };
+    let task = TransformerTask {
+        pool: LatentPool::new([4, 2, 3], latents, captions.map(str::to_owned).to_vec()),
+        tokenizer: PromptTokenizer::new(tokenizer, options).expect("tokenizer"),
+        options: TransformerOptions {
+            batch: 5,
+            caption_dropout: 0.5,
+            ..TransformerOptions::default()
+        },
+        device: device.clone(),
+    };
+    // Fixed values: lazy ones would be drawn at every clone.
+    (Parameters::of(&model).write_into(model, false), task)
+}
+
+/// With and without an instruction, some captions dropped: the loss is the same however the batch
+/// is cut, so every picture keeps its own caption, time and noise.
+#[test]
+fn pictures_keep_their_captions() {
+    let device = device();
+    for instruction in [None, Some("two red ")] {
+        let (model, task) = tiny_denoiser(&device, instruction);
+        let model = Parameters::of(&model).write_into(model, true);
+        let loss = |parts: usize| -> f32 {
+            let part = |part| {
+                let weight = share(task.batch(), part, parts).len() as f32 / task.batch() as f32;
+                let loss = task.loss(&model, 0, part, parts).expect("loss");
+                loss.into_scalar::<f32>() * weight
+            };
+            (0..parts).map(part).sum()
+        };
+        let (one, five) = (loss(1), loss(5));
+        assert!(
+            (one - five).abs() < 1e-4 * one,
+            "{instruction:?}: one part {one}, five parts {five}"
+        );
+        let mut all_dropped = task;
+        all_dropped.options.caption_dropout = 1.0;
+        let dropped = all_dropped.loss(&model, 0, 0, 1).expect("loss");
+        let dropped = dropped.into_scalar::<f32>();
+        assert!((dropped - one).abs() > 1e-6, "captions make no difference");
+    }
+}
+
+#[test]
+fn a_transformer_run_resumes_too() {
+    let device = device();
+    let (start, task) = tiny_denoiser(&device, None);
+    let (whole, stopped) = (
+        tempfile::tempdir().expect("folder"),
+        tempfile::tempdir().expect("folder"),
+    );
+    let mut run = Run::open(whole.path(), start.clone(), muon(6)).expect("run");
+    run.train(&task, |_, _| true).expect("trains");
+    let expected = Parameters::of(&run.averaged_model());
+    let mut run = Run::open(stopped.path(), start.clone(), muon(6)).expect("run");
+    run.train(&task, |_, progress| progress.step < 3)
+        .expect("trains");
+    let mut run = Run::open(stopped.path(), start, muon(6)).expect("resumes");
+    run.train(&task, |_, _| true).expect("trains");
+    let found = Parameters::of(&run.averaged_model());
+    for ((name, found), expected) in found.names.iter().zip(found.values).zip(expected.values) {
+        assert_eq!(values(found), values(expected), "{name}");
+    }
+}
+
+/// A crash between the files of a save, or in one of them, costs no more than the steps since the
+/// save before.
+#[test]
+fn an_interrupted_save_does_no_harm() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let open = || Run::open(folder.path(), tiny_autoencoder(&device), options(3));
+    let mut run = open().expect("run");
+    run.train(&task(&device), |_, _| true).expect("trains");
+    let (state, meta) = (
+        folder.path().join("state.safetensors"),
+        folder.path().join("state.json"),
+    );
+    for name in ["state.safetensors.part", "state.json.part"] {
+        std::fs::write(folder.path().join(name), "half").expect("what a crash leaves");
+    }
+    assert_eq!(open().expect("resumes").step(), 3);
+
+    // The options are written first: with them alone, the run has not begun.
+    let saved = std::fs::read(&state).expect("state");
+    std::fs::remove_file(&state).expect("removed");
+    assert_eq!(open().expect("starts").step(), 0);
+
+    std::fs::write(&state, &saved[..saved.len() / 2]).expect("half a state");
+    let error = open().expect_err("refused").to_string();
+    assert!(error.contains("state.safetensors"), "{error}");
+    std::fs::write(&state, saved).expect("state");
+    std::fs::write(&meta, "{\"step\": 3").expect("half of the options");
+    let error = open().expect_err("refused").to_string();
+    assert!(
+        error.contains("cannot resume from") && error.contains("state.json"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let mut task = task(&device);
+    task.options.latent_decay = 1e300; // infinite in f32
+    let mut run = Run::open(folder.path(), tiny_autoencoder(&device), options(3)).expect("run");
+    let error = run.train(&task, |_, _| true).expect_err("diverges");
+    assert!(
+        matches!(error, TrainError::Diverged { step: 0, .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("lower the learning rate"),
+        "{error}"
+    );
+    assert!(!folder.path().join("state.safetensors").exists());
 }
 
 #[test]
@@ -390,11 +604,70 @@ fn bad_options_are_refused() {
             },
             "learning_rate must be positive, got NaN",
         ),
+        (
+            RunOptions {
+                optimizer: OptimizerOptions {
+                    ema_decay: 1.0,
+                    ..OptimizerOptions::default()
+                },
+                ..options(1)
+            },
+            "ema_decay must be in [0, 1), got 1",
+        ),
+        (
+            RunOptions {
+                optimizer: OptimizerOptions {
+                    clip_norm: 0.0,
+                    ..OptimizerOptions::default()
+                },
+                ..options(1)
+            },
+            "clip_norm must be positive, got 0",
+        ),
     ];
     for (options, message) in cases {
         let error = open(options).expect_err("refused");
         assert_eq!(error.to_string(), message);
     }
+}
+
+/// A task is asked before its first step.
+#[test]
+fn bad_task_options_are_refused() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let mut run = Run::open(folder.path(), tiny_autoencoder(&device), options(1)).expect("run");
+    let mut refused = |change: fn(&mut AutoencoderOptions)| {
+        let mut task = task(&device);
+        change(&mut task.options);
+        let error = run.train(&task, |_, _| true).expect_err("refused");
+        error.to_string()
+    };
+    assert_eq!(refused(|o| o.batch = 0), "batch must be at least 1, got 0");
+    assert_eq!(
+        refused(|o| o.absolute = -1.0),
+        "absolute must be 0 or more, got -1"
+    );
+    assert_eq!(
+        refused(|o| o.latent_decay = f64::INFINITY),
+        "latent_decay must be 0 or more, got inf"
+    );
+
+    let (start, task) = tiny_denoiser(&device, None);
+    let folder = tempfile::tempdir().expect("folder");
+    let mut run = Run::open(folder.path(), start, options(1)).expect("run");
+    let mut task = task;
+    let mut refused = |change: fn(&mut TransformerOptions)| {
+        task.options = TransformerOptions::default();
+        change(&mut task.options);
+        let error = run.train(&task, |_, _| true).expect_err("refused");
+        error.to_string()
+    };
+    assert_eq!(refused(|o| o.batch = 0), "batch must be at least 1, got 0");
+    assert_eq!(
+        refused(|o| o.caption_dropout = f64::NAN),
+        "caption_dropout must be in [0, 1], got NaN"
+    );
+    assert!(refused(|o| o.flow_shift = 0.0).contains("shift"));
 }
 
 #[test]
@@ -455,6 +728,13 @@ fn a_folder_that_holds_no_data_is_refused() {
     );
     std::fs::write(&metadata, "\n{\"file_name\": 3}").expect("metadata");
     assert!(refused().contains("line 2"), "{}", refused());
+    // Every picture is looked at before the training starts.
+    let line = r#"{"file_name": "gone.png", "text": "a red field"}"#;
+    std::fs::write(&metadata, line).expect("metadata");
+    assert!(refused().contains("gone.png"), "{}", refused());
+    std::fs::write(folder.path().join("gone.png"), "no picture").expect("file");
+    let error = Data::open_folder(folder.path(), 8).expect_err("refused");
+    assert!(matches!(error, TrainError::Picture { .. }), "{error}");
     let missing = Data::open_folder(&folder.path().join("nowhere"), 8).expect_err("refused");
     assert!(matches!(missing, TrainError::Io { .. }), "{missing}");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use sana_linear_attn::Weights;
 
 use crate::error::TextError;
@@ -87,18 +87,30 @@ impl PromptEmbeds {
     /// If `times` is 0.
     pub fn repeat_each(self, times: usize) -> Self {
         assert!(times > 0, "prompts repeated 0 times");
-        let [batch, tokens, channels] = self.embeds.dims();
-        let embeds = self
-            .embeds
-            .unsqueeze_dim::<4>(1)
-            .expand([batch, times, tokens, channels])
-            .reshape([batch * times, tokens, channels]);
-        let keep: Vec<Vec<bool>> = repeat_each(&self.keep, times);
-        let mask = mask_tensor(&keep, &self.mask.device());
+        if times == 1 {
+            return self;
+        }
+        let rows = 0..self.keep.len();
+        let rows: Vec<usize> = rows
+            .flat_map(|row| std::iter::repeat_n(row, times))
+            .collect();
+        self.select(&rows)
+    }
+
+    /// The prompts of these rows, in this order; a row may occur several times.
+    ///
+    /// # Panics
+    /// If `rows` is empty or names a row that is not there.
+    pub fn select(self, rows: &[usize]) -> Self {
+        assert!(!rows.is_empty(), "no rows selected");
+        let keep: Vec<Vec<bool>> = rows.iter().map(|&row| self.keep[row].clone()).collect();
+        let device = self.embeds.device();
+        let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        let indices = Tensor::<1, Int>::from_ints(indices.as_slice(), &device);
         Self {
-            embeds,
-            mask,
-            dropped_tokens: repeat_each(&self.dropped_tokens, times),
+            embeds: self.embeds.select(0, indices),
+            mask: mask_tensor(&keep, &device),
+            dropped_tokens: rows.iter().map(|&row| self.dropped_tokens[row]).collect(),
             keep,
         }
     }
@@ -138,13 +150,6 @@ impl PromptEmbeds {
             keep,
         })
     }
-}
-
-fn repeat_each<T: Clone>(items: &[T], times: usize) -> Vec<T> {
-    items
-        .iter()
-        .flat_map(|item| std::iter::repeat_n(item.clone(), times))
-        .collect()
 }
 
 fn size_error(what: &'static str, expected: usize, found: usize) -> TextError {

@@ -1,5 +1,6 @@
+use std::path::PathBuf;
+
 use sana_linear_attn::Weights;
-use sana_linear_attn::parity::fixture_path;
 use tempfile::TempDir;
 
 use super::*;
@@ -8,11 +9,17 @@ use crate::pipeline::SanaPipeline;
 use crate::request::Request;
 use crate::stages::Control;
 
+/// A fixture of this crate, whatever `SANA_FIXTURES` names: sizes of it stand in these tests.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/pipeline")
+        .join(name)
+}
+
 /// A model of the fixtures' size.
 fn tiny(sprint: bool) -> RandomModel<'static> {
     let name = if sprint { "sprint" } else { "sana" };
-    let folder = fixture_path(env!("CARGO_MANIFEST_DIR"), &format!("pipeline/{name}"));
-    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let checkpoint = Checkpoint::open(&fixture(name)).unwrap();
     RandomModel {
         name: "tiny",
         transformer: checkpoint.transformer_config().unwrap(),
@@ -25,8 +32,7 @@ fn tiny(sprint: bool) -> RandomModel<'static> {
 }
 
 fn tokenizer() -> Vec<u8> {
-    let file = "pipeline/sana/tokenizer/tokenizer.json";
-    fs::read(fixture_path(env!("CARGO_MANIFEST_DIR"), file)).unwrap()
+    fs::read(fixture("sana/tokenizer/tokenizer.json")).unwrap()
 }
 
 fn written(model: &RandomModel<'_>, dtype: DType, seed: u64) -> TempDir {
@@ -68,6 +74,45 @@ fn random_checkpoints_run_and_stay_finite() {
             assert!(picture.iter().any(|value| *value != picture[0]));
         }
     }
+}
+
+/// What [`write_checkpoint`] writes, but for the size of its networks: the tokenizer of the built-in
+/// checkpoint beside a text encoder with more rows than it has tokens.
+#[cfg(feature = "scenes-model")]
+#[test]
+fn the_built_in_tokenizer_is_carried() {
+    const ROWS: usize = 700;
+    let tokenizer = built_in_tokenizer().unwrap();
+    let released = RandomModel::of(variants::find("sana-600m-512px").unwrap(), &tokenizer);
+    assert_eq!(released.text_encoder.vocab_size, 256_000);
+    let tiny = tiny(false);
+    let model = RandomModel {
+        transformer: tiny.transformer,
+        autoencoder: tiny.autoencoder,
+        text_encoder: Gemma2Config {
+            vocab_size: ROWS,
+            ..tiny.text_encoder
+        },
+        ..released
+    };
+    let folder = written(&model, DType::BF16, 2);
+
+    let files = ["tokenizer.json", "tokenizer_config.json"];
+    assert!(tokenizer.iter().map(|(name, _)| *name).eq(files));
+    for (name, bytes) in &tokenizer {
+        let file = folder.path().join("tokenizer").join(name);
+        assert_eq!(fs::read(file).unwrap(), *bytes, "{name}");
+    }
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    assert!(checkpoint.tokenizer().unwrap().vocab_size() < ROWS);
+    assert_eq!(checkpoint.text_config().unwrap().vocab_size, ROWS);
+    let weights = checkpoint.weights(Part::TextEncoder, None).unwrap();
+    assert_eq!(weights.shape("embed_tokens.weight"), Some(&[ROWS, 48][..]));
+
+    let mut pipeline = SanaPipeline::load(folder.path(), &Device::flex()).unwrap();
+    let request = Request::new("a red circle").size(64, 32).steps(1);
+    let conditioning = pipeline.encode_prompt(&request).unwrap();
+    assert_eq!(conditioning.prompt.embeds.dims(), [1, 300, 48]);
 }
 
 #[test]

@@ -35,22 +35,62 @@ pub(super) fn place<R: Rng + ?Sized>(
 ) -> Vec<Object> {
     let mut objects: Vec<Object> = kinds
         .iter()
-        .map(|&kind| Object {
-            kind,
-            rgb: jittered(rng, kind.color.rgb(), background.rgb()),
-            extent: 0.0,
-            center: (0.0, 0.0),
-        })
+        .map(|&kind| unplaced(rng, background, kind))
         .collect();
     loop {
         for object in &mut objects {
-            let jitter = rng.random_range(1.0 - SIZE_JITTER..=1.0 + SIZE_JITTER);
-            object.extent = object.kind.size.extent() * jitter;
+            object.extent = extent(rng, object.kind);
         }
         if (0..ARRANGEMENTS).any(|_| arrange(rng, &mut objects, relation)) {
             return objects;
         }
     }
+}
+
+/// Puts those of `kinds` on the canvas that find a place beside the earlier ones.
+pub(super) fn crowd<R: Rng + ?Sized>(
+    rng: &mut R,
+    background: Background,
+    kinds: &[ObjectKind],
+) -> Vec<Object> {
+    let mut placed = Vec::new();
+    for &kind in kinds {
+        let mut object = unplaced(rng, background, kind);
+        object.extent = extent(rng, kind);
+        if find_place(rng, &mut object, |object| {
+            placed.iter().all(|other| gap(object, other) >= GAP)
+        }) {
+            placed.push(object);
+        }
+    }
+    placed
+}
+
+/// An object with its colour, but without size and place.
+fn unplaced<R: Rng + ?Sized>(rng: &mut R, background: Background, kind: ObjectKind) -> Object {
+    Object {
+        kind,
+        rgb: jittered(rng, kind.color.rgb(), background.rgb()),
+        extent: 0.0,
+        center: (0.0, 0.0),
+    }
+}
+
+fn extent<R: Rng + ?Sized>(rng: &mut R, kind: ObjectKind) -> f32 {
+    kind.size.extent() * rng.random_range(1.0 - SIZE_JITTER..=1.0 + SIZE_JITTER)
+}
+
+/// Tries random places until one fits.
+fn find_place<R: Rng + ?Sized>(
+    rng: &mut R,
+    object: &mut Object,
+    fits: impl Fn(&Object) -> bool,
+) -> bool {
+    let (width, height) = object.kind.shape.bounding_box(object.extent);
+    (0..POSITIONS).any(|_| {
+        object.center = (coordinate(rng, width), coordinate(rng, height));
+        fits(object)
+    })
 }
 
 /// Gives each object in turn a random place beside the earlier ones.
@@ -61,10 +101,7 @@ fn arrange<R: Rng + ?Sized>(
 ) -> bool {
     (0..objects.len()).all(|index| {
         let (placed, rest) = objects.split_at_mut(index);
-        let object = &mut rest[0];
-        let (width, height) = object.kind.shape.bounding_box(object.extent);
-        (0..POSITIONS).any(|_| {
-            object.center = (coordinate(rng, width), coordinate(rng, height));
+        find_place(rng, &mut rest[0], |object| {
             placed.iter().all(|other| {
                 let related = relation.is_none_or(|relation| {
                     let (along, aside) = relation.along_and_aside(other.center, object.center);

@@ -237,6 +237,19 @@ impl ScenePrompt {
     }
 }
 
+impl Scene {
+    /// A random scene that no caption describes: up to `objects` of any kind, as many as find
+    /// room. It shows more edges and corners than a prompt's scene, for training an autoencoder.
+    pub fn crowded<R: Rng + ?Sized>(rng: &mut R, objects: usize) -> Self {
+        let background = any_background(rng);
+        let kinds: Vec<ObjectKind> = (0..objects).map(|_| any_kind(rng, background)).collect();
+        Self {
+            background,
+            objects: place::crowd(rng, background, &kinds),
+        }
+    }
+}
+
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -4,8 +4,8 @@ use sana_sampler::noise::{self, Stream};
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
-use super::error::TrainError;
-use super::run::Task;
+use super::error::{TrainError, at_least_one, not_negative};
+use super::run::{Task, share};
 
 /// Options of the autoencoder's training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct AutoencoderOptions {
     pub latent_noise: f64,
     /// Weight of the mean square of the latents, which keeps them from outgrowing that noise.
     pub latent_decay: f64,
+    /// Whether the encoder stays as it is, so that a transformer trained on its latents can go on
+    /// with a better decoder.
+    pub decoder_only: bool,
     /// Seed of data and noise.
     pub seed: u64,
 }
@@ -30,6 +33,7 @@ impl Default for AutoencoderOptions {
             absolute: 0.2,
             latent_noise: 0.05,
             latent_decay: 1e-4,
+            decoder_only: false,
             seed: 0,
         }
     }
@@ -62,20 +66,36 @@ impl AutoencoderTask {
         for index in range {
             let image = (step * self.options.batch + index) as u64;
             let mut rng = noise::generator(self.options.seed, image, Stream::Initial);
-            pixels.extend(self.data.sample(&mut rng)?.pixels);
+            pixels.extend(self.data.picture(&mut rng)?);
         }
         let data = TensorData::new(pixels, [count, 3, size, size]);
         Ok(Tensor::from_data(data, (&self.device, DType::F32)))
     }
 }
 
-/// The indices of part `part` of `parts` of a batch.
-pub(super) fn share(batch: usize, part: usize, parts: usize) -> std::ops::Range<usize> {
-    batch * part / parts..batch * (part + 1) / parts
+impl AutoencoderOptions {
+    /// Checks that every option is in its range.
+    ///
+    /// # Errors
+    /// [`TrainError::Option`].
+    pub fn validate(&self) -> Result<(), TrainError> {
+        at_least_one("batch", self.batch)?;
+        not_negative("absolute", self.absolute)?;
+        not_negative("latent_noise", self.latent_noise)?;
+        not_negative("latent_decay", self.latent_decay)
+    }
 }
 
 impl Task for AutoencoderTask {
     type Model = DcAe;
+
+    fn batch(&self) -> usize {
+        self.options.batch
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
+        self.options.validate()
+    }
 
     fn loss(
         &self,
@@ -88,11 +108,17 @@ impl Task for AutoencoderTask {
             absolute,
             latent_noise,
             latent_decay,
+            decoder_only,
             seed,
             batch,
         } = self.options;
         let pictures = self.pictures(step, part, parts)?.autodiff();
         let latents = model.encode_raw(pictures.clone())?;
+        let latents = if decoder_only {
+            latents.detach()
+        } else {
+            latents
+        };
         let noisy = if latent_noise > 0.0 {
             let first = (step * batch + share(batch, part, parts).start) as u64;
             let shape = latents.dims();

@@ -4,6 +4,7 @@ use std::path::Path;
 use image::{Rgb, RgbImage};
 
 use super::error::TrainError;
+use crate::files;
 
 const WIDTH: u32 = 800;
 const HEIGHT: u32 = 400;
@@ -48,8 +49,14 @@ pub(super) fn draw_curve(log: &Path, picture: &Path) -> Result<(), TrainError> {
             }
         }
     }
-    canvas.save(picture).map_err(|error| TrainError::Io {
+    files::write_whole(picture, |file| {
+        let encoder = image::codecs::png::PngEncoder::new(file);
+        canvas
+            .write_with_encoder(encoder)
+            .map_err(std::io::Error::other)
+    })
+    .map_err(|source| TrainError::Io {
         path: picture.to_path_buf(),
-        source: std::io::Error::other(error),
+        source,
     })
 }

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use rand::{Rng, RngExt};
 
 use super::error::TrainError;
-use crate::scenes::ScenePrompt;
+use crate::scenes::{Scene, ScenePrompt};
+
+/// Objects of a scene for the autoencoder, at most.
+const CROWD: usize = 6;
 
 /// One picture with its caption.
 #[derive(Debug, Clone)]
@@ -37,8 +40,8 @@ impl Data {
     /// `NAME.png`, `NAME.jpg` beside captions `NAME.txt`.
     ///
     /// # Errors
-    /// When the folder cannot be read, holds no such pair, or a line of the metadata is not of
-    /// that form or names a file outside the folder.
+    /// When the folder cannot be read, holds no such pair, a line of the metadata is not of that
+    /// form or names a file outside the folder, or a file is no picture.
     pub fn open_folder(folder: &Path, size: usize) -> Result<Self, TrainError> {
         let metadata = folder.join("metadata.jsonl");
         let items = if metadata.is_file() {
@@ -54,6 +57,13 @@ impl Data {
                 reason: reason.to_owned(),
             });
         }
+        // Headers alone: a picture that is not there is found now and not hours later.
+        for (path, _) in &items {
+            image::image_dimensions(path).map_err(|source| TrainError::Picture {
+                path: path.clone(),
+                source,
+            })?;
+        }
         Ok(Self::Folder { size, items })
     }
 
@@ -61,6 +71,21 @@ impl Data {
     pub fn size(&self) -> usize {
         match self {
             Data::Scenes { size } | Data::Folder { size, .. } => *size,
+        }
+    }
+
+    /// Draws a picture for an autoencoder, `[3, size, size]` in [-1, 1]. Scenes are crowded ones, of
+    /// up to six objects: there is more to learn in them than in those that captions describe.
+    ///
+    /// # Errors
+    /// When a picture cannot be read.
+    pub fn picture<R: Rng>(&self, rng: &mut R) -> Result<Vec<f32>, TrainError> {
+        match self {
+            Data::Scenes { size } => {
+                let objects = rng.random_range(1..=CROWD);
+                Ok(Scene::crowded(rng, objects).render(*size).to_chw_f32())
+            }
+            Data::Folder { .. } => Ok(self.sample(rng)?.pixels),
         }
     }
 

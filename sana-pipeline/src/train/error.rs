@@ -75,3 +75,30 @@ pub enum TrainError {
     #[error(transparent)]
     Flow(#[from] sana_sampler::Error),
 }
+
+/// Refuses zero.
+pub(super) fn at_least_one(name: &'static str, value: usize) -> Result<(), TrainError> {
+    in_range(name, "at least 1", value > 0, value)
+}
+
+/// Refuses what is negative, infinite or not a number.
+pub(super) fn not_negative(name: &'static str, value: f64) -> Result<(), TrainError> {
+    in_range(name, "0 or more", value >= 0.0 && value.is_finite(), value)
+}
+
+/// Refuses what is out of a range.
+pub(super) fn in_range(
+    name: &'static str,
+    expected: &'static str,
+    holds: bool,
+    value: impl ToString,
+) -> Result<(), TrainError> {
+    if holds {
+        return Ok(());
+    }
+    Err(TrainError::Option {
+        name,
+        expected,
+        found: value.to_string(),
+    })
+}

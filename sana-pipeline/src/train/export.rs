@@ -1,6 +1,7 @@
 //! Trained parts in the published layout.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
@@ -14,6 +15,7 @@ use super::error::TrainError;
 use super::parameters::Parameters;
 use super::transformer::Denoiser;
 use crate::checkpoint::SanaKeys;
+use crate::files;
 
 /// Pictures that the scaling factor of an autoencoder is measured on.
 const SCALE_PICTURES: usize = 256;
@@ -143,11 +145,10 @@ fn create(folder: &Path) -> Result<(), TrainError> {
 
 /// Writes a file whole or not at all.
 fn write(path: &Path, text: &str) -> Result<(), TrainError> {
-    let partial = path.with_extension("part");
-    fs::write(&partial, text)
-        .and_then(|()| fs::rename(&partial, path))
-        .map_err(|source| TrainError::Io {
+    files::write_whole(path, |file| file.write_all(text.as_bytes())).map_err(|source| {
+        TrainError::Io {
             path: path.to_path_buf(),
             source,
-        })
+        }
+    })
 }

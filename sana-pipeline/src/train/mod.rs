@@ -39,7 +39,7 @@ pub use export::{CheckpointFiles, export_autoencoder, export_denoiser, with_meas
 pub use muon::orthogonalize;
 pub use optimizer::{MatrixUpdate, Optimizer, OptimizerOptions, ParameterState};
 pub use parameters::{Parameters, gradients};
-pub use run::{Progress, Run, RunOptions, Schedule, Task};
+pub use run::{Progress, Run, RunOptions, Schedule, Task, share};
 pub use scenes_model::{
     MAX_PROMPT_TOKENS, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
     scenes_transformer,

@@ -179,7 +179,10 @@ impl Step<'_> {
             let decay = 1.0 - self.learning_rate * self.options.weight_decay;
             *value = take(value) * decay - update;
         }
-        state.average = take(&mut state.average) * self.keep + value.clone() * (1.0 - self.keep);
+        // In this form the average of what does not change does not change, to the last bit.
+        let average = take(&mut state.average);
+        let ahead = (value.clone() - average.clone()) * (1.0 - self.keep);
+        state.average = average + ahead;
     }
 
     fn adamw(&self, state: &mut ParameterState, gradient: Tensor<1>) -> Tensor<1> {

@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,18 +11,28 @@ use sana_linear_attn::weights::write_tensors;
 use serde::{Deserialize, Serialize};
 
 use super::curve::draw_curve;
-use super::error::TrainError;
+use super::error::{TrainError, at_least_one, in_range};
 use super::optimizer::{Optimizer, OptimizerOptions};
 use super::parameters::{Parameters, gradients};
 use super::workers::Workers;
+use crate::files;
 
 /// What a step trains on: a loss for a share of the batch.
 pub trait Task: Sync {
     /// The module that is trained.
     type Model: Module;
 
-    /// The mean loss over part `part` of `parts` of the batch of step `step`, as a tensor `[1]` on
-    /// the model's graph. Everything random derives from the step and the part.
+    /// Number of samples of a step.
+    fn batch(&self) -> usize;
+
+    /// Refuses options that are out of range, before the first step.
+    ///
+    /// # Errors
+    /// [`TrainError::Option`].
+    fn validate(&self) -> Result<(), TrainError>;
+
+    /// The mean loss over [`share`] `part` of `parts` of the batch of step `step`, as a tensor
+    /// `[1]` on the model's graph. Everything random derives from the step and the sample's index.
     ///
     /// # Errors
     /// When the data cannot be read.
@@ -32,6 +43,11 @@ pub trait Task: Sync {
         part: usize,
         parts: usize,
     ) -> Result<Tensor<1>, TrainError>;
+}
+
+/// The indices of part `part` of `parts` of a batch: contiguous, and as even as can be.
+pub fn share(batch: usize, part: usize, parts: usize) -> Range<usize> {
+    batch * part / parts..batch * (part + 1) / parts
 }
 
 /// Learning rate over the run: a linear warm-up, then a half cosine to a last value.
@@ -67,7 +83,8 @@ pub struct RunOptions {
     pub schedule: Schedule,
     /// Optimiser.
     pub optimizer: OptimizerOptions,
-    /// Parts of the batch that run on threads of their own, each with a graph of its own.
+    /// Parts of the batch that run on threads of their own, each with a graph of its own; there are
+    /// never more than samples.
     pub replicas: usize,
     /// Steps between saves of the state.
     pub save_every: usize,
@@ -75,27 +92,20 @@ pub struct RunOptions {
 
 impl RunOptions {
     fn validate(&self) -> Result<(), TrainError> {
-        let bad = |name, expected, found: String| {
-            Err(TrainError::Option {
-                name,
-                expected,
-                found,
-            })
-        };
-        if self.steps == 0 {
-            return bad("steps", "at least 1", "0".to_owned());
-        }
-        if self.replicas == 0 {
-            return bad("replicas", "at least 1", "0".to_owned());
-        }
-        if self.save_every == 0 {
-            return bad("save_every", "at least 1", "0".to_owned());
-        }
+        at_least_one("steps", self.steps)?;
+        at_least_one("replicas", self.replicas)?;
+        at_least_one("save_every", self.save_every)?;
         let rate = self.schedule.learning_rate;
-        if !(rate > 0.0 && rate.is_finite()) {
-            return bad("learning_rate", "positive", rate.to_string());
-        }
-        Ok(())
+        in_range(
+            "learning_rate",
+            "positive",
+            rate > 0.0 && rate.is_finite(),
+            rate,
+        )?;
+        let decay = self.optimizer.ema_decay;
+        in_range("ema_decay", "in [0, 1)", (0.0..1.0).contains(&decay), decay)?;
+        let clip = self.optimizer.clip_norm;
+        in_range("clip_norm", "positive", clip > 0.0, clip)
     }
 }
 
@@ -116,7 +126,7 @@ pub struct Progress {
     pub seconds: f64,
 }
 
-/// What one part of a batch gives.
+/// What one part of a batch gives, weighted by its share of the batch.
 struct Part {
     loss: f32,
     gradients: Vec<Option<Tensor<1>>>,
@@ -136,6 +146,7 @@ pub struct Run<M: Module> {
 const STATE: &str = "state.safetensors";
 const STATE_META: &str = "state.json";
 const LOG: &str = "log.csv";
+const CURVE: &str = "loss.png";
 
 #[derive(Serialize, Deserialize)]
 struct StateMeta {
@@ -149,13 +160,17 @@ impl<M: Module + Sync> Run<M> {
     ///
     /// # Errors
     /// When an option is out of range, the folder cannot be written, or the state there is of
-    /// another model.
+    /// another model or optimiser.
     pub fn open(folder: &Path, model: M, options: RunOptions) -> Result<Self, TrainError> {
         options.validate()?;
         fs::create_dir_all(folder).map_err(|source| TrainError::Io {
             path: folder.to_path_buf(),
             source,
         })?;
+        for name in [STATE, STATE_META, LOG, CURVE] {
+            let path = folder.join(name);
+            files::check_writable(&path).map_err(|source| TrainError::Io { path, source })?;
+        }
         let parameters = Parameters::of(&model);
         let optimizer = Optimizer::new(options.optimizer, &parameters);
         let workers = Workers::new(options.replicas)?;
@@ -197,12 +212,14 @@ impl<M: Module + Sync> Run<M> {
     /// The state is saved every `save_every` steps and at the end.
     ///
     /// # Errors
-    /// When the data cannot be read, the loss is not finite, or the state cannot be saved.
+    /// When the task's options are out of range, the data cannot be read, the loss is not finite,
+    /// or the state cannot be saved.
     pub fn train<T: Task<Model = M>>(
         &mut self,
         task: &T,
         mut observe: impl FnMut(&Self, Progress) -> bool,
     ) -> Result<(), TrainError> {
+        task.validate()?;
         while self.step() < self.options.steps {
             let progress = self.train_step(task)?;
             self.log(&progress)?;
@@ -222,23 +239,27 @@ impl<M: Module + Sync> Run<M> {
     fn train_step<T: Task<Model = M>>(&mut self, task: &T) -> Result<Progress, TrainError> {
         let start = Instant::now();
         let step = self.step();
-        let parts = self.options.replicas;
-        let results = self.workers.run(|part| -> Result<Part, TrainError> {
+        let batch = task.batch();
+        let parts = self.options.replicas.min(batch);
+        let train_part = |part| -> Result<Part, TrainError> {
             let model = self.parameters.write_into(self.template.clone(), true);
             let loss = task.loss(&model, step, part, parts)?;
+            let weight = share(batch, part, parts).len() as f64 / batch as f64;
             let value = loss.clone().into_scalar::<f32>();
             let gradients = gradients(&model, &loss.backward());
+            let weighted = gradients.into_iter().map(|g| g.map(|g| g * weight));
             Ok(Part {
-                loss: value,
-                gradients,
+                loss: value * weight as f32,
+                gradients: weighted.collect(),
             })
-        });
+        };
+        let results = self.workers.share((0..parts).collect(), train_part);
 
         let mut loss = 0.0;
         let mut total: Vec<Option<Tensor<1>>> = vec![None; self.parameters.values.len()];
         for result in results {
             let part = result?;
-            loss += part.loss / parts as f32;
+            loss += part.loss;
             for (total, gradient) in total.iter_mut().zip(part.gradients) {
                 *total = match (total.take(), gradient) {
                     (Some(total), Some(gradient)) => Some(total + gradient),
@@ -249,8 +270,6 @@ impl<M: Module + Sync> Run<M> {
         if !loss.is_finite() {
             return Err(TrainError::Diverged { step, loss });
         }
-        let share = 1.0 / parts as f64;
-        let total = total.into_iter().map(|g| g.map(|g| g * share)).collect();
         let learning_rate = self.options.schedule.at(step, self.options.steps);
         let values = &mut self.parameters.values;
         let gradient_norm = self
@@ -319,19 +338,20 @@ impl<M: Module + Sync> Run<M> {
                 tensors.push((format!("{set}.{name}"), value.clone().into_data()));
             }
         }
-        // The step travels with the tensors, so that the two cannot disagree after a crash.
+        // The step travels with the tensors, so that the two cannot disagree after a crash. The
+        // options are written first: there is never a state without them.
         let device = self.parameters.values[0].device();
         let step = Tensor::<1>::from_floats([self.step() as f32], &device);
         tensors.push(("step".to_owned(), step.into_data()));
-        write_tensors(&self.folder.join(STATE), tensors)?;
         let meta = StateMeta {
             step: self.step(),
             options: self.options.clone(),
         };
         let json = serde_json::to_string_pretty(&meta)
             .map_err(|error| self.io(STATE_META)(std::io::Error::other(error)))?;
-        fs::write(self.folder.join(STATE_META), json).map_err(self.io(STATE_META))?;
-        draw_curve(&self.folder.join(LOG), &self.folder.join("loss.png"))
+        self.write(STATE_META, &json)?;
+        write_tensors(&self.folder.join(STATE), tensors)?;
+        draw_curve(&self.folder.join(LOG), &self.folder.join(CURVE))
     }
 
     fn restore(&mut self) -> Result<(), TrainError> {
@@ -412,6 +432,13 @@ impl<M: Module + Sync> Run<M> {
             )
             .flat_map(|line| [line, "\n"])
             .collect();
-        fs::write(&path, kept).map_err(self.io(LOG))
+        self.write(LOG, &kept)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), TrainError> {
+        files::write_whole(&self.folder.join(name), |file| {
+            file.write_all(text.as_bytes())
+        })
+        .map_err(self.io(name))
     }
 }

@@ -8,13 +8,12 @@ use sana_linear_attn::SanaTransformer;
 use sana_sampler::flow::{LogitNormal, interpolate, loss, velocity_target};
 use sana_sampler::noise::{self, Stream};
 use sana_text::encoder::encode_tokens;
-use sana_text::{Gemma2Model, PromptTokenizer};
+use sana_text::{Gemma2Model, PromptEmbeds, PromptTokenizer};
 use serde::{Deserialize, Serialize};
 
-use super::autoencoder::share;
 use super::data::Data;
-use super::error::TrainError;
-use super::run::Task;
+use super::error::{TrainError, at_least_one, in_range, not_negative};
+use super::run::{Task, share};
 
 /// Options of the transformer's training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -46,6 +45,27 @@ impl Default for TransformerOptions {
     }
 }
 
+impl TransformerOptions {
+    /// Checks that every option is in its range.
+    ///
+    /// # Errors
+    /// [`TrainError::Option`], or the flow's own error for times that cannot be drawn.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        at_least_one("batch", self.batch)?;
+        not_negative("logit_std", self.logit_std)?;
+        let dropout = self.caption_dropout;
+        let is_share = (0.0..=1.0).contains(&dropout);
+        in_range("caption_dropout", "in [0, 1]", is_share, dropout)?;
+        self.times()?;
+        Ok(())
+    }
+
+    /// The distribution of training times.
+    fn times(&self) -> Result<LogitNormal, TrainError> {
+        Ok(LogitNormal::new(self.logit_mean, self.logit_std)?.with_shift(self.flow_shift)?)
+    }
+}
+
 /// The transformer and the text encoder that is trained with it.
 #[derive(Module, Debug)]
 pub struct Denoiser {
@@ -70,7 +90,7 @@ impl LatentPool {
     /// done.
     ///
     /// # Errors
-    /// When a picture cannot be read or its size does not fit the autoencoder.
+    /// When `count` is zero, a picture cannot be read or its size does not fit the autoencoder.
     pub fn encode(
         autoencoder: &DcAe,
         data: &Data,
@@ -80,6 +100,7 @@ impl LatentPool {
         observe: impl Fn(usize) + Sync,
     ) -> Result<Self, TrainError> {
         const BATCH: usize = 16;
+        at_least_one("pool", count)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let next = std::sync::atomic::AtomicUsize::new(0);
         let done = Mutex::new(Vec::new());
@@ -131,8 +152,9 @@ impl LatentPool {
     /// A pool of given latents `[channels, height, width]` each, one after the other.
     ///
     /// # Panics
-    /// If their number is not that of the captions.
+    /// If there are none, or their number is not that of the captions.
     pub fn new(shape: [usize; 3], latents: Vec<f32>, captions: Vec<String>) -> Self {
+        assert!(!captions.is_empty(), "a pool of at least one picture");
         assert_eq!(
             latents.len(),
             captions.len() * shape.iter().product::<usize>()
@@ -144,12 +166,12 @@ impl LatentPool {
         }
     }
 
-    /// Number of pictures.
+    /// Number of pictures, at least one.
     pub fn len(&self) -> usize {
         self.captions.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are none: never.
     pub fn is_empty(&self) -> bool {
         self.captions.is_empty()
     }
@@ -194,8 +216,58 @@ pub struct TransformerTask {
     pub device: Device,
 }
 
+impl TransformerTask {
+    /// Embeddings of a batch, `None` for a dropped caption: that one is encoded as the negative
+    /// prompt is, without an instruction.
+    fn embed(
+        &self,
+        text_encoder: &Gemma2Model,
+        captions: &[Option<&str>],
+    ) -> Result<PromptEmbeds, TrainError> {
+        if self.tokenizer.instruction_tokens() == 0 {
+            let captions: Vec<&str> = captions.iter().map(|c| c.unwrap_or("")).collect();
+            let tokens = self.tokenizer.tokenize(&captions)?;
+            return Ok(encode_tokens(text_encoder, &tokens)?.trim());
+        }
+        let kept: Vec<&str> = captions.iter().copied().flatten().collect();
+        let dropped = vec![""; captions.len() - kept.len()];
+        let mut parts = Vec::new();
+        if !kept.is_empty() {
+            parts.push(encode_tokens(
+                text_encoder,
+                &self.tokenizer.tokenize(&kept)?,
+            )?);
+        }
+        if !dropped.is_empty() {
+            let tokens = self.tokenizer.tokenize_negative(&dropped)?;
+            parts.push(encode_tokens(text_encoder, &tokens)?);
+        }
+        // Back into the order of the batch.
+        let (mut next_kept, mut next_dropped) = (0, kept.len());
+        let order = captions.iter().map(|caption| {
+            let next = match caption {
+                Some(_) => &mut next_kept,
+                None => &mut next_dropped,
+            };
+            *next += 1;
+            *next - 1
+        });
+        Ok(PromptEmbeds::cat(parts)?
+            .select(&order.collect::<Vec<_>>())
+            .trim())
+    }
+}
+
 impl Task for TransformerTask {
     type Model = Denoiser;
+
+    fn batch(&self) -> usize {
+        self.options.batch
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
+        self.options.validate()
+    }
 
     fn loss(
         &self,
@@ -206,13 +278,11 @@ impl Task for TransformerTask {
     ) -> Result<Tensor<1>, TrainError> {
         let TransformerOptions {
             batch,
-            flow_shift,
-            logit_mean,
-            logit_std,
             caption_dropout,
             seed,
+            ..
         } = self.options;
-        let times = LogitNormal::new(logit_mean, logit_std)?.with_shift(flow_shift)?;
+        let times = self.options.times()?;
         let range = share(batch, part, parts);
         let first = (step * batch + range.start) as u64;
         let [channels, height, width] = self.pool.shape;
@@ -226,18 +296,13 @@ impl Task for TransformerTask {
             let index = rng.random_range(0..self.pool.len());
             latents.extend_from_slice(self.pool.latent(index));
             let dropped = rng.random_bool(caption_dropout);
-            captions.push(if dropped {
-                ""
-            } else {
-                self.pool.captions[index].as_str()
-            });
+            captions.push((!dropped).then(|| self.pool.captions[index].as_str()));
             sigmas.extend(times.sample(&mut rng, 1));
         }
         let x0 = Tensor::from_data(TensorData::new(latents, shape), (&self.device, DType::F32));
         let noise = noise::latents(seed, first, shape, &self.device);
 
-        let tokens = self.tokenizer.tokenize(&captions)?;
-        let text = encode_tokens(&model.text_encoder, &tokens)?.trim();
+        let text = self.embed(&model.text_encoder, &captions)?;
         flow_loss(
             &model.transformer,
             x0,

@@ -8,3 +8,4 @@ mod generate;
 mod latents;
 mod other_commands;
 mod support;
+mod training;

@@ -3,10 +3,10 @@
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use burn::tensor::{DType, Device};
 use clap::{Args, Subcommand, ValueEnum};
-use sana_dcae::DcAe;
+use sana_dcae::{DcAe, DcAeConfig};
 use sana_linear_attn::transformer::F16Clamp;
 use sana_pipeline::Checkpoint;
 use sana_pipeline::checkpoint::{CheckpointInstruction, Part, SanaKeys};
@@ -118,6 +118,13 @@ struct AutoencoderArgs {
     /// Standard deviation of the noise on latents in training
     #[arg(long, value_name = "STD", default_value_t = 0.1)]
     latent_noise: f64,
+    /// Architecture of a new autoencoder, as in a checkpoint's vae/config.json [default: that of
+    /// the built-in model]
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    config: Option<PathBuf>,
+    /// Leave the encoder as it is: transformers trained on its latents stay valid
+    #[arg(long, requires = "from")]
+    decoder_only: bool,
 }
 
 #[derive(Debug, Args)]
@@ -133,9 +140,13 @@ struct TransformerArgs {
     /// Pictures encoded before the training starts
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pool: usize,
-    /// Shift of the training times
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
-    flow_shift: f64,
+    /// Shift of the training times, and of the sampler later [default: that of --from, else 3]
+    #[arg(long, value_name = "S")]
+    flow_shift: Option<f64>,
+    /// Standard deviation of the logit-normal training times; more of it gives more times near
+    /// both ends, where layout and detail are decided
+    #[arg(long, value_name = "STD", default_value_t = 1.0)]
+    logit_std: f64,
     /// Share of captions replaced by the empty one
     #[arg(long, value_name = "P", default_value_t = 0.1)]
     caption_dropout: f64,
@@ -202,24 +213,31 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
         run: common,
         batch,
         latent_noise,
+        config,
+        decoder_only,
     } = args;
     let (device, data) = (common.device()?, common.data()?);
     let options = common.options(&device);
     let device = device.device;
     let model = match &common.from {
         Some(folder) => load_autoencoder(folder, &device)?,
-        None => scenes_autoencoder().init(&device),
+        None => match config {
+            Some(file) => DcAeConfig::from_file(file)?.init(&device),
+            None => scenes_autoencoder().init(&device),
+        },
     };
     let task = AutoencoderTask {
-        data: data.clone(),
+        data,
         options: AutoencoderOptions {
             batch,
             latent_noise,
+            decoder_only,
             seed: common.seed,
             ..AutoencoderOptions::default()
         },
-        device: device.clone(),
+        device,
     };
+    task.options.validate()?;
     let mut run = Run::open(&common.out, model, options)?;
     start(&common, run.parameter_count(), run.step())?;
     let progress = Progress::new(common.steps, "training");
@@ -227,7 +245,7 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
     run.train(&task, |run, step| {
         progress.advance(step.step as u64, step.steps as u64);
         if common.is_saved(step) {
-            exported = export_average(run, &common, &data, &device);
+            exported = export_average(run, &common, &task);
         }
         exported.is_ok()
     })?;
@@ -237,14 +255,13 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the averaged autoencoder, its scaling factor measured on the data.
-fn export_average(
-    run: &Run<DcAe>,
-    common: &RunArgs,
-    data: &Data,
-    device: &Device,
-) -> anyhow::Result<()> {
-    let model = with_measured_scale(&run.averaged_model(), data, common.seed, device)?;
+/// Writes the averaged autoencoder. Its scaling factor is measured on the data, unless the encoder
+/// was left as it is.
+fn export_average(run: &Run<DcAe>, common: &RunArgs, task: &AutoencoderTask) -> anyhow::Result<()> {
+    let mut model = run.averaged_model();
+    if !task.options.decoder_only {
+        model = with_measured_scale(&model, &task.data, common.seed, &task.device)?;
+    }
     Ok(export_autoencoder(&model, &common.out, DType::F32)?)
 }
 
@@ -255,6 +272,7 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         batch,
         pool,
         flow_shift,
+        logit_std,
         caption_dropout,
     } = args;
     let (device, data) = (common.device()?, common.data()?);
@@ -269,7 +287,18 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         model,
         tokenizer_json,
         keys,
+        flow_shift: start_shift,
     } = start_point;
+    let flow_shift = flow_shift.unwrap_or(start_shift);
+    let task_options = TransformerOptions {
+        batch,
+        flow_shift,
+        logit_std,
+        caption_dropout,
+        seed: common.seed,
+        ..TransformerOptions::default()
+    };
+    task_options.validate()?;
     let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
     let tokenizer = PromptTokenizer::new(tokenizer, keys.prompt_options())?;
     let mut run = Run::open(&common.out, model, options)?;
@@ -280,13 +309,6 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         progress.advance(done as u64, pool as u64);
     })?;
     progress.finish();
-    let task_options = TransformerOptions {
-        batch,
-        flow_shift,
-        caption_dropout,
-        seed: common.seed,
-        ..TransformerOptions::default()
-    };
     let task = TransformerTask {
         pool,
         tokenizer,
@@ -336,6 +358,7 @@ struct StartPoint {
     model: Denoiser,
     tokenizer_json: String,
     keys: SanaKeys,
+    flow_shift: f64,
 }
 
 impl StartPoint {
@@ -356,15 +379,24 @@ impl StartPoint {
                 max_tokens: MAX_PROMPT_TOKENS,
                 variant: Some("scenes".to_owned()),
             },
+            flow_shift: TransformerOptions::default().flow_shift,
         })
     }
 
     /// The weights of a checkpoint, widened to f32.
     fn load(folder: &Path, device: &Device) -> anyhow::Result<Self> {
         let checkpoint = Checkpoint::open(folder)?;
+        let config = checkpoint.transformer_config()?;
+        let flow_shift = checkpoint.scheduler()?.shift();
+        let (false, Some(flow_shift)) = (config.guidance_embeds, flow_shift) else {
+            bail!(
+                "{} is a distilled checkpoint (Sana-Sprint), which is not trained by flow \
+                 matching: give --from one of the base models",
+                folder.display()
+            );
+        };
         let f32 = Some(DType::F32);
         let weights = checkpoint.weights(Part::Transformer, None)?;
-        let config = checkpoint.transformer_config()?;
         let transformer = config.load(&weights, f32, F16Clamp::Auto, device)?;
         let text_encoder = Gemma2Model::from_weights(
             &checkpoint.text_config()?,
@@ -384,6 +416,7 @@ impl StartPoint {
             },
             tokenizer_json: String::from_utf8(tokenizer.into_owned())?,
             keys: checkpoint.keys().clone(),
+            flow_shift,
         })
     }
 }

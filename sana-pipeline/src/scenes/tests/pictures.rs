@@ -4,6 +4,47 @@ use rand::seq::SliceRandom;
 use super::*;
 use crate::scenes::place::gap;
 
+/// Inside the canvas, apart from each other, and of about the size and colour that their kinds say.
+fn assert_well_placed(scene: &Scene) {
+    for (i, object) in scene.objects.iter().enumerate() {
+        let [left, top, right, bottom] = object.bounds();
+        assert!(
+            left.min(top) >= 7.999 && right.max(bottom) <= 248.001,
+            "{object:?}"
+        );
+        let share = object.extent / object.kind.size.extent();
+        assert!((0.8999..=1.1001).contains(&share), "{object:?}");
+        assert!(
+            scene.objects[..i]
+                .iter()
+                .all(|other| gap(object, other) >= 10.0)
+        );
+        for ((value, named), behind) in object
+            .rgb
+            .into_iter()
+            .zip(object.kind.color.rgb())
+            .zip(scene.background.rgb())
+        {
+            assert!(value.abs_diff(named) <= 8, "{object:?} on {behind}");
+        }
+    }
+}
+
+#[test]
+fn crowds_keep_the_rules_of_placement() {
+    let mut rng = rng(8);
+    let mut counts = [0; 7];
+    for _ in 0..3000 {
+        let scene = Scene::crowded(&mut rng, 6);
+        assert_well_placed(&scene);
+        counts[scene.objects.len()] += 1;
+    }
+    // The first object always fits; six large ones never do.
+    assert_eq!(counts[0], 0);
+    assert!(counts[4..].iter().all(|&count| count > 0), "{counts:?}");
+    assert!(Scene::crowded(&mut rng, 0).objects.is_empty());
+}
+
 #[test]
 fn placement_keeps_its_rules() {
     let mut rng = rng(4);
@@ -13,28 +54,7 @@ fn placement_keeps_its_rules() {
         let kinds: Vec<_> = scene.objects.iter().map(|object| object.kind).collect();
         assert_eq!(kinds, prompt.content().kinds());
         assert_eq!(scene.background, prompt.background());
-        for (i, object) in scene.objects.iter().enumerate() {
-            let [left, top, right, bottom] = object.bounds();
-            assert!(
-                left.min(top) >= 7.999 && right.max(bottom) <= 248.001,
-                "{object:?}"
-            );
-            let share = object.extent / object.kind.size.extent();
-            assert!((0.8999..=1.1001).contains(&share), "{object:?}");
-            assert!(
-                scene.objects[..i]
-                    .iter()
-                    .all(|other| gap(object, other) >= 10.0)
-            );
-            for ((value, named), behind) in object
-                .rgb
-                .into_iter()
-                .zip(object.kind.color.rgb())
-                .zip(scene.background.rgb())
-            {
-                assert!(value.abs_diff(named) <= 8, "{object:?} on {behind}");
-            }
-        }
+        assert_well_placed(&scene);
         if let Some(relation) = prompt.content().relation() {
             let [first, second] = scene.objects.as_slice() else {
                 panic!("two objects")
