@@ -3,28 +3,52 @@
 //! They panic with a message: their only use is in tests.
 
 use std::path::{Path, PathBuf};
+use std::str::Chars;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors};
 
-/// A file or folder of reference outputs: `tests/fixtures/NAME` of the crate, or the same name
-/// under the folder that the environment variable `SANA_FIXTURES` names, which comes first, so
-/// that other reference outputs can be dropped in.
+/// The folder of other reference outputs that the environment variable `SANA_FIXTURES` names, if
+/// it is set.
 ///
 /// # Panics
-/// If it is in neither place.
+/// If there is no such folder: tests would pass without having seen what it was meant to hold.
+pub fn dropped_in_fixtures() -> Option<PathBuf> {
+    std::env::var_os("SANA_FIXTURES").map(|folder| existing(folder.into()))
+}
+
+fn existing(folder: PathBuf) -> PathBuf {
+    assert!(
+        folder.is_dir(),
+        "no folder {folder:?}, which SANA_FIXTURES names (a relative name counts from the folder \
+         of the crate under test)"
+    );
+    folder
+}
+
+/// A file or folder of the crate's own reference outputs, `tests/fixtures/NAME`, whatever the
+/// environment says: for tests that know what is in it.
+///
+/// # Panics
+/// If it is absent.
+pub fn built_in_fixture_path(crate_dir: &str, name: &str) -> PathBuf {
+    let path = Path::new(crate_dir).join("tests/fixtures").join(name);
+    assert!(path.exists(), "no fixture {}", path.display());
+    path
+}
+
+/// A file or folder of reference outputs: the crate's [own](built_in_fixture_path), or the same
+/// name under the folder that the environment variable `SANA_FIXTURES` names, which comes first,
+/// so that other reference outputs can be dropped in. Their shapes, configs and texts may be
+/// others.
+///
+/// # Panics
+/// If it is in neither place, or the folder that `SANA_FIXTURES` names is not there.
 pub fn fixture_path(crate_dir: &str, name: &str) -> PathBuf {
-    let built_in = Path::new(crate_dir).join("tests/fixtures").join(name);
-    let candidates: Vec<PathBuf> = std::env::var_os("SANA_FIXTURES")
-        .map(|folder| Path::new(&folder).join(name))
-        .into_iter()
-        .chain([built_in])
-        .collect();
-    candidates
-        .iter()
-        .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("no fixture {name}: looked at {candidates:?}"))
-        .clone()
+    dropped_in_fixtures()
+        .map(|folder| folder.join(name))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| built_in_fixture_path(crate_dir, name))
 }
 
 /// One file of reference outputs, read whole.
@@ -40,10 +64,20 @@ impl Fixture {
     /// # Panics
     /// If it cannot be read.
     pub fn open(crate_dir: &str, name: &str) -> Self {
-        let path = fixture_path(crate_dir, name);
+        Self::at(&fixture_path(crate_dir, name))
+    }
+
+    /// Reads the fixture at this path.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn at(path: &Path) -> Self {
         let bytes =
-            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self { path, bytes }
+            std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self {
+            path: path.to_path_buf(),
+            bytes,
+        }
     }
 
     fn tensors(&self) -> SafeTensors<'_> {
@@ -86,6 +120,16 @@ impl Fixture {
             .and_then(|map| map.get(key))
             .unwrap_or_else(|| panic!("no metadata {key:?} in {}", self.path.display()))
             .clone()
+    }
+
+    /// A list of strings in the header's metadata, as Python prints it: `['one', "it's"]`.
+    ///
+    /// # Panics
+    /// If it is absent or no such list.
+    pub fn metadata_list(&self, key: &str) -> Vec<String> {
+        let text = self.metadata(key);
+        python_strings(&text)
+            .unwrap_or_else(|| panic!("{key} = {text:?} in {}", self.path.display()))
     }
 
     /// Shape of a tensor.
@@ -141,6 +185,44 @@ impl Fixture {
 
 fn chunks<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     data.as_chunks::<N>().0.iter().copied()
+}
+
+/// The strings of a list that Python printed.
+fn python_strings(text: &str) -> Option<Vec<String>> {
+    let mut chars = text.trim().strip_prefix('[')?.strip_suffix(']')?.chars();
+    let mut strings = Vec::new();
+    while let Some(quote) = chars.next() {
+        match quote {
+            ',' | ' ' => continue,
+            '\'' | '"' => {}
+            _ => return None,
+        }
+        let mut string = String::new();
+        loop {
+            match chars.next()? {
+                '\\' => string.push(unescaped(&mut chars)?),
+                end if end == quote => break,
+                other => string.push(other),
+            }
+        }
+        strings.push(string);
+    }
+    Some(strings)
+}
+
+/// The character that an escape of Python's stands for, after its backslash.
+fn unescaped(chars: &mut Chars<'_>) -> Option<char> {
+    let digits = match chars.next()? {
+        'n' => return Some('\n'),
+        'r' => return Some('\r'),
+        't' => return Some('\t'),
+        'x' => 2,
+        'u' => 4,
+        'U' => 8,
+        itself => return Some(itself),
+    };
+    let code: String = chars.by_ref().take(digits).collect();
+    char::from_u32(u32::from_str_radix(&code, 16).ok()?)
 }
 
 /// The device that parity tests run on, from the environment variable `SANA_TEST_DEVICE`: `flex`
@@ -227,4 +309,39 @@ pub fn assert_close(name: &str, ours: &[f32], reference: &[f32], bound: f64) {
         reference.get(index).copied().unwrap_or_default(),
         bound * largest,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_as_python_prints_them() {
+        let text = r#"['A Red circle ', "it's", 'it\'s "so"', 'a, b\n\xa0\\', '', 'ö \U0001f980']"#;
+        let expected = [
+            "A Red circle ",
+            "it's",
+            "it's \"so\"",
+            "a, b\n\u{a0}\\",
+            "",
+            "ö 🦀",
+        ];
+        assert_eq!(python_strings(text).unwrap(), expected);
+        assert!(python_strings("[]").unwrap().is_empty());
+        for other in ["", "a", "['a'", "['a]", "[3]", r"['\xzz']"] {
+            assert_eq!(python_strings(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no folder \"tests/fixture\", which SANA_FIXTURES names")]
+    fn a_mistyped_folder_is_named() {
+        existing("tests/fixture".into());
+    }
+
+    #[test]
+    #[should_panic(expected = "tests/fixtures/blocks/none.safetensors")]
+    fn an_absent_fixture_is_named() {
+        built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "blocks/none.safetensors");
+    }
 }

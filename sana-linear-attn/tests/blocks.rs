@@ -32,13 +32,23 @@ fn number<T: std::str::FromStr>(fixture: &Fixture, key: &str) -> T {
     text.parse().unwrap_or_else(|_| panic!("{key} = {text:?}"))
 }
 
-fn linear_attention_config(f: &Fixture, qk_norm: bool) -> LinearAttentionConfig {
+/// The numbers of a Python tuple such as `(5,)`.
+fn numbers(fixture: &Fixture, key: &str) -> Vec<usize> {
+    fixture
+        .metadata(key)
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
+/// `weights` is what the names of the layer's weights begin with: they tell its optional parts.
+fn linear_attention_config(f: &Fixture, weights: &str) -> LinearAttentionConfig {
     LinearAttentionConfig {
         channels: f.shape("input")[2],
         heads: number(f, "heads"),
         head_dim: number(f, "head_dim"),
-        bias: false,
-        qk_norm,
+        bias: f.contains(&format!("{weights}to_q.bias")),
+        qk_norm: f.contains(&format!("{weights}norm_q.weight")),
     }
 }
 
@@ -49,11 +59,9 @@ fn linear_attention() {
         ("linear_attention_qk_norm", true),
     ] {
         let (f, device) = (fixture(name), device());
-        let layer = loaded(
-            linear_attention_config(&f, qk_norm).init(&device),
-            &f,
-            &device,
-        );
+        let config = linear_attention_config(&f, "weights.");
+        assert_eq!(config.qk_norm, qk_norm, "{name}");
+        let layer = loaded(config.init(&device), &f, &device);
         assert_parity(
             name,
             layer.forward(f.tensor("input", &device)),
@@ -93,7 +101,7 @@ fn multiscale_attention() {
         let config = MultiScaleLinearAttentionConfig {
             channels: f.shape("input")[1],
             head_dim: number(&f, "head_dim"),
-            kernel_sizes: vec![5],
+            kernel_sizes: numbers(&f, "kernel_sizes"),
         };
         let layer = loaded(config.init(&device), &f, &device);
         let output = layer.forward(f.tensor("input", &device));
@@ -106,13 +114,13 @@ fn sana_block() {
     let (f, device) = (fixture("sana_block"), device());
     let channels = f.shape("input")[2];
     let config = SanaBlockConfig {
-        attention: linear_attention_config(&f, false),
+        attention: linear_attention_config(&f, "weights.attn1."),
         cross_attention: CrossAttentionConfig {
             channels,
-            text_channels: channels,
+            text_channels: f.shape("caption")[2],
             heads: number(&f, "cross_heads"),
             head_dim: number(&f, "cross_head_dim"),
-            qk_norm: false,
+            qk_norm: f.contains("weights.attn2.norm_q.weight"),
         },
         mlp_ratio: number(&f, "mlp_ratio"),
         norm_eps: number(&f, "norm_eps"),

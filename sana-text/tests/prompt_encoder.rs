@@ -1,8 +1,12 @@
 //! Prompt embeddings against the reference pipeline.
 
+use std::path::PathBuf;
+
 use burn::tensor::{Tensor, TensorData};
 use sana_linear_attn::Weights;
-use sana_linear_attn::parity::{Fixture, assert_parity, device, fixture_path};
+use sana_linear_attn::parity::{
+    Fixture, assert_parity, built_in_fixture_path, device, fixture_path,
+};
 use sana_text::{
     Gemma2Config, Gemma2LoadOptions, GemmaTokenizer, Instruction, PromptEmbeds, PromptEncoder,
     PromptOptions, TextError,
@@ -10,8 +14,21 @@ use sana_text::{
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// How a file of `pipeline/sana` is found: [`fixture_path`] or [`built_in_fixture_path`].
+type Find = fn(&str, &str) -> PathBuf;
+
+fn file(find: Find, name: &str) -> PathBuf {
+    find(ROOT, &format!("pipeline/sana/{name}"))
+}
+
+/// The encoder of the crate's own checkpoint, whatever `SANA_FIXTURES` names: how many tokens a
+/// text has depends on the vocabulary.
 fn encoder(options: PromptOptions) -> PromptEncoder {
-    let folder = |name| fixture_path(ROOT, &format!("pipeline/sana/{name}"));
+    encoder_of(built_in_fixture_path, options)
+}
+
+fn encoder_of(find: Find, options: PromptOptions) -> PromptEncoder {
+    let folder = |name| file(find, name);
     PromptEncoder::load(
         &folder("tokenizer"),
         &folder("text_encoder"),
@@ -22,11 +39,16 @@ fn encoder(options: PromptOptions) -> PromptEncoder {
     .unwrap()
 }
 
-/// The prompts of the fixture, a list in Python's notation: `['one', 'two']`.
-fn prompts(io: &Fixture) -> Vec<String> {
-    let list = io.metadata("prompts");
-    let inner = list.trim_start_matches("['").trim_end_matches("']");
-    inner.split("', '").map(str::to_owned).collect()
+/// What the reference makes with the checkpoint, and the options it was made with.
+fn reference(find: Find) -> (Fixture, PromptOptions) {
+    let io = Fixture::at(&file(find, "io.safetensors"));
+    let lines = std::fs::read(file(find, "complex_human_instruction.json")).unwrap();
+    let lines: Vec<String> = serde_json::from_slice(&lines).unwrap();
+    let options = PromptOptions {
+        instruction: Some(Instruction::custom(lines)),
+        max_tokens: io.shape("prompt_mask")[1],
+    };
+    (io, options)
 }
 
 fn kept(embeds: Tensor<3>, mask: Tensor<2>) -> Tensor<3> {
@@ -58,11 +80,15 @@ fn compare(name: &str, ours: PromptEmbeds, io: &Fixture) {
 
 #[test]
 fn embeddings_equal_the_reference() {
-    let io = Fixture::open(ROOT, "pipeline/sana/io.safetensors");
-    let prompts = prompts(&io);
-    let encoder = encoder(PromptOptions::default());
+    let (io, options) = reference(fixture_path);
+    let prompts = io.metadata_list("prompts");
+    let encoder = encoder_of(fixture_path, options);
     let positive = encoder.encode(&prompts).unwrap();
-    assert_eq!(positive.dropped_tokens, vec![0; prompts.len()]);
+    assert_eq!(positive.dropped_tokens.len(), prompts.len());
+    for (keep, dropped) in positive.keep().iter().zip(&positive.dropped_tokens) {
+        // Of a prompt with padding behind it nothing was cut.
+        assert!(keep.last() == Some(&true) || *dropped == 0, "{dropped}");
+    }
     compare("prompt", positive, &io);
     let negative = vec![io.metadata("negative"); prompts.len()];
     compare("negative", encoder.encode_negative(&negative).unwrap(), &io);
@@ -70,10 +96,11 @@ fn embeddings_equal_the_reference() {
 
 #[test]
 fn instruction_is_the_published_one() {
-    let path = fixture_path(ROOT, "pipeline/sana/complex_human_instruction.json");
-    let lines: Vec<String> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    assert_eq!(Instruction::reference().lines(), lines);
-    assert_eq!(Instruction::custom(lines), Instruction::reference());
+    let (_, options) = reference(built_in_fixture_path);
+    let instruction = options.instruction.as_ref().unwrap();
+    assert_eq!(Instruction::reference().lines(), instruction.lines());
+    assert_eq!(*instruction, Instruction::reference());
+    assert_eq!(options, PromptOptions::default());
 }
 
 #[test]
@@ -270,8 +297,7 @@ fn unusable_embeddings() {
 
 #[test]
 fn checkpoint_in_memory() {
-    let read =
-        |name: &str| std::fs::read(fixture_path(ROOT, &format!("pipeline/sana/{name}"))).unwrap();
+    let read = |name: &str| std::fs::read(file(built_in_fixture_path, name)).unwrap();
     let load = |tokenizer: &[u8], config: &[u8], weights: Vec<u8>| {
         PromptEncoder::from_bytes(
             tokenizer,
@@ -311,7 +337,7 @@ fn checkpoint_in_memory() {
 
 #[test]
 fn tokenizer_larger_than_the_embedding_table() {
-    let folder = fixture_path(ROOT, "pipeline/sana/tokenizer");
+    let folder = file(built_in_fixture_path, "tokenizer");
     let tokenizer = GemmaTokenizer::from_folder(&folder).unwrap();
     let vocab_size = tokenizer.vocab_size() - 1;
     let config = Gemma2Config {

@@ -6,7 +6,7 @@ use sana_dcae::{
     Activation, DownBlock, DownsampleBlockType, EfficientVitBlock, NormType, ResBlock, UpBlock,
     UpsampleBlockType,
 };
-use sana_linear_attn::parity::{Fixture, assert_parity, device, fixture_path};
+use sana_linear_attn::parity::{Fixture, assert_parity, device};
 use sana_linear_attn::{LoadOptions, Weights, load_module};
 
 use crate::CRATE;
@@ -18,9 +18,8 @@ fn check<M: Module>(
     forward: impl Fn(&M, Tensor<4>) -> Tensor<4>,
 ) {
     let device = device();
-    let file = format!("blocks/{name}.safetensors");
-    let fixture = Fixture::open(CRATE, &file);
-    let weights = Weights::open_file(&fixture_path(CRATE, &file)).expect("a fixture");
+    let fixture = Fixture::open(CRATE, &format!("blocks/{name}.safetensors"));
+    let weights = Weights::open_file(fixture.path()).expect("a fixture");
     let options = LoadOptions {
         strip_prefix: "weights.",
         ignore: &["input", "output"],
@@ -41,13 +40,14 @@ fn res_block() {
     check(
         "res_block",
         |fixture, device| {
-            assert_eq!(fixture.metadata("activation"), "SiLU");
-            ResBlock::new(
-                channels(fixture, "input"),
-                NormType::RmsNorm,
-                Activation::Silu,
-                device,
-            )
+            let activation = match fixture.metadata("activation").as_str() {
+                "SiLU" => Activation::Silu,
+                "ReLU" => Activation::Relu,
+                other => panic!("activation {other}"),
+            };
+            // The metadata's `norm` is a sentence; weights of another norm would not fit.
+            let norm = NormType::RmsNorm;
+            ResBlock::new(channels(fixture, "input"), norm, activation, device)
         },
         |block, x| block.forward(x),
     );

@@ -5,7 +5,7 @@ use std::fs;
 use burn::module::Module;
 use burn::tensor::DType;
 use sana_dcae::{DcAe, DcAeConfig, DcAeError};
-use sana_linear_attn::parity::{Fixture, assert_close, device, fixture_path, values};
+use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, device, values};
 use sana_linear_attn::{WeightError, Weights};
 
 use crate::{CRATE, LAYOUTS, load, tiny_config, waves};
@@ -17,7 +17,7 @@ const WEIGHTS_FILE: &str = "diffusion_pytorch_model.safetensors";
 #[test]
 fn every_element_of_the_file_is_loaded() {
     for layout in LAYOUTS {
-        let folder = fixture_path(CRATE, &format!("dcae/{layout}"));
+        let folder = built_in_fixture_path(CRATE, &format!("dcae/{layout}"));
         let weights = Weights::open_file(&folder.join(WEIGHTS_FILE)).expect("a fixture");
         let counters = weights
             .names()
@@ -68,10 +68,10 @@ fn half_precision_parameters() {
             continue;
         }
         for layout in LAYOUTS {
-            let folder = fixture_path(CRATE, &format!("dcae/{layout}"));
+            let folder = built_in_fixture_path(CRATE, &format!("dcae/{layout}"));
             let model = DcAe::load(&folder, None, Some(dtype), &device).expect("a fixture");
             assert_eq!(model.encoder.dtype(), dtype);
-            let fixture = Fixture::open(CRATE, &format!("dcae/{layout}/io.safetensors"));
+            let fixture = Fixture::at(&folder.join("io.safetensors"));
             let latent = model
                 .encode_raw(fixture.tensor("image", &device))
                 .expect("an image");
@@ -132,7 +132,7 @@ fn folder_without_weights() {
 #[test]
 fn weights_of_another_layout() {
     let device = device();
-    let folder = fixture_path(CRATE, "dcae/f32_sana");
+    let folder = built_in_fixture_path(CRATE, "dcae/f32_sana");
     let weights = Weights::open_file(&folder.join(WEIGHTS_FILE)).expect("a fixture");
     let mut config = DcAeConfig::from_file(folder.join("config.json")).expect("a fixture");
     config.decoder_layers_per_block[0] += 1;
@@ -153,7 +153,8 @@ fn weights_of_another_layout() {
 
 #[test]
 fn from_weights_checks_the_config() {
-    let weights = Weights::open_file(&fixture_path(CRATE, "dcae/f32_sana").join(WEIGHTS_FILE));
+    let folder = built_in_fixture_path(CRATE, "dcae/f32_sana");
+    let weights = Weights::open_file(&folder.join(WEIGHTS_FILE));
     let config = DcAeConfig {
         scaling_factor: -1.0,
         ..DcAeConfig::f32c32_sana_1_0()

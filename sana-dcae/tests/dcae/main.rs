@@ -10,21 +10,18 @@ mod parity;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use sana_dcae::{DcAe, DcAeConfig, PerStage};
-use sana_linear_attn::parity::fixture_path;
+use sana_linear_attn::parity::built_in_fixture_path;
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Every layout with reference outputs.
 const LAYOUTS: [&str; 3] = ["f32_sana", "f32_sana_head_dim_32", "f64_in"];
 
+/// The crate's own checkpoint of a layout, whatever `SANA_FIXTURES` names: names of tensors, bounds
+/// of half precision and of finite differences belong to it.
 fn load(layout: &str, device: &Device) -> DcAe {
-    DcAe::load(
-        fixture_path(CRATE, &format!("dcae/{layout}")),
-        None,
-        None,
-        device,
-    )
-    .unwrap_or_else(|error| panic!("{layout}: {error}"))
+    let folder = built_in_fixture_path(CRATE, &format!("dcae/{layout}"));
+    DcAe::load(folder, None, None, device).unwrap_or_else(|error| panic!("{layout}: {error}"))
 }
 
 /// Three stages (compression 4), every kind of block, widths pairwise distinct.

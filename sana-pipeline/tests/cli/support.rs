@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use sana_linear_attn::parity::built_in_fixture_path;
 use tempfile::TempDir;
 
 /// A working folder and the checkpoint that commands run on.
@@ -17,14 +18,14 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// The checkpoint of the fixtures: 3 blocks, 48 text channels.
+/// The checkpoint of the crate's own fixtures: 3 blocks, 48 text channels.
 pub fn checkpoint() -> PathBuf {
-    sana_linear_attn::parity::fixture_path(env!("CARGO_MANIFEST_DIR"), "pipeline/sana")
+    built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "pipeline/sana")
 }
 
-/// The Sprint checkpoint of the fixtures.
+/// The Sprint checkpoint of the crate's own fixtures.
 pub fn sprint_checkpoint() -> PathBuf {
-    sana_linear_attn::parity::fixture_path(env!("CARGO_MANIFEST_DIR"), "pipeline/sprint")
+    built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "pipeline/sprint")
 }
 
 impl Workplace {

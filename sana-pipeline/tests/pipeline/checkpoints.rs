@@ -8,8 +8,6 @@ use sana_pipeline::{Control, Part, PipelineError};
 
 use super::*;
 
-const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
-
 fn open_error(folder: &Path) -> PipelineError {
     SanaPipeline::load(folder, &device()).unwrap_err()
 }

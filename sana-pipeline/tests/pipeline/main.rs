@@ -8,23 +8,22 @@ mod running;
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Tensor;
-use sana_linear_attn::parity::{Fixture, assert_parity, device, fixture_path};
+use sana_linear_attn::parity::{assert_parity, built_in_fixture_path, device};
 use sana_pipeline::{Checkpoint, LoadOptions, Request, SanaPipeline};
 use tempfile::TempDir;
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
+/// The transformer's weights in a checkpoint's folder.
+const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
+
+/// The crate's own checkpoint, whatever `SANA_FIXTURES` names: its sizes stand in these tests.
 fn sana_folder() -> PathBuf {
-    fixture_path(CRATE, "pipeline/sana")
+    built_in_fixture_path(CRATE, "pipeline/sana")
 }
 
 fn sprint_folder() -> PathBuf {
-    fixture_path(CRATE, "pipeline/sprint")
-}
-
-fn sana_io() -> Fixture {
-    Fixture::open(CRATE, "pipeline/sana/io.safetensors")
+    built_in_fixture_path(CRATE, "pipeline/sprint")
 }
 
 fn sana() -> SanaPipeline {
@@ -69,44 +68,24 @@ fn edit(folder: &TempDir, file: &str, from: &str, to: &str) {
 
 /// Fills a tensor of a safetensors file with NaN.
 fn poison(path: &Path, tensor: &str) {
+    rewrite(path, tensor, |_| f32::NAN);
+}
+
+/// Changes every element of a tensor of a safetensors file.
+fn rewrite(path: &Path, tensor: &str, change: impl Fn(f32) -> f32) {
     let mut bytes = std::fs::read(path).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
     assert_eq!(json[tensor]["dtype"], "F32", "{tensor}");
     let offset = |end: usize| json[tensor]["data_offsets"][end].as_u64().unwrap() as usize;
     for element in bytes[8 + header..][offset(0)..offset(1)].chunks_exact_mut(4) {
-        element.copy_from_slice(&f32::NAN.to_le_bytes());
+        let value = f32::from_le_bytes((&*element).try_into().unwrap());
+        element.copy_from_slice(&change(value).to_le_bytes());
     }
     std::fs::write(path, bytes).unwrap();
-}
-
-/// The list of strings in a fixture's metadata, as Python prints it.
-fn prompts(io: &Fixture) -> Vec<String> {
-    let text = io.metadata("prompts");
-    let inner = text.trim_start_matches("['").trim_end_matches("']");
-    inner.split("', '").map(str::to_owned).collect()
-}
-
-/// The request that the fixture's outputs were made with, but for its number of steps.
-fn request_of(io: &Fixture) -> Request {
-    let number = |key: &str| io.metadata(key).parse::<f64>().unwrap();
-    Request::batch(prompts(io))
-        .size(number("width") as usize, number("height") as usize)
-        .guidance(number("guidance_scale"))
-        .latents(io.tensor("latents", &device()))
-}
-
-fn sana_request() -> Request {
-    let io = sana_io();
-    request_of(&io).negative(io.metadata("negative"))
 }
 
 /// A quick request that needs no fixture.
 fn small() -> Request {
     Request::new("a red circle").size(64, 32).steps(2)
-}
-
-/// `[batch, 3, height, width]` in [-1, 1] as `[batch, height, width, 3]` in [0, 1].
-fn as_reference_images(decoded: Tensor<4>) -> Tensor<4> {
-    (decoded * 0.5 + 0.5).clamp(0.0, 1.0).permute([0, 2, 3, 1])
 }

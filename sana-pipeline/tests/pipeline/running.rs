@@ -118,7 +118,10 @@ fn negative_prompts_are_one_for_all_or_one_for_each() {
 #[test]
 fn ready_embeddings_equal_prompts() {
     let mut pipeline = sana();
-    let request = sana_request().steps(2);
+    let request = Request::batch(["A Red circle left of a blue square ", "two green triangles"])
+        .negative("blurry")
+        .size(96, 64)
+        .steps(2);
     let conditioning = pipeline.encode_prompt(&request).unwrap();
     let expected = pipeline
         .sample(&request, &conditioning, &mut go_on)
@@ -219,8 +222,7 @@ fn a_step_that_is_not_finite_is_named() {
     assert!(error.to_string().contains("step 2 of 3"), "{error}");
 
     let folder = copy_of(&sprint_folder());
-    let weights = "transformer/diffusion_pytorch_model.safetensors";
-    poison(&folder.path().join(weights), "proj_out.bias");
+    poison(&folder.path().join(TRANSFORMER), "proj_out.bias");
     let mut pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
     let error = pipeline.generate(&small(), &mut go_on).unwrap_err();
     assert!(
