@@ -53,3 +53,56 @@ impl SanaKeys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(json: &str) -> SanaKeys {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn every_wording_has_its_word() {
+        let expected = [
+            ("none", CheckpointInstruction::None, None),
+            (
+                "reference",
+                CheckpointInstruction::Reference,
+                Some(Instruction::reference()),
+            ),
+            (
+                "repository",
+                CheckpointInstruction::Repository,
+                Some(Instruction::paper_repository()),
+            ),
+        ];
+        for (word, wording, instruction) in expected {
+            let keys = keys(&format!(r#"{{"instruction": "{word}", "max_tokens": 48}}"#));
+            assert_eq!(keys.instruction, wording, "{word}");
+            let options = PromptOptions {
+                instruction,
+                max_tokens: 48,
+            };
+            assert_eq!(keys.prompt_options(), options, "{word}");
+            assert_eq!(serde_json::to_value(wording).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn absent_keys_are_those_of_published_checkpoints() {
+        assert_eq!(keys("{}"), SanaKeys::default());
+        assert_eq!(keys("{}").prompt_options(), PromptOptions::default());
+        let other = keys(r#"{"instruction": "repository", "unknown": 1}"#);
+        assert_eq!(other.max_tokens, PromptOptions::default().max_tokens);
+    }
+
+    #[test]
+    fn unknown_words_are_told_the_known_ones() {
+        let error = serde_json::from_str::<SanaKeys>(r#"{"instruction": "paper"}"#).unwrap_err();
+        let message = error.to_string();
+        for word in ["paper", "none", "reference", "repository"] {
+            assert!(message.contains(word), "{message}");
+        }
+    }
+}

@@ -76,6 +76,9 @@ pub struct Generation {
     pub stages: Vec<StageReport>,
     /// Tokens cut off the end of each prompt because it was too long.
     pub dropped_tokens: Vec<usize>,
+    /// Tokens cut off the end of each negative prompt because it was too long: one number where all
+    /// prompts share it, none without classifier-free guidance.
+    pub dropped_negative_tokens: Vec<usize>,
     /// Whether the observer ended the run early.
     pub stopped: bool,
 }
@@ -317,6 +320,7 @@ impl SanaPipeline {
             seeds: settings.seeds(),
             stages: vec![text, denoise, decode],
             dropped_tokens: conditioning.dropped_tokens().to_vec(),
+            dropped_negative_tokens: conditioning.dropped_negative_tokens().to_vec(),
             stopped,
         })
     }

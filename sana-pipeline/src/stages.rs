@@ -42,6 +42,15 @@ impl TextConditioning {
     pub fn dropped_tokens(&self) -> &[usize] {
         &self.prompt.dropped_tokens
     }
+
+    /// Tokens cut off the end of each negative prompt because it was too long; none without
+    /// negative prompts.
+    pub fn dropped_negative_tokens(&self) -> &[usize] {
+        match &self.negative {
+            Some(negative) => &negative.dropped_tokens,
+            None => &[],
+        }
+    }
 }
 
 impl SanaPipeline {

@@ -184,3 +184,35 @@ fn the_model_of_the_build_needs_no_option() {
     let said = here.sana(&["inspect"]).quiet_success();
     assert!(said.contains("scenes"), "{said}");
 }
+
+#[test]
+fn a_long_negative_prompt_is_cut_with_a_warning() {
+    let here = Workplace::new();
+    let negative = "a red circle left of a blue square, ".repeat(400);
+    let outcome = here.generate(&["--negative", &negative]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let warning = "warning: the negative prompt is too long, its last ";
+    assert!(outcome.stderr.starts_with(warning), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+}
+
+#[test]
+fn the_wording_of_the_instruction() {
+    let here = Workplace::new();
+    let with = |options: &[&str]| {
+        here.generate(&[&["--seed", "1"][..], options].concat())
+            .quiet_success();
+        picture(&here, "sana.png")
+    };
+    // Published checkpoints have the reference's wording.
+    let plain = with(&[]);
+    assert_eq!(text(&here, "sana.png", "instruction"), None);
+    assert_eq!(with(&["--instruction", "reference"]), plain);
+    let none = with(&["--instruction", "none"]);
+    assert_eq!(text(&here, "sana.png", "instruction").unwrap(), "none");
+    assert_eq!(with(&["--no-instruction"]), none);
+    assert_ne!(none, plain);
+    with(&["--instruction", "repository"]);
+    let said = here.sana(&["inspect", "sana.png"]).quiet_success();
+    assert!(said.ends_with("--instruction repository\n"), "{said}");
+}

@@ -256,3 +256,28 @@ fn conditioning_of_another_request() {
         .unwrap_err();
     assert!(matches!(error, PipelineError::NoNegative { .. }), "{error}");
 }
+
+/// A negative prompt is cut like a prompt, and its lost tokens are told apart from the prompts'.
+#[test]
+fn a_long_negative_prompt_is_cut_and_told() {
+    let mut pipeline = sana();
+    let long = "a red circle left of a blue square ".repeat(200);
+    let request = small().steps(1).negative(long.as_str());
+    let conditioning = pipeline.encode_prompt(&request).unwrap();
+    assert_eq!(conditioning.dropped_tokens(), [0]);
+    let dropped = conditioning.dropped_negative_tokens();
+    assert!(dropped.len() == 1 && dropped[0] > 300, "{dropped:?}");
+    let mut go_on = |_: sana_pipeline::StepInfo| sana_pipeline::Control::Continue;
+    let generation = pipeline.generate(&request, &mut go_on).unwrap();
+    assert_eq!(generation.dropped_tokens, [0]);
+    assert_eq!(generation.dropped_negative_tokens, dropped);
+
+    let each = Request::batch(["a", "b"])
+        .size(32, 32)
+        .negatives(["c", long.as_str()]);
+    let conditioning = pipeline.encode_prompt(&each).unwrap();
+    assert_eq!(conditioning.dropped_negative_tokens(), [0, dropped[0]]);
+    // Without guidance there is no negative prompt that could be cut.
+    let plain = pipeline.encode_prompt(&request.guidance(1.0)).unwrap();
+    assert!(plain.dropped_negative_tokens().is_empty());
+}

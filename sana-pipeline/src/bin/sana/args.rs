@@ -150,12 +150,29 @@ pub fn positive() -> RangedU64ValueParser<usize> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use clap::error::ErrorKind;
 
     use super::*;
 
     #[test]
     fn definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_instruction_is_told_once() {
+        let parse = |options: &[&str]| {
+            Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
+        };
+        for wording in ["reference", "repository", "none"] {
+            assert!(parse(&["--instruction", wording]).is_ok(), "{wording}");
+        }
+        assert!(parse(&["--no-instruction"]).is_ok());
+        let error = parse(&["--instruction", "none", "--no-instruction"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{error}");
+        let error = parse(&["--instruction", "paper"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidValue, "{error}");
+        assert!(error.to_string().contains("repository"), "{error}");
     }
 
     #[test]

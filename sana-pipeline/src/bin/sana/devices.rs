@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Error, bail};
 use burn::tensor::{DType, Device};
 use clap::Args;
 
@@ -29,6 +29,16 @@ pub struct DevicesArgs {}
 pub struct DeviceName {
     backend: Backend,
     index: usize,
+}
+
+/// Why a device cannot be opened.
+enum Problem {
+    /// The cargo feature of its backend is off.
+    NotBuilt,
+    /// There is none, or it does not work: what the backend or its driver said.
+    Unusable(String),
+    /// The backend has only so many.
+    Beyond(usize),
 }
 
 /// A device that works.
@@ -90,31 +100,23 @@ impl OpenDevice {
 
     fn named(name: DeviceName) -> anyhow::Result<Self> {
         let DeviceName { backend, index } = name;
-        let feature = backend.name();
-        if !backend.is_built() {
-            bail!(
-                "device {name} is not in this build, which has {}: build with the cargo feature \
-                 {feature} to use {}",
-                built(),
-                backend.hardware()
-            );
-        }
-        let unusable = |reason: String| {
-            anyhow!(
-                "device {name} cannot be used: {reason}\n{}\n  this build has: {} (`sana devices` \
-                 tells which work)",
-                remedy(backend),
-                built()
-            )
+        let refused = |problem: Problem, count: usize| {
+            Error::msg(refusal(name, &problem, &others(name, count)))
         };
-        let mut devices = catch(|| backend.list()).map_err(unusable)?;
+        if !backend.is_built() {
+            return Err(refused(Problem::NotBuilt, 0));
+        }
+        let mut devices =
+            catch(|| backend.list()).map_err(|reason| refused(Problem::Unusable(reason), 0))?;
         match devices.len() {
-            0 => Err(unusable(format!("{feature} finds no device"))),
-            count if index >= count => {
-                bail!("there is no device {name}: {feature} has {count}, counted from 0")
+            0 => {
+                let reason = format!("{} finds no device", backend.name());
+                Err(refused(Problem::Unusable(reason), 0))
             }
-            _ => {
+            count if index >= count => Err(refused(Problem::Beyond(count), count)),
+            count => {
                 let listed = devices.swap_remove(index);
+                let unusable = |reason| refused(Problem::Unusable(reason), count);
                 listed.probe().map_err(unusable)?;
                 Ok(Self {
                     name,
@@ -167,6 +169,53 @@ impl OpenDevice {
             dtypes(&self.device)
         )
     }
+}
+
+/// Why the device cannot be opened, what was looked for, what to do, and what else there is, a line
+/// each.
+fn refusal(name: DeviceName, problem: &Problem, others: &[DeviceName]) -> String {
+    let backend = name.backend;
+    let feature = backend.name();
+    let told = match problem {
+        Problem::NotBuilt => format!(
+            "device {name} is not in this build\n  looked for: the cargo feature {feature}, for \
+             {}\n  to do: build with it, as in `cargo build --release --features {feature}`\n  \
+             to install: {}",
+            backend.hardware(),
+            backend.to_install()
+        ),
+        Problem::Unusable(reason) => {
+            format!(
+                "device {name} cannot be used: {reason}\n{}",
+                remedy(backend)
+            )
+        }
+        Problem::Beyond(count) => {
+            format!("there is no device {name}: {feature} has {count}, counted from 0")
+        }
+    };
+    let others = match others {
+        [] => "none".to_owned(),
+        others => {
+            let names: Vec<String> = others.iter().map(DeviceName::to_string).collect();
+            format!("{} (`sana devices` tells which work)", names.join(", "))
+        }
+    };
+    format!("{told}\n  other devices of this build: {others}")
+}
+
+/// The devices that this build lists besides `name`, whose backend has `count`.
+fn others(name: DeviceName, count: usize) -> Vec<DeviceName> {
+    let of = |backend: Backend| {
+        let count = if backend == name.backend {
+            count
+        } else {
+            catch(|| backend.list().len()).unwrap_or(0)
+        };
+        (0..count).map(move |index| DeviceName { backend, index })
+    };
+    let all = Backend::ALL.into_iter().flat_map(of);
+    all.filter(|other| *other != name).collect()
 }
 
 /// What was looked for and what to install, a line each.
@@ -295,11 +344,69 @@ mod tests {
         }
     }
 
+    /// Every line that a user needs stands in the message, whatever this build and machine have.
+    #[test]
+    fn refusals_tell_what_to_do_and_what_else_there_is() {
+        let there: [DeviceName; 2] = ["flex", "cuda:3"].map(|name| name.parse().unwrap());
+        let listed = "\n  other devices of this build: flex, cuda:3 (`sana devices` tells";
+        for backend in Backend::ALL {
+            let name = DeviceName { backend, index: 0 };
+            let (feature, install) = (backend.name(), backend.to_install());
+
+            let message = refusal(name, &Problem::NotBuilt, &there);
+            let expected = [
+                format!("device {name} is not in this build\n"),
+                format!("looked for: the cargo feature {feature}, for "),
+                backend.hardware().to_owned(),
+                format!("to do: build with it, as in `cargo build --release --features {feature}`"),
+                format!("to install: {install}\n"),
+                listed.to_owned(),
+            ];
+            for part in expected {
+                assert!(message.contains(&part), "no {part:?} in: {message}");
+            }
+
+            let message = refusal(name, &Problem::Unusable("no driver".to_owned()), &there);
+            let expected = [
+                format!("device {name} cannot be used: no driver\n"),
+                format!("looked for: {}\n", backend.looked_for()),
+                format!("to install: {install}\n"),
+                listed.to_owned(),
+            ];
+            for part in expected {
+                assert!(message.contains(&part), "no {part:?} in: {message}");
+            }
+
+            let message = refusal(name, &Problem::Beyond(2), &[]);
+            let expected = format!(
+                "there is no device {name}: {feature} has 2, counted from 0\n  other devices of \
+                 this build: none"
+            );
+            assert_eq!(message, expected);
+        }
+    }
+
+    /// In the default build, every GPU backend.
+    #[cfg(feature = "flex")]
+    #[test]
+    fn backends_that_are_not_in_this_build() {
+        let flex: DeviceName = "flex".parse().unwrap();
+        let absent = |backend: &Backend| !backend.is_built();
+        for backend in Backend::ALL.into_iter().filter(absent) {
+            let name: DeviceName = backend.name().parse().unwrap();
+            assert!(others(name, 0).contains(&flex), "{name}");
+            let error = OpenDevice::open(Some(name)).err().unwrap();
+            let expected = refusal(name, &Problem::NotBuilt, &others(name, 0));
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
     #[cfg(feature = "flex")]
     #[test]
     fn the_cpu_is_one_device() {
         let name: DeviceName = "flex:1".parse().unwrap();
         let error = OpenDevice::open(Some(name)).err().unwrap().to_string();
         assert!(error.contains("flex has 1, counted from 0"), "{error}");
+        assert!(error.contains("flex (`sana devices`"), "{error}");
     }
 }

@@ -8,6 +8,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, image};
 use sana_sampler::Order;
+use sana_text::Instruction;
 
 use crate::args::{ModelArgs, Size, positive};
 use crate::model::Model;
@@ -60,6 +61,14 @@ pub struct GenerateArgs {
     /// File of the picture; with --count, NAME-0.png, NAME-1.png and so on
     #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
     out: PathBuf,
+    /// Wording of the instruction that goes before the prompt [default: what the checkpoint says]
+    #[arg(
+        long,
+        value_name = "WORDING",
+        value_enum,
+        conflicts_with = "no_instruction"
+    )]
+    pub instruction: Option<Wording>,
     /// Give the prompt to the text encoder as it is, without the instruction to enhance it
     #[arg(long)]
     pub no_instruction: bool,
@@ -76,6 +85,17 @@ enum SolverName {
     FlowEuler,
     /// Consistency sampling, for Sana-Sprint: 1 to 4 steps
     Scm,
+}
+
+/// A wording of the instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wording {
+    /// That of the diffusers library, which published checkpoints default to
+    Reference,
+    /// That of the paper's repository, which differs in its quotes
+    Repository,
+    /// No instruction, as --no-instruction
+    None,
 }
 
 /// Runs `sana generate`.
@@ -106,7 +126,8 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     })?;
     progress.finish();
     model.tell_notes();
-    warn_of_cut(&generation.dropped_tokens);
+    warn_of_cut("prompt", &generation.dropped_tokens);
+    warn_of_cut("negative prompt", &generation.dropped_negative_tokens);
 
     let pictures = generation.images.iter().zip(&generation.seeds);
     for (path, (picture, seed)) in paths.iter().zip(pictures) {
@@ -137,16 +158,19 @@ fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> Request {
     if let Some(solver) = args.solver {
         request = request.solver(solver.with_order_of(pipeline.defaults().solver));
     }
+    if let Some(wording) = args.instruction {
+        request = request.instruction(wording.into());
+    }
     if args.no_instruction {
         request = request.instruction(InstructionChoice::None);
     }
     request
 }
 
-fn warn_of_cut(dropped_tokens: &[usize]) {
+fn warn_of_cut(what: &str, dropped_tokens: &[usize]) {
     let dropped: usize = dropped_tokens.iter().sum();
     if dropped > 0 {
-        eprintln!("warning: the prompt is too long, its last {dropped} tokens were left out");
+        eprintln!("warning: the {what} is too long, its last {dropped} tokens were left out");
     }
 }
 
@@ -164,7 +188,49 @@ impl SolverName {
     }
 }
 
+impl Wording {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Repository => "repository",
+            Self::None => "none",
+        }
+    }
+}
+
+impl From<Wording> for InstructionChoice {
+    fn from(wording: Wording) -> Self {
+        match wording {
+            Wording::Reference => Self::Custom(Instruction::reference()),
+            Wording::Repository => Self::Custom(Instruction::paper_repository()),
+            Wording::None => Self::None,
+        }
+    }
+}
+
 /// A seed of 32 bits: enough to differ, and short enough to type.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(0) >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wordings() {
+        let custom = InstructionChoice::Custom;
+        let expected = [
+            ("reference", custom(Instruction::reference())),
+            ("repository", custom(Instruction::paper_repository())),
+            ("none", InstructionChoice::None),
+        ];
+        assert_eq!(Wording::value_variants().len(), expected.len());
+        for (name, choice) in expected {
+            let wording = Wording::from_str(name, false).unwrap();
+            assert_eq!(wording.name(), name);
+            assert_eq!(InstructionChoice::from(wording), choice, "{name}");
+        }
+    }
 }

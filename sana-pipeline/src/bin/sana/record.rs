@@ -13,9 +13,18 @@ pub struct Record(pub Vec<(String, String)>);
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
 /// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
-const OPTIONS: [&str; 10] = [
-    "negative", "seed", "steps", "guidance", "solver", "size", "model", "device", "variant",
+const OPTIONS: [&str; 11] = [
+    "negative",
+    "seed",
+    "steps",
+    "guidance",
+    "solver",
+    "size",
+    "model",
+    "device",
+    "variant",
     "dtype",
+    "instruction",
 ];
 /// Options without a value.
 const FLAGS: [&str; 2] = ["no-instruction", "low-memory"];
@@ -51,6 +60,9 @@ impl Record {
         }
         if let Some(dtype) = args.model.dtype {
             pairs.push(("dtype", dtype.name().to_owned()));
+        }
+        if let Some(wording) = args.instruction {
+            pairs.push(("instruction", wording.name().to_owned()));
         }
         let flags = [
             (FLAGS[0], args.no_instruction),
@@ -135,12 +147,13 @@ mod tests {
             ("seed", "7"),
             ("guidance", "4.5"),
             ("model", "built-in"),
+            ("instruction", "repository"),
             ("low-memory", "yes"),
             ("Software", "sana 0.1.0"),
         ]);
         assert_eq!(
             ours.command().unwrap(),
-            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --low-memory"#
+            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --instruction repository --low-memory"#
         );
     }
 
