@@ -207,6 +207,91 @@ fn published_sana_config() {
     );
 }
 
+/// `config.json` of `dc-ae-lite-f32c32-sana-1.1`, in the spelling of published files.
+const PUBLISHED_LITE: &str = r#"{
+  "_class_name": "AutoencoderDC", "_diffusers_version": "0.35.0.dev0", "_name_or_path": null,
+  "attention_head_dim": 32, "decoder_act_fns": "silu",
+  "decoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
+  "decoder_block_types": "ResBlock", "decoder_conv_act_fn": "silu", "decoder_in_shortcut": true,
+  "decoder_layers_per_block": [0, 3, 5, 4, 4, 4], "decoder_norm_types": "rms_norm",
+  "decoder_qkv_multiscales": [[], [], [], [], [], []], "downsample_block_type": "Conv",
+  "encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
+  "encoder_block_types": ["ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock",
+    "EfficientViTBlock", "EfficientViTBlock"],
+  "encoder_layers_per_block": [2, 2, 2, 3, 3, 3], "encoder_out_shortcut": true,
+  "encoder_qkv_multiscales": [[], [], [], [5], [5], [5]], "in_channels": 3, "latent_channels": 32,
+  "scaling_factor": 0.41407, "upsample_block_type": "pixel_shuffle"
+}"#;
+
+/// Builds the config's network without weights; parameters of its encoder and its decoder.
+fn parameters(config: &DcAeConfig) -> (usize, usize) {
+    let model = config.init(&device());
+    let counted = (model.encoder.num_params(), model.decoder.num_params());
+    assert!(!model.encoder.conv_out.weight.is_initialized());
+    assert!(!model.decoder.conv_in.weight.is_initialized());
+    counted
+}
+
+#[test]
+fn published_lite_config() {
+    let lite = DcAeConfig::f32c32_sana_1_1_lite();
+    let config = DcAeConfig::from_json(PUBLISHED_LITE).expect("valid");
+    assert_eq!(config, lite);
+    assert_eq!(parameters(&config), (153_027_104, 268_154_124));
+
+    // The same with a list where one name says it for all stages.
+    let mut listed = PUBLISHED_LITE.to_owned();
+    for (key, name) in [
+        ("decoder_block_types", "ResBlock"),
+        ("decoder_norm_types", "rms_norm"),
+        ("decoder_act_fns", "silu"),
+    ] {
+        let one = format!(r#""{key}": "{name}""#);
+        assert!(listed.contains(&one), "{one}");
+        listed = listed.replace(&one, &format!(r#""{key}": {:?}"#, [name; 6]));
+    }
+    let each = DcAeConfig {
+        decoder_block_types: PerStage::Each(vec![BlockType::Res; 6]),
+        decoder_norm_types: PerStage::Each(vec![NormType::RmsNorm; 6]),
+        decoder_act_fns: PerStage::Each(vec![Activation::Silu; 6]),
+        ..lite
+    };
+    assert_eq!(DcAeConfig::from_json(&listed).expect("valid"), each);
+    assert_eq!(parameters(&each), parameters(&config));
+}
+
+/// `dc-ae-turbo-f32c32-sana-1.1` has the encoder of sana-1.1 and a decoder of the lite kind that is
+/// smaller still. Its file is not known to us, so widths and depths of the decoder are made up
+/// here: whatever they are, they need not be the encoder's.
+#[test]
+fn config_of_the_turbo_kind() {
+    let edits = [
+        (
+            r#""decoder_block_out_channels": [128, 256, 512, 512, 1024, 1024]"#,
+            r#""decoder_block_out_channels": [48, 96, 192, 256, 512, 512]"#,
+        ),
+        ("[0, 3, 5, 4, 4, 4]", "[0, 1, 2, 2, 3, 2]"),
+    ];
+    let mut text = PUBLISHED_LITE.to_owned();
+    for (lite, turbo) in edits {
+        assert!(text.contains(lite), "{lite}");
+        text = text.replace(lite, turbo);
+    }
+    let config = DcAeConfig::from_json(&text).expect("valid");
+    let expected = DcAeConfig {
+        decoder_block_out_channels: vec![48, 96, 192, 256, 512, 512],
+        decoder_layers_per_block: vec![0, 1, 2, 2, 3, 2],
+        ..DcAeConfig::f32c32_sana_1_1_lite()
+    };
+    assert_eq!(config, expected);
+    config.validate().expect("the decoder's widths are its own");
+    assert_eq!(config.compression(), 32);
+    let (encoder, decoder) = parameters(&config);
+    assert_eq!(encoder, 153_027_104);
+    assert_eq!(decoder, count::decoder(&config));
+    assert!(decoder < 268_154_124 / 4, "{decoder}");
+}
+
 #[test]
 fn absent_keys_take_the_reference_defaults() {
     let config = DcAeConfig::from_json("{}").expect("the reference's defaults are valid");
