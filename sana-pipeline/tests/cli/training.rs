@@ -124,7 +124,10 @@ fn options_out_of_range() {
             "caption_dropout must be in [0, 1], got 2",
         ),
         (["--flow-shift", "0"], "shift"),
-        (["--logit-std", "NaN"], "logit_std must be 0 or more, got NaN"),
+        (
+            ["--logit-std", "NaN"],
+            "logit_std must be 0 or more, got NaN",
+        ),
     ] {
         transformer(&here, "run", &option).fails(1, &[message]);
     }
