@@ -53,6 +53,21 @@ pub struct TextKeysValues {
     value: Tensor<4>,
 }
 
+impl TextKeysValues {
+    /// Number of texts.
+    pub(crate) fn batch(&self) -> usize {
+        self.key.dims()[0]
+    }
+
+    /// Those of some of the texts.
+    pub(crate) fn items(&self, first: usize, count: usize) -> Self {
+        Self {
+            key: self.key.clone().narrow(0, first, count),
+            value: self.value.clone().narrow(0, first, count),
+        }
+    }
+}
+
 /// `softmax(q k^T / sqrt(head_dim) + bias) v` with queries from image tokens, keys and values from
 /// text tokens. The softmax is taken in f32.
 #[derive(Module, Debug)]

@@ -273,6 +273,53 @@ fn attention(checkpoint: &Checkpoint, device: &Device) -> LinearAttention {
     .expect("the weights are the layer's own")
 }
 
+/// The perturbed path of the last items of a batch is that of the whole batch, whatever the blocks
+/// before the first perturbed one share, and leaves the others as they are, query and key norm
+/// included. Which block is perturbed matters.
+#[test]
+fn perturbed_attention_leaves_the_batch_as_it_is() {
+    let device = device();
+    for (name, config) in variants() {
+        let model = Checkpoint::random(&config.init(&device)).load(&config, DType::F32, &device);
+        let inputs = Inputs::random(&config, 3, GRID, &device);
+        let text = model.text_context(inputs.caption.clone(), Some(inputs.mask.clone()));
+        assert_eq!(text.batch(), 3);
+        let with = |blocks: &[usize], first: usize| {
+            let blocks = config
+                .perturbed_blocks(blocks.iter().copied())
+                .expect("blocks of the network");
+            model.forward_perturbed(
+                inputs.latents.clone(),
+                inputs.timestep.clone(),
+                inputs.guidance.clone(),
+                &text,
+                &blocks,
+                &text.items(first..3),
+            )
+        };
+        let plain = run(&model, &inputs);
+        let all = with(&[1], 0);
+        assert_close(name, &values(all.output), &plain, tolerance());
+        let last = with(&[1], 1);
+        assert_close(name, &values(last.output), &plain, tolerance());
+        let expected = values(all.perturbed.clone().narrow(0, 1, 2));
+        assert_close(name, &values(last.perturbed), &expected, tolerance());
+
+        let all = values(all.perturbed);
+        let others: [&[usize]; 5] = [&[0], &[2], &[0, 1], &[1, 2], &[0, 1, 2]];
+        for blocks in others {
+            let other = values(with(blocks, 0).perturbed);
+            let change = distance(&other, &all) / largest(&all);
+            assert!(
+                change > 1e-2,
+                "{name}: blocks {blocks:?} differ by {change:e} only"
+            );
+        }
+        let change = distance(&plain, &all) / largest(&all);
+        assert!(change > 1e-2, "{name}: perturbed by {change:e} only");
+    }
+}
+
 /// The limit is that of f16 and of the projected output, and there is none unless it is asked for.
 #[test]
 fn f16_clamp_limits_the_projected_output() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sana_dcae::DcAeError;
 use sana_linear_attn::WeightError;
-use sana_linear_attn::transformer::ConfigError;
+use sana_linear_attn::transformer::{ConfigError, PerturbedBlocksError};
 use sana_text::TextError;
 
 use crate::checkpoint::Part;
@@ -200,6 +200,15 @@ pub enum PipelineError {
         /// The guidance scale.
         guidance: f64,
     },
+    /// Guidance of a kind that a model with embedded guidance (Sana-Sprint) does not have.
+    #[error(
+        "{option} combines several predictions of a step; this model (Sana-Sprint) makes one, with \
+         the guidance scale as an input"
+    )]
+    EmbeddedGuidance {
+        /// What was asked for.
+        option: &'static str,
+    },
     /// The network's output at a step is not finite.
     #[error(
         "step {step} of {steps} (timestep {timestep}) gave values that are not finite; \
@@ -286,6 +295,9 @@ pub enum PipelineError {
     /// The transformer's config is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The transformer does not have the blocks that perturbed attention was asked for in.
+    #[error(transparent)]
+    PerturbedBlocks(#[from] PerturbedBlocksError),
     /// A part's weights are not usable.
     #[error(transparent)]
     Weights(#[from] WeightError),

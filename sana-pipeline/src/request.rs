@@ -1,7 +1,8 @@
 //! What to generate.
 
 use burn::tensor::Tensor;
-use sana_sampler::{Guidance, GuidanceInterval};
+use sana_linear_attn::transformer::PerturbedBlocks;
+use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval};
 use sana_text::{Instruction, PromptEmbeds, TextError};
 
 use crate::error::PipelineError;
@@ -45,6 +46,9 @@ pub struct Request {
     steps: Option<usize>,
     guidance: Option<f64>,
     guidance_interval: GuidanceInterval,
+    perturbed_attention: f64,
+    perturbed_blocks: Option<Vec<usize>>,
+    projection: Option<AdaptiveProjection>,
     seed: u64,
     count: usize,
     solver: Option<Solver>,
@@ -69,8 +73,12 @@ pub struct Settings {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// Scale of the guidance, and at which noise levels it is applied.
+    /// Scales of the guidance, and at which noise levels it is applied.
     pub guidance: Guidance,
+    /// The blocks with perturbed attention; `None` without perturbed attention guidance.
+    pub perturbed_blocks: Option<PerturbedBlocks>,
+    /// Options of adaptive projected guidance; `None` where guidance is not projected.
+    pub projection: Option<AdaptiveProjection>,
     /// The solver.
     pub solver: Solver,
     /// Its noise levels or times.
@@ -119,6 +127,9 @@ impl Request {
             steps: None,
             guidance: None,
             guidance_interval: GuidanceInterval::FULL,
+            perturbed_attention: 0.0,
+            perturbed_blocks: None,
+            projection: None,
             seed: 0,
             count: 1,
             solver: None,
@@ -167,9 +178,36 @@ impl Request {
         self
     }
 
-    /// The noise levels at which classifier-free guidance is applied; all by default.
+    /// The noise levels at which guidance is applied, classifier-free and by perturbed attention;
+    /// all by default. At the others the prediction for the prompt is used as it is.
     pub fn guidance_interval(mut self, interval: GuidanceInterval) -> Self {
         self.guidance_interval = interval;
+        self
+    }
+
+    /// Perturbed attention guidance of this scale, finite and at least 0, beside classifier-free
+    /// guidance or without it; see [`perturbed_attention_guidance`]. 0, the default, is none. Each
+    /// step then runs the blocks from the first perturbed one on once more for each picture.
+    ///
+    /// [`perturbed_attention_guidance`]: sana_sampler::perturbed_attention_guidance
+    pub fn perturbed_attention(mut self, scale: f64) -> Self {
+        self.perturbed_attention = scale;
+        self
+    }
+
+    /// The blocks whose self-attention is perturbed, by exact 0-based index, at least one. By
+    /// default the one that published pipelines perturb: 8 of the 20 of the 1.6B models, else the
+    /// middle one. Without effect where perturbed attention has no scale.
+    pub fn perturbed_blocks(mut self, indices: impl IntoIterator<Item = usize>) -> Self {
+        self.perturbed_blocks = Some(indices.into_iter().collect());
+        self
+    }
+
+    /// Adaptive projected guidance in place of plain classifier-free guidance; see
+    /// [`ProjectedGuidance`](sana_sampler::ProjectedGuidance). Without effect where there is no
+    /// classifier-free guidance.
+    pub fn projection(mut self, options: AdaptiveProjection) -> Self {
+        self.projection = Some(options);
         self
     }
 
@@ -251,8 +289,8 @@ impl Request {
     /// Fills in the checkpoint's defaults and checks everything against it.
     ///
     /// # Errors
-    /// When there is nothing to make, a number is out of its range, the solver does not fit the
-    /// model, or a tensor does not fit the rest; see [`PipelineError`].
+    /// When there is nothing to make, a number is out of its range, the solver or the guidance does
+    /// not fit the model, or a tensor does not fit the rest; see [`PipelineError`].
     pub fn validate(&self, pipeline: &SanaPipeline) -> Result<Settings, PipelineError> {
         let prompts = match &self.embeddings {
             Some((embeds, _)) => embeds.embeds.dims()[0],
@@ -276,20 +314,25 @@ impl Request {
         let [width, height] = self.checked_size(pipeline)?;
         let defaults = pipeline.defaults();
         let guidance = Guidance::new(self.guidance.unwrap_or(defaults.guidance))?
+            .with_perturbed_attention(self.perturbed_attention)?
             .with_interval(self.guidance_interval);
         let (solver, schedule) = self.checked_schedule(pipeline)?;
+        let embedded = pipeline.transformer_config().guidance_embeds || solver == Solver::Scm;
+        if embedded {
+            self.check_embedded_guidance()?;
+        }
         let settings = Settings {
             prompts,
             count: self.count,
             width,
             height,
             guidance,
+            perturbed_blocks: self.checked_perturbed_blocks(pipeline)?,
+            projection: self.projection,
             solver,
             schedule,
             seed: self.seed,
-            classifier_free: guidance.is_active()
-                && !pipeline.transformer_config().guidance_embeds
-                && solver != Solver::Scm,
+            classifier_free: guidance.is_active() && !embedded,
         };
         self.check_tensors(pipeline, &settings)?;
         Ok(settings)
@@ -322,6 +365,38 @@ impl Request {
             largest,
             nearest: [nearest(width), nearest(height)],
         })
+    }
+
+    /// Refuses guidance that needs more than one prediction.
+    fn check_embedded_guidance(&self) -> Result<(), PipelineError> {
+        let options = [
+            (
+                self.perturbed_attention > 0.0 || self.perturbed_blocks.is_some(),
+                "perturbed attention guidance",
+            ),
+            (self.projection.is_some(), "adaptive projected guidance"),
+            (
+                self.guidance_interval != GuidanceInterval::FULL,
+                "a guidance interval",
+            ),
+        ];
+        match options.into_iter().find(|(asked, _)| *asked) {
+            Some((_, option)) => Err(PipelineError::EmbeddedGuidance { option }),
+            None => Ok(()),
+        }
+    }
+
+    /// The blocks to perturb. Those that were asked for are checked in any case.
+    fn checked_perturbed_blocks(
+        &self,
+        pipeline: &SanaPipeline,
+    ) -> Result<Option<PerturbedBlocks>, PipelineError> {
+        let config = pipeline.transformer_config();
+        let blocks = match &self.perturbed_blocks {
+            Some(indices) => config.perturbed_blocks(indices.iter().copied())?,
+            None => config.perturbed_blocks([config.default_perturbed_block()])?,
+        };
+        Ok((self.perturbed_attention > 0.0).then_some(blocks))
     }
 
     fn checked_schedule(

@@ -1,10 +1,15 @@
 //! The three stages: prompts to embeddings, noise to latents, latents to pictures.
 
+use std::cell::OnceCell;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_dcae::MemoryOptions;
 use sana_linear_attn::SanaTransformer;
-use sana_linear_attn::transformer::TextContext;
-use sana_sampler::{Step, TIMESTEPS, dpm_solver, flow_euler, noise, scm, trigflow};
+use sana_linear_attn::transformer::{PerturbedOutput, TextContext};
+use sana_sampler::{
+    ProjectedGuidance, Step, dpm_solver, flow_euler, noise, perturbed_attention_guidance, scm,
+    trigflow,
+};
 use sana_text::encoder::encode_tokens;
 use sana_text::{PromptEmbeds, PromptOptions};
 
@@ -124,7 +129,8 @@ impl SanaPipeline {
     /// `observe` sees every step and may end the run or exchange the latents.
     ///
     /// The keys and values of the text are computed once. With classifier-free guidance the
-    /// network runs on `[negative, prompt]` as one batch.
+    /// network runs on `[negative, prompt]` as one batch, and perturbed attention branches off it
+    /// at the first perturbed block.
     ///
     /// # Shapes
     /// - output `[prompts * count, channels, height / compression, width / compression]`, f32
@@ -170,7 +176,10 @@ impl SanaPipeline {
                 Ok(denoised.div_scalar(sigma_data.value()))
             }
             (Schedule::Flow(schedule), _) => {
-                let predict = |x, time| network.predict(x, time, time / TIMESTEPS);
+                let predict = |x, time| {
+                    let sigma = schedule.sigmas()[network.step];
+                    network.predict(x, time, sigma)
+                };
                 match settings.solver {
                     Solver::FlowDpm { order } => {
                         let options = scheduler.dpm_options(order);
@@ -317,12 +326,31 @@ struct Network<'a> {
     settings: &'a Settings,
     device: &'a Device,
     prompt: PromptEmbeds,
-    /// Keys and values of the prompts alone, made at the first step that has no guidance.
-    plain: Option<TextContext>,
-    /// Keys and values of `[negative, prompt]`, where some step has guidance.
+    /// Keys and values of the prompts alone, made at the first step that needs them.
+    plain: OnceCell<TextContext>,
+    /// Keys and values of `[negative, prompt]`, where some step has classifier-free guidance.
     guided: Option<TextContext>,
+    projected: Option<ProjectedGuidance<4>>,
     embedded_guidance: Option<f64>,
+    /// Steps taken.
     step: usize,
+}
+
+/// What one run of the network gives.
+struct Outputs {
+    /// For the whole batch.
+    all: Tensor<4>,
+    /// For the prompts with perturbed attention, where that was asked for.
+    perturbed: Option<Tensor<4>>,
+}
+
+/// What the network says at one step, each `[pictures, channels, height, width]`.
+struct Predictions {
+    /// For the negative prompts, with classifier-free guidance.
+    negative: Option<Tensor<4>>,
+    prompt: Tensor<4>,
+    /// For the prompts with perturbed attention, where that guides.
+    perturbed: Option<Tensor<4>>,
 }
 
 impl<'a> Network<'a> {
@@ -349,8 +377,11 @@ impl<'a> Network<'a> {
             settings,
             device,
             prompt,
-            plain: None,
+            plain: OnceCell::new(),
             guided,
+            projected: settings
+                .projection
+                .map(|options| ProjectedGuidance::new(settings.guidance.scale(), options)),
             embedded_guidance: config
                 .guidance_embeds
                 .then(|| settings.guidance.scale() * config.guidance_embeds_scale),
@@ -358,8 +389,8 @@ impl<'a> Network<'a> {
         })
     }
 
-    /// The velocity at `time`, which is what the network is called with; `sigma` in [0, 1] decides
-    /// whether guidance applies.
+    /// The velocity at `time`, which is what the network is called with, and at the noise level
+    /// `sigma` in [0, 1], which decides whether guidance applies.
     fn predict(
         &mut self,
         latents: Tensor<4>,
@@ -367,26 +398,8 @@ impl<'a> Network<'a> {
         sigma: f64,
     ) -> Result<Tensor<4>, PipelineError> {
         self.step += 1;
-        let guided = self
-            .guided
-            .as_ref()
-            .filter(|_| self.settings.guidance.applies(sigma));
-        let velocity = if let Some(text) = guided {
-            let pictures = self.settings.pictures();
-            let both = Tensor::cat(vec![latents.clone(), latents], 0);
-            let velocity = self.forward(both, time, text);
-            let negative = velocity.clone().narrow(0, 0, pictures);
-            let prompt = velocity.narrow(0, pictures, pictures);
-            self.settings.guidance.combine(negative, prompt)
-        } else {
-            let text = self
-                .plain
-                .take()
-                .unwrap_or_else(|| context(self.transformer, self.prompt.clone()));
-            let velocity = self.forward(latents, time, &text);
-            self.plain = Some(text);
-            velocity
-        };
+        let predictions = self.predictions(latents.clone(), time, sigma);
+        let velocity = self.combined(latents, sigma, predictions);
         if all_finite(velocity.clone())? {
             return Ok(velocity);
         }
@@ -398,20 +411,100 @@ impl<'a> Network<'a> {
         })
     }
 
-    fn forward(&self, latents: Tensor<4>, time: f64, context: &TextContext) -> Tensor<4> {
+    /// The predictions that guidance needs at this noise level.
+    fn predictions(&self, latents: Tensor<4>, time: f64, sigma: f64) -> Predictions {
+        let guidance = self.settings.guidance;
+        let guided = self.guided.as_ref().filter(|_| guidance.applies(sigma));
+        let (latents, text) = match guided {
+            Some(both) => (Tensor::cat(vec![latents.clone(), latents], 0), both),
+            None => (latents, self.plain()),
+        };
+        let Outputs { all, perturbed } =
+            self.forward(latents, time, text, guidance.perturbs(sigma));
+        if guided.is_none() {
+            return Predictions {
+                negative: None,
+                prompt: all,
+                perturbed,
+            };
+        }
+        let pictures = self.settings.pictures();
+        Predictions {
+            negative: Some(all.clone().narrow(0, 0, pictures)),
+            prompt: all.narrow(0, pictures, pictures),
+            perturbed,
+        }
+    }
+
+    /// The guided velocity.
+    fn combined(&mut self, latents: Tensor<4>, sigma: f64, predictions: Predictions) -> Tensor<4> {
+        let guidance = self.settings.guidance;
+        let prompt = predictions.prompt;
+        let guided = match (predictions.negative, &mut self.projected) {
+            (None, _) => prompt.clone(),
+            (Some(negative), None) => guidance.combine(negative, prompt.clone()),
+            (Some(negative), Some(projected)) => {
+                projected.combine_velocities(latents, sigma, negative, prompt.clone())
+            }
+        };
+        match predictions.perturbed {
+            None => guided,
+            Some(perturbed) => {
+                let scale = guidance.perturbed_scale();
+                perturbed_attention_guidance(guided, prompt, perturbed, scale)
+            }
+        }
+    }
+
+    /// Keys and values of the prompts alone.
+    fn plain(&self) -> &TextContext {
+        self.plain.get_or_init(|| match &self.guided {
+            Some(both) => {
+                let pictures = self.settings.pictures();
+                both.items(pictures..2 * pictures)
+            }
+            None => context(self.transformer, self.prompt.clone()),
+        })
+    }
+
+    fn forward(
+        &self,
+        latents: Tensor<4>,
+        time: f64,
+        text: &TextContext,
+        perturbs: bool,
+    ) -> Outputs {
         let [batch, channels, _, _] = latents.dims();
         let constant = |value: f64| {
             let values = TensorData::new(vec![value as f32; batch], [batch]);
             Tensor::<1>::from_data(values, (self.device, DType::F32))
         };
-        let guidance = self.embedded_guidance.map(constant);
-        let output = self
-            .transformer
-            .forward(latents, constant(time), guidance, context);
         // A learned variance, in the second half of the channels, has no use in a flow.
-        match output.dims()[1] {
+        let velocity = |output: Tensor<4>| match output.dims()[1] {
             outputs if outputs > channels => output.narrow(1, 0, channels),
             _ => output,
+        };
+        let (time, guidance) = (constant(time), self.embedded_guidance.map(constant));
+        let blocks = self.settings.perturbed_blocks.as_ref();
+        match blocks.filter(|_| perturbs) {
+            None => Outputs {
+                all: velocity(self.transformer.forward(latents, time, guidance, text)),
+                perturbed: None,
+            },
+            Some(blocks) => {
+                let PerturbedOutput { output, perturbed } = self.transformer.forward_perturbed(
+                    latents,
+                    time,
+                    guidance,
+                    text,
+                    blocks,
+                    self.plain(),
+                );
+                Outputs {
+                    all: velocity(output),
+                    perturbed: Some(velocity(perturbed)),
+                }
+            }
         }
     }
 }

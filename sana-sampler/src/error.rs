@@ -95,6 +95,24 @@ pub enum Error {
         found: f64,
     },
 
+    /// The scale of perturbed attention guidance is negative or not finite.
+    #[error("the scale of perturbed attention must be finite and at least 0, found {found}")]
+    InvalidPerturbedScale {
+        /// The scale given.
+        found: f64,
+    },
+
+    /// An option of adaptive projected guidance out of its range.
+    #[error("the {name} of adaptive projected guidance must be {range}, found {found}")]
+    InvalidProjection {
+        /// `eta`, `norm` or `momentum`.
+        name: &'static str,
+        /// What would do.
+        range: &'static str,
+        /// The value given.
+        found: f64,
+    },
+
     /// A guidance interval outside `[0, 1]`, reversed, or not a number.
     #[error("the guidance interval must satisfy 0 <= start <= end <= 1, found [{start}, {end}]")]
     InvalidInterval {

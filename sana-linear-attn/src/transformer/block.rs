@@ -119,6 +119,9 @@ impl Modulation {
     }
 }
 
+/// One of the forms of the self-attention.
+pub(super) type Attend = fn(&LinearAttention, Tensor<3>) -> Tensor<3>;
+
 impl SanaBlock {
     /// Applies the block to the tokens of a `height` x `width` grid.
     ///
@@ -133,12 +136,32 @@ impl SanaBlock {
         modulation: Tensor<2>,
         text: &TextKeysValues,
         text_bias: Option<&Tensor<4>>,
+        grid: [usize; 2],
+    ) -> Tensor<3> {
+        self.forward_with(
+            LinearAttention::forward,
+            x,
+            modulation,
+            text,
+            text_bias,
+            grid,
+        )
+    }
+
+    /// [`forward`](Self::forward) with the given form of the self-attention.
+    pub(super) fn forward_with(
+        &self,
+        attend: Attend,
+        x: Tensor<3>,
+        modulation: Tensor<2>,
+        text: &TextKeysValues,
+        text_bias: Option<&Tensor<4>>,
         [height, width]: [usize; 2],
     ) -> Tensor<3> {
         let m = Modulation::new(self.scale_shift_table.val(), modulation);
 
         let attention_input = self.modulate(x.clone(), m.scale_attention, m.shift_attention);
-        let x = x + m.gate_attention * self.attn1.forward(attention_input);
+        let x = x + m.gate_attention * attend(&self.attn1, attention_input);
 
         let x = x.clone() + self.attn2.forward(x, text, text_bias);
 

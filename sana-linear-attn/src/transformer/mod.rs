@@ -4,8 +4,10 @@ mod block;
 mod config;
 mod embed;
 mod model;
+mod perturbed;
 
 pub use block::{SanaBlock, SanaBlockConfig};
 pub use config::{ConfigError, QkNorm, SanaTransformerConfig};
 pub use embed::{CaptionProjection, PatchEmbed, TimeEmbed, sin_cos_positions, sinusoidal};
 pub use model::{F16Clamp, SanaTransformer, TextContext};
+pub use perturbed::{PerturbedBlocks, PerturbedBlocksError, PerturbedOutput};

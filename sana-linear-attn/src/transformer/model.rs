@@ -1,14 +1,18 @@
+use std::ops::Range;
+
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::cross_attention::{TextKeysValues, mask_bias};
 use crate::linear::TorchLinear;
+use crate::linear_attention::LinearAttention;
 use crate::norm::{RmsNormAffine, layer_norm};
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 
-use super::block::{SanaBlock, SanaBlockConfig};
+use super::block::{Attend, SanaBlock, SanaBlockConfig};
 use super::config::SanaTransformerConfig;
 use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed, sin_cos_positions};
+use super::perturbed::{PerturbedBlocks, PerturbedOutput};
 
 /// Whether self-attention outputs are limited to the range of f16.
 ///
@@ -84,6 +88,40 @@ impl SanaTransformerConfig {
 pub struct TextContext {
     blocks: Vec<TextKeysValues>,
     bias: Option<Tensor<4>>,
+}
+
+impl TextContext {
+    /// Number of texts.
+    pub fn batch(&self) -> usize {
+        self.blocks.first().map_or(0, TextKeysValues::batch)
+    }
+
+    /// That of some of the texts, without computing anything again.
+    ///
+    /// # Panics
+    /// If the range is empty or goes beyond the last text.
+    pub fn items(&self, range: Range<usize>) -> Self {
+        let (first, count) = (range.start, range.len());
+        let blocks = self.blocks.iter();
+        Self {
+            blocks: blocks.map(|text| text.items(first, count)).collect(),
+            bias: self
+                .bias
+                .as_ref()
+                .map(|bias| bias.clone().narrow(0, first, count)),
+        }
+    }
+}
+
+/// What every block is given beside the tokens.
+struct Conditions<'a> {
+    /// `[batch, 6 * width]`, made of the timestep.
+    modulation: Tensor<2>,
+    text: &'a TextContext,
+    /// Height and width in tokens.
+    grid: [usize; 2],
+    /// The blocks whose self-attention is the identity.
+    perturbed: &'a [usize],
 }
 
 /// Sana's diffusion transformer: latents and a timestep to the velocity of the flow, given a text.
@@ -178,22 +216,125 @@ impl SanaTransformer {
         text: &TextContext,
         mut observe: impl FnMut(usize, &Tensor<3>),
     ) -> Tensor<4> {
-        let patch = self.config.patch_size;
-        let [_, _, height, width] = latents.dims();
-        let grid = [height / patch, width / patch];
-
-        let mut x = self.patch_embed.forward(latents.cast(self.dtype()));
-        if let Some(positions) = self.positions(grid, &x.device()) {
-            x = x + positions;
-        }
+        let grid = self.grid(&latents);
+        let x = self.embed(latents, grid);
         observe(0, &x);
         let (embedding, modulation) = self.time_embed.forward(timestep, guidance);
-        for (index, (block, keys_values)) in
-            self.transformer_blocks.iter().zip(&text.blocks).enumerate()
-        {
-            x = block.forward(x, modulation.clone(), keys_values, text.bias.as_ref(), grid);
+        let conditions = Conditions {
+            modulation,
+            text,
+            grid,
+            perturbed: &[],
+        };
+        let blocks = 0..self.transformer_blocks.len();
+        let x = self.run_blocks(blocks, x, &conditions, observe);
+        self.output(x, embedding, grid)
+    }
+
+    /// [`forward`](Self::forward), and beside it the output of the last items of the batch with
+    /// perturbed attention: in the given blocks every token attends to itself alone
+    /// ([`LinearAttention::forward_identity`]). How many items that are, `perturbed_text` tells.
+    ///
+    /// The blocks before the first perturbed one run once for both. The others run with their own
+    /// attention, query and key norm included, for `output`.
+    ///
+    /// # Shapes
+    /// - inputs as for [`forward`](Self::forward)
+    /// - `perturbed_text` of the last `n <= batch` items of `text`, as [`TextContext::items`]
+    ///   gives it
+    /// - output `[batch, out, height, width]`, perturbed `[n, out, height, width]`
+    ///
+    /// # Panics
+    /// If `perturbed_text` has more items than the batch, or `blocks` were chosen for a network of
+    /// more blocks.
+    pub fn forward_perturbed(
+        &self,
+        latents: Tensor<4>,
+        timestep: Tensor<1>,
+        guidance: Option<Tensor<1>>,
+        text: &TextContext,
+        blocks: &PerturbedBlocks,
+        perturbed_text: &TextContext,
+    ) -> PerturbedOutput {
+        let [batch, _, _, _] = latents.dims();
+        let items = perturbed_text.batch();
+        assert!(
+            items <= batch,
+            "{items} perturbed items of a batch of {batch}"
+        );
+        let start = batch - items;
+        let grid = self.grid(&latents);
+        let x = self.embed(latents, grid);
+        let (embedding, modulation) = self.time_embed.forward(timestep, guidance);
+        let conditions = Conditions {
+            modulation: modulation.clone(),
+            text,
+            grid,
+            perturbed: &[],
+        };
+        let perturbed_conditions = Conditions {
+            modulation: modulation.narrow(0, start, items),
+            text: perturbed_text,
+            grid,
+            perturbed: blocks.indices(),
+        };
+        let (first, all) = (blocks.first(), self.transformer_blocks.len());
+        let x = self.run_blocks(0..first, x, &conditions, |_, _| {});
+        let perturbed = x.clone().narrow(0, start, items);
+        let perturbed = self.run_blocks(first..all, perturbed, &perturbed_conditions, |_, _| {});
+        let x = self.run_blocks(first..all, x, &conditions, |_, _| {});
+        PerturbedOutput {
+            output: self.output(x, embedding.clone(), grid),
+            perturbed: self.output(perturbed, embedding.narrow(0, start, items), grid),
+        }
+    }
+
+    /// Height and width in tokens.
+    fn grid(&self, latents: &Tensor<4>) -> [usize; 2] {
+        let patch = self.config.patch_size;
+        let [_, _, height, width] = latents.dims();
+        [height / patch, width / patch]
+    }
+
+    /// Latents to tokens with their positions.
+    fn embed(&self, latents: Tensor<4>, grid: [usize; 2]) -> Tensor<3> {
+        let x = self.patch_embed.forward(latents.cast(self.dtype()));
+        match self.positions(grid, &x.device()) {
+            Some(positions) => x + positions,
+            None => x,
+        }
+    }
+
+    /// Some of the blocks, one after the other; `observe(index + 1, tokens)` after each.
+    fn run_blocks(
+        &self,
+        indices: Range<usize>,
+        mut x: Tensor<3>,
+        conditions: &Conditions<'_>,
+        mut observe: impl FnMut(usize, &Tensor<3>),
+    ) -> Tensor<3> {
+        let text = conditions.text;
+        for index in indices {
+            let attend: Attend = if conditions.perturbed.contains(&index) {
+                LinearAttention::forward_identity
+            } else {
+                LinearAttention::forward
+            };
+            x = self.transformer_blocks[index].forward_with(
+                attend,
+                x,
+                conditions.modulation.clone(),
+                &text.blocks[index],
+                text.bias.as_ref(),
+                conditions.grid,
+            );
             observe(index + 1, &x);
         }
+        x
+    }
+
+    /// Tokens after the last block to the velocity, in f32.
+    fn output(&self, x: Tensor<3>, embedding: Tensor<2>, grid: [usize; 2]) -> Tensor<4> {
         self.unpatchify(self.project_out(x, embedding), grid)
             .cast(DType::F32)
     }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::support::Workplace;
+use crate::support::{Workplace, sprint_checkpoint};
 
 #[test]
 fn checkpoints_that_are_none() {
@@ -109,10 +109,39 @@ fn numbers_out_of_range() {
     generate(&["--guidance", "NaN"]).fails(1, &["guidance", "NaN"]);
     generate(&["--guidance", "inf"]).fails(1, &["guidance", "inf"]);
     generate(&["--guidance", "-1"]).fails(1, &["guidance", "-1"]);
+    generate(&["--guidance-interval", "0.9..0.2"]).fails(2, &["--guidance-interval", "0.9"]);
+    generate(&["--guidance-interval", "0.9"]).fails(2, &["--guidance-interval", "FROM..TO"]);
+    generate(&["--pag", "NaN"]).fails(1, &["perturbed attention", "NaN"]);
+    generate(&["--pag", "-1"]).fails(1, &["perturbed attention", "-1"]);
+    generate(&["--pag", "2", "--pag-layers", "1,3"]).fails(1, &["block 3", "has 3, 0 to 2"]);
+    generate(&["--pag", "2", "--pag-layers", ""]).fails(2, &["--pag-layers"]);
+    generate(&["--pag-layers", "1"]).fails(2, &["--pag <SCALE>"]);
+    generate(&["--apg", "--apg-eta", "-1"]).fails(1, &["eta", "-1"]);
+    generate(&["--apg", "--apg-norm", "0"]).fails(1, &["norm", "0"]);
+    generate(&["--apg", "--apg-momentum", "1"]).fails(1, &["momentum", "1"]);
+    generate(&["--apg-eta", "1"]).fails(2, &["--apg"]);
     generate(&["--seed", "-1"]).fails(2, &["--seed"]);
     generate(&["--count", "0"]).fails(2, &["0", "--count", "1..=10000"]);
     generate(&["--solver", "ddim"]).fails(2, &["ddim", "flow-dpm, flow-euler, scm"]);
     generate(&["--solver", "scm"]).fails(1, &["scm", "flow-dpm or flow-euler"]);
+    assert!(here.files().is_empty());
+}
+
+#[test]
+fn guidance_that_sprint_does_not_have() {
+    let here = Workplace::new();
+    let cases: [&[&str]; 3] = [
+        &["--pag", "2"],
+        &["--apg"],
+        &["--guidance-interval", "0..0.5"],
+    ];
+    for options in cases {
+        here.sana_on(
+            &sprint_checkpoint(),
+            &[&["generate", "a"], options].concat(),
+        )
+        .fails(1, &["guidance", "Sana-Sprint"]);
+    }
     assert!(here.files().is_empty());
 }
 

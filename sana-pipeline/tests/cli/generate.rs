@@ -216,3 +216,45 @@ fn the_wording_of_the_instruction() {
     let said = here.sana(&["inspect", "sana.png"]).quiet_success();
     assert!(said.ends_with("--instruction repository\n"), "{said}");
 }
+
+/// Runs the command that `sana inspect` tells and compares the pictures.
+#[test]
+fn options_of_guidance_are_recorded_and_repeated() {
+    let here = Workplace::new();
+    here.generate(&["--seed", "1"]).quiet_success();
+    let plain = picture(&here, "sana.png");
+    assert_eq!(text(&here, "sana.png", "pag"), None);
+    let cases: [(&[&str], &str); 4] = [
+        (&["--pag", "3"], "--pag 3 --pag-layers 1"),
+        (&["--pag", "3", "--pag-layers", "2,0"], "--pag-layers 0,2"),
+        (
+            &["--apg", "--apg-norm", "2"],
+            "--apg-eta 0 --apg-norm 2 --apg-momentum=-0.5",
+        ),
+        (
+            &["--guidance-interval", "0.8..1"],
+            "--guidance-interval 0.8..1",
+        ),
+    ];
+    for (options, recorded) in cases {
+        here.generate(&[&["--seed", "1"], options].concat())
+            .quiet_success();
+        let made = picture(&here, "sana.png");
+        assert_ne!(made, plain, "{options:?}");
+        let said = here.sana(&["inspect", "sana.png"]).quiet_success();
+        let command = said.lines().last().unwrap();
+        assert!(command.contains(recorded), "{command}");
+        let again: Vec<&str> = command
+            .strip_prefix("sana generate 'a red circle' ")
+            .expect(command)
+            .split(' ')
+            .collect();
+        let model = again.iter().position(|word| *word == "--model").unwrap();
+        let without_model = [&again[..model], &again[model + 2..]].concat();
+        let start = ["generate", "a red circle", "--out", "again.png"];
+        let mut arguments = [&start[..], &without_model[..]].concat();
+        arguments.retain(|word| !["--device", "flex"].contains(word));
+        here.sana_on_fixture(&arguments).quiet_success();
+        assert_eq!(picture(&here, "again.png"), made, "{command}");
+    }
+}

@@ -23,6 +23,16 @@ impl Reference {
         Self::found(name, fixture_path)
     }
 
+    /// `pipeline/NAME`, which is outputs alone, made with the checkpoint of `pipeline/sana`.
+    fn of_sana(name: &str) -> Self {
+        let io = Fixture::open(CRATE, &format!("pipeline/{name}/io.safetensors"));
+        assert_eq!(io.metadata("weights"), "all of pipeline/sana");
+        Self {
+            io,
+            ..Self::open("sana")
+        }
+    }
+
     /// The crate's own, for tests that know what is in it.
     fn built_in(name: &str) -> Self {
         Self::found(name, built_in_fixture_path)
@@ -189,6 +199,44 @@ fn other_solvers_and_options_equal_the_reference() {
             let request = change(&reference, &name, reference.guided_request().steps(steps));
             let latents = sampled(&mut pipeline, &request);
             assert_parity(&name, latents, reference.tensor(&name));
+        }
+    }
+}
+
+/// The block that the reference's text names is perturbed, and no other.
+#[test]
+fn perturbed_attention_equals_the_reference() {
+    let reference = Reference::of_sana("pag");
+    let mut pipeline = reference.pipeline();
+    let scale: f64 = reference.io.metadata("pag_scale").parse().unwrap();
+    let block = reference.noted("pag_layer", "block") as usize;
+    let blocks = pipeline.transformer_config().num_layers;
+    for steps in reference.steps("latent_steps") {
+        let name = format!("latent_steps{steps}");
+        let expected: Tensor<4> = reference.tensor(&name);
+        let request = || {
+            let request = reference.guided_request().steps(steps);
+            request.perturbed_attention(scale)
+        };
+        let latents = sampled(&mut pipeline, &request().perturbed_blocks([block]));
+        assert_parity(&name, latents, expected.clone());
+
+        // The comparison sees every other choice.
+        let largest: f32 = expected.clone().abs().max().into_scalar();
+        let others = (0..blocks)
+            .filter(|other| *other != block)
+            .map(|other| request().perturbed_blocks([other]))
+            .chain([
+                request().perturbed_blocks(0..blocks),
+                request().perturbed_blocks([block]).perturbed_attention(0.0),
+                request()
+                    .perturbed_blocks([block])
+                    .perturbed_attention(scale * 1.5),
+            ]);
+        for other in others {
+            let latents = sampled(&mut pipeline, &other);
+            let difference: f32 = (latents - expected.clone()).abs().max().into_scalar();
+            assert!(difference > 2.0 * tolerance() as f32 * largest, "{other:?}");
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use burn::tensor::Tensor;
 use sana_pipeline::{PipelineError, Schedule, Solver};
-use sana_sampler::{Error as SamplerError, FlowSchedule, ScmSchedule};
+use sana_sampler::{
+    AdaptiveProjection, Error as SamplerError, FlowSchedule, GuidanceInterval, ScmSchedule,
+};
 use sana_text::PromptEmbeds;
 
 use super::*;
@@ -33,6 +35,8 @@ fn defaults_are_the_checkpoint_s() {
     assert_eq!([settings.width, settings.height], defaults.size);
     assert_eq!(settings.steps(), 20);
     assert_eq!(settings.guidance.scale(), 4.5);
+    assert_eq!(settings.guidance.perturbed_scale(), 0.0);
+    assert!(settings.perturbed_blocks.is_none() && settings.projection.is_none());
     assert_eq!(settings.solver.to_string(), "flow-dpm");
     assert_eq!(settings.seeds(), [0]);
     let settings = Request::new("a").validate(&sprint()).unwrap();
@@ -110,6 +114,8 @@ fn numbers_out_of_range() {
         (small().steps(0), "at least one step"),
         (small().guidance(f64::NAN), "NaN"),
         (small().guidance(-1.0), "-1"),
+        (small().perturbed_attention(f64::NAN), "NaN"),
+        (small().perturbed_attention(-2.0), "-2"),
         (small().shift(0.0), "shift"),
     ];
     for (request, expected) in cases {
@@ -124,6 +130,58 @@ fn numbers_out_of_range() {
     ));
     let error = refused(small().max_tokens(0)).to_string();
     assert!(error.contains("max_tokens is 0"), "{error}");
+}
+
+/// Blocks by exact index; those asked for are checked even where nothing is perturbed.
+#[test]
+fn blocks_to_perturb() {
+    let chosen = |request: Request| {
+        let settings = request.validate(&sana()).unwrap();
+        settings
+            .perturbed_blocks
+            .map(|blocks| blocks.indices().to_vec())
+    };
+    assert_eq!(chosen(small().perturbed_attention(2.0)), Some(vec![1]));
+    assert_eq!(
+        chosen(small().perturbed_attention(2.0).perturbed_blocks([2, 0, 2])),
+        Some(vec![0, 2])
+    );
+    assert_eq!(chosen(small().perturbed_blocks([2])), None);
+    for scale in [0.0, 2.0] {
+        let request = || small().perturbed_attention(scale);
+        let error = refused(request().perturbed_blocks([1, 3]));
+        assert!(matches!(error, PipelineError::PerturbedBlocks(_)));
+        let message = error.to_string();
+        assert!(message.contains("block 3: this transformer has 3, 0 to 2"));
+        let error = refused(request().perturbed_blocks([]));
+        assert!(matches!(error, PipelineError::PerturbedBlocks(_)));
+        assert!(error.to_string().contains("no block"), "{error}");
+    }
+}
+
+/// Sprint's one prediction of a step leaves nothing to combine.
+#[test]
+fn guidance_that_sprint_does_not_have() {
+    let interval = GuidanceInterval::new(0.0, 0.5).unwrap();
+    let cases = [
+        (small().perturbed_attention(2.0), "perturbed attention"),
+        (small().perturbed_blocks([1]), "perturbed attention"),
+        (
+            small().projection(AdaptiveProjection::default()),
+            "adaptive",
+        ),
+        (small().guidance_interval(interval), "interval"),
+    ];
+    for (request, expected) in cases {
+        let error = request.validate(&sprint()).unwrap_err();
+        assert!(matches!(error, PipelineError::EmbeddedGuidance { .. }));
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.to_string().contains("Sprint"), "{error}");
+    }
+    let none = small()
+        .perturbed_attention(0.0)
+        .guidance_interval(GuidanceInterval::FULL);
+    none.validate(&sprint()).unwrap();
 }
 
 #[test]

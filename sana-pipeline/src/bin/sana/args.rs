@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::tensor::DType;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sana_sampler::GuidanceInterval;
 
 use crate::devices::{DeviceName, DevicesArgs};
 use crate::encode::{DecodeArgs, EncodeArgs};
@@ -141,6 +142,16 @@ impl FromStr for Size {
     }
 }
 
+/// Noise levels, written `FROM..TO`.
+pub fn interval(text: &str) -> Result<GuidanceInterval, String> {
+    let level = |text: &str| text.trim().parse::<f64>().ok();
+    let (start, end) = text
+        .split_once("..")
+        .and_then(|(start, end)| level(start).zip(level(end)))
+        .ok_or("expected FROM..TO with noise levels from 0 to 1, such as 0.2..0.9")?;
+    GuidanceInterval::new(start, end).map_err(|error| error.to_string())
+}
+
 /// A number from 1 on. The limit is far beyond what makes sense: it keeps a slip of the finger from
 /// asking for all memory.
 pub fn positive() -> RangedU64ValueParser<usize> {
@@ -173,6 +184,41 @@ mod tests {
         let error = parse(&["--instruction", "paper"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidValue, "{error}");
         assert!(error.to_string().contains("repository"), "{error}");
+    }
+
+    #[test]
+    fn intervals() {
+        let expected = |start, end| Ok(GuidanceInterval::new(start, end).unwrap());
+        assert_eq!(interval("0.2..0.9"), expected(0.2, 0.9));
+        assert_eq!(interval("0 .. 1"), expected(0.0, 1.0));
+        for wrong in ["", "..", "0.2", "0.2..", "a..b", "0.2-0.9", "0.1..0.2..0.3"] {
+            let error = interval(wrong).unwrap_err();
+            assert!(error.contains("FROM..TO"), "{error}");
+        }
+        for wrong in ["0.9..0.2", "-0.1..1", "0..1.1", "nan..1"] {
+            let error = interval(wrong).unwrap_err();
+            assert!(error.contains("0 <= start <= end <= 1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_of_guidance_need_what_they_are_options_of() {
+        let parse = |options: &[&str]| {
+            Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
+        };
+        let pag = ["--pag", "2", "--pag-layers", "8,14"];
+        assert!(parse(&pag).is_ok());
+        let apg = ["--apg", "--apg-eta", "0.5", "--apg-norm", "inf"];
+        let momentum = ["--apg-momentum", "-0.75"];
+        assert!(parse(&[&apg[..], &momentum].concat()).is_ok());
+        for options in [&pag[2..], &apg[1..3], &apg[3..], &momentum] {
+            let error = parse(options).unwrap_err();
+            let expected = ErrorKind::MissingRequiredArgument;
+            assert_eq!(error.kind(), expected, "{options:?}: {error}");
+        }
+        for layers in ["", "8,", "-1", "8;14"] {
+            assert!(parse(&["--pag", "2", "--pag-layers", layers]).is_err());
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, image};
-use sana_sampler::Order;
+use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
-use crate::args::{ModelArgs, Size, positive};
+use crate::args::{ModelArgs, Size, interval, positive};
 use crate::model::Model;
 use crate::output::output;
 use crate::paths;
@@ -23,6 +23,8 @@ Examples:
   sana generate \"three green triangles\" --count 4 --seed 7 --out triangles.png
   sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --size 1024x768
   sana generate \"a cyberpunk cat\" --model Sana_Sprint_1.6B_1024px_diffusers --steps 2
+  sana generate \"three green triangles\" --pag 2
+  sana generate \"three green triangles\" --guidance 12 --apg --guidance-interval 0.2..1
 
 The seed and every setting are stored in the picture: `sana inspect sana.png` shows them.";
 
@@ -73,7 +75,54 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub no_instruction: bool,
     #[command(flatten)]
+    more_guidance: GuidanceArgs,
+    #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// Guidance beyond its scale; not for Sana-Sprint.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Guidance")]
+struct GuidanceArgs {
+    /// Guide at these noise levels only, from 0, the picture, to 1, the noise [default: 0..1]
+    #[arg(long, value_name = "FROM..TO", value_parser = interval)]
+    guidance_interval: Option<GuidanceInterval>,
+    /// Guide away from what the model draws with perturbed attention, by this scale: 2 or 3, and
+    /// slower by up to half [default: 0]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    pag: Option<f64>,
+    /// Blocks of the transformer to perturb, counted from 0, such as 8,14 [default: 8 of the 20 of
+    /// the 1.6B models, else the middle one]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', requires = "pag")]
+    pag_layers: Option<Vec<usize>>,
+    /// Adaptive projected guidance: larger guidance scales without garish colours
+    #[arg(long)]
+    apg: bool,
+    /// Weight of what only amplifies the picture there is: 0 leaves it out, 1 keeps it [default: 0]
+    #[arg(
+        long,
+        value_name = "ETA",
+        requires = "apg",
+        allow_negative_numbers = true
+    )]
+    apg_eta: Option<f64>,
+    /// Largest change that the prompt may make to the picture's latents, as a norm; inf is no limit
+    /// [default: 15]
+    #[arg(
+        long,
+        value_name = "NORM",
+        requires = "apg",
+        allow_negative_numbers = true
+    )]
+    apg_norm: Option<f64>,
+    /// Weight of the changes of earlier steps, between -1 and 1 [default: -0.5]
+    #[arg(
+        long,
+        value_name = "BETA",
+        requires = "apg",
+        allow_negative_numbers = true
+    )]
+    apg_momentum: Option<f64>,
 }
 
 /// A solver.
@@ -105,7 +154,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     }
     let paths = paths::pictures(&args.out, args.count)?;
     let mut model = Model::open(&args.model)?;
-    let request = request(&args, &model.pipeline);
+    let request = request(&args, &model.pipeline)?;
     let settings = request.validate(&model.pipeline)?;
 
     let mut out = output();
@@ -141,7 +190,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> Request {
+fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> anyhow::Result<Request> {
     let mut request = Request::new(args.prompt.as_str())
         .negative(args.negative.as_str())
         .seed(args.seed.unwrap_or_else(random_seed))
@@ -155,6 +204,7 @@ fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> Request {
     if let Some(guidance) = args.guidance {
         request = request.guidance(guidance);
     }
+    request = args.more_guidance.apply(request)?;
     if let Some(solver) = args.solver {
         request = request.solver(solver.with_order_of(pipeline.defaults().solver));
     }
@@ -164,7 +214,30 @@ fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> Request {
     if args.no_instruction {
         request = request.instruction(InstructionChoice::None);
     }
-    request
+    Ok(request)
+}
+
+impl GuidanceArgs {
+    fn apply(&self, mut request: Request) -> anyhow::Result<Request> {
+        if let Some(interval) = self.guidance_interval {
+            request = request.guidance_interval(interval);
+        }
+        if let Some(scale) = self.pag {
+            request = request.perturbed_attention(scale);
+        }
+        if let Some(layers) = &self.pag_layers {
+            request = request.perturbed_blocks(layers.iter().copied());
+        }
+        if self.apg {
+            let default = AdaptiveProjection::default();
+            request = request.projection(AdaptiveProjection::new(
+                self.apg_eta.unwrap_or(default.eta()),
+                self.apg_norm.unwrap_or(default.norm()),
+                self.apg_momentum.unwrap_or(default.momentum()),
+            )?);
+        }
+        Ok(request)
+    }
 }
 
 fn warn_of_cut(what: &str, dropped_tokens: &[usize]) {

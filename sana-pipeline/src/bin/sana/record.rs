@@ -2,6 +2,7 @@
 //! options of `sana generate`.
 
 use sana_pipeline::{Settings, Solver};
+use sana_sampler::GuidanceInterval;
 
 use crate::generate::GenerateArgs;
 use crate::model::Model;
@@ -13,11 +14,17 @@ pub struct Record(pub Vec<(String, String)>);
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
 /// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 17] = [
     "negative",
     "seed",
     "steps",
     "guidance",
+    "guidance-interval",
+    "pag",
+    "pag-layers",
+    "apg-eta",
+    "apg-norm",
+    "apg-momentum",
     "solver",
     "size",
     "model",
@@ -27,7 +34,7 @@ const OPTIONS: [&str; 11] = [
     "instruction",
 ];
 /// Options without a value.
-const FLAGS: [&str; 2] = ["no-instruction", "low-memory"];
+const FLAGS: [&str; 3] = ["no-instruction", "low-memory", "apg"];
 
 /// What the model of this build is called.
 pub const BUILT_IN: &str = "built-in";
@@ -50,11 +57,14 @@ impl Record {
             ("seed", seed.to_string()),
             ("steps", settings.steps().to_string()),
             ("guidance", settings.guidance.scale().to_string()),
+        ];
+        pairs.extend(more_guidance(settings));
+        pairs.extend([
             ("solver", solver_name(settings.solver).to_owned()),
             ("size", format!("{}x{}", settings.width, settings.height)),
             ("model", model.name.clone()),
             ("device", model.device.name.to_string()),
-        ];
+        ]);
         if let Some(variant) = &args.model.variant {
             pairs.push(("variant", variant.clone()));
         }
@@ -67,6 +77,7 @@ impl Record {
         let flags = [
             (FLAGS[0], args.no_instruction),
             (FLAGS[1], args.model.low_memory),
+            (FLAGS[2], settings.projection.is_some()),
         ];
         for (flag, _) in flags.into_iter().filter(|(_, given)| *given) {
             pairs.push((flag, "yes".to_owned()));
@@ -120,6 +131,27 @@ impl Record {
     }
 }
 
+/// Guidance beyond its scale, where there is any.
+fn more_guidance(settings: &Settings) -> Vec<(&'static str, String)> {
+    let mut pairs = Vec::new();
+    let interval = settings.guidance.interval();
+    if interval != GuidanceInterval::FULL {
+        let levels = format!("{}..{}", interval.start(), interval.end());
+        pairs.push(("guidance-interval", levels));
+    }
+    if let Some(blocks) = &settings.perturbed_blocks {
+        let layers: Vec<String> = blocks.indices().iter().map(usize::to_string).collect();
+        pairs.push(("pag", settings.guidance.perturbed_scale().to_string()));
+        pairs.push(("pag-layers", layers.join(",")));
+    }
+    if let Some(projection) = settings.projection {
+        pairs.push(("apg-eta", projection.eta().to_string()));
+        pairs.push(("apg-norm", projection.norm().to_string()));
+        pairs.push(("apg-momentum", projection.momentum().to_string()));
+    }
+    pairs
+}
+
 /// As one word of a POSIX shell.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./:,=+-".contains(c);
@@ -146,14 +178,20 @@ mod tests {
             ("negative", ""),
             ("seed", "7"),
             ("guidance", "4.5"),
+            ("guidance-interval", "0.2..0.9"),
+            ("pag", "2"),
+            ("pag-layers", "8,14"),
+            ("apg-norm", "inf"),
+            ("apg-momentum", "-0.5"),
             ("model", "built-in"),
             ("instruction", "repository"),
             ("low-memory", "yes"),
+            ("apg", "yes"),
             ("Software", "sana 0.1.0"),
         ]);
         assert_eq!(
             ours.command().unwrap(),
-            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --instruction repository --low-memory"#
+            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --guidance-interval 0.2..0.9 --pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5 --instruction repository --low-memory --apg"#
         );
     }
 
