@@ -14,7 +14,7 @@ pub mod weights;
 
 pub use cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues, mask_bias};
 pub use glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
-pub use linear::{Conv3x3, DepthwiseConv, PointwiseConv, TorchLinear};
+pub use linear::{Conv3x3, DepthwiseConv, LowRank, PointwiseConv, TorchLinear};
 pub use linear_attention::{LinearAttention, LinearAttentionConfig};
 pub use multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
 pub use norm::{RmsNormAffine, layer_norm};

@@ -18,6 +18,29 @@ fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) ->
     .init(shape, device)
 }
 
+/// A low-rank term beside a weight: `(x down^T) up^T`, added to the layer's output. A LoRA that is
+/// kept apart, with its scale in `up`.
+///
+/// It is no parameter: it is not saved, not expected in a checkpoint, not counted and not trained,
+/// and it moves between devices with its layer.
+#[derive(Module, Debug)]
+pub struct LowRank {
+    /// `[rank, in]`, in the weight's dtype.
+    pub down: Tensor<2>,
+    /// `[out, rank]`, in the weight's dtype.
+    pub up: Tensor<2>,
+}
+
+impl LowRank {
+    /// # Shapes
+    /// - input `[rows, in]`
+    /// - output `[rows, out]`
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let inner = x.matmul(self.down.clone().transpose()); // [rows, rank]
+        inner.matmul(self.up.clone().transpose())
+    }
+}
+
 /// `y = x W^T + b` over the last axis, with the weight as checkpoints store it, `[out, in]`.
 #[derive(Module, Debug)]
 pub struct TorchLinear {
@@ -25,6 +48,8 @@ pub struct TorchLinear {
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// What is added to the output beside the weight's own; empty unless LoRAs are kept apart.
+    pub low_rank: Vec<LowRank>,
 }
 
 impl TorchLinear {
@@ -34,6 +59,7 @@ impl TorchLinear {
         Self {
             weight: uniform([d_output, d_input], d_input, device),
             bias: bias.then(|| uniform([d_output], d_input, device)),
+            low_rank: Vec::new(),
         }
     }
 
@@ -43,19 +69,32 @@ impl TorchLinear {
     /// - input `[.., in]`
     /// - output `[.., out]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+        let bias = self.bias.as_ref().map(Param::val);
+        linear(x, self.weight.val(), bias, &self.low_rank)
     }
 }
 
-/// `x W^T + b` over the last axis. Flattened to two dimensions first, so that the transposed
-/// weight stays a view on every backend.
-fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+/// `x W^T + b`, and low-rank terms where there are any, over the last axis. Flattened to two
+/// dimensions first, so that the transposed weight stays a view on every backend.
+fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    low_rank: &[LowRank],
+) -> Tensor<D> {
     let mut dims = x.dims();
     let [d_output, d_input] = weight.dims();
     let rows = dims[..D - 1].iter().product();
-    let y = x.reshape([rows, d_input]).matmul(weight.transpose()); // [rows, out]
+    let x: Tensor<2> = x.reshape([rows, d_input]);
+    let terms = low_rank.iter().map(|term| term.forward(x.clone()));
+    let terms = terms.reduce(|sum, term| sum + term);
+    let y = x.matmul(weight.transpose()); // [rows, out]
     let y = match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
+        None => y,
+    };
+    let y = match terms {
+        Some(terms) => y + terms,
         None => y,
     };
     dims[D - 1] = d_output;
@@ -69,6 +108,8 @@ pub struct PointwiseConv {
     pub weight: Param<Tensor<4>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// What is added to the output beside the weight's own; empty unless LoRAs are kept apart.
+    pub low_rank: Vec<LowRank>,
 }
 
 impl PointwiseConv {
@@ -77,6 +118,7 @@ impl PointwiseConv {
         Self {
             weight: uniform([d_output, d_input, 1, 1], d_input, device),
             bias: bias.then(|| uniform([d_output], d_input, device)),
+            low_rank: Vec::new(),
         }
     }
 
@@ -89,7 +131,8 @@ impl PointwiseConv {
         let weight = self.weight.val();
         let [d_output, d_input, _, _] = weight.dims();
         let weight = weight.reshape([d_output, d_input]);
-        linear(tokens, weight, self.bias.as_ref().map(Param::val))
+        let bias = self.bias.as_ref().map(Param::val);
+        linear(tokens, weight, bias, &self.low_rank)
     }
 
     /// Applies the convolution to an image.
@@ -98,6 +141,14 @@ impl PointwiseConv {
     /// - input `[batch, in, height, width]`
     /// - output `[batch, out, height, width]`
     pub fn forward_image(&self, x: Tensor<4>) -> Tensor<4> {
+        if !self.low_rank.is_empty() {
+            let [batch, channels, height, width] = x.dims();
+            let tokens = x.permute([0, 2, 3, 1]); // [batch, height, width, in]
+            let y = self.forward(tokens.reshape([batch, height * width, channels]));
+            let [_, _, channels] = y.dims();
+            let y = y.reshape([batch, height, width, channels]);
+            return y.permute([0, 3, 1, 2]); // [batch, out, height, width]
+        }
         let bias = self.bias.as_ref().map(Param::val);
         conv2d(
             x,

@@ -85,7 +85,7 @@ pub enum WeightError {
     },
 }
 
-fn mismatch_lists(
+pub(crate) fn mismatch_lists(
     missing: &[String],
     unexpected: &[String],
     misshapen: &[(String, Vec<usize>, Vec<usize>)],
@@ -142,6 +142,7 @@ pub struct Weights {
     origin: String,
     files: Vec<Storage>,
     entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -219,6 +220,7 @@ impl Weights {
             origin,
             files: Vec::new(),
             entries: BTreeMap::new(),
+            metadata: BTreeMap::new(),
         }
     }
 
@@ -269,6 +271,10 @@ impl Weights {
                 return Err(corrupt(format!("tensor {name:?} stands in two shards")));
             }
         }
+        if let Some(texts) = metadata.metadata() {
+            let texts = texts.iter().map(|(key, text)| (key.clone(), text.clone()));
+            self.metadata.extend(texts);
+        }
         self.files.push(storage);
         Ok(())
     }
@@ -298,6 +304,25 @@ impl Weights {
         self.entries
             .get(name)
             .and_then(|entry| float_dtype(entry.dtype))
+    }
+
+    /// Dtype of a float tensor, or why it has none.
+    pub(crate) fn checked_dtype(&self, name: &str) -> Result<DType, WeightError> {
+        let origin = self.origin.clone();
+        let name = name.to_owned();
+        let Some(entry) = self.entries.get(&name) else {
+            return Err(WeightError::NoTensor { name, origin });
+        };
+        float_dtype(entry.dtype).ok_or_else(|| WeightError::Dtype {
+            name,
+            origin,
+            found: format!("{:?}", entry.dtype).to_lowercase(),
+        })
+    }
+
+    /// A text of the header's metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// The little-endian bytes of a tensor.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sana_dcae::DcAeError;
 use sana_linear_attn::WeightError;
-use sana_linear_attn::transformer::{ConfigError, PerturbedBlocksError};
+use sana_linear_attn::transformer::{ConfigError, LoraError, PerturbedBlocksError};
 use sana_text::TextError;
 
 use crate::checkpoint::Part;
@@ -301,6 +301,9 @@ pub enum PipelineError {
     /// A part's weights are not usable.
     #[error(transparent)]
     Weights(#[from] WeightError),
+    /// A LoRA cannot be applied to the transformer.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     /// The tokenizer or the text encoder failed.
     #[error(transparent)]
     Text(#[from] TextError),

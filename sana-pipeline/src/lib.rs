@@ -12,6 +12,7 @@ mod files;
 pub mod image;
 pub mod init;
 mod keys;
+pub mod lora;
 pub mod memory;
 mod part;
 mod parts;
@@ -26,6 +27,7 @@ pub mod variants;
 
 pub use checkpoint::{Checkpoint, Part};
 pub use error::PipelineError;
+pub use lora::{LoraFile, LoraMode};
 pub use pipeline::{Defaults, Generation, LoadOptions, MemoryPolicy, SanaPipeline};
 pub use request::{InstructionChoice, Request, Settings};
 pub use scheduler::{Schedule, Scheduler, Solver};

@@ -9,6 +9,7 @@ use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, 
 use crate::checkpoint::{Checkpoint, Part};
 use crate::dtype;
 use crate::error::PipelineError;
+use crate::lora::LoraFile;
 use crate::pipeline::LoadOptions;
 
 /// The networks that are in memory, and where the others come from.
@@ -185,7 +186,9 @@ impl Parts {
                     }
                     clamp => clamp,
                 };
-                config.load(&weights, Some(dtype), clamp, &self.device)?
+                let model = config.load(&weights, Some(dtype), clamp, &self.device)?;
+                let loras: Result<Vec<_>, _> = options.loras.iter().map(LoraFile::open).collect();
+                model.with_loras(&loras?)?
             }
         };
         Ok(self.transformer.insert(model))

@@ -11,6 +11,7 @@ use sana_text::{Gemma2Model, PromptOptions, PromptTokenizer};
 use crate::checkpoint::{Checkpoint, Part};
 use crate::error::PipelineError;
 use crate::image::RgbImage;
+use crate::lora::LoraFile;
 use crate::memory::{StageMeter, StageReport, available_bytes};
 use crate::parts::Parts;
 use crate::request::Request;
@@ -49,6 +50,8 @@ pub struct LoadOptions {
     pub memory: MemoryPolicy,
     /// Tiles in which the autoencoder works; whole pictures when `None`.
     pub tiling: Option<Tiling>,
+    /// LoRAs to apply to the transformer whenever it is loaded. They are summed.
+    pub loras: Vec<LoraFile>,
 }
 
 /// What a request has where it says nothing.
@@ -116,7 +119,8 @@ impl SanaPipeline {
     /// needed at once.
     ///
     /// # Errors
-    /// When a config or the header of a weight file is not usable, or parts do not fit each other.
+    /// When a config or the header of a weight file is not usable, parts do not fit each other, or
+    /// a LoRA does not fit the transformer.
     pub fn from_checkpoint(
         checkpoint: Checkpoint,
         options: LoadOptions,
@@ -125,6 +129,9 @@ impl SanaPipeline {
         let transformer = checkpoint.transformer_config()?;
         let autoencoder = checkpoint.vae_config()?;
         check_latents(&transformer, &autoencoder)?;
+        for file in &options.loras {
+            file.open()?.lora().check(&transformer, device)?;
+        }
         let mut parameters = 0;
         for part in checkpoint
             .parts()

@@ -88,8 +88,8 @@ pub fn sinusoidal(values: Tensor<1>, channels: usize) -> Tensor<2> {
 /// Two linear layers with SiLU between, from sinusoidal features to the network's width.
 #[derive(Module, Debug)]
 pub struct SinusoidMlp {
-    linear_1: TorchLinear,
-    linear_2: TorchLinear,
+    pub(super) linear_1: TorchLinear,
+    pub(super) linear_2: TorchLinear,
 }
 
 impl SinusoidMlp {
@@ -110,16 +110,16 @@ impl SinusoidMlp {
 /// The level of nesting that models without embedded guidance have in checkpoints.
 #[derive(Module, Debug)]
 pub struct TimestepOnly {
-    timestep_embedder: SinusoidMlp,
+    pub(super) timestep_embedder: SinusoidMlp,
 }
 
 /// Embedding of the timestep, and in Sprint of the guidance scale, and the modulation made of it.
 #[derive(Module, Debug)]
 pub struct TimeEmbed {
-    emb: Option<TimestepOnly>,
-    timestep_embedder: Option<SinusoidMlp>,
-    guidance_embedder: Option<SinusoidMlp>,
-    linear: TorchLinear,
+    pub(super) emb: Option<TimestepOnly>,
+    pub(super) timestep_embedder: Option<SinusoidMlp>,
+    pub(super) guidance_embedder: Option<SinusoidMlp>,
+    pub(super) linear: TorchLinear,
 }
 
 impl TimeEmbed {
@@ -169,8 +169,8 @@ impl TimeEmbed {
 /// Two linear layers with GELU (tanh form) between, from text channels to the network's width.
 #[derive(Module, Debug)]
 pub struct CaptionProjection {
-    linear_1: TorchLinear,
-    linear_2: TorchLinear,
+    pub(super) linear_1: TorchLinear,
+    pub(super) linear_2: TorchLinear,
 }
 
 impl CaptionProjection {

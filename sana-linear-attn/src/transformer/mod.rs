@@ -3,11 +3,13 @@
 mod block;
 mod config;
 mod embed;
+mod lora;
 mod model;
 mod perturbed;
 
 pub use block::{SanaBlock, SanaBlockConfig};
 pub use config::{ConfigError, QkNorm, SanaTransformerConfig};
 pub use embed::{CaptionProjection, PatchEmbed, TimeEmbed, sin_cos_positions, sinusoidal};
+pub use lora::{Lora, LoraError, LoraMismatch, LoraMode, ScaledLora};
 pub use model::{F16Clamp, SanaTransformer, TextContext};
 pub use perturbed::{PerturbedBlocks, PerturbedBlocksError, PerturbedOutput};

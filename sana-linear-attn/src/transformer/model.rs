@@ -131,12 +131,12 @@ struct Conditions<'a> {
 #[derive(Module, Debug)]
 pub struct SanaTransformer {
     patch_embed: PatchEmbed,
-    time_embed: TimeEmbed,
-    caption_projection: CaptionProjection,
+    pub(super) time_embed: TimeEmbed,
+    pub(super) caption_projection: CaptionProjection,
     caption_norm: RmsNormAffine,
-    transformer_blocks: Vec<SanaBlock>,
+    pub(super) transformer_blocks: Vec<SanaBlock>,
     scale_shift_table: Param<Tensor<2>>,
-    proj_out: TorchLinear,
+    pub(super) proj_out: TorchLinear,
     #[module(skip)]
     config: SanaTransformerConfig,
 }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::support::{Workplace, sprint_checkpoint};
+use crate::support::{Workplace, lora, sprint_checkpoint};
 
 #[test]
 fn checkpoints_that_are_none() {
@@ -142,6 +142,30 @@ fn guidance_that_sprint_does_not_have() {
         )
         .fails(1, &["guidance", "Sana-Sprint"]);
     }
+}
+
+#[test]
+fn loras_that_do_not_fit() {
+    let here = Workplace::new();
+    let generate = |options: &[&str]| here.sana_on_fixture(&[&["generate", "a"], options].concat());
+    generate(&["--lora", "no/style.safetensors:0.5"])
+        .fails(1, &["cannot access no/style.safetensors:"]);
+    generate(&["--lora", &format!("{}:inf", lora())]).fails(2, &["--lora", "finite", "inf"]);
+    generate(&["--lora-apart"]).fails(2, &["--lora"]);
+    let weights = "transformer/diffusion_pytorch_model.safetensors";
+    let weights = sprint_checkpoint().join(weights);
+    generate(&["--lora", weights.to_str().unwrap()]).fails(
+        1,
+        &[
+            "does not fit the transformer",
+            "unexpected",
+            "proj_out.weight",
+        ],
+    );
+    here.sana_on_fixture(&["evaluate", "--lora", "no/style.safetensors"])
+        .fails(1, &["cannot access no/style.safetensors"]);
+    here.sana_on_fixture(&["evaluate", "--autoencoder", "--lora", "a"])
+        .fails(2, &["--autoencoder", "--lora"]);
     assert!(here.files().is_empty());
 }
 

@@ -3,7 +3,7 @@ use std::process::Stdio;
 
 use sana_pipeline::image::{RgbImage, load, read_png_text};
 
-use crate::support::{Workplace, checkpoint, sprint_checkpoint};
+use crate::support::{Workplace, checkpoint, lora, sprint_checkpoint};
 
 fn picture(workplace: &Workplace, name: &str) -> RgbImage {
     load(&workplace.path(name)).unwrap()
@@ -257,4 +257,39 @@ fn options_of_guidance_are_recorded_and_repeated() {
         here.sana_on_fixture(&arguments).quiet_success();
         assert_eq!(picture(&here, "again.png"), made, "{command}");
     }
+}
+
+#[test]
+fn loras_change_the_picture_and_are_recorded() {
+    let here = Workplace::new();
+    let with = |options: &[&str]| {
+        here.generate(&[&["--seed", "1"][..], options].concat())
+            .quiet_success();
+        picture(&here, "sana.png")
+    };
+    let plain = with(&[]);
+    assert_eq!(text(&here, "sana.png", "lora"), None);
+    let whole = with(&["--lora", &lora()]);
+    assert_ne!(whole, plain);
+    let scaled = |scale: &str| format!("{}:{scale}", lora());
+    assert_ne!(with(&["--lora", &scaled("0.5")]), whole);
+    assert_eq!(with(&["--lora", &scaled("0"), "--lora-apart"]), plain);
+
+    let (one, two) = (scaled("0.5"), scaled("0.25"));
+    let both = with(&["--lora", &one, "--lora", &two, "--lora-apart"]);
+    assert_ne!(both, plain);
+    let recorded = read_png_text(&here.path("sana.png")).unwrap();
+    let recorded = recorded.iter().filter(|(key, _)| key == "lora");
+    let recorded: Vec<&str> = recorded.map(|(_, value)| value.as_str()).collect();
+    assert_eq!(recorded, [&one, &two]);
+    let said = here.sana(&["inspect", "sana.png"]).quiet_success();
+    for option in [" --lora ", &one, &two, " --lora-apart"] {
+        assert!(said.lines().last().unwrap().contains(option), "{said}");
+    }
+    let said = here
+        .sana(&["inspect", "sana.png", "--json"])
+        .quiet_success();
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(json["lora"], serde_json::json!([one, two]));
+    assert_eq!(json["lora-apart"], "yes");
 }

@@ -28,6 +28,13 @@ pub fn sprint_checkpoint() -> PathBuf {
     built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "pipeline/sprint")
 }
 
+/// The LoRA of the crate's own fixtures, for [`checkpoint`].
+pub fn lora() -> String {
+    let file = "pipeline/lora/pytorch_lora_weights.safetensors";
+    let path = built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), file);
+    path.into_os_string().into_string().unwrap()
+}
+
 impl Workplace {
     pub fn new() -> Self {
         Self {

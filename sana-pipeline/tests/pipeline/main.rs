@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod evaluation;
+mod lora;
 mod parity;
 mod requests;
 mod running;

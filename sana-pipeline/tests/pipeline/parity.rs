@@ -10,16 +10,16 @@ use super::*;
 
 /// A checkpoint and what the reference makes with it, with all numbers and texts that it was made
 /// with.
-struct Reference {
-    folder: PathBuf,
-    io: Fixture,
+pub(super) struct Reference {
+    pub(super) folder: PathBuf,
+    pub(super) io: Fixture,
     instruction: Instruction,
     max_tokens: usize,
 }
 
 impl Reference {
     /// `pipeline/NAME`, that of `SANA_FIXTURES` first.
-    fn open(name: &str) -> Self {
+    pub(super) fn open(name: &str) -> Self {
         Self::found(name, fixture_path)
     }
 
@@ -34,7 +34,7 @@ impl Reference {
     }
 
     /// The crate's own, for tests that know what is in it.
-    fn built_in(name: &str) -> Self {
+    pub(super) fn built_in(name: &str) -> Self {
         Self::found(name, built_in_fixture_path)
     }
 
@@ -56,7 +56,7 @@ impl Reference {
         SanaPipeline::load(&self.folder, &device()).unwrap()
     }
 
-    fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
+    pub(super) fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
         self.io.tensor(name, &device())
     }
 
@@ -72,7 +72,7 @@ impl Reference {
     }
 
     /// The same where there is classifier-free guidance.
-    fn guided_request(&self) -> Request {
+    pub(super) fn guided_request(&self) -> Request {
         self.request().negative(self.io.metadata("negative"))
     }
 
@@ -99,7 +99,7 @@ fn go_on(_: sana_pipeline::StepInfo) -> Control {
     Control::Continue
 }
 
-fn sampled(pipeline: &mut SanaPipeline, request: &Request) -> Tensor<4> {
+pub(super) fn sampled(pipeline: &mut SanaPipeline, request: &Request) -> Tensor<4> {
     let conditioning = pipeline.encode_prompt(request).unwrap();
     pipeline.sample(request, &conditioning, &mut go_on).unwrap()
 }

@@ -145,6 +145,7 @@ impl<'a> MatrixInit<'a> {
         TorchLinear {
             weight: self.matrix(d_output, d_input),
             bias: None,
+            low_rank: Vec::new(),
         }
     }
 }

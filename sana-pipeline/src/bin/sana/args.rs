@@ -1,11 +1,13 @@
 //! The command line: the subcommands, and what several of them share.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use burn::tensor::DType;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sana_pipeline::{LoraFile, LoraMode};
 use sana_sampler::GuidanceInterval;
 
 use crate::devices::{DeviceName, DevicesArgs};
@@ -84,6 +86,68 @@ pub struct ModelArgs {
     /// Hold one part of the model at a time and decode in tiles: slower, and much smaller
     #[arg(long)]
     pub low_memory: bool,
+}
+
+/// LoRAs on top of the model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model and device")]
+pub struct LoraArgs {
+    /// LoRA file in the PEFT or diffusers layout, at this scale [default: 1]; several are summed
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    pub lora: Vec<ScaledPath>,
+    /// Keep LoRAs beside the weights instead of adding them: slower, and nothing of
+    /// the change is lost in 16-bit weights
+    #[arg(long, requires = "lora")]
+    pub lora_apart: bool,
+}
+
+impl LoraArgs {
+    /// The files, and how they are applied.
+    pub fn files(&self) -> Vec<LoraFile> {
+        let mode = match self.lora_apart {
+            true => LoraMode::Apart,
+            false => LoraMode::Merged,
+        };
+        let file = |lora: &ScaledPath| LoraFile::new(&lora.path).scale(lora.scale).mode(mode);
+        self.lora.iter().map(file).collect()
+    }
+}
+
+/// A file and a number after a colon, 1 if there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaledPath {
+    pub path: PathBuf,
+    pub scale: f64,
+}
+
+impl FromStr for ScaledPath {
+    type Err = String;
+
+    /// What follows the last colon is the scale if it is a number, else a part of the path.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let split = text.rsplit_once(':').and_then(|(path, number)| {
+            let scale = number.parse::<f64>().ok()?;
+            (!path.is_empty()).then_some((path, scale))
+        });
+        let (path, scale) = split.unwrap_or((text, 1.0));
+        if path.is_empty() {
+            return Err("expected FILE or FILE:SCALE".to_owned());
+        }
+        if !scale.is_finite() {
+            return Err(format!("the scale must be a finite number, got {scale}"));
+        }
+        Ok(Self {
+            path: path.into(),
+            scale,
+        })
+    }
+}
+
+impl fmt::Display for ScaledPath {
+    /// With its scale, so that a path that ends in a number stays one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.scale)
+    }
 }
 
 /// A type of weights.
@@ -202,6 +266,34 @@ mod tests {
     }
 
     #[test]
+    fn paths_with_scales() {
+        let file = |path: &str, scale| {
+            Ok(ScaledPath {
+                path: path.into(),
+                scale,
+            })
+        };
+        for (text, expected) in [
+            ("a.safetensors", file("a.safetensors", 1.0)),
+            ("a.safetensors:0.5", file("a.safetensors", 0.5)),
+            ("a b/c.safetensors:-2", file("a b/c.safetensors", -2.0)),
+            (r"C:\x.safetensors", file(r"C:\x.safetensors", 1.0)),
+            (r"C:\x.safetensors:1e-3", file(r"C:\x.safetensors", 1e-3)),
+            ("a:b", file("a:b", 1.0)),
+            ("a:", file("a:", 1.0)),
+            ("a:2:3", file("a:2", 3.0)),
+        ] {
+            let read: Result<ScaledPath, String> = text.parse();
+            assert_eq!(read, expected, "{text}");
+            let written = read.unwrap().to_string();
+            assert_eq!(written.parse(), expected, "{written}");
+        }
+        for wrong in ["", "a:inf", "a:NaN"] {
+            assert!(wrong.parse::<ScaledPath>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn options_of_guidance_need_what_they_are_options_of() {
         let parse = |options: &[&str]| {
             Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
@@ -219,6 +311,23 @@ mod tests {
         for layers in ["", "8,", "-1", "8;14"] {
             assert!(parse(&["--pag", "2", "--pag-layers", layers]).is_err());
         }
+    }
+
+    #[test]
+    fn loras_are_given_one_by_one() {
+        let parse = |options: &[&str]| {
+            Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
+        };
+        let cli = parse(&["--lora", "a:0.5", "--lora", "b", "--lora-apart"]).unwrap();
+        let Command::Generate(args) = cli.command else {
+            panic!("another command")
+        };
+        let apart = |path: &str| LoraFile::new(path).mode(LoraMode::Apart);
+        assert_eq!(args.lora.files(), [apart("a").scale(0.5), apart("b")]);
+        let error = parse(&["--lora-apart"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{error}");
+        let error = parse(&["--lora", "a:inf"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ValueValidation, "{error}");
     }
 
     #[test]

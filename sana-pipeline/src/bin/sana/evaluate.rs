@@ -6,7 +6,7 @@ use clap::Args;
 use sana_pipeline::evaluate::{self, EvaluateOptions};
 use serde::Serialize;
 
-use crate::args::{ModelArgs, positive};
+use crate::args::{LoraArgs, ModelArgs, positive};
 use crate::model::Model;
 use crate::output::output;
 use crate::progress::Progress;
@@ -46,18 +46,20 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = positive())]
     batch: usize,
     /// Judge drawn scenes after the autoencoder alone: what the rest of the model can reach at most
-    #[arg(long, conflicts_with_all = ["steps", "guidance"])]
+    #[arg(long, conflicts_with_all = ["steps", "guidance", "lora"])]
     autoencoder: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    lora: LoraArgs,
 }
 
 /// Runs `sana evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
-    let mut model = Model::open(&args.model)?;
+    let mut model = Model::open_with_loras(&args.model, args.lora.files())?;
     let mut options = EvaluateOptions::default()
         .prompts_per_category(args.prompts)
         .seed(args.seed)

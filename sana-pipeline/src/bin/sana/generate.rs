@@ -10,7 +10,7 @@ use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, i
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
-use crate::args::{ModelArgs, Size, interval, positive};
+use crate::args::{LoraArgs, ModelArgs, Size, interval, positive};
 use crate::model::Model;
 use crate::output::output;
 use crate::paths;
@@ -25,6 +25,7 @@ Examples:
   sana generate \"a cyberpunk cat\" --model Sana_Sprint_1.6B_1024px_diffusers --steps 2
   sana generate \"three green triangles\" --pag 2
   sana generate \"three green triangles\" --guidance 12 --apg --guidance-interval 0.2..1
+  sana generate \"a cat\" --model Sana_1600M_1024px_BF16_diffusers --lora style.safetensors:0.8
 
 The seed and every setting are stored in the picture: `sana inspect sana.png` shows them.";
 
@@ -78,6 +79,8 @@ pub struct GenerateArgs {
     more_guidance: GuidanceArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
 }
 
 /// Guidance beyond its scale; not for Sana-Sprint.
@@ -153,7 +156,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         bail!("the prompt is empty: say what to draw");
     }
     let paths = paths::pictures(&args.out, args.count)?;
-    let mut model = Model::open(&args.model)?;
+    let mut model = Model::open_with_loras(&args.model, args.lora.files())?;
     let request = request(&args, &model.pipeline)?;
     let settings = request.validate(&model.pipeline)?;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 use sana_pipeline::image;
+use serde_json::{Map, Value};
 
 use crate::model;
 use crate::output::output;
@@ -67,9 +68,7 @@ fn inspect_picture(path: &Path, json: bool) -> anyhow::Result<()> {
     }
     let mut out = output();
     if json {
-        let pairs = record.0.into_iter().map(|(key, value)| (key, value.into()));
-        let object: serde_json::Map<_, serde_json::Value> = pairs.collect();
-        serde_json::to_writer_pretty(&mut out, &object)?;
+        serde_json::to_writer_pretty(&mut out, &object(record))?;
         writeln!(out)?;
         return Ok(());
     }
@@ -80,6 +79,21 @@ fn inspect_picture(path: &Path, json: bool) -> anyhow::Result<()> {
         writeln!(out, "\n{command}")?;
     }
     Ok(())
+}
+
+/// As a JSON object; a key that stands there several times has a list.
+fn object(record: Record) -> Map<String, Value> {
+    let mut object = Map::new();
+    for (key, value) in record.0 {
+        match object.get_mut(&key) {
+            None => {
+                object.insert(key, Value::String(value));
+            }
+            Some(Value::Array(values)) => values.push(Value::String(value)),
+            Some(first) => *first = Value::Array(vec![first.take(), Value::String(value)]),
+        }
+    }
+    object
 }
 
 /// The text without what could steer a terminal.

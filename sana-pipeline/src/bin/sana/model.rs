@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sana_dcae::Tiling;
-use sana_pipeline::{Checkpoint, LoadOptions, MemoryPolicy, SanaPipeline};
+use sana_pipeline::{Checkpoint, LoadOptions, LoraFile, MemoryPolicy, SanaPipeline};
 
 use crate::args::ModelArgs;
 use crate::devices::OpenDevice;
@@ -20,11 +20,17 @@ pub struct Model {
 impl Model {
     /// Opens checkpoint and device; weights are read when they are first needed.
     pub fn open(args: &ModelArgs) -> anyhow::Result<Self> {
+        Self::open_with_loras(args, Vec::new())
+    }
+
+    /// Opens checkpoint and device; the LoRAs are applied to the transformer.
+    pub fn open_with_loras(args: &ModelArgs, loras: Vec<LoraFile>) -> anyhow::Result<Self> {
         let checkpoint = checkpoint(args.model.as_deref())?;
         let device = OpenDevice::open(args.device)?;
         let mut options = LoadOptions {
             dtype: args.dtype.map(Into::into),
             variant: args.variant.clone(),
+            loras,
             ..LoadOptions::default()
         };
         if let Some(dtype) = options.dtype {

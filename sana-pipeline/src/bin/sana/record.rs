@@ -1,5 +1,5 @@
 //! What is written into a picture so that it can be made again: text chunks whose keys are the
-//! options of `sana generate`.
+//! options of `sana generate`, several times for those that are given several times.
 
 use sana_pipeline::{Settings, Solver};
 use sana_sampler::GuidanceInterval;
@@ -14,7 +14,7 @@ pub struct Record(pub Vec<(String, String)>);
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
 /// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 18] = [
     "negative",
     "seed",
     "steps",
@@ -32,9 +32,10 @@ const OPTIONS: [&str; 17] = [
     "variant",
     "dtype",
     "instruction",
+    "lora",
 ];
 /// Options without a value.
-const FLAGS: [&str; 3] = ["no-instruction", "low-memory", "apg"];
+const FLAGS: [&str; 4] = ["no-instruction", "low-memory", "apg", "lora-apart"];
 
 /// What the model of this build is called.
 pub const BUILT_IN: &str = "built-in";
@@ -74,10 +75,14 @@ impl Record {
         if let Some(wording) = args.instruction {
             pairs.push(("instruction", wording.name().to_owned()));
         }
+        for lora in &args.lora.lora {
+            pairs.push(("lora", lora.to_string()));
+        }
         let flags = [
             (FLAGS[0], args.no_instruction),
             (FLAGS[1], args.model.low_memory),
             (FLAGS[2], settings.projection.is_some()),
+            (FLAGS[3], args.lora.lora_apart),
         ];
         for (flag, _) in flags.into_iter().filter(|(_, given)| *given) {
             pairs.push((flag, "yes".to_owned()));
@@ -185,14 +190,19 @@ mod tests {
             ("apg-momentum", "-0.5"),
             ("model", "built-in"),
             ("instruction", "repository"),
+            ("lora", "one.safetensors:0.5"),
+            ("lora", r"C:\two.safetensors:1"),
             ("low-memory", "yes"),
             ("apg", "yes"),
+            ("lora-apart", "yes"),
             ("Software", "sana 0.1.0"),
         ]);
-        assert_eq!(
-            ours.command().unwrap(),
-            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --guidance-interval 0.2..0.9 --pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5 --instruction repository --low-memory --apg"#
-        );
+        let expected = [
+            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --guidance-interval 0.2..0.9"#,
+            "--pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5 --instruction repository",
+            r"--lora one.safetensors:0.5 --lora 'C:\two.safetensors:1' --low-memory --apg --lora-apart",
+        ];
+        assert_eq!(ours.command().unwrap(), expected.join(" "));
     }
 
     #[test]

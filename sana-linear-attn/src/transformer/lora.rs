@@ -1,0 +1,776 @@
+//! Low-rank adaptation (LoRA, [arXiv 2106.09685](https://arxiv.org/abs/2106.09685)) of the
+//! transformer's linear layers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use burn::module::Param;
+use burn::tensor::{DType, Device, Tensor};
+use serde_json::{Map, Value};
+
+use crate::linear::{LowRank, PointwiseConv, TorchLinear};
+use crate::weights::{WeightError, Weights, mismatch_lists};
+
+use super::block::SanaBlock;
+use super::config::SanaTransformerConfig;
+use super::embed::SinusoidMlp;
+use super::model::SanaTransformer;
+
+/// What can be wrong with a LoRA.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoraError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// A file without tensors.
+    #[error("the LoRA {origin} is empty")]
+    Empty {
+        /// The file.
+        origin: String,
+    },
+    /// What the file, or the `adapter_config.json` beside it, says about alpha is not usable.
+    #[error("the settings of the LoRA {origin} are not usable: {reason}")]
+    Settings {
+        /// The file.
+        origin: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The tensors are not those of a LoRA of this transformer.
+    #[error(transparent)]
+    Mismatch(Box<LoraMismatch>),
+    /// A scale that is not finite.
+    #[error("the scale of the LoRA {origin} must be a finite number, got {scale}")]
+    Scale {
+        /// The file.
+        origin: String,
+        /// The scale.
+        scale: f64,
+    },
+}
+
+/// Everything about a LoRA's tensors that does not fit the transformer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoraMismatch {
+    /// The file.
+    pub origin: String,
+    /// Layers that the file changes and the transformer does not have, or that are not linear.
+    pub absent: Vec<String>,
+    /// The other halves of tensors that have none.
+    pub missing: Vec<String>,
+    /// Tensors that belong to no LoRA.
+    pub unexpected: Vec<String>,
+    /// Tensors of another shape: name, expected, found.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl LoraMismatch {
+    fn is_empty(&self) -> bool {
+        self.absent.is_empty()
+            && self.missing.is_empty()
+            && self.unexpected.is_empty()
+            && self.misshapen.is_empty()
+    }
+}
+
+impl fmt::Display for LoraMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the LoRA {} does not fit the transformer", self.origin)?;
+        if !self.absent.is_empty() {
+            let (count, names) = (self.absent.len(), self.absent.join(", "));
+            write!(f, "; targets that it lacks {count}: {names}")?;
+        }
+        let lists = mismatch_lists(&self.missing, &self.unexpected, &self.misshapen);
+        f.write_str(&lists)
+    }
+}
+
+impl std::error::Error for LoraMismatch {}
+
+/// How a LoRA takes part in the computation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoraMode {
+    /// Added to the weights: `W + scale * alpha / rank * B A`, in f32 and rounded once to the
+    /// weights' dtype. Costs nothing per step.
+    #[default]
+    Merged,
+    /// Beside the weights, which stay as they are: `x W^T + scale * alpha / rank * (x A^T) B^T`.
+    /// Costs two thin products per layer and step, loses nothing to the weights' dtype, and can be
+    /// [taken off](SanaTransformer::without_low_rank).
+    Apart,
+}
+
+/// Names of the tensors that change one layer.
+#[derive(Debug, Clone, Default)]
+struct Factors {
+    /// `A`, `[rank, in]`.
+    down: Option<String>,
+    /// `B`, `[out, rank]`.
+    up: Option<String>,
+    alpha: Option<String>,
+}
+
+/// A LoRA file in the layout of PEFT and diffusers: for each layer that it changes
+/// `LAYER.lora_A.weight` `[rank, in]` and `LAYER.lora_B.weight` `[out, rank]`, and perhaps a scalar
+/// `LAYER.alpha`. Nothing but its header has been read.
+///
+/// Layers bear the names of the transformer's checkpoint, bare or behind `transformer.` or
+/// `base_model.model.`; `lora_A.default.weight` is read as `lora_A.weight`. Factors of 1x1
+/// convolutions may have two further axes of length 1.
+#[derive(Debug, Clone)]
+pub struct Lora {
+    weights: Weights,
+    targets: BTreeMap<String, Factors>,
+    unexpected: Vec<String>,
+    settings: Settings,
+}
+
+/// Which part of a LoRA a tensor is.
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Down,
+    Up,
+    Alpha,
+}
+
+const ROLES: [(&str, Role); 5] = [
+    (".lora_A.weight", Role::Down),
+    (".lora_A.default.weight", Role::Down),
+    (".lora_B.weight", Role::Up),
+    (".lora_B.default.weight", Role::Up),
+    (".alpha", Role::Alpha),
+];
+
+/// The layer that a tensor changes, and how.
+fn layer_and_role(name: &str) -> Option<(&str, Role)> {
+    let name = name.strip_prefix("base_model.model.").unwrap_or(name);
+    let name = name.strip_prefix("transformer.").unwrap_or(name);
+    ROLES
+        .iter()
+        .find_map(|(suffix, role)| Some((name.strip_suffix(suffix)?, *role)))
+}
+
+/// PEFT's name of the file whose settings stand in a file of their own.
+const PEFT_FILE: &str = "adapter_model.safetensors";
+const PEFT_SETTINGS: &str = "adapter_config.json";
+
+impl Lora {
+    /// Opens a LoRA file. Alpha comes from its tensors, else from its metadata, else from the
+    /// `adapter_config.json` beside a file called `adapter_model.safetensors`; without any it is
+    /// the rank.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is empty, or its settings are not usable.
+    pub fn open(path: &Path) -> Result<Self, LoraError> {
+        let weights = Weights::open_file(path)?;
+        let beside = path.with_file_name(PEFT_SETTINGS);
+        let text = if path.ends_with(PEFT_FILE) && beside.is_file() {
+            let read = std::fs::read_to_string(&beside);
+            Some(read.map_err(|source| WeightError::Io {
+                path: beside,
+                source,
+            })?)
+        } else {
+            None
+        };
+        Self::with_settings(weights, text.as_deref())
+    }
+
+    /// A LoRA of tensors that are open already, with the settings of their metadata.
+    ///
+    /// # Errors
+    /// When there are no tensors, or the settings are not usable.
+    pub fn from_weights(weights: Weights) -> Result<Self, LoraError> {
+        Self::with_settings(weights, None)
+    }
+
+    fn with_settings(weights: Weights, beside: Option<&str>) -> Result<Self, LoraError> {
+        let origin = weights.origin().to_owned();
+        let mut targets: BTreeMap<String, Factors> = BTreeMap::new();
+        let mut unexpected = Vec::new();
+        for name in weights.names() {
+            let Some((layer, role)) = layer_and_role(name) else {
+                unexpected.push(name.to_owned());
+                continue;
+            };
+            let factors = targets.entry(layer.to_owned()).or_default();
+            let slot = match role {
+                Role::Down => &mut factors.down,
+                Role::Up => &mut factors.up,
+                Role::Alpha => &mut factors.alpha,
+            };
+            if slot.is_none() {
+                *slot = Some(name.to_owned());
+            } else {
+                unexpected.push(name.to_owned());
+            }
+        }
+        if targets.is_empty() && unexpected.is_empty() {
+            return Err(LoraError::Empty { origin });
+        }
+        let settings = Settings::read(&weights, beside)
+            .and_then(|settings| settings.check(&targets).map(|()| settings))
+            .map_err(|reason| LoraError::Settings { origin, reason })?;
+        Ok(Self {
+            weights,
+            targets,
+            unexpected,
+            settings,
+        })
+    }
+
+    /// Where it comes from: a path, or the name given.
+    pub fn origin(&self) -> &str {
+        self.weights.origin()
+    }
+
+    /// The layers that it changes, by the names of the transformer's checkpoint.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.targets.keys().map(String::as_str)
+    }
+
+    /// Checks that it fits a transformer, by its header alone.
+    ///
+    /// # Errors
+    /// [`LoraError::Mismatch`] with every layer that the transformer lacks and every tensor that is
+    /// missing, unexpected or of another shape; [`WeightError::Dtype`] for one that is not f32, f16
+    /// or bf16.
+    ///
+    /// # Panics
+    /// If the config was not validated and is impossible.
+    pub fn check(&self, config: &SanaTransformerConfig, device: &Device) -> Result<(), LoraError> {
+        self.check_layers(&layer_sizes(&mut config.init(device)))
+    }
+
+    fn check_layers(&self, layers: &BTreeMap<String, [usize; 2]>) -> Result<(), LoraError> {
+        let mut found = LoraMismatch {
+            origin: self.origin().to_owned(),
+            unexpected: self.unexpected.clone(),
+            ..LoraMismatch::default()
+        };
+        for (layer, factors) in &self.targets {
+            match (&factors.down, &factors.up) {
+                (Some(down), Some(up)) => match layers.get(layer) {
+                    Some(&size) => self.check_factors(size, down, up, &mut found),
+                    None => found.absent.push(layer.clone()),
+                },
+                (down, up) => {
+                    if !layers.contains_key(layer) {
+                        found.absent.push(layer.clone());
+                    }
+                    // As the half that is there is called.
+                    let lacking = |present: &Option<String>, [own, wanted]: [&str; 2]| {
+                        let name = present.as_ref().map(|name| name.replace(own, wanted));
+                        name.unwrap_or_else(|| format!("{layer}.{wanted}.weight"))
+                    };
+                    if down.is_none() {
+                        found.missing.push(lacking(up, ["lora_B", "lora_A"]));
+                    }
+                    if up.is_none() {
+                        found.missing.push(lacking(down, ["lora_A", "lora_B"]));
+                    }
+                }
+            }
+            if let Some(alpha) = &factors.alpha {
+                let shape = self.weights.shape(alpha).unwrap_or_default();
+                if shape.iter().product::<usize>() != 1 {
+                    let shape = shape.to_vec();
+                    found.misshapen.push((alpha.clone(), Vec::new(), shape));
+                }
+            }
+        }
+        if !found.is_empty() {
+            return Err(LoraError::Mismatch(Box::new(found)));
+        }
+        for factors in self.targets.values() {
+            let names = [&factors.down, &factors.up, &factors.alpha];
+            for name in names.into_iter().flatten() {
+                self.weights.checked_dtype(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The shapes that the two factors of a layer have to have: they share the rank.
+    fn check_factors(
+        &self,
+        [d_output, d_input]: [usize; 2],
+        down: &str,
+        up: &str,
+        found: &mut LoraMismatch,
+    ) {
+        let rank = self.matrix_dims(down).map_or(1, |[rank, _]| rank.max(1));
+        for (name, expected) in [(down, [rank, d_input]), (up, [d_output, rank])] {
+            if self.matrix_dims(name) != Some(expected) {
+                let shape = self.weights.shape(name).unwrap_or_default().to_vec();
+                let item = (name.to_owned(), expected.to_vec(), shape);
+                found.misshapen.push(item);
+            }
+        }
+    }
+
+    /// Rows and columns of a factor; a 1x1 convolution's is a matrix too.
+    fn matrix_dims(&self, name: &str) -> Option<[usize; 2]> {
+        match self.weights.shape(name)? {
+            &[rows, columns] | &[rows, columns, 1, 1] => Some([rows, columns]),
+            _ => None,
+        }
+    }
+
+    fn matrix(&self, name: &str, device: &Device) -> Result<Tensor<2>, WeightError> {
+        match self.weights.shape(name) {
+            Some(&[rows, columns, _, _]) => {
+                let tensor = self.weights.tensor::<4>(name, DType::F32, device)?;
+                Ok(tensor.reshape([rows, columns]))
+            }
+            _ => self.weights.tensor::<2>(name, DType::F32, device),
+        }
+    }
+
+    /// What it adds to a layer, in f32, all factors multiplied into `up`; `None` when it leaves the
+    /// layer as it is.
+    fn term(&self, layer: &str, scale: f64, device: &Device) -> Result<Option<LowRank>, LoraError> {
+        let Some(factors) = self.targets.get(layer) else {
+            return Ok(None);
+        };
+        let (Some(down), Some(up)) = (&factors.down, &factors.up) else {
+            return Ok(None);
+        };
+        let down = self.matrix(down, device)?;
+        let [rank, _] = down.dims();
+        let alpha = factors.alpha.as_deref();
+        let alpha = alpha.and_then(|name| scalar(&self.weights, name));
+        let scale = scale * self.settings.factor(alpha, layer, rank);
+        let up = self.matrix(up, device)? * scale;
+        Ok(Some(LowRank { down, up }))
+    }
+}
+
+/// The value of a float tensor of one element.
+fn scalar(weights: &Weights, name: &str) -> Option<f64> {
+    match (weights.dtype(name)?, weights.bytes(name)?) {
+        (DType::F32, &[a, b, c, d]) => Some(f64::from(f32::from_le_bytes([a, b, c, d]))),
+        (DType::F16, &[a, b]) => Some(half::f16::from_le_bytes([a, b]).to_f64()),
+        (DType::BF16, &[a, b]) => Some(half::bf16::from_le_bytes([a, b]).to_f64()),
+        _ => None,
+    }
+}
+
+/// What a LoRA's settings say about alpha.
+#[derive(Debug, Clone, Default)]
+struct Settings {
+    alpha: Option<f64>,
+    /// Alphas of layers whose names end in a word.
+    alpha_pattern: Vec<(String, f64)>,
+    /// alpha / sqrt(rank) in place of alpha / rank.
+    rank_stabilised: bool,
+}
+
+impl Settings {
+    /// diffusers keeps PEFT's settings as JSON in the metadata, PEFT in a file beside; others write
+    /// alpha alone into the metadata.
+    fn read(weights: &Weights, beside: Option<&str>) -> Result<Self, String> {
+        if let Some(text) = weights.metadata("lora_adapter_metadata").or(beside) {
+            return Self::from_json(text);
+        }
+        let alpha = match weights.metadata("lora_alpha") {
+            Some(text) => Some(text.trim().parse::<f64>().map_err(|_| not_a_number(text))?),
+            None => None,
+        };
+        Ok(Self {
+            alpha: finite(alpha)?,
+            ..Self::default()
+        })
+    }
+
+    fn from_json(text: &str) -> Result<Self, String> {
+        let keys: Map<String, Value> =
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let key = |name: &str| {
+            let prefixed = keys.get(&format!("transformer.{name}"));
+            prefixed.or(keys.get(name)).filter(|value| !value.is_null())
+        };
+        let number = |value: &Value| value.as_f64().ok_or_else(|| not_a_number(value));
+        let mut alpha_pattern = Vec::new();
+        if let Some(pattern) = key("alpha_pattern") {
+            let pattern = pattern
+                .as_object()
+                .ok_or_else(|| format!("alpha_pattern is {pattern}, expected an object"))?;
+            for (layer, value) in pattern {
+                alpha_pattern.push((plain_name(layer)?, number(value)?));
+            }
+        }
+        Ok(Self {
+            alpha: key("lora_alpha").map(number).transpose()?,
+            alpha_pattern,
+            rank_stabilised: key("use_rslora").and_then(Value::as_bool) == Some(true),
+        })
+    }
+
+    /// A pattern without effect is a name that was misunderstood.
+    fn check(&self, targets: &BTreeMap<String, Factors>) -> Result<(), String> {
+        for (pattern, _) in &self.alpha_pattern {
+            if !targets.keys().any(|layer| ends_in(layer, pattern)) {
+                return Err(format!(
+                    "alpha_pattern {pattern:?} fits no layer of the file"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What `B A` is multiplied with beside the user's scale; `own` is the layer's own alpha.
+    fn factor(&self, own: Option<f64>, layer: &str, rank: usize) -> f64 {
+        let mut patterns = self.alpha_pattern.iter();
+        let pattern = patterns.find(|(pattern, _)| ends_in(layer, pattern));
+        let pattern = pattern.map(|(_, alpha)| *alpha);
+        let rank = rank as f64;
+        match own.or(pattern).or(self.alpha) {
+            Some(alpha) if self.rank_stabilised => alpha / rank.sqrt(),
+            Some(alpha) => alpha / rank,
+            None => 1.0,
+        }
+    }
+}
+
+fn not_a_number(found: impl fmt::Display) -> String {
+    format!("an alpha is {found}, expected a number")
+}
+
+fn finite(alpha: Option<f64>) -> Result<Option<f64>, String> {
+    match alpha {
+        Some(alpha) if !alpha.is_finite() => Err(not_a_number(alpha)),
+        alpha => Ok(alpha),
+    }
+}
+
+/// The layer's name that a key of `alpha_pattern` stands for. The keys are regular expressions;
+/// those in use are names, some of them anchored and with escaped dots.
+fn plain_name(pattern: &str) -> Result<String, String> {
+    let name = pattern.strip_prefix('^').unwrap_or(pattern);
+    let name = name.strip_suffix('$').unwrap_or(name);
+    let name = name.replace("\\.", ".");
+    let name = name.strip_prefix("transformer.").unwrap_or(&name);
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(format!(
+            "alpha_pattern {pattern:?} is not the name of a layer"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+/// Whether the last dotted parts of a layer's name are `words`.
+fn ends_in(layer: &str, words: &str) -> bool {
+    let before = layer.strip_suffix(words);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// A LoRA as it is applied.
+#[derive(Debug, Clone)]
+pub struct ScaledLora {
+    lora: Lora,
+    scale: f64,
+    mode: LoraMode,
+}
+
+impl ScaledLora {
+    /// A LoRA with a scale; 0 leaves the transformer as it is.
+    ///
+    /// # Errors
+    /// [`LoraError::Scale`] when the scale is not finite.
+    pub fn new(lora: Lora, scale: f64, mode: LoraMode) -> Result<Self, LoraError> {
+        if !scale.is_finite() {
+            return Err(LoraError::Scale {
+                origin: lora.origin().to_owned(),
+                scale,
+            });
+        }
+        Ok(Self { lora, scale, mode })
+    }
+
+    /// The LoRA.
+    pub fn lora(&self) -> &Lora {
+        &self.lora
+    }
+}
+
+impl SanaTransformer {
+    /// Applies LoRAs: each adds `scale * alpha / rank * B A` to the weights of the layers it
+    /// changes. The merged ones are summed in f32 before the sum is rounded to the weights' dtype.
+    ///
+    /// # Errors
+    /// As [`Lora::check`], of the first that does not fit; nothing has been computed by then.
+    pub fn with_loras(mut self, loras: &[ScaledLora]) -> Result<Self, LoraError> {
+        let sizes = layer_sizes(&mut self);
+        for scaled in loras {
+            scaled.lora.check_layers(&sizes)?;
+        }
+        for (name, mut layer) in layers_mut(&mut self) {
+            let device = layer.device();
+            let mut delta: Option<Tensor<2>> = None;
+            for scaled in loras.iter().filter(|scaled| scaled.scale != 0.0) {
+                let Some(term) = scaled.lora.term(&name, scaled.scale, &device)? else {
+                    continue;
+                };
+                match scaled.mode {
+                    LoraMode::Apart => layer.attach(term),
+                    LoraMode::Merged => {
+                        let product = term.up.matmul(term.down);
+                        delta = Some(match delta {
+                            Some(sum) => sum + product,
+                            None => product,
+                        });
+                    }
+                }
+            }
+            if let Some(delta) = delta {
+                layer.merge(delta);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Takes off the LoRAs that are [kept apart](LoraMode::Apart).
+    pub fn without_low_rank(mut self) -> Self {
+        for (_, layer) in layers_mut(&mut self) {
+            match layer {
+                Layer::Linear(layer) => layer.low_rank.clear(),
+                Layer::Pointwise(layer) => layer.low_rank.clear(),
+            }
+        }
+        self
+    }
+}
+
+/// A layer that a LoRA can change.
+enum Layer<'a> {
+    Linear(&'a mut TorchLinear),
+    Pointwise(&'a mut PointwiseConv),
+}
+
+impl Layer<'_> {
+    /// `[out, in]`.
+    fn size(&self) -> [usize; 2] {
+        let shape = match self {
+            Self::Linear(layer) => layer.weight.lazy_shape().to_vec(),
+            Self::Pointwise(layer) => layer.weight.lazy_shape().to_vec(),
+        };
+        [shape[0], shape[1]]
+    }
+
+    fn device(&self) -> Device {
+        match self {
+            Self::Linear(layer) => layer.weight.lazy_device(),
+            Self::Pointwise(layer) => layer.weight.lazy_device(),
+        }
+    }
+
+    fn attach(&mut self, term: LowRank) {
+        let (dtype, low_rank) = match self {
+            Self::Linear(layer) => (layer.weight.val().dtype(), &mut layer.low_rank),
+            Self::Pointwise(layer) => (layer.weight.val().dtype(), &mut layer.low_rank),
+        };
+        low_rank.push(LowRank {
+            down: term.down.cast(dtype),
+            up: term.up.cast(dtype),
+        });
+    }
+
+    fn merge(&mut self, delta: Tensor<2>) {
+        match self {
+            Self::Linear(layer) => layer.weight = merged(&layer.weight, delta),
+            Self::Pointwise(layer) => {
+                let [d_output, d_input] = delta.dims();
+                let delta = delta.reshape([d_output, d_input, 1, 1]);
+                layer.weight = merged(&layer.weight, delta);
+            }
+        }
+    }
+}
+
+/// The sum in f32, rounded once to the weight's dtype; it trains as the weight did.
+fn merged<const D: usize>(weight: &Param<Tensor<D>>, delta: Tensor<D>) -> Param<Tensor<D>> {
+    weight.clone().map(|weight| {
+        let (dtype, trains) = (weight.dtype(), weight.is_require_grad());
+        let sum = (weight.cast(DType::F32) + delta).cast(dtype).detach();
+        if trains { sum.require_grad() } else { sum }
+    })
+}
+
+/// Names and sizes `[out, in]` of the layers that a LoRA can change. Allocates nothing.
+fn layer_sizes(model: &mut SanaTransformer) -> BTreeMap<String, [usize; 2]> {
+    layers_mut(model)
+        .into_iter()
+        .map(|(name, layer)| (name, layer.size()))
+        .collect()
+}
+
+/// The layers that a LoRA can change, by the names of the checkpoint.
+fn layers_mut(model: &mut SanaTransformer) -> Vec<(String, Layer<'_>)> {
+    let mut layers = Layers(Vec::new());
+    let time = &mut model.time_embed;
+    if let Some(emb) = &mut time.emb {
+        layers.mlp(
+            "time_embed.emb.timestep_embedder",
+            &mut emb.timestep_embedder,
+        );
+    }
+    if let Some(mlp) = &mut time.timestep_embedder {
+        layers.mlp("time_embed.timestep_embedder", mlp);
+    }
+    if let Some(mlp) = &mut time.guidance_embedder {
+        layers.mlp("time_embed.guidance_embedder", mlp);
+    }
+    layers.linear("time_embed.linear", &mut time.linear);
+    let caption = &mut model.caption_projection;
+    layers.linear("caption_projection.linear_1", &mut caption.linear_1);
+    layers.linear("caption_projection.linear_2", &mut caption.linear_2);
+    for (index, block) in model.transformer_blocks.iter_mut().enumerate() {
+        layers.block(index, block);
+    }
+    layers.linear("proj_out", &mut model.proj_out);
+    layers.0
+}
+
+struct Layers<'a>(Vec<(String, Layer<'a>)>);
+
+impl<'a> Layers<'a> {
+    fn linear(&mut self, name: impl Into<String>, layer: &'a mut TorchLinear) {
+        self.0.push((name.into(), Layer::Linear(layer)));
+    }
+
+    fn mlp(&mut self, name: &str, mlp: &'a mut SinusoidMlp) {
+        self.linear(format!("{name}.linear_1"), &mut mlp.linear_1);
+        self.linear(format!("{name}.linear_2"), &mut mlp.linear_2);
+    }
+
+    fn block(&mut self, index: usize, block: &'a mut SanaBlock) {
+        let SanaBlock {
+            attn1, attn2, ff, ..
+        } = block;
+        let [out1] = &mut attn1.to_out;
+        let [out2] = &mut attn2.to_out;
+        for (name, layer) in [
+            ("attn1.to_q", &mut attn1.to_q),
+            ("attn1.to_k", &mut attn1.to_k),
+            ("attn1.to_v", &mut attn1.to_v),
+            ("attn1.to_out.0", out1),
+            ("attn2.to_q", &mut attn2.to_q),
+            ("attn2.to_k", &mut attn2.to_k),
+            ("attn2.to_v", &mut attn2.to_v),
+            ("attn2.to_out.0", out2),
+        ] {
+            self.linear(format!("transformer_blocks.{index}.{name}"), layer);
+        }
+        for (name, layer) in [
+            ("ff.conv_inverted", &mut ff.conv_inverted),
+            ("ff.conv_point", &mut ff.conv_point),
+        ] {
+            let name = format!("transformer_blocks.{index}.{name}");
+            self.0.push((name, Layer::Pointwise(layer)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Module, ModuleVisitor};
+
+    use super::*;
+
+    /// Names of the modules that are being visited, with the struct that each is a field of.
+    #[derive(Default)]
+    struct LinearLayers {
+        path: Vec<(String, String)>,
+        sizes: BTreeMap<String, [usize; 2]>,
+    }
+
+    impl ModuleVisitor for LinearLayers {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.push((name.to_owned(), container.to_owned()));
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some((field, container)) = self.path.last() else {
+                return;
+            };
+            let linear = ["Struct:TorchLinear", "Struct:PointwiseConv"];
+            if field == "weight" && linear.contains(&container.as_str()) {
+                let names = self.path[..self.path.len() - 1].iter();
+                let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+                let shape = param.lazy_shape().to_vec();
+                self.sizes.insert(names.join("."), [shape[0], shape[1]]);
+            }
+        }
+    }
+
+    /// The list written out above is that of the modules themselves.
+    #[test]
+    fn every_linear_layer_is_a_target() {
+        let device = Device::flex();
+        for config in [
+            SanaTransformerConfig::sana_600m_1024px(),
+            SanaTransformerConfig::sana_sprint_600m(),
+        ] {
+            let mut model = config.init(&device);
+            let mut visitor = LinearLayers::default();
+            model.visit(&mut visitor);
+            let sizes = layer_sizes(&mut model);
+            assert!(sizes.len() > 10 * config.num_layers);
+            assert_eq!(sizes, visitor.sizes);
+        }
+    }
+
+    #[test]
+    fn names_in_use() {
+        let layer = "transformer_blocks.0.attn1.to_q";
+        for prefix in ["", "transformer.", "base_model.model."] {
+            for suffix in ["lora_A.weight", "lora_A.default.weight"] {
+                let name = format!("{prefix}{layer}.{suffix}");
+                let found = layer_and_role(&name);
+                assert!(
+                    matches!(found, Some((found, Role::Down)) if found == layer),
+                    "{name}: {found:?}"
+                );
+            }
+        }
+        for other in ["proj_out.weight", "lora_A.weight", "a.lora_A.bias", ""] {
+            assert!(layer_and_role(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn alphas() {
+        let settings = Settings::from_json(
+            r#"{"transformer.lora_alpha": 8, "text_encoder.lora_alpha": 3, "lora_alpha": 5,
+                "alpha_pattern": {"^transformer\\.a\\.to_q$": 2, "to_k": 6.0}}"#,
+        )
+        .unwrap();
+        assert_eq!(settings.factor(None, "a.to_v", 4), 2.0);
+        assert_eq!(settings.factor(None, "a.to_q", 4), 0.5);
+        assert_eq!(settings.factor(None, "b.to_k", 4), 1.5);
+        assert_eq!(settings.factor(None, "b.into_k", 4), 2.0);
+        assert_eq!(settings.factor(Some(1.0), "a.to_q", 4), 0.25);
+        assert_eq!(Settings::default().factor(None, "a.to_q", 4), 1.0);
+        let stabilised = r#"{"lora_alpha": 8, "use_rslora": true, "alpha_pattern": null}"#;
+        let stabilised = Settings::from_json(stabilised).unwrap();
+        assert_eq!(stabilised.factor(None, "a.to_q", 4), 4.0);
+        for wrong in [
+            "",
+            "[]",
+            r#"{"lora_alpha": "8"}"#,
+            r#"{"alpha_pattern": 3}"#,
+            r#"{"alpha_pattern": {"a": null}}"#,
+            r#"{"alpha_pattern": {".*q": 3}}"#,
+        ] {
+            assert!(Settings::from_json(wrong).is_err(), "{wrong}");
+        }
+    }
+}
