@@ -411,6 +411,19 @@ fn uneven_shares_count_by_their_size() {
     }
 }
 
+/// Several threads share a device's tensors on the CPU alone.
+#[test]
+fn replicas_are_for_the_cpu() {
+    let (device, folder) = (device(), tempfile::tempdir().expect("folder"));
+    let opened = Run::open(folder.path(), tiny_autoencoder(&device), options(1));
+    if device == Device::flex() {
+        opened.expect("two replicas on the CPU");
+    } else {
+        let message = opened.expect_err("refused").to_string();
+        assert_eq!(message, "replicas must be 1 on a GPU, got 2");
+    }
+}
+
 /// A text encoder and a transformer small enough to train in a test, and a pool of made-up latents.
 fn tiny_denoiser(device: &Device, instruction: Option<&str>) -> (Denoiser, TransformerTask) {
     let captions = ["a red circle", "two blue squares", "a green triangle"];

@@ -148,6 +148,11 @@ impl ScenePrompt {
     /// A random prompt for training: categories uniform, never held out.
     pub fn sample_training<R: Rng + ?Sized>(rng: &mut R) -> Self {
         let category = pick(rng, &Category::ALL);
+        Self::sample_training_of(rng, category)
+    }
+
+    /// A random prompt of a category for training: never held out.
+    pub fn sample_training_of<R: Rng + ?Sized>(rng: &mut R, category: Category) -> Self {
         loop {
             let prompt = Self::sample(rng, category);
             if !prompt.is_held_out() {

@@ -4,10 +4,24 @@ use std::path::{Path, PathBuf};
 use rand::{Rng, RngExt};
 
 use super::error::TrainError;
-use crate::scenes::{Scene, ScenePrompt};
+use crate::scenes::{Category, Scene, ScenePrompt};
 
 /// Objects of a scene for the autoencoder, at most.
 const CROWD: usize = 6;
+
+/// Categories of scenes with captions, each drawn as often as it stands here: what is learned last
+/// is shown most.
+const MIX: [Category; 9] = [
+    Category::SingleObject,
+    Category::Colors,
+    Category::TwoObjects,
+    Category::Counting,
+    Category::Counting,
+    Category::Position,
+    Category::Position,
+    Category::Position,
+    Category::AttributeBinding,
+];
 
 /// One picture with its caption.
 #[derive(Debug, Clone)]
@@ -96,7 +110,8 @@ impl Data {
     pub fn sample<R: Rng>(&self, rng: &mut R) -> Result<Sample, TrainError> {
         match self {
             Data::Scenes { size } => {
-                let prompt = ScenePrompt::sample_training(rng);
+                let category = MIX[rng.random_range(0..MIX.len())];
+                let prompt = ScenePrompt::sample_training_of(rng, category);
                 let caption = prompt.caption(rng);
                 let pixels = prompt.scene(rng).render(*size).to_chw_f32();
                 Ok(Sample { pixels, caption })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::Weights;
 use sana_linear_attn::weights::write_tensors;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ pub struct RunOptions {
     /// Optimiser.
     pub optimizer: OptimizerOptions,
     /// Parts of the batch that run on threads of their own, each with a graph of its own; there are
-    /// never more than samples.
+    /// never more than samples. 1 on a GPU.
     pub replicas: usize,
     /// Steps between saves of the state.
     pub save_every: usize,
@@ -154,6 +154,19 @@ struct StateMeta {
     options: RunOptions,
 }
 
+/// Whether tensors of the device may be used by several threads at a time. On burn's GPU backends
+/// with kernel fusion, what one thread queued was seen to be missing in another: values came back
+/// as 0.
+fn is_cpu(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return *device == Device::flex();
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
 impl<M: Module + Sync> Run<M> {
     /// Starts a run in `folder`, or goes on with the one whose state lies there. `model` gives the
     /// structure, and the first values of a new run.
@@ -172,6 +185,12 @@ impl<M: Module + Sync> Run<M> {
             files::check_writable(&path).map_err(|source| TrainError::Io { path, source })?;
         }
         let parameters = Parameters::of(&model);
+        let threads_may_share = parameters
+            .values
+            .first()
+            .is_none_or(|value| is_cpu(&value.device()));
+        let (one, replicas) = (options.replicas == 1, options.replicas);
+        in_range("replicas", "1 on a GPU", one || threads_may_share, replicas)?;
         let optimizer = Optimizer::new(options.optimizer, &parameters);
         let workers = Workers::new(options.replicas)?;
         let mut run = Self {

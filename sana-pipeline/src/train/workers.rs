@@ -33,7 +33,13 @@ impl Workers {
 
     /// Deals the items out to the pools. The results are in the order of pools: those of pool `i`
     /// are for items `i`, `i + count`, `i + 2 count` and so on.
+    ///
+    /// A single pool's work stays on the calling thread, where GPU backends want all use of a
+    /// tensor.
     pub fn share<I: Send, T: Send>(&self, items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
+        if self.count() == 1 {
+            return items.into_iter().map(work).collect();
+        }
         let mut shares: Vec<Vec<I>> = self.0.iter().map(|_| Vec::new()).collect();
         for (index, item) in items.into_iter().enumerate() {
             shares[index % self.count()].push(item);
