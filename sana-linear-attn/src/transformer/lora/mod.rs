@@ -1,21 +1,21 @@
 //! Low-rank adaptation (LoRA, [arXiv 2106.09685](https://arxiv.org/abs/2106.09685)) of the
 //! transformer's linear layers.
 
+mod layers;
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor};
-use serde_json::{Map, Value};
 
-use crate::linear::{LowRank, PointwiseConv, TorchLinear};
-use crate::weights::{WeightError, Weights, mismatch_lists};
-
-use super::block::SanaBlock;
+use self::layers::{Layer, layer_sizes, layers_mut};
+use self::settings::Settings;
 use super::config::SanaTransformerConfig;
-use super::embed::SinusoidMlp;
 use super::model::SanaTransformer;
+use crate::linear::LowRank;
+use crate::weights::{WeightError, Weights, mismatch_lists};
 
 /// What can be wrong with a LoRA.
 #[derive(Debug, thiserror::Error)]
@@ -211,7 +211,11 @@ impl Lora {
             return Err(LoraError::Empty { origin });
         }
         let settings = Settings::read(&weights, beside)
-            .and_then(|settings| settings.check(&targets).map(|()| settings))
+            .and_then(|settings| {
+                settings
+                    .check(targets.keys().map(String::as_str))
+                    .map(|()| settings)
+            })
             .map_err(|reason| LoraError::Settings { origin, reason })?;
         Ok(Self {
             weights,
@@ -358,116 +362,6 @@ fn scalar(weights: &Weights, name: &str) -> Option<f64> {
     }
 }
 
-/// What a LoRA's settings say about alpha.
-#[derive(Debug, Clone, Default)]
-struct Settings {
-    alpha: Option<f64>,
-    /// Alphas of layers whose names end in a word.
-    alpha_pattern: Vec<(String, f64)>,
-    /// alpha / sqrt(rank) in place of alpha / rank.
-    rank_stabilised: bool,
-}
-
-impl Settings {
-    /// diffusers keeps PEFT's settings as JSON in the metadata, PEFT in a file beside; others write
-    /// alpha alone into the metadata.
-    fn read(weights: &Weights, beside: Option<&str>) -> Result<Self, String> {
-        if let Some(text) = weights.metadata("lora_adapter_metadata").or(beside) {
-            return Self::from_json(text);
-        }
-        let alpha = match weights.metadata("lora_alpha") {
-            Some(text) => Some(text.trim().parse::<f64>().map_err(|_| not_a_number(text))?),
-            None => None,
-        };
-        Ok(Self {
-            alpha: finite(alpha)?,
-            ..Self::default()
-        })
-    }
-
-    fn from_json(text: &str) -> Result<Self, String> {
-        let keys: Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let key = |name: &str| {
-            let prefixed = keys.get(&format!("transformer.{name}"));
-            prefixed.or(keys.get(name)).filter(|value| !value.is_null())
-        };
-        let number = |value: &Value| value.as_f64().ok_or_else(|| not_a_number(value));
-        let mut alpha_pattern = Vec::new();
-        if let Some(pattern) = key("alpha_pattern") {
-            let pattern = pattern
-                .as_object()
-                .ok_or_else(|| format!("alpha_pattern is {pattern}, expected an object"))?;
-            for (layer, value) in pattern {
-                alpha_pattern.push((plain_name(layer)?, number(value)?));
-            }
-        }
-        Ok(Self {
-            alpha: key("lora_alpha").map(number).transpose()?,
-            alpha_pattern,
-            rank_stabilised: key("use_rslora").and_then(Value::as_bool) == Some(true),
-        })
-    }
-
-    /// A pattern without effect is a name that was misunderstood.
-    fn check(&self, targets: &BTreeMap<String, Factors>) -> Result<(), String> {
-        for (pattern, _) in &self.alpha_pattern {
-            if !targets.keys().any(|layer| ends_in(layer, pattern)) {
-                return Err(format!(
-                    "alpha_pattern {pattern:?} fits no layer of the file"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// What `B A` is multiplied with beside the user's scale; `own` is the layer's own alpha.
-    fn factor(&self, own: Option<f64>, layer: &str, rank: usize) -> f64 {
-        let mut patterns = self.alpha_pattern.iter();
-        let pattern = patterns.find(|(pattern, _)| ends_in(layer, pattern));
-        let pattern = pattern.map(|(_, alpha)| *alpha);
-        let rank = rank as f64;
-        match own.or(pattern).or(self.alpha) {
-            Some(alpha) if self.rank_stabilised => alpha / rank.sqrt(),
-            Some(alpha) => alpha / rank,
-            None => 1.0,
-        }
-    }
-}
-
-fn not_a_number(found: impl fmt::Display) -> String {
-    format!("an alpha is {found}, expected a number")
-}
-
-fn finite(alpha: Option<f64>) -> Result<Option<f64>, String> {
-    match alpha {
-        Some(alpha) if !alpha.is_finite() => Err(not_a_number(alpha)),
-        alpha => Ok(alpha),
-    }
-}
-
-/// The layer's name that a key of `alpha_pattern` stands for. The keys are regular expressions;
-/// those in use are names, some of them anchored and with escaped dots.
-fn plain_name(pattern: &str) -> Result<String, String> {
-    let name = pattern.strip_prefix('^').unwrap_or(pattern);
-    let name = name.strip_suffix('$').unwrap_or(name);
-    let name = name.replace("\\.", ".");
-    let name = name.strip_prefix("transformer.").unwrap_or(&name);
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-    if name.is_empty() || !name.chars().all(plain) {
-        return Err(format!(
-            "alpha_pattern {pattern:?} is not the name of a layer"
-        ));
-    }
-    Ok(name.to_owned())
-}
-
-/// Whether the last dotted parts of a layer's name are `words`.
-fn ends_in(layer: &str, words: &str) -> bool {
-    let before = layer.strip_suffix(words);
-    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
-}
-
 /// A LoRA as it is applied.
 #[derive(Debug, Clone)]
 pub struct ScaledLora {
@@ -545,188 +439,9 @@ impl SanaTransformer {
     }
 }
 
-/// A layer that a LoRA can change.
-enum Layer<'a> {
-    Linear(&'a mut TorchLinear),
-    Pointwise(&'a mut PointwiseConv),
-}
-
-impl Layer<'_> {
-    /// `[out, in]`.
-    fn size(&self) -> [usize; 2] {
-        let shape = match self {
-            Self::Linear(layer) => layer.weight.lazy_shape().to_vec(),
-            Self::Pointwise(layer) => layer.weight.lazy_shape().to_vec(),
-        };
-        [shape[0], shape[1]]
-    }
-
-    fn device(&self) -> Device {
-        match self {
-            Self::Linear(layer) => layer.weight.lazy_device(),
-            Self::Pointwise(layer) => layer.weight.lazy_device(),
-        }
-    }
-
-    fn attach(&mut self, term: LowRank) {
-        let (dtype, low_rank) = match self {
-            Self::Linear(layer) => (layer.weight.val().dtype(), &mut layer.low_rank),
-            Self::Pointwise(layer) => (layer.weight.val().dtype(), &mut layer.low_rank),
-        };
-        low_rank.push(LowRank {
-            down: term.down.cast(dtype),
-            up: term.up.cast(dtype),
-        });
-    }
-
-    fn merge(&mut self, delta: Tensor<2>) {
-        match self {
-            Self::Linear(layer) => layer.weight = merged(&layer.weight, delta),
-            Self::Pointwise(layer) => {
-                let [d_output, d_input] = delta.dims();
-                let delta = delta.reshape([d_output, d_input, 1, 1]);
-                layer.weight = merged(&layer.weight, delta);
-            }
-        }
-    }
-}
-
-/// The sum in f32, rounded once to the weight's dtype; it trains as the weight did.
-fn merged<const D: usize>(weight: &Param<Tensor<D>>, delta: Tensor<D>) -> Param<Tensor<D>> {
-    weight.clone().map(|weight| {
-        let (dtype, trains) = (weight.dtype(), weight.is_require_grad());
-        let sum = (weight.cast(DType::F32) + delta).cast(dtype).detach();
-        if trains { sum.require_grad() } else { sum }
-    })
-}
-
-/// Names and sizes `[out, in]` of the layers that a LoRA can change. Allocates nothing.
-fn layer_sizes(model: &mut SanaTransformer) -> BTreeMap<String, [usize; 2]> {
-    layers_mut(model)
-        .into_iter()
-        .map(|(name, layer)| (name, layer.size()))
-        .collect()
-}
-
-/// The layers that a LoRA can change, by the names of the checkpoint.
-fn layers_mut(model: &mut SanaTransformer) -> Vec<(String, Layer<'_>)> {
-    let mut layers = Layers(Vec::new());
-    let time = &mut model.time_embed;
-    if let Some(emb) = &mut time.emb {
-        layers.mlp(
-            "time_embed.emb.timestep_embedder",
-            &mut emb.timestep_embedder,
-        );
-    }
-    if let Some(mlp) = &mut time.timestep_embedder {
-        layers.mlp("time_embed.timestep_embedder", mlp);
-    }
-    if let Some(mlp) = &mut time.guidance_embedder {
-        layers.mlp("time_embed.guidance_embedder", mlp);
-    }
-    layers.linear("time_embed.linear", &mut time.linear);
-    let caption = &mut model.caption_projection;
-    layers.linear("caption_projection.linear_1", &mut caption.linear_1);
-    layers.linear("caption_projection.linear_2", &mut caption.linear_2);
-    for (index, block) in model.transformer_blocks.iter_mut().enumerate() {
-        layers.block(index, block);
-    }
-    layers.linear("proj_out", &mut model.proj_out);
-    layers.0
-}
-
-struct Layers<'a>(Vec<(String, Layer<'a>)>);
-
-impl<'a> Layers<'a> {
-    fn linear(&mut self, name: impl Into<String>, layer: &'a mut TorchLinear) {
-        self.0.push((name.into(), Layer::Linear(layer)));
-    }
-
-    fn mlp(&mut self, name: &str, mlp: &'a mut SinusoidMlp) {
-        self.linear(format!("{name}.linear_1"), &mut mlp.linear_1);
-        self.linear(format!("{name}.linear_2"), &mut mlp.linear_2);
-    }
-
-    fn block(&mut self, index: usize, block: &'a mut SanaBlock) {
-        let SanaBlock {
-            attn1, attn2, ff, ..
-        } = block;
-        let [out1] = &mut attn1.to_out;
-        let [out2] = &mut attn2.to_out;
-        for (name, layer) in [
-            ("attn1.to_q", &mut attn1.to_q),
-            ("attn1.to_k", &mut attn1.to_k),
-            ("attn1.to_v", &mut attn1.to_v),
-            ("attn1.to_out.0", out1),
-            ("attn2.to_q", &mut attn2.to_q),
-            ("attn2.to_k", &mut attn2.to_k),
-            ("attn2.to_v", &mut attn2.to_v),
-            ("attn2.to_out.0", out2),
-        ] {
-            self.linear(format!("transformer_blocks.{index}.{name}"), layer);
-        }
-        for (name, layer) in [
-            ("ff.conv_inverted", &mut ff.conv_inverted),
-            ("ff.conv_point", &mut ff.conv_point),
-        ] {
-            let name = format!("transformer_blocks.{index}.{name}");
-            self.0.push((name, Layer::Pointwise(layer)));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::module::{Module, ModuleVisitor};
-
     use super::*;
-
-    /// Names of the modules that are being visited, with the struct that each is a field of.
-    #[derive(Default)]
-    struct LinearLayers {
-        path: Vec<(String, String)>,
-        sizes: BTreeMap<String, [usize; 2]>,
-    }
-
-    impl ModuleVisitor for LinearLayers {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.path.push((name.to_owned(), container.to_owned()));
-        }
-
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let Some((field, container)) = self.path.last() else {
-                return;
-            };
-            let linear = ["Struct:TorchLinear", "Struct:PointwiseConv"];
-            if field == "weight" && linear.contains(&container.as_str()) {
-                let names = self.path[..self.path.len() - 1].iter();
-                let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
-                let shape = param.lazy_shape().to_vec();
-                self.sizes.insert(names.join("."), [shape[0], shape[1]]);
-            }
-        }
-    }
-
-    /// The list written out above is that of the modules themselves.
-    #[test]
-    fn every_linear_layer_is_a_target() {
-        let device = Device::flex();
-        for config in [
-            SanaTransformerConfig::sana_600m_1024px(),
-            SanaTransformerConfig::sana_sprint_600m(),
-        ] {
-            let mut model = config.init(&device);
-            let mut visitor = LinearLayers::default();
-            model.visit(&mut visitor);
-            let sizes = layer_sizes(&mut model);
-            assert!(sizes.len() > 10 * config.num_layers);
-            assert_eq!(sizes, visitor.sizes);
-        }
-    }
 
     #[test]
     fn names_in_use() {
@@ -743,34 +458,6 @@ mod tests {
         }
         for other in ["proj_out.weight", "lora_A.weight", "a.lora_A.bias", ""] {
             assert!(layer_and_role(other).is_none(), "{other}");
-        }
-    }
-
-    #[test]
-    fn alphas() {
-        let settings = Settings::from_json(
-            r#"{"transformer.lora_alpha": 8, "text_encoder.lora_alpha": 3, "lora_alpha": 5,
-                "alpha_pattern": {"^transformer\\.a\\.to_q$": 2, "to_k": 6.0}}"#,
-        )
-        .unwrap();
-        assert_eq!(settings.factor(None, "a.to_v", 4), 2.0);
-        assert_eq!(settings.factor(None, "a.to_q", 4), 0.5);
-        assert_eq!(settings.factor(None, "b.to_k", 4), 1.5);
-        assert_eq!(settings.factor(None, "b.into_k", 4), 2.0);
-        assert_eq!(settings.factor(Some(1.0), "a.to_q", 4), 0.25);
-        assert_eq!(Settings::default().factor(None, "a.to_q", 4), 1.0);
-        let stabilised = r#"{"lora_alpha": 8, "use_rslora": true, "alpha_pattern": null}"#;
-        let stabilised = Settings::from_json(stabilised).unwrap();
-        assert_eq!(stabilised.factor(None, "a.to_q", 4), 4.0);
-        for wrong in [
-            "",
-            "[]",
-            r#"{"lora_alpha": "8"}"#,
-            r#"{"alpha_pattern": 3}"#,
-            r#"{"alpha_pattern": {"a": null}}"#,
-            r#"{"alpha_pattern": {".*q": 3}}"#,
-        ] {
-            assert!(Settings::from_json(wrong).is_err(), "{wrong}");
         }
     }
 }
