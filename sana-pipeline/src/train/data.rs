@@ -11,12 +11,15 @@ const CROWD: usize = 6;
 
 /// Categories of scenes with captions, each drawn as often as it stands here: what is learned last
 /// is shown most.
-const MIX: [Category; 9] = [
+const MIX: [Category; 12] = [
     Category::SingleObject,
     Category::Colors,
     Category::TwoObjects,
     Category::Counting,
     Category::Counting,
+    Category::Position,
+    Category::Position,
+    Category::Position,
     Category::Position,
     Category::Position,
     Category::Position,

@@ -41,6 +41,8 @@ pub fn scenes_transformer(size: usize) -> SanaTransformerConfig {
         cross_attention_dim: 128,
         caption_channels: 128,
         sample_size: size / 32,
+        // Without positions it does not learn which object is on which side.
+        interpolation_scale: Some(1.0),
         ..SanaTransformerConfig::default()
     }
 }
