@@ -1,0 +1,111 @@
+//! Noise to latents.
+
+use burn::tensor::{DType, Device, Tensor};
+use sana_sampler::{dpm_solver, flow_euler, noise, scm, trigflow};
+
+use super::network::Network;
+use super::{Control, StepInfo, TextConditioning};
+use crate::checkpoint::Part;
+use crate::error::PipelineError;
+use crate::pipeline::SanaPipeline;
+use crate::request::{Request, Settings};
+use crate::scheduler::{Schedule, Scheduler, Solver};
+
+impl SanaPipeline {
+    /// Denoises: from noise, or from the request's latents, to scaled latents of the pictures.
+    /// `observe` sees every step and may end the run or exchange the latents.
+    ///
+    /// The keys and values of the text are computed once. With classifier-free guidance the
+    /// network runs on `[negative, prompt]` as one batch, and perturbed attention branches off it
+    /// at the first perturbed block.
+    ///
+    /// # Shapes
+    /// - output `[prompts * count, channels, height / compression, width / compression]`, f32
+    ///
+    /// # Errors
+    /// When the request is not valid or does not fit the conditioning, the transformer cannot be
+    /// loaded, or [`PipelineError::StepNotFinite`] when a step gives values that are not finite.
+    pub fn sample(
+        &mut self,
+        request: &Request,
+        conditioning: &TextConditioning,
+        observe: &mut dyn FnMut(StepInfo) -> Control,
+    ) -> Result<Tensor<4>, PipelineError> {
+        let settings = request.validate(self)?;
+        self.check_conditioning(
+            &settings,
+            &conditioning.prompt,
+            conditioning.negative.as_ref(),
+        )?;
+        let (scheduler, device) = (*self.scheduler(), self.device.clone());
+        let shape = self.latent_shape(&settings);
+        let initial = match &request.latents {
+            Some(latents) => latents.clone().to_device(&device).cast(DType::F32),
+            None => seeded_noise(&settings, noise::Stream::Initial, shape, &device),
+        };
+        let step_noise = |index: usize| match &request.step_noise {
+            Some(noise) => noise[index].clone().to_device(&device),
+            None => {
+                let stream = noise::Stream::Step(index as u32);
+                seeded_noise(&settings, stream, shape, &device)
+            }
+        };
+        self.load_for(Part::Transformer)?;
+        let transformer = self.parts.transformer()?;
+        let mut network = Network::new(transformer, &settings, conditioning, &device)?;
+        match (&settings.schedule, &scheduler) {
+            (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
+                let initial = initial.mul_scalar(sigma_data.value());
+                let predict =
+                    trigflow::from_flow(*sigma_data, |x, time| network.predict(x, time, time));
+                let noise = |index| Ok(step_noise(index));
+                let denoised = scm(schedule, *sigma_data, initial, predict, noise, observe)?;
+                Ok(denoised.div_scalar(sigma_data.value()))
+            }
+            (Schedule::Flow(schedule), _) => {
+                let predict = |x, time| {
+                    let sigma = schedule.sigmas()[network.step];
+                    network.predict(x, time, sigma)
+                };
+                match settings.solver {
+                    Solver::FlowDpm { order } => {
+                        let options = scheduler.dpm_options(order);
+                        dpm_solver(schedule, &options, initial, predict, observe)
+                    }
+                    _ => flow_euler(schedule, initial, predict, observe),
+                }
+            }
+            (Schedule::Scm(_), _) => Err(PipelineError::SolverMismatch {
+                solver: settings.solver.to_string(),
+                expected: "flow-dpm or flow-euler",
+            }),
+        }
+    }
+
+    /// `[pictures, channels, height, width]` of the latents of a request.
+    pub fn latent_shape(&self, settings: &Settings) -> [usize; 4] {
+        let compression = self.compression();
+        [
+            settings.pictures(),
+            self.transformer_config().in_channels,
+            settings.height / compression,
+            settings.width / compression,
+        ]
+    }
+}
+
+/// Unit normal noise, picture `i` from its own seed `seed + i`.
+fn seeded_noise(
+    settings: &Settings,
+    stream: noise::Stream,
+    shape: [usize; 4],
+    device: &Device,
+) -> Tensor<4> {
+    let [_, channels, height, width] = shape;
+    let pictures = settings
+        .seeds()
+        .into_iter()
+        .map(|seed| noise::batch(seed, 0, stream, [1, channels, height, width], device))
+        .collect();
+    Tensor::cat(pictures, 0)
+}

@@ -1,0 +1,219 @@
+//! The transformer as the solvers call it.
+
+use std::cell::OnceCell;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use sana_linear_attn::SanaTransformer;
+use sana_linear_attn::transformer::{PerturbedOutput, TextContext};
+use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
+use sana_text::PromptEmbeds;
+
+use super::{TextConditioning, all_finite};
+use crate::dtype;
+use crate::error::PipelineError;
+use crate::request::Settings;
+
+/// The transformer with everything that does not change between the steps of a run.
+pub(super) struct Network<'a> {
+    transformer: &'a SanaTransformer,
+    settings: &'a Settings,
+    device: &'a Device,
+    prompt: PromptEmbeds,
+    /// Keys and values of the prompts alone, made at the first step that needs them.
+    plain: OnceCell<TextContext>,
+    /// Keys and values of `[negative, prompt]`, where some step has classifier-free guidance.
+    guided: Option<TextContext>,
+    projected: Option<ProjectedGuidance<4>>,
+    embedded_guidance: Option<f64>,
+    /// Steps taken.
+    pub step: usize,
+}
+
+/// What one run of the network gives.
+struct Outputs {
+    /// For the whole batch.
+    all: Tensor<4>,
+    /// For the prompts with perturbed attention, where that was asked for.
+    perturbed: Option<Tensor<4>>,
+}
+
+/// What the network says at one step, each `[pictures, channels, height, width]`.
+struct Predictions {
+    /// For the negative prompts, with classifier-free guidance.
+    negative: Option<Tensor<4>>,
+    prompt: Tensor<4>,
+    /// For the prompts with perturbed attention, where that guides.
+    perturbed: Option<Tensor<4>>,
+}
+
+impl<'a> Network<'a> {
+    pub fn new(
+        transformer: &'a SanaTransformer,
+        settings: &'a Settings,
+        conditioning: &TextConditioning,
+        device: &'a Device,
+    ) -> Result<Self, PipelineError> {
+        let config = transformer.config();
+        let prompt = on_device(&conditioning.prompt, device).repeat_each(settings.count);
+        let guided = match &conditioning.negative {
+            Some(negative) if settings.classifier_free => {
+                let rows = negative.embeds.dims()[0];
+                let negative = on_device(negative, device);
+                let negative = negative.repeat_each(settings.pictures() / rows);
+                let both = PromptEmbeds::cat(vec![negative, prompt.clone()])?;
+                Some(context(transformer, both))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            transformer,
+            settings,
+            device,
+            prompt,
+            plain: OnceCell::new(),
+            guided,
+            projected: settings
+                .projection
+                .map(|options| ProjectedGuidance::new(settings.guidance.scale(), options)),
+            embedded_guidance: config
+                .guidance_embeds
+                .then(|| settings.guidance.scale() * config.guidance_embeds_scale),
+            step: 0,
+        })
+    }
+
+    /// The velocity at `time`, which is what the network is called with, and at the noise level
+    /// `sigma` in [0, 1], which decides whether guidance applies.
+    pub fn predict(
+        &mut self,
+        latents: Tensor<4>,
+        time: f64,
+        sigma: f64,
+    ) -> Result<Tensor<4>, PipelineError> {
+        self.step += 1;
+        let predictions = self.predictions(latents.clone(), time, sigma);
+        let velocity = self.combined(latents, sigma, predictions);
+        if all_finite(velocity.clone())? {
+            return Ok(velocity);
+        }
+        Err(PipelineError::StepNotFinite {
+            step: self.step,
+            steps: self.settings.steps(),
+            timestep: time,
+            dtype: dtype::name(self.transformer.dtype()),
+        })
+    }
+
+    /// The predictions that guidance needs at this noise level.
+    fn predictions(&self, latents: Tensor<4>, time: f64, sigma: f64) -> Predictions {
+        let guidance = self.settings.guidance;
+        let guided = self.guided.as_ref().filter(|_| guidance.applies(sigma));
+        let (latents, text) = match guided {
+            Some(both) => (Tensor::cat(vec![latents.clone(), latents], 0), both),
+            None => (latents, self.plain()),
+        };
+        let Outputs { all, perturbed } =
+            self.forward(latents, time, text, guidance.perturbs(sigma));
+        if guided.is_none() {
+            return Predictions {
+                negative: None,
+                prompt: all,
+                perturbed,
+            };
+        }
+        let pictures = self.settings.pictures();
+        Predictions {
+            negative: Some(all.clone().narrow(0, 0, pictures)),
+            prompt: all.narrow(0, pictures, pictures),
+            perturbed,
+        }
+    }
+
+    /// The guided velocity.
+    fn combined(&mut self, latents: Tensor<4>, sigma: f64, predictions: Predictions) -> Tensor<4> {
+        let guidance = self.settings.guidance;
+        let prompt = predictions.prompt;
+        let guided = match (predictions.negative, &mut self.projected) {
+            (None, _) => prompt.clone(),
+            (Some(negative), None) => guidance.combine(negative, prompt.clone()),
+            (Some(negative), Some(projected)) => {
+                projected.combine_velocities(latents, sigma, negative, prompt.clone())
+            }
+        };
+        match predictions.perturbed {
+            None => guided,
+            Some(perturbed) => {
+                let scale = guidance.perturbed_scale();
+                perturbed_attention_guidance(guided, prompt, perturbed, scale)
+            }
+        }
+    }
+
+    /// Keys and values of the prompts alone.
+    fn plain(&self) -> &TextContext {
+        self.plain.get_or_init(|| match &self.guided {
+            Some(both) => {
+                let pictures = self.settings.pictures();
+                both.items(pictures..2 * pictures)
+            }
+            None => context(self.transformer, self.prompt.clone()),
+        })
+    }
+
+    fn forward(
+        &self,
+        latents: Tensor<4>,
+        time: f64,
+        text: &TextContext,
+        perturbs: bool,
+    ) -> Outputs {
+        let [batch, channels, _, _] = latents.dims();
+        let constant = |value: f64| {
+            let values = TensorData::new(vec![value as f32; batch], [batch]);
+            Tensor::<1>::from_data(values, (self.device, DType::F32))
+        };
+        // A learned variance, in the second half of the channels, has no use in a flow.
+        let velocity = |output: Tensor<4>| match output.dims()[1] {
+            outputs if outputs > channels => output.narrow(1, 0, channels),
+            _ => output,
+        };
+        let (time, guidance) = (constant(time), self.embedded_guidance.map(constant));
+        let blocks = self.settings.perturbed_blocks.as_ref();
+        match blocks.filter(|_| perturbs) {
+            None => Outputs {
+                all: velocity(self.transformer.forward(latents, time, guidance, text)),
+                perturbed: None,
+            },
+            Some(blocks) => {
+                let PerturbedOutput { output, perturbed } = self.transformer.forward_perturbed(
+                    latents,
+                    time,
+                    guidance,
+                    text,
+                    blocks,
+                    self.plain(),
+                );
+                Outputs {
+                    all: velocity(output),
+                    perturbed: Some(velocity(perturbed)),
+                }
+            }
+        }
+    }
+}
+
+/// Embeddings that may have been made elsewhere.
+fn on_device(embeds: &PromptEmbeds, device: &Device) -> PromptEmbeds {
+    let mut embeds = embeds.clone();
+    embeds.embeds = embeds.embeds.to_device(device);
+    embeds.mask = embeds.mask.to_device(device);
+    embeds
+}
+
+/// Keys and values of prompts, the padding after the longest one left out, which the mask makes
+/// exact.
+fn context(transformer: &SanaTransformer, embeds: PromptEmbeds) -> TextContext {
+    let embeds = embeds.trim();
+    let padded = embeds.keep().iter().flatten().any(|keep| !keep);
+    transformer.text_context(embeds.embeds, padded.then_some(embeds.mask))
+}
