@@ -140,6 +140,17 @@ pub fn psnr(left: &RgbImage, right: &RgbImage) -> Result<f64, PipelineError> {
     Ok(10.0 * (255.0 * 255.0 / mean).log10())
 }
 
+/// A picture of another size: resized to cover it (Lanczos of three lobes), and what sticks out on
+/// both sides cut off. A picture of that size stays as it is.
+pub fn fit(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
+    if picture.dimensions() == (width, height) {
+        return picture.clone();
+    }
+    let picture = image::DynamicImage::from(picture.clone());
+    let filter = image::imageops::FilterType::Lanczos3;
+    picture.resize_to_fill(width, height, filter).into_rgb8()
+}
+
 /// A picture as the autoencoder takes it.
 ///
 /// # Shapes
@@ -224,6 +235,22 @@ mod tests {
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().expect("a temporary folder")
+    }
+
+    #[test]
+    fn fitting_covers_and_crops_the_middle() {
+        assert_eq!(fit(&picture(), 5, 3), picture());
+        let halves = RgbImage::from_fn(60, 20, |x, _| match x / 15 {
+            1 | 2 => image::Rgb([255, 0, 0]),
+            _ => image::Rgb([0, 0, 255]),
+        });
+        // Twice as high, so 120 wide, of which the middle 60 are the red ones.
+        let fitted = fit(&halves, 60, 40);
+        assert_eq!(fitted.dimensions(), (60, 40));
+        let inner = |x: u32| (5..55).contains(&x);
+        for (x, y, pixel) in fitted.enumerate_pixels().filter(|(x, ..)| inner(*x)) {
+            assert_eq!(pixel.0, [255, 0, 0], "at {x}, {y}");
+        }
     }
 
     #[test]
