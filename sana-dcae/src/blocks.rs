@@ -3,7 +3,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
-use sana_linear_attn::kernels::silu;
+use sana_linear_attn::kernels::{Epilogue, silu};
 use sana_linear_attn::{
     Conv3x3, GluMbConv, GluMbConvConfig, GluMbConvNorm, MultiScaleLinearAttention,
     MultiScaleLinearAttentionConfig, RmsNormAffine,
@@ -133,7 +133,10 @@ impl ResBlock {
     /// # Shapes
     /// - input and output `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let hidden = self.activation.forward(self.conv1.forward(x.clone()));
+        let hidden = match self.activation {
+            Activation::Silu => self.conv1.forward_fused(x.clone(), Epilogue::Silu),
+            other => other.forward(self.conv1.forward(x.clone())),
+        };
         self.norm.forward(self.conv2.forward(hidden)) + x
     }
 }

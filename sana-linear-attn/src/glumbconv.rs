@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::{silu, silu_gate};
+use crate::kernels::Epilogue;
 use crate::linear::{DepthwiseConv, PointwiseConv};
 use crate::norm::RmsNormAffine;
 
@@ -80,9 +80,9 @@ impl GluMbConv {
     /// - input `[batch, height * width, channels]`
     /// - output `[batch, height * width, out_channels]`
     pub fn forward(&self, x: Tensor<3>, height: usize, width: usize) -> Tensor<3> {
-        let hidden = silu(self.conv_inverted.forward(x.clone())); // [batch, tokens, 2 hidden]
-        let hidden = self.conv_depth.forward(hidden, [height, width]);
-        let out = self.conv_point.forward(silu_gate(hidden));
+        let hidden = self.conv_inverted.forward_fused(x.clone(), Epilogue::Silu); // [batch, tokens, 2 hidden]
+        let hidden = self.conv_depth.forward_gated(hidden, [height, width]); // [batch, tokens, hidden]
+        let out = self.conv_point.forward(hidden);
         let out = match &self.norm {
             Some(norm) => norm.forward(out),
             None => out,

@@ -14,10 +14,11 @@ pub mod weights;
 
 pub use cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues, mask_bias};
 pub use glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
+pub use kernels::layer_norm;
 pub use linear::{Conv3x3, DepthwiseConv, LowRank, PointwiseConv, TorchLinear};
 pub use linear_attention::{LinearAttention, LinearAttentionConfig};
 pub use multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
-pub use norm::{RmsNormAffine, layer_norm};
+pub use norm::RmsNormAffine;
 pub use transformer::{SanaTransformer, SanaTransformerConfig};
 pub use weights::{
     KeyMap, LoadOptions, SaveOptions, WeightError, Weights, load_module, save_module,

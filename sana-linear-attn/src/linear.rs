@@ -5,7 +5,9 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::{conv3x3, depthwise_tokens};
+use crate::kernels::{
+    self, Epilogue, conv3x3_fused, depthwise_gate, depthwise_tokens, silu, silu_gate,
+};
 
 /// PyTorch's default initialisation: uniform in `+-1 / sqrt(fan_in)`. Lazy: nothing is allocated
 /// before the value is read.
@@ -70,7 +72,7 @@ impl TorchLinear {
     /// - output `[.., out]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let bias = self.bias.as_ref().map(Param::val);
-        linear(x, self.weight.val(), bias, &self.low_rank)
+        linear(x, self.weight.val(), bias, &self.low_rank, Epilogue::None)
     }
 }
 
@@ -81,21 +83,22 @@ fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
     low_rank: &[LowRank],
+    epilogue: Epilogue,
 ) -> Tensor<D> {
     let mut dims = x.dims();
     let [d_output, d_input] = weight.dims();
     let rows = dims[..D - 1].iter().product();
     let x: Tensor<2> = x.reshape([rows, d_input]);
     let terms = low_rank.iter().map(|term| term.forward(x.clone()));
-    let terms = terms.reduce(|sum, term| sum + term);
-    let y = x.matmul(weight.transpose()); // [rows, out]
-    let y = match bias {
-        Some(bias) => y + bias.unsqueeze::<2>(),
-        None => y,
-    };
-    let y = match terms {
-        Some(terms) => y + terms,
-        None => y,
+    let y = match terms.reduce(|sum, term| sum + term) {
+        Some(terms) => {
+            let y = kernels::linear(x, weight, bias, Epilogue::None) + terms; // [rows, out]
+            match epilogue {
+                Epilogue::None => y,
+                Epilogue::Silu => silu(y),
+            }
+        }
+        None => kernels::linear(x, weight, bias, epilogue), // [rows, out]
     };
     dims[D - 1] = d_output;
     y.reshape(dims)
@@ -128,11 +131,16 @@ impl PointwiseConv {
     /// - input `[batch, tokens, in]`
     /// - output `[batch, tokens, out]`
     pub fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+        self.forward_fused(tokens, Epilogue::None)
+    }
+
+    /// [`forward`](Self::forward), then a function of each element.
+    pub(crate) fn forward_fused(&self, tokens: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
         let weight = self.weight.val();
         let [d_output, d_input, _, _] = weight.dims();
         let weight = weight.reshape([d_output, d_input]);
         let bias = self.bias.as_ref().map(Param::val);
-        linear(tokens, weight, bias, &self.low_rank)
+        linear(tokens, weight, bias, &self.low_rank, epilogue)
     }
 
     /// Applies the convolution to an image.
@@ -197,6 +205,18 @@ impl DepthwiseConv {
             None => y,
         }
     }
+
+    /// [`forward`](Self::forward), then the first half of the channels times SiLU of the second.
+    ///
+    /// # Shapes
+    /// - input `[batch, height * width, channels]`
+    /// - output `[batch, height * width, channels / 2]`
+    pub(crate) fn forward_gated(&self, tokens: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
+        match &self.bias {
+            Some(bias) => depthwise_gate(tokens, self.weight.val(), bias.val(), grid),
+            None => silu_gate(self.forward(tokens, grid)),
+        }
+    }
 }
 
 /// A 3x3 convolution with padding 1.
@@ -233,13 +253,12 @@ impl Conv3x3 {
     /// - input `[batch, in, height, width]`
     /// - output `[batch, out, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = conv3x3(x, self.weight.val(), self.stride);
-        match &self.bias {
-            Some(bias) => {
-                let channels = bias.val().dims()[0];
-                y + bias.val().reshape([1, channels, 1, 1])
-            }
-            None => y,
-        }
+        self.forward_fused(x, Epilogue::None)
+    }
+
+    /// [`forward`](Self::forward), then a function of each element.
+    pub fn forward_fused(&self, x: Tensor<4>, epilogue: Epilogue) -> Tensor<4> {
+        let bias = self.bias.as_ref().map(Param::val);
+        conv3x3_fused(x, self.weight.val(), bias, self.stride, epilogue)
     }
 }

@@ -1,10 +1,9 @@
 //! Multi-scale ReLU linear attention, the image form of linear attention in DC-AE (EfficientViT).
 
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::activation::relu;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
-use crate::kernels::ATTENTION_EPS;
+use crate::kernels::{relu_linear_attention_packed, relu_quadratic_attention_packed};
 use crate::linear::{DepthwiseConv, TorchLinear};
 use crate::norm::RmsNormAffine;
 
@@ -139,7 +138,6 @@ impl MultiScaleLinearAttention {
     /// - input and output `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
-        let dtype = x.dtype();
         let pixels = height * width;
 
         let tokens = x
@@ -163,45 +161,15 @@ impl MultiScaleLinearAttention {
         );
         let scales = Tensor::cat(scales, 2); // [batch, pixels, scales * 3 * channels]
 
-        let [_, _, gathered] = scales.dims();
-        let heads = gathered / (3 * self.head_dim);
-        let heads_qkv = scales
-            .cast(DType::F32)
-            .reshape([batch, pixels, heads, 3 * self.head_dim])
-            .swap_dims(1, 2); // [batch, heads, pixels, 3 * head_dim]
-        let query = relu(heads_qkv.clone().narrow(3, 0, self.head_dim)); // [batch, heads, pixels, head_dim]
-        let key = relu(heads_qkv.clone().narrow(3, self.head_dim, self.head_dim));
-        let value = heads_qkv.narrow(3, 2 * self.head_dim, self.head_dim);
-        let attended = if pixels > self.head_dim {
-            linear_form(query, key, value)
-        } else {
-            quadratic_form(query, key, value)
-        };
-
-        let attended = attended
-            .swap_dims(1, 2)
-            .reshape([batch, pixels, heads * self.head_dim]) // [batch, pixels, scales * channels]
-            .cast(dtype);
+        // Sums over all pixels are worth it from more pixels than channels of a head on.
+        let attended = match pixels > self.head_dim {
+            true => relu_linear_attention_packed(scales, self.head_dim),
+            false => relu_quadratic_attention_packed(scales, self.head_dim),
+        }; // [batch, pixels, scales * channels]
         let out = self.norm_out.forward(self.to_out.forward(attended)); // [batch, pixels, channels]
         let out = out
             .swap_dims(1, 2)
             .reshape([batch, channels, height, width]);
         out + x
     }
-}
-
-/// `q (k^T v) / (q . sum_j k_j)`: the key-value product first, so the cost is linear in pixels.
-fn linear_form(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    let key_sum = key.clone().sum_dim(2); // [batch, heads, 1, head_dim]
-    let key_value = key.swap_dims(2, 3).matmul(value); // [batch, heads, head_dim, head_dim]
-    let numerator = query.clone().matmul(key_value); // [batch, heads, pixels, head_dim]
-    let denominator = query.matmul(key_sum.swap_dims(2, 3)); // [batch, heads, pixels, 1]
-    numerator / (denominator + ATTENTION_EPS)
-}
-
-/// `(q k^T / sum over keys) v`: the pixel-by-pixel map written out.
-fn quadratic_form(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    let map = query.matmul(key.swap_dims(2, 3)); // [batch, heads, pixels, key pixels]
-    let map = map.clone() / (map.sum_dim(3) + ATTENTION_EPS);
-    map.matmul(value)
 }

@@ -1,22 +1,9 @@
 //! Norms with f32 arithmetic inside and one cast back to the input's dtype.
 
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use crate::kernels::rms_norm_channels;
-
-/// Layer norm without learnt scale or shift, over the last axis:
-/// `(x - mean) / sqrt(var + eps)`, the variance biased (divided by the channel count).
-///
-/// # Shapes
-/// - input and output `[.., channels]`
-pub fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
-    let dtype = x.dtype();
-    let x = x.cast(DType::F32);
-    let centred = x.clone() - x.mean_dim(D - 1);
-    let variance = centred.clone().square().mean_dim(D - 1);
-    (centred / (variance + eps).sqrt()).cast(dtype)
-}
 
 /// Root-mean-square norm over channels with a learnt scale and, where the checkpoint has one, a
 /// shift: `y = x / sqrt(mean(x^2) + eps) * weight + bias`.

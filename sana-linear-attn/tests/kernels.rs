@@ -184,3 +184,216 @@ fn linear_attention_equals_quadratic() {
         );
     }
 }
+
+#[test]
+fn linear_attention_takes_strided_input() {
+    let [batch, tokens, channels] = [2, 270, 12];
+    let parts = |x: Tensor<3>| [0, 1, 2].map(|part| x.clone().narrow(2, part * channels, channels));
+    let attend = |f: fn(Tensor<3>, Tensor<3>, Tensor<3>, usize) -> Tensor<3>| {
+        move |x: Tensor<3>, w: Tensor<1>| {
+            let [query, key, value] = parts(x);
+            f(query, key, value, 4) * w.unsqueeze()
+        }
+    };
+    compare(
+        "thirds of a projection",
+        [batch, tokens, 3 * channels],
+        [1],
+        attend(relu_linear_attention),
+        attend(relu_linear_attention_plain),
+    );
+    let attend = |f: fn(Tensor<3>, usize) -> Tensor<3>| {
+        move |x: Tensor<3>, w: Tensor<1>| f(x.swap_dims(1, 2), 7) * w.unsqueeze()
+    };
+    compare(
+        "heads side by side, transposed",
+        [batch, 42, tokens],
+        [1],
+        attend(relu_linear_attention_packed),
+        attend(relu_linear_attention_packed_plain),
+    );
+}
+
+#[test]
+fn packed_attention_is_that_of_its_parts() {
+    let device = Device::flex();
+    let [batch, tokens, heads, head_dim] = [2, 19, 3, 5];
+    let qkv = pseudo_random([batch, tokens, heads * 3 * head_dim], 4, &device);
+    let part = |part: usize| {
+        qkv.clone()
+            .reshape([batch, tokens, heads, 3, head_dim])
+            .narrow(3, part, 1)
+            .reshape([batch, tokens, heads * head_dim])
+    };
+    let expected = values(relu_quadratic_attention(
+        part(0),
+        part(1),
+        part(2),
+        head_dim,
+    ));
+    for (name, packed) in [
+        (
+            "linear",
+            relu_linear_attention_packed(qkv.clone(), head_dim),
+        ),
+        (
+            "map",
+            relu_quadratic_attention_packed(qkv.clone(), head_dim),
+        ),
+    ] {
+        assert_close(name, &values(packed), &expected, 1e-5);
+    }
+}
+
+#[test]
+fn tokens_without_a_key_give_zero() {
+    let device = Device::flex();
+    let value = pseudo_random([1, 6, 4], 1, &device);
+    let negative = Tensor::<3>::ones([1, 6, 4], &device) * -1.0;
+    let out = relu_linear_attention(negative.clone(), negative, value, 2);
+    assert_eq!(values(out), [0.0; 24]);
+}
+
+#[test]
+fn linear_equals_plain() {
+    for [rows, depth, columns] in [[1, 1, 1], [3, 7, 5], [130, 33, 70], [65, 300, 400]] {
+        for epilogue in [Epilogue::None, Epilogue::Silu] {
+            let layer = |f: fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Epilogue) -> Tensor<2>| {
+                move |x: Tensor<2>, w: Tensor<2>| {
+                    let bias = w.clone().narrow(1, 0, 1).reshape([columns]);
+                    f(x, w, Some(bias), epilogue)
+                }
+            };
+            compare(
+                &format!("{rows}x{depth}->{columns}, {epilogue:?}"),
+                [rows, depth],
+                [columns, depth],
+                layer(linear),
+                layer(linear_plain),
+            );
+        }
+    }
+}
+
+#[test]
+fn linear_takes_strided_input() {
+    let layer = |f: fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Epilogue) -> Tensor<2>| {
+        move |x: Tensor<2>, w: Tensor<2>| {
+            let bias = w.clone().narrow(0, 0, 1).reshape([6]);
+            f(x.transpose(), w.transpose(), Some(bias), Epilogue::None)
+        }
+    };
+    compare(
+        "transposed",
+        [5, 4],
+        [5, 6],
+        layer(linear),
+        layer(linear_plain),
+    );
+}
+
+#[test]
+fn depthwise_gate_equals_plain() {
+    let plain = |x: Tensor<3>, w: Tensor<4>, bias: Tensor<1>, grid| {
+        silu_gate_plain(depthwise_tokens_plain(x, w, grid) + bias.unsqueeze::<3>())
+    };
+    for kernel in [1, 3, 5] {
+        for [batch, height, width, channels] in
+            [[1, 1, 1, 2], [2, 3, 4, 10], [3, 4, 4, 600], [1, 7, 2, 66]]
+        {
+            let bias = |w: &Tensor<4>| {
+                w.clone()
+                    .narrow(2, 0, 1)
+                    .narrow(3, 0, 1)
+                    .reshape([channels])
+            };
+            compare(
+                &format!("kernel {kernel}, {batch}x{height}x{width}x{channels}"),
+                [batch, height * width, channels],
+                [channels, 1, kernel, kernel],
+                |x, w| depthwise_gate(x, w.clone(), bias(&w), [height, width]),
+                |x, w| plain(x, w.clone(), bias(&w), [height, width]),
+            );
+        }
+    }
+}
+
+#[test]
+fn modulation_equals_plain() {
+    for [batch, tokens, channels] in [[1, 1, 1], [2, 5, 7], [3, 70, 33], [2, 19, 1152]] {
+        let shape = format!("{batch}x{tokens}x{channels}");
+        let parts = |w: &Tensor<3>| [0, 1].map(|part| w.clone().narrow(1, part, 1));
+        let norm = |f: fn(Tensor<3>, Tensor<3>, Tensor<3>, f64) -> Tensor<3>| {
+            move |x: Tensor<3>, w: Tensor<3>| {
+                let [scale, shift] = parts(&w);
+                // A large eps: of a single channel the variance is 0, and the rest is rounding.
+                f(x * 3.0 + 5.0, scale, shift, 0.1)
+            }
+        };
+        let (x, w) = ([batch, tokens, channels], [batch, 2, channels]);
+        compare(
+            &format!("norm of {shape}"),
+            x,
+            w,
+            norm(norm_modulate),
+            norm(norm_modulate_plain),
+        );
+        let residual = |f: fn(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>| {
+            move |x: Tensor<3>, w: Tensor<3>| f(x.clone(), parts(&w)[1].clone(), x * 2.0)
+        };
+        compare(
+            &format!("residual of {shape}"),
+            x,
+            w,
+            residual(gated_residual),
+            residual(gated_residual_plain),
+        );
+    }
+}
+
+/// Winograd's transforms multiply by up to 8 and divide by up to 24: a few units in the sixth
+/// decimal of the largest output where a plain sum has one in the seventh.
+#[test]
+fn winograd_equals_plain() {
+    let device = Device::flex();
+    for [batch, input, output, height, width] in [
+        [1, 16, 16, 1, 1],
+        [2, 17, 19, 3, 5],
+        [1, 32, 16, 4, 4],
+        [2, 20, 33, 9, 70],
+        [1, 130, 24, 67, 31],
+        [1, 64, 96, 40, 8],
+    ] {
+        let x = pseudo_random([batch, input, height, width], 1, &device);
+        let weight = pseudo_random([output, input, 3, 3], 2, &device);
+        let bias = pseudo_random([output], 3, &device);
+        for (bias, epilogue) in [
+            (None, Epilogue::None),
+            (Some(bias.clone()), Epilogue::None),
+            (Some(bias.clone()), Epilogue::Silu),
+        ] {
+            let plain = conv3x3_plain(x.clone(), weight.clone(), 1);
+            let plain = match &bias {
+                Some(bias) => plain + bias.clone().reshape([1, output, 1, 1]),
+                None => plain,
+            };
+            let plain = match epilogue {
+                Epilogue::None => plain,
+                Epilogue::Silu => burn::tensor::activation::silu(plain),
+            };
+            let ours = conv3x3_fused(x.clone(), weight.clone(), bias, 1, epilogue);
+            let name = format!("{batch}x{input}->{output} {height}x{width}, {epilogue:?}");
+            assert_close(&name, &values(ours), &values(plain), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn winograd_takes_strided_input() {
+    let device = Device::flex();
+    let x = pseudo_random([2, 6, 9, 18], 1, &device).permute([0, 3, 1, 2]);
+    let weight = pseudo_random([17, 3, 3, 18], 2, &device).permute([0, 3, 1, 2]);
+    let ours = conv3x3_fused(x.clone(), weight.clone(), None, 1, Epilogue::None);
+    let plain = conv3x3_plain(x, weight, 1);
+    assert_close("permuted", &values(ours), &values(plain), 1e-5);
+}

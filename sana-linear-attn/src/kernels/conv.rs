@@ -2,8 +2,51 @@ use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
+use super::{Epilogue, silu};
 #[cfg(feature = "flex")]
-use super::on_flex;
+use super::{on_flex, on_flex_untracked};
+
+/// Channels from which on Winograd's transforms cost less than the products that they save.
+#[cfg(feature = "flex")]
+const WINOGRAD_CHANNELS: usize = 16;
+
+/// [`conv3x3`] with bias, then a function of each element.
+///
+/// On the CPU the stride 1 of at least 16 channels goes by Winograd's F(4x4, 3x3), whose rounding
+/// error is about ten times that of the sum.
+///
+/// # Shapes
+/// - `x` `[batch, in, height, width]`
+/// - `weight` `[out, in, 3, 3]`, `bias` `[out]`
+/// - result `[batch, out, ceil(height / stride), ceil(width / stride)]`
+pub fn conv3x3_fused(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    epilogue: Epilogue,
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    {
+        let [output, input, ..] = weight.dims();
+        let wide = stride == 1 && input.min(output) >= WINOGRAD_CHANNELS;
+        if wide && on_flex_untracked(&x) && on_flex_untracked(&weight) {
+            return super::inference::winograd(x, weight, bias, epilogue == Epilogue::Silu);
+        }
+    }
+    let y = conv3x3(x, weight, stride);
+    let y = match bias {
+        Some(bias) => {
+            let channels = bias.dims()[0];
+            y + bias.reshape([1, channels, 1, 1])
+        }
+        None => y,
+    };
+    match epilogue {
+        Epilogue::None => y,
+        Epilogue::Silu => silu(y),
+    }
+}
 
 /// 3x3 convolution with padding 1 and without bias, stride 1 or 2.
 ///
@@ -42,6 +85,27 @@ pub fn depthwise_tokens(x: Tensor<3>, weight: Tensor<4>, grid: [usize; 2]) -> Te
         return super::ops::depthwise_tokens(x, taps, grid);
     }
     depthwise_tokens_plain(x, weight, grid)
+}
+
+/// The middle of GLUMBConv: `[v | g] = depthwise_tokens(x) + bias`, result `v * silu(g)`.
+///
+/// # Shapes
+/// - `x` `[batch, height * width, 2 * channels]`
+/// - `weight` `[2 * channels, 1, kernel, kernel]`, `bias` `[2 * channels]`
+/// - result `[batch, height * width, channels]`
+pub fn depthwise_gate(
+    x: Tensor<3>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    grid: [usize; 2],
+) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if on_flex_untracked(&x) && on_flex_untracked(&weight) && on_flex_untracked(&bias) {
+        let [channels, _, kernel, _] = weight.dims();
+        let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]
+        return super::inference::depthwise_gate(x, taps, bias, grid);
+    }
+    super::silu_gate(depthwise_tokens(x, weight, grid) + bias.unsqueeze::<3>())
 }
 
 /// [`depthwise_tokens`] as burn's own grouped convolution. It gets no bias: burn's fast depthwise

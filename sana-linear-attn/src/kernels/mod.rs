@@ -5,14 +5,19 @@
 //!
 //! | function | CPU (`flex`) | others |
 //! |---|---|---|
-//! | [`relu_linear_attention`] | plain | plain |
+//! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | plain |
+//! | [`linear`] | GEMM that starts at the bias, SiLU in the same pass | plain |
 //! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain |
+//! | [`conv3x3_fused`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain |
 //! | [`depthwise_tokens`] | channels innermost, all cores, with its own gradients | plain |
+//! | [`depthwise_gate`] | convolution, bias and gate in one pass, all cores | plain |
+//! | [`norm_modulate`], [`gated_residual`] | one pass, all cores | plain |
 //! | [`rms_norm_channels`] | one pass, all cores, with its own gradients | plain |
 //! | [`silu`], [`silu_gate`] | one pass, all cores, with its own gradients | plain |
 //!
 //! The fast forms serve f32 tensors on burn's `flex` backend when the crate's feature `flex` is
-//! on (and `autodiff` for tensors that track gradients); every other tensor takes the plain form.
+//! on. Those without gradients of their own leave tensors that track gradients to the plain form,
+//! the others need the feature `autodiff` for them; every other tensor takes the plain form.
 
 mod attention;
 mod conv;
@@ -21,13 +26,27 @@ mod elementwise;
 // The gradients serve autodiff alone.
 #[cfg_attr(not(feature = "autodiff"), allow(dead_code))]
 mod flex;
+#[cfg(feature = "flex")]
+mod inference;
+mod linear;
+mod modulate;
 mod norm;
 #[cfg(feature = "flex")]
 mod ops;
 
-pub use attention::{ATTENTION_EPS, relu_linear_attention, relu_quadratic_attention};
-pub use conv::{conv3x3, conv3x3_plain, depthwise_tokens, depthwise_tokens_plain};
+pub use attention::{
+    ATTENTION_EPS, relu_linear_attention, relu_linear_attention_packed,
+    relu_linear_attention_packed_plain, relu_linear_attention_plain, relu_quadratic_attention,
+    relu_quadratic_attention_packed,
+};
+pub use conv::{
+    conv3x3, conv3x3_fused, conv3x3_plain, depthwise_gate, depthwise_tokens, depthwise_tokens_plain,
+};
 pub use elementwise::{silu, silu_gate, silu_gate_plain};
+pub use linear::{Epilogue, linear, linear_plain};
+pub use modulate::{
+    gated_residual, gated_residual_plain, layer_norm, norm_modulate, norm_modulate_plain,
+};
 pub use norm::{rms_norm_channels, rms_norm_channels_plain};
 
 /// Whether the CPU kernels take these tensors: f32 on flex, contiguous or not, and a tracked
@@ -38,4 +57,10 @@ fn on_flex<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
     x.dtype() == DType::F32
         && x.device() == Device::flex()
         && (cfg!(feature = "autodiff") || !x.is_autodiff())
+}
+
+/// Whether the CPU kernels without gradients take this tensor.
+#[cfg(feature = "flex")]
+fn on_flex_untracked<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
+    on_flex(x) && !x.is_autodiff()
 }

@@ -3,8 +3,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues};
 use crate::glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
+use crate::kernels::{gated_residual, norm_modulate};
 use crate::linear_attention::{LinearAttention, LinearAttentionConfig};
-use crate::norm::layer_norm;
 
 use super::config::SanaTransformerConfig;
 
@@ -161,16 +161,18 @@ impl SanaBlock {
         let m = Modulation::new(self.scale_shift_table.val(), modulation);
 
         let attention_input = self.modulate(x.clone(), m.scale_attention, m.shift_attention);
-        let x = x + m.gate_attention * attend(&self.attn1, attention_input);
+        let attended = attend(&self.attn1, attention_input);
+        let x = gated_residual(x, m.gate_attention, attended);
 
         let x = x.clone() + self.attn2.forward(x, text, text_bias);
 
         let feed_forward_input =
             self.modulate(x.clone(), m.scale_feed_forward, m.shift_feed_forward);
-        x + m.gate_feed_forward * self.ff.forward(feed_forward_input, height, width)
+        let fed_forward = self.ff.forward(feed_forward_input, height, width);
+        gated_residual(x, m.gate_feed_forward, fed_forward)
     }
 
     fn modulate(&self, x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>) -> Tensor<3> {
-        layer_norm(x, self.norm_eps) * (scale + 1.0) + shift
+        norm_modulate(x, scale, shift, self.norm_eps)
     }
 }

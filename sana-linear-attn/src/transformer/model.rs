@@ -4,9 +4,10 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::cross_attention::{TextKeysValues, mask_bias};
+use crate::kernels::norm_modulate;
 use crate::linear::TorchLinear;
 use crate::linear_attention::LinearAttention;
-use crate::norm::{RmsNormAffine, layer_norm};
+use crate::norm::RmsNormAffine;
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 
 use super::block::{Attend, SanaBlock, SanaBlockConfig};
@@ -345,8 +346,7 @@ impl SanaTransformer {
         let modulation = table + embedding.unsqueeze_dim::<3>(1); // [batch, 2, width]
         let shift = modulation.clone().narrow(1, 0, 1);
         let scale = modulation.narrow(1, 1, 1);
-        self.proj_out
-            .forward(layer_norm(x, 1e-6) * (scale + 1.0) + shift)
+        self.proj_out.forward(norm_modulate(x, scale, shift, 1e-6))
     }
 
     fn unpatchify(&self, x: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {

@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::product::{Strides, product};
 use super::{Primitive, contiguous, dims, sum_in_order, tensor, values};
 
 /// Elements of one im2col tile: about half of a core's second-level cache.
@@ -123,61 +124,6 @@ impl Shape {
                 }
             }
         });
-    }
-}
-
-/// A matrix in a slice: element `(row, column)` stands at `row * rows + column * columns`.
-#[derive(Clone, Copy)]
-struct Strides {
-    row: usize,
-    column: usize,
-}
-
-/// `dst (+)= lhs x rhs` for an `m x k` by `k x n` product on one thread.
-#[allow(unsafe_code, clippy::too_many_arguments)]
-fn product(
-    [m, n, k]: [usize; 3],
-    dst: &mut [f32],
-    dst_strides: Strides,
-    accumulate: bool,
-    lhs: &[f32],
-    lhs_strides: Strides,
-    rhs: &[f32],
-    rhs_strides: Strides,
-) {
-    let last =
-        |rows: usize, columns: usize, s: Strides| (rows - 1) * s.row + (columns - 1) * s.column;
-    assert!(m > 0 && n > 0 && k > 0, "empty product {m} x {n} x {k}");
-    assert!(last(m, n, dst_strides) < dst.len(), "destination too small");
-    assert!(last(m, k, lhs_strides) < lhs.len(), "left factor too small");
-    assert!(
-        last(k, n, rhs_strides) < rhs.len(),
-        "right factor too small"
-    );
-    // SAFETY: the asserts above show that the largest offset of each matrix lies inside its slice;
-    // offsets are not negative, and `dst` is borrowed mutably, so it overlaps neither factor.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            dst_strides.column as isize,
-            dst_strides.row as isize,
-            accumulate,
-            lhs.as_ptr(),
-            lhs_strides.column as isize,
-            lhs_strides.row as isize,
-            rhs.as_ptr(),
-            rhs_strides.column as isize,
-            rhs_strides.row as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }
 

@@ -1,4 +1,5 @@
 use burn::backend::TensorMetadata;
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{Primitive, contiguous, dims, tensor, values};
@@ -7,13 +8,15 @@ use super::{Primitive, contiguous, dims, tensor, values};
 const CHUNK: usize = 1 << 14;
 
 /// `1 / (1 + exp(-x))`.
-fn sigmoid(x: f32) -> f32 {
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// `exp` within two units in the last place over the range of f32, written so that the compiler
 /// vectorises it: `2^n` by exponent bits times a polynomial on `[-ln 2 / 2, ln 2 / 2]`.
-fn exp(x: f32) -> f32 {
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Beyond these the result would leave the range of normal numbers.
@@ -28,20 +31,6 @@ fn exp(x: f32) -> f32 {
     let p = p * r + 5e-1;
     let p = p * r * r + r + 1.0;
     p * f32::from_bits(((n as i32 + 127) as u32) << 23)
-}
-
-fn map(x: Primitive, f: impl Fn(f32) -> f32 + Sync) -> Primitive {
-    let x = contiguous(x);
-    let shape = x.shape();
-    let mut out = vec![0.0; values(&x).len()];
-    out.par_chunks_mut(CHUNK)
-        .zip(values(&x).par_chunks(CHUNK))
-        .for_each(|(out, x)| {
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = f(x);
-            }
-        });
-    reshaped(tensor(out, [shape.num_elements()]), shape)
 }
 
 fn map2(x: Primitive, y: Primitive, f: impl Fn(f32, f32) -> f32 + Sync) -> Primitive {
@@ -65,7 +54,24 @@ fn reshaped(x: Primitive, shape: burn::tensor::Shape) -> Primitive {
 }
 
 pub(in super::super) fn silu(x: Primitive) -> Primitive {
-    map(x, |x| x * sigmoid(x))
+    let x = contiguous(x);
+    let shape = x.shape();
+    let mut out = vec![0.0; values(&x).len()];
+    out.par_chunks_mut(CHUNK)
+        .zip(values(&x).par_chunks(CHUNK))
+        .for_each(|(out, x)| {
+            out.copy_from_slice(x);
+            silu_in_place(out);
+        });
+    reshaped(tensor(out, [shape.num_elements()]), shape)
+}
+
+/// `x * sigmoid(x)` of every element.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn silu_in_place(x: &mut [f32]) {
+    for x in x {
+        *x *= sigmoid(*x);
+    }
 }
 
 pub(in super::super) fn silu_gradient(x: Primitive, grad: Primitive) -> Primitive {
@@ -84,11 +90,16 @@ pub(in super::super) fn silu_gate(x: Primitive) -> Primitive {
         .zip(values(&x).par_chunks(channels))
         .for_each(|(out, x)| {
             let (value, gate) = x.split_at(half);
-            for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
-                *out = value * gate * sigmoid(gate);
-            }
+            gate_row(out, value, gate);
         });
     tensor(out, [batch, tokens, half])
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+fn gate_row(out: &mut [f32], value: &[f32], gate: &[f32]) {
+    for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
+        *out = value * gate * sigmoid(gate);
+    }
 }
 
 pub(in super::super) fn silu_gate_gradient(x: Primitive, grad: Primitive) -> Primitive {

@@ -1,10 +1,16 @@
 //! The kernels themselves, on the CPU backend's tensors in f32: rayon over rows, planes or tiles,
 //! inner loops that the compiler vectorises, products by the GEMM that burn's CPU backend uses.
 
+pub(super) mod attention;
 pub(super) mod conv3x3;
 pub(super) mod depthwise;
 pub(super) mod elementwise;
+pub(super) mod gated_depthwise;
+pub(super) mod linear;
+pub(super) mod modulate;
+mod product;
 pub(super) mod rms_norm;
+pub(super) mod winograd;
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;

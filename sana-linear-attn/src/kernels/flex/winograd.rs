@@ -1,0 +1,360 @@
+//! 3x3 convolution of stride 1 by Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray,
+//! "Fast Algorithms for Convolutional Neural Networks", 2016): 36 products where 144 multiplications
+//! would be, for every tile of 4x4 outputs.
+//!
+//! ```text
+//! y = A^T [ (G w G^T) . (B^T x B) ] A        x 6x6, w 3x3, y 4x4, "." element by element
+//! ```
+//!
+//! The sum over input channels turns the 36 element-wise products into 36 matrix products
+//! `[output, input] x [input, tiles]`.
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::elementwise::sigmoid;
+use super::product::{Strides, product};
+use super::{Primitive, contiguous, dims, tensor, values};
+
+/// Outputs of a tile along an axis.
+const TILE: usize = 4;
+/// Inputs that a tile reads along an axis, and its products.
+const READ: usize = 6;
+/// Tiles that are transformed together.
+const LANES: usize = 16;
+/// Bytes of transformed inputs and products that one task holds at a time, about: a core's
+/// second-level cache and a part of the third.
+const TASK_BYTES: usize = 2 << 20;
+/// Tiles of a task at least: products with fewer columns are slow.
+const TASK_TILES: usize = 48;
+
+/// A number for each of the tiles that are transformed together.
+type Lanes = [f32; LANES];
+
+#[derive(Clone, Copy)]
+struct Shape {
+    batch: usize,
+    input: usize,
+    output: usize,
+    height: usize,
+    width: usize,
+    tile_rows: usize,
+    tile_columns: usize,
+}
+
+/// The tile rows of one task.
+#[derive(Clone, Copy)]
+struct Band {
+    item: usize,
+    first: usize,
+    rows: usize,
+}
+
+impl Shape {
+    fn new(x: &Primitive, weight: &Primitive) -> Self {
+        let [batch, input, height, width] = dims(x);
+        let [output, ..] = dims::<4>(weight);
+        Self {
+            batch,
+            input,
+            output,
+            height,
+            width,
+            tile_rows: height.div_ceil(TILE),
+            tile_columns: width.div_ceil(TILE),
+        }
+    }
+
+    fn bands(&self) -> Vec<Band> {
+        let bytes_per_tile = READ * READ * (self.input + self.output) * size_of::<f32>();
+        let tiles = (TASK_BYTES / bytes_per_tile).max(TASK_TILES);
+        let fair = (self.batch * self.tile_rows).div_ceil(rayon::current_num_threads());
+        let rows = tiles.div_ceil(self.tile_columns).clamp(1, fair.max(1));
+        (0..self.batch)
+            .flat_map(|item| {
+                (0..self.tile_rows)
+                    .step_by(rows)
+                    .map(move |first| (item, first))
+            })
+            .map(|(item, first)| Band {
+                item,
+                first,
+                rows: rows.min(self.tile_rows - first),
+            })
+            .collect()
+    }
+}
+
+/// The convolution with padding 1 and bias, then SiLU where asked for.
+///
+/// # Shapes
+/// - `x` `[batch, in, height, width]`, `weight` `[out, in, 3, 3]`, `bias` `[out]`
+/// - result `[batch, out, height, width]`
+pub(in super::super) fn forward(
+    x: Primitive,
+    weight: Primitive,
+    bias: Option<Primitive>,
+    silu: bool,
+) -> Primitive {
+    let (x, weight) = (contiguous(x), contiguous(weight));
+    let shape = Shape::new(&x, &weight);
+    let bias = bias.map(contiguous);
+    let bias = bias.as_ref().map(values);
+    let kernel = transformed_kernel(values(&weight), &shape);
+    let x = values(&x);
+    let pixels = shape.height * shape.width;
+    let mut out = vec![0f32; shape.batch * shape.output * pixels];
+    let target = Target::new(&mut out);
+    shape.bands().into_par_iter().for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(inputs, products), band| {
+            let tiles = band.rows * shape.tile_columns;
+            let image = &x[band.item * shape.input * pixels..][..shape.input * pixels];
+            inputs.resize(READ * READ * shape.input * tiles, 0.0);
+            products.resize(READ * READ * shape.output * tiles, 0.0);
+            for (channel, plane) in image.chunks_exact(pixels).enumerate() {
+                for row in 0..band.rows {
+                    let place = Place {
+                        start: channel * tiles + row * shape.tile_columns,
+                        step: shape.input * tiles,
+                    };
+                    transform_input(plane, &shape, band.first + row, inputs, place);
+                }
+            }
+            let per_product = kernel.chunks_exact(shape.output * shape.input);
+            let per_product = per_product
+                .zip(inputs.chunks_exact(shape.input * tiles))
+                .zip(products.chunks_exact_mut(shape.output * tiles));
+            for ((kernel, inputs), products) in per_product {
+                product(
+                    [shape.output, tiles, shape.input],
+                    products,
+                    Strides::rows(tiles),
+                    false,
+                    kernel,
+                    Strides::rows(shape.input),
+                    inputs,
+                    Strides::rows(tiles),
+                );
+            }
+            let mut rows = vec![0f32; TILE * shape.tile_columns * TILE];
+            for channel in 0..shape.output {
+                let bias = bias.map_or(0.0, |bias| bias[channel]);
+                for row in 0..band.rows {
+                    let place = Place {
+                        start: channel * tiles + row * shape.tile_columns,
+                        step: shape.output * tiles,
+                    };
+                    transform_output(products, place, shape.tile_columns, bias, silu, &mut rows);
+                    let plane = (band.item * shape.output + channel) * pixels;
+                    let first = TILE * (band.first + row);
+                    let lines = rows.chunks_exact(TILE * shape.tile_columns);
+                    for (y, line) in (first..shape.height.min(first + TILE)).zip(lines) {
+                        // SAFETY: a task writes the rows of its own band alone, and bands of an
+                        // image do not overlap; rows end inside their plane.
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            target.write(plane + y * shape.width, &line[..shape.width]);
+                        }
+                    }
+                }
+            }
+        },
+    );
+    tensor(out, [shape.batch, shape.output, shape.height, shape.width])
+}
+
+/// A buffer that tasks write disjoint parts of.
+struct Target {
+    start: *mut f32,
+    length: usize,
+}
+
+// SAFETY: the pointer is used by `write` alone, whose callers write disjoint parts.
+#[allow(unsafe_code)]
+unsafe impl Sync for Target {}
+
+impl Target {
+    fn new(buffer: &mut [f32]) -> Self {
+        Self {
+            start: buffer.as_mut_ptr(),
+            length: buffer.len(),
+        }
+    }
+
+    /// # Safety
+    /// The buffer lives, and nobody else reads or writes this part of it meanwhile.
+    #[allow(unsafe_code)]
+    unsafe fn write(&self, offset: usize, values: &[f32]) {
+        assert!(offset + values.len() <= self.length, "beyond the buffer");
+        // SAFETY: inside the buffer by the assertion, and ours alone by the caller's promise.
+        unsafe {
+            let target = self.start.add(offset);
+            std::ptr::copy_nonoverlapping(values.as_ptr(), target, values.len());
+        }
+    }
+}
+
+/// Where the tiles of one row and channel stand in a buffer: those of product `p` from
+/// `start + p * step`.
+#[derive(Clone, Copy)]
+struct Place {
+    start: usize,
+    step: usize,
+}
+
+/// `G w G^T` of every kernel: `[36, output, input]`.
+fn transformed_kernel(weight: &[f32], shape: &Shape) -> Vec<f32> {
+    let Shape { input, output, .. } = *shape;
+    let mut kernel = vec![0f32; READ * READ * output * input];
+    let target = Target::new(&mut kernel);
+    (0..output).into_par_iter().for_each_init(
+        || vec![0f32; READ * READ * input],
+        |row, o| {
+            for i in 0..input {
+                let w: &[f32; 9] = weight[(o * input + i) * 9..]
+                    .first_chunk()
+                    .expect("nine taps of every kernel");
+                let columns: [[f32; READ]; 3] =
+                    [0, 1, 2].map(|x| kernel_column([w[x], w[3 + x], w[6 + x]]));
+                for y in 0..READ {
+                    let line = kernel_column([columns[0][y], columns[1][y], columns[2][y]]);
+                    for (x, value) in line.into_iter().enumerate() {
+                        row[(y * READ + x) * input + i] = value;
+                    }
+                }
+            }
+            for (p, values) in row.chunks_exact(input).enumerate() {
+                // SAFETY: every output channel writes its own row of each product.
+                #[allow(unsafe_code)]
+                unsafe {
+                    target.write((p * output + o) * input, values);
+                }
+            }
+        },
+    );
+    kernel
+}
+
+/// `G` times a column of three.
+fn kernel_column([a, b, c]: [f32; 3]) -> [f32; READ] {
+    let (even, odd) = (a + c, b);
+    let (far_even, far_odd) = (a / 24.0 + c / 6.0, b / 12.0);
+    [
+        a / 4.0,
+        (even + odd) / -6.0,
+        (even - odd) / -6.0,
+        far_even + far_odd,
+        far_even - far_odd,
+        c,
+    ]
+}
+
+/// `B^T` times a column of six.
+#[inline(always)]
+fn input_column(d: [Lanes; READ]) -> [Lanes; READ] {
+    let mut out = [[0f32; LANES]; READ];
+    for lane in 0..LANES {
+        let [d0, d1, d2, d3, d4, d5] = [0, 1, 2, 3, 4, 5].map(|i: usize| d[i][lane]);
+        let (near_even, near_odd) = (d4 - 4.0 * d2, d3 - 4.0 * d1);
+        let (far_even, far_odd) = (d4 - d2, 2.0 * (d3 - d1));
+        out[0][lane] = 4.0 * d0 - 5.0 * d2 + d4;
+        out[1][lane] = near_even + near_odd;
+        out[2][lane] = near_even - near_odd;
+        out[3][lane] = far_even + far_odd;
+        out[4][lane] = far_even - far_odd;
+        out[5][lane] = 4.0 * d1 - 5.0 * d3 + d5;
+    }
+    out
+}
+
+/// `A^T` times a column of six.
+#[inline(always)]
+fn output_column(m: [Lanes; READ]) -> [Lanes; TILE] {
+    let mut out = [[0f32; LANES]; TILE];
+    for lane in 0..LANES {
+        let [m0, m1, m2, m3, m4, m5] = [0, 1, 2, 3, 4, 5].map(|i: usize| m[i][lane]);
+        let (near_sum, near_difference) = (m1 + m2, m1 - m2);
+        let (far_sum, far_difference) = (m3 + m4, m3 - m4);
+        out[0][lane] = m0 + near_sum + far_sum;
+        out[1][lane] = near_difference + 2.0 * far_difference;
+        out[2][lane] = near_sum + 4.0 * far_sum;
+        out[3][lane] = near_difference + 8.0 * far_difference + m5;
+    }
+    out
+}
+
+/// `B^T x B` of a row of tiles of one channel.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+fn transform_input(plane: &[f32], shape: &Shape, tile_row: usize, out: &mut [f32], place: Place) {
+    // Of the tiles that are transformed together, the pixels of one line.
+    const LINE: usize = TILE * LANES + READ - TILE;
+    for first in (0..shape.tile_columns).step_by(LANES) {
+        let count = LANES.min(shape.tile_columns - first);
+        let mut columns = [[[0f32; LANES]; READ]; READ]; // [x of the tile][y of the tile]
+        for y in 0..READ {
+            let mut line = [0f32; LINE];
+            // Pixels of the line that lie on the image; the others are padding.
+            let x0 = (TILE * first).saturating_sub(1);
+            let x1 = (TILE * (first + count) + 1).min(shape.width);
+            let row = (TILE * tile_row + y).checked_sub(1);
+            if let Some(row) = row.filter(|&row| row < shape.height) {
+                let source = &plane[row * shape.width..][x0..x1];
+                let start = x0 + 1 - TILE * first;
+                line[start..start + source.len()].copy_from_slice(source);
+            }
+            for (x, column) in columns.iter_mut().enumerate() {
+                for lane in 0..LANES {
+                    column[y][lane] = line[TILE * lane + x];
+                }
+            }
+        }
+        let columns = columns.map(input_column); // [x][product row]
+        for y in 0..READ {
+            let line = input_column([0, 1, 2, 3, 4, 5].map(|x: usize| columns[x][y]));
+            for (x, lanes) in line.iter().enumerate() {
+                let start = place.start + (y * READ + x) * place.step + first;
+                out[start..start + count].copy_from_slice(&lanes[..count]);
+            }
+        }
+    }
+}
+
+/// `A^T m A` of a row of tiles of one channel, with bias and activation, as four lines of pixels.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+fn transform_output(
+    products: &[f32],
+    place: Place,
+    tile_columns: usize,
+    bias: f32,
+    silu: bool,
+    rows: &mut [f32],
+) {
+    for first in (0..tile_columns).step_by(LANES) {
+        let count = LANES.min(tile_columns - first);
+        let mut columns = [[[0f32; LANES]; READ]; READ]; // [x][y]
+        for (x, column) in columns.iter_mut().enumerate() {
+            for (y, lanes) in column.iter_mut().enumerate() {
+                let start = place.start + (y * READ + x) * place.step + first;
+                lanes[..count].copy_from_slice(&products[start..start + count]);
+            }
+        }
+        let columns = columns.map(output_column); // [x][y of the output]
+        for y in 0..TILE {
+            let line = output_column([0, 1, 2, 3, 4, 5].map(|x: usize| columns[x][y]));
+            let mut pixels = [0f32; TILE * LANES];
+            for lane in 0..LANES {
+                for x in 0..TILE {
+                    pixels[TILE * lane + x] = line[x][lane] + bias;
+                }
+            }
+            if silu {
+                for pixel in &mut pixels {
+                    *pixel *= sigmoid(*pixel);
+                }
+            }
+            let start = TILE * (y * tile_columns + first);
+            rows[start..start + TILE * count].copy_from_slice(&pixels[..TILE * count]);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The CPU kernels that serve inference alone: operations of the `flex` backend without gradients.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
+
+use super::flex;
+
+/// Forward operations of untracked f32 tensors.
+#[backend_extension(Flex)]
+pub trait InferenceOps: Backend {
+    /// See [`linear`](super::linear); `x` is `[rows, in]`.
+    fn linear_fused(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        silu: bool,
+    ) -> FloatTensor<Self>;
+    /// See [`relu_linear_attention`](super::relu_linear_attention).
+    fn linear_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        head_dim: usize,
+    ) -> FloatTensor<Self>;
+    /// See [`relu_linear_attention_packed`](super::relu_linear_attention_packed).
+    fn packed_linear_attention(qkv: FloatTensor<Self>, head_dim: usize) -> FloatTensor<Self>;
+    /// See [`norm_modulate`](super::norm_modulate).
+    fn norm_modulate(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self>;
+    /// See [`gated_residual`](super::gated_residual).
+    fn gated_residual(
+        x: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+    /// See [`depthwise_gate`](super::depthwise_gate); `taps` is `[kernel * kernel, channels]`.
+    fn depthwise_gate(
+        x: FloatTensor<Self>,
+        taps: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        height: usize,
+        width: usize,
+    ) -> FloatTensor<Self>;
+    /// See [`conv3x3_act`](super::conv3x3_act), of stride 1 and without bias.
+    fn winograd(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// [`winograd`](Self::winograd) with bias and, where asked for, SiLU.
+    fn winograd_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        silu: bool,
+    ) -> FloatTensor<Self>;
+}
+
+impl InferenceOps for Flex {
+    fn linear_fused(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        silu: bool,
+    ) -> FloatTensor<Self> {
+        flex::linear::forward(x, weight, bias, silu)
+    }
+
+    fn linear_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        head_dim: usize,
+    ) -> FloatTensor<Self> {
+        flex::attention::separate(query, key, value, head_dim)
+    }
+
+    fn packed_linear_attention(qkv: FloatTensor<Self>, head_dim: usize) -> FloatTensor<Self> {
+        flex::attention::packed(qkv, head_dim)
+    }
+
+    fn norm_modulate(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        flex::modulate::norm_modulate(x, scale, shift, eps)
+    }
+
+    fn gated_residual(
+        x: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        flex::modulate::gated_residual(x, gate, y)
+    }
+
+    fn depthwise_gate(
+        x: FloatTensor<Self>,
+        taps: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        height: usize,
+        width: usize,
+    ) -> FloatTensor<Self> {
+        flex::gated_depthwise::forward(x, taps, bias, [height, width])
+    }
+
+    fn winograd(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        flex::winograd::forward(x, weight, None, false)
+    }
+
+    fn winograd_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        silu: bool,
+    ) -> FloatTensor<Self> {
+        flex::winograd::forward(x, weight, Some(bias), silu)
+    }
+}
+
+pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, silu: bool) -> Tensor<2> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    let bias = bias.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::linear_fused(
+        x, weight, bias, silu,
+    ))
+}
+
+pub(super) fn linear_attention(
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    head_dim: usize,
+) -> Tensor<3> {
+    let (query, key) = (query.into_dispatch(), key.into_dispatch());
+    let value = value.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::linear_attention(
+        query, key, value, head_dim,
+    ))
+}
+
+pub(super) fn packed_linear_attention(qkv: Tensor<3>, head_dim: usize) -> Tensor<3> {
+    let qkv = qkv.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::packed_linear_attention(
+        qkv, head_dim,
+    ))
+}
+
+pub(super) fn norm_modulate(
+    x: Tensor<3>,
+    scale: Tensor<3>,
+    shift: Tensor<3>,
+    eps: f64,
+) -> Tensor<3> {
+    let (scale, shift) = (scale.into_dispatch(), shift.into_dispatch());
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::norm_modulate(
+        x, scale, shift, eps,
+    ))
+}
+
+pub(super) fn gated_residual(x: Tensor<3>, gate: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+    let (x, gate, y) = (x.into_dispatch(), gate.into_dispatch(), y.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::gated_residual(x, gate, y))
+}
+
+pub(super) fn depthwise_gate(
+    x: Tensor<3>,
+    taps: Tensor<2>,
+    bias: Tensor<1>,
+    [height, width]: [usize; 2],
+) -> Tensor<3> {
+    let (x, taps) = (x.into_dispatch(), taps.into_dispatch());
+    let bias = bias.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::depthwise_gate(
+        x, taps, bias, height, width,
+    ))
+}
+
+pub(super) fn winograd(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    silu: bool,
+) -> Tensor<4> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        Some(bias) => {
+            let bias = bias.into_dispatch();
+            <Dispatch as InferenceOps>::winograd_bias(x, weight, bias, silu)
+        }
+        None => <Dispatch as InferenceOps>::winograd(x, weight),
+    })
+}
