@@ -3,7 +3,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
-use sana_linear_attn::kernels::{Epilogue, silu};
+use sana_linear_attn::kernels::{Epilogue, add, silu};
 use sana_linear_attn::{
     Conv3x3, GluMbConv, GluMbConvConfig, GluMbConvNorm, MultiScaleLinearAttention,
     MultiScaleLinearAttentionConfig, RmsNormAffine,
@@ -102,6 +102,17 @@ impl ChannelNorm {
             Self::Batch(norm) => norm.forward(x),
         }
     }
+
+    /// Normalises an image and adds it to another.
+    ///
+    /// # Shapes
+    /// - input, `residual` and output `[batch, channels, height, width]`
+    pub fn forward_residual(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Rms(norm) => norm.forward_image_residual(x, residual),
+            Self::Batch(norm) => add(norm.forward(x), residual),
+        }
+    }
 }
 
 /// `y = x + norm(conv2(activation(conv1(x))))`, 3x3 convolutions, the second without bias.
@@ -137,7 +148,7 @@ impl ResBlock {
             Activation::Silu => self.conv1.forward_fused(x.clone(), Epilogue::Silu),
             other => other.forward(self.conv1.forward(x.clone())),
         };
-        self.norm.forward(self.conv2.forward(hidden)) + x
+        self.norm.forward_residual(self.conv2.forward(hidden), x)
     }
 }
 

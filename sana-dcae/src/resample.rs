@@ -4,6 +4,7 @@
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::Conv3x3;
+use sana_linear_attn::kernels::{add, nearest_upsample};
 
 use crate::{DownsampleBlockType, UpsampleBlockType};
 
@@ -62,14 +63,6 @@ pub fn repeat_channels(x: Tensor<4>, repeats: usize) -> Tensor<4> {
     x.reshape([batch, channels, 1, height * width])
         .expand([batch, channels, repeats, height * width])
         .reshape([batch, channels * repeats, height, width])
-}
-
-/// Doubles height and width by repeating each pixel.
-fn nearest_upsample(x: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = x.dims();
-    x.reshape([batch, channels, height, 1, width, 1])
-        .expand([batch, channels, height, 2, width, 2])
-        .reshape([batch, channels, 2 * height, 2 * width])
 }
 
 /// Halves height and width:
@@ -136,7 +129,7 @@ impl DownBlock {
             y
         };
         match self.shortcut_group {
-            Some(group) => y + group_mean(pixel_unshuffle(x), group),
+            Some(group) => add(y, group_mean(pixel_unshuffle(x), group)),
             None => y,
         }
     }
@@ -192,7 +185,7 @@ impl UpBlock {
         if self.shuffles {
             let y = pixel_shuffle(self.conv.forward(x.clone()));
             return match self.shortcut_repeats {
-                Some(repeats) => y + shortcut_up(x, repeats),
+                Some(repeats) => add(y, shortcut_up(x, repeats)),
                 None => y,
             };
         }
@@ -200,8 +193,8 @@ impl UpBlock {
         let y = self.conv.forward(doubled.clone());
         match self.shortcut_repeats {
             // Four repeats fill each 2x2 square with its pixel: what the convolution has read.
-            Some(4) => y + doubled,
-            Some(repeats) => y + shortcut_up(x, repeats),
+            Some(4) => add(y, doubled),
+            Some(repeats) => add(y, shortcut_up(x, repeats)),
             None => y,
         }
     }

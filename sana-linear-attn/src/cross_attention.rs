@@ -1,9 +1,9 @@
 //! Softmax attention from image tokens to text tokens.
 
 use burn::module::Module;
-use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::kernels::softmax_attention;
 use crate::linear::TorchLinear;
 use crate::norm::RmsNormAffine;
 
@@ -117,25 +117,20 @@ impl CrossAttention {
         text: &TextKeysValues,
         bias: Option<&Tensor<4>>,
     ) -> Tensor<3> {
-        let dtype = x.dtype();
-        let [batch, tokens, _] = x.dims();
         let query = self.to_q.forward(x);
         let query = match &self.norm_q {
             Some(norm) => norm.forward(query),
             None => query,
         };
         let scale = 1.0 / (self.head_dim as f64).sqrt();
-        let query = self.split_heads(query) * scale;
-        let scores = query.matmul(text.key.clone()).cast(DType::F32); // [batch, heads, tokens, text_tokens]
-        let scores = match bias {
-            Some(bias) => scores + bias.clone(),
-            None => scores,
-        };
-        let weights = softmax(scores, 3).cast(dtype);
-        let out = weights.matmul(text.value.clone()); // [batch, heads, tokens, head_dim]
-        let out = out
-            .swap_dims(1, 2)
-            .reshape([batch, tokens, self.heads * self.head_dim]);
+        let out = softmax_attention(
+            self.split_heads(query),
+            text.key.clone().swap_dims(2, 3), // [batch, heads, text_tokens, head_dim]
+            text.value.clone(),
+            bias.cloned(),
+            scale,
+            None,
+        );
         self.to_out[0].forward(out)
     }
 

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::Epilogue;
+use crate::kernels::{Epilogue, add, image_to_tokens, tokens_to_image};
 use crate::linear::{DepthwiseConv, PointwiseConv};
 use crate::norm::RmsNormAffine;
 
@@ -87,7 +87,7 @@ impl GluMbConv {
             Some(norm) => norm.forward(out),
             None => out,
         };
-        if self.residual { out + x } else { out }
+        if self.residual { add(out, x) } else { out }
     }
 
     /// Applies the layer to an image.
@@ -96,13 +96,8 @@ impl GluMbConv {
     /// - input `[batch, channels, height, width]`
     /// - output `[batch, out_channels, height, width]`
     pub fn forward_image(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = x.dims();
-        let tokens = x
-            .permute([0, 2, 3, 1])
-            .reshape([batch, height * width, channels]);
-        let y = self.forward(tokens, height, width);
-        let [_, _, out_channels] = y.dims();
-        y.reshape([batch, height, width, out_channels])
-            .permute([0, 3, 1, 2])
+        let [_, _, height, width] = x.dims();
+        let y = self.forward(image_to_tokens(x), height, width);
+        tokens_to_image(y, [height, width])
     }
 }

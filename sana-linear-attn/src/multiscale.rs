@@ -3,7 +3,10 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::{relu_linear_attention_packed, relu_quadratic_attention_packed};
+use crate::kernels::{
+    add, image_to_tokens, relu_linear_attention_packed, relu_quadratic_attention_packed,
+    tokens_to_image,
+};
 use crate::linear::{DepthwiseConv, TorchLinear};
 use crate::norm::RmsNormAffine;
 
@@ -137,13 +140,10 @@ impl MultiScaleLinearAttention {
     /// # Shapes
     /// - input and output `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = x.dims();
+        let [_, _, height, width] = x.dims();
         let pixels = height * width;
 
-        let tokens = x
-            .clone()
-            .permute([0, 2, 3, 1])
-            .reshape([batch, pixels, channels]);
+        let tokens = image_to_tokens(x.clone()); // [batch, pixels, channels]
         let qkv = Tensor::cat(
             vec![
                 self.to_q.forward(tokens.clone()),
@@ -167,9 +167,6 @@ impl MultiScaleLinearAttention {
             false => relu_quadratic_attention_packed(scales, self.head_dim),
         }; // [batch, pixels, scales * channels]
         let out = self.norm_out.forward(self.to_out.forward(attended)); // [batch, pixels, channels]
-        let out = out
-            .swap_dims(1, 2)
-            .reshape([batch, channels, height, width]);
-        out + x
+        add(tokens_to_image(out, grid), x)
     }
 }

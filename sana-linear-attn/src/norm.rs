@@ -3,7 +3,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::rms_norm_channels;
+use crate::kernels::{rms_norm_channels, rms_norm_residual};
 
 /// Root-mean-square norm over channels with a learnt scale and, where the checkpoint has one, a
 /// shift: `y = x / sqrt(mean(x^2) + eps) * weight + bias`.
@@ -41,6 +41,15 @@ impl RmsNormAffine {
     /// - input and output `[batch, channels, height, width]`
     pub fn forward_image(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_along(x, 1)
+    }
+
+    /// Normalises the channels of an image and adds it to another.
+    ///
+    /// # Shapes
+    /// - input, `residual` and output `[batch, channels, height, width]`
+    pub fn forward_image_residual(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        let bias = self.bias.as_ref().map(Param::val);
+        rms_norm_residual(x, self.weight.val(), bias, residual, self.eps, 1)
     }
 
     fn forward_along<const D: usize>(&self, x: Tensor<D>, axis: usize) -> Tensor<D> {

@@ -397,3 +397,127 @@ fn winograd_takes_strided_input() {
     let plain = conv3x3_plain(x, weight, 1);
     assert_close("permuted", &values(ours), &values(plain), 1e-5);
 }
+
+#[test]
+fn softmax_attention_equals_plain() {
+    // [batch, heads, key heads, tokens, keys, head_dim]; a mask for each query, for all, none.
+    for [batch, heads, key_heads, tokens, keys, head_dim] in [
+        [1, 1, 1, 1, 1, 1],
+        [2, 3, 3, 5, 7, 4],
+        [2, 6, 2, 33, 19, 9],
+        [1, 4, 4, 300, 40, 24],
+    ] {
+        for (softcap, mask_rows) in [(None, None), (Some(0.7), Some(tokens)), (None, Some(1))] {
+            type Attention = fn(
+                Tensor<4>,
+                Tensor<4>,
+                Tensor<4>,
+                Option<Tensor<4>>,
+                f64,
+                Option<f64>,
+            ) -> Tensor<3>;
+            let attend = |f: Attention| {
+                move |x: Tensor<3>, kv: Tensor<4>| {
+                    // As the layers do it: heads are views of rows, keys are stored transposed.
+                    let query = x.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
+                    let key = kv.clone().swap_dims(2, 3);
+                    let value = kv.swap_dims(2, 3) * 2.0;
+                    let mask = mask_rows.map(|rows| {
+                        let device = Device::flex();
+                        let device = if query.is_autodiff() {
+                            device.autodiff()
+                        } else {
+                            device
+                        };
+                        (pseudo_random([batch, 1, rows, keys], 9, &device) - 0.5) * 10.0
+                    });
+                    f(query, key, value, mask, 0.8, softcap)
+                }
+            };
+            compare(
+                &format!(
+                    "{heads}/{key_heads} heads, {tokens} to {keys}, {softcap:?} {mask_rows:?}"
+                ),
+                [batch, tokens, heads * head_dim],
+                [batch, key_heads, head_dim, keys],
+                attend(softmax_attention),
+                attend(softmax_attention_plain),
+            );
+        }
+    }
+}
+
+#[test]
+fn softmax_attention_takes_flipped_input() {
+    let device = Device::flex();
+    let [query, key, value] =
+        [1, 2, 3].map(|seed| pseudo_random([1, 2, 5, 4], seed, &device).flip([2]));
+    let [ours, plain] = [softmax_attention, softmax_attention_plain].map(|f| {
+        let (query, key, value) = (query.clone(), key.clone(), value.clone());
+        values(f(query, key, value, None, 1.0, None))
+    });
+    assert_close("flipped", &ours, &plain, 1e-5);
+}
+
+#[test]
+fn gelu_gate_equals_plain() {
+    for shape in [[1, 1, 5], [2, 3, 17], [1, 9, 4096]] {
+        compare(
+            &format!("{shape:?}"),
+            shape,
+            shape,
+            |x, w| gelu_gate(x * 6.0, w),
+            |x, w| gelu_gate_plain(x * 6.0, w),
+        );
+    }
+}
+
+#[test]
+fn rms_norm_with_residual_equals_plain() {
+    for axis in [1, 3] {
+        for shape in [[1, 1, 1, 1], [2, 5, 3, 7], [1, 70, 40, 33], [2, 3, 1, 2000]] {
+            compare(
+                &format!("{shape:?} along {axis}"),
+                shape,
+                [shape[axis]],
+                |x, w| rms_norm_residual(x.clone(), w.clone(), Some(w), x * 2.0, 0.3, axis),
+                |x, w| rms_norm_channels_plain(x.clone(), w.clone(), Some(w), 0.3, axis) + x * 2.0,
+            );
+        }
+    }
+}
+
+#[test]
+fn layouts_equal_plain() {
+    for shape in [[1, 1, 1, 1], [2, 3, 4, 5], [1, 33, 7, 10], [2, 70, 9, 9]] {
+        let [batch, channels, height, width] = shape;
+        compare(
+            &format!("tokens of {shape:?}"),
+            shape,
+            [1],
+            |x, w| image_to_tokens(x) * w.unsqueeze(),
+            |x, w| {
+                x.permute([0, 2, 3, 1])
+                    .reshape([batch, height * width, channels])
+                    * w.unsqueeze()
+            },
+        );
+        compare(
+            &format!("image of the tokens of {shape:?}"),
+            shape,
+            [1],
+            |x, w| tokens_to_image(image_to_tokens(x), [height, width]) * w.unsqueeze(),
+            |x, w| x * w.unsqueeze(),
+        );
+        compare(
+            &format!("{shape:?} doubled"),
+            shape,
+            [1],
+            |x, w| nearest_upsample(x) * w.unsqueeze(),
+            |x, w| nearest_upsample_plain(x) * w.unsqueeze(),
+        );
+        compare(&format!("sum of {shape:?}"), shape, shape, add, |x, y| {
+            x + y
+        });
+    }
+}

@@ -5,6 +5,7 @@ use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
 use super::flex;
+use super::flex::softmax_attention::Scores;
 
 /// Forward operations of untracked f32 tensors.
 #[backend_extension(Flex)]
@@ -25,6 +26,46 @@ pub trait InferenceOps: Backend {
     ) -> FloatTensor<Self>;
     /// See [`relu_linear_attention_packed`](super::relu_linear_attention_packed).
     fn packed_linear_attention(qkv: FloatTensor<Self>, head_dim: usize) -> FloatTensor<Self>;
+    /// See [`softmax_attention`](super::softmax_attention), without a mask.
+    fn softmax_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        scores: Scores,
+    ) -> FloatTensor<Self>;
+    /// [`softmax_attention`](Self::softmax_attention) with a mask.
+    fn masked_softmax_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        scores: Scores,
+    ) -> FloatTensor<Self>;
+    /// See [`rms_norm_channels`](super::rms_norm_channels), with a shift.
+    fn rms_norm_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f64,
+        axis: usize,
+    ) -> FloatTensor<Self>;
+    /// See [`rms_norm_residual`](super::rms_norm_residual).
+    fn rms_norm_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        eps: f64,
+        axis: usize,
+    ) -> FloatTensor<Self>;
+    /// `[batch, rows, columns]` to `[batch, columns, rows]`.
+    fn transpose_rows(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// See [`nearest_upsample`](super::nearest_upsample).
+    fn upsample(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// See [`add`](super::add).
+    fn add_equal(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// See [`gelu_gate`](super::gelu_gate).
+    fn gelu_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`norm_modulate`](super::norm_modulate).
     fn norm_modulate(
         x: FloatTensor<Self>,
@@ -78,6 +119,62 @@ impl InferenceOps for Flex {
 
     fn packed_linear_attention(qkv: FloatTensor<Self>, head_dim: usize) -> FloatTensor<Self> {
         flex::attention::packed(qkv, head_dim)
+    }
+
+    fn softmax_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        scores: Scores,
+    ) -> FloatTensor<Self> {
+        flex::softmax_attention::forward(query, key, value, None, scores)
+    }
+
+    fn masked_softmax_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        scores: Scores,
+    ) -> FloatTensor<Self> {
+        flex::softmax_attention::forward(query, key, value, Some(mask), scores)
+    }
+
+    fn rms_norm_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f64,
+        axis: usize,
+    ) -> FloatTensor<Self> {
+        flex::rms_norm::forward(x, weight, Some(bias), None, eps, axis)
+    }
+
+    fn rms_norm_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        eps: f64,
+        axis: usize,
+    ) -> FloatTensor<Self> {
+        flex::rms_norm::forward(x, weight, Some(bias), Some(residual), eps, axis)
+    }
+
+    fn transpose_rows(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        flex::layout::transpose(x)
+    }
+
+    fn upsample(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        flex::layout::upsample(x)
+    }
+
+    fn add_equal(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        flex::elementwise::add(x, y)
+    }
+
+    fn gelu_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        flex::elementwise::gelu_gate(gate, up)
     }
 
     fn norm_modulate(
@@ -147,6 +244,68 @@ pub(super) fn packed_linear_attention(qkv: Tensor<3>, head_dim: usize) -> Tensor
     Tensor::from_dispatch(<Dispatch as InferenceOps>::packed_linear_attention(
         qkv, head_dim,
     ))
+}
+
+pub(super) fn softmax_attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    mask: Option<Tensor<4>>,
+    scale: f64,
+    softcap: Option<f64>,
+) -> Tensor<3> {
+    let scores = Scores {
+        scale: scale as f32,
+        softcap: softcap.map(|cap| cap as f32),
+    };
+    let (query, key) = (query.into_dispatch(), key.into_dispatch());
+    let value = value.into_dispatch();
+    Tensor::from_dispatch(match mask {
+        Some(mask) => {
+            let mask = mask.into_dispatch();
+            <Dispatch as InferenceOps>::masked_softmax_attention(query, key, value, mask, scores)
+        }
+        None => <Dispatch as InferenceOps>::softmax_attention(query, key, value, scores),
+    })
+}
+
+pub(super) fn rms_norm<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    residual: Option<Tensor<D>>,
+    eps: f64,
+    axis: usize,
+) -> Tensor<D> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    let bias = bias.into_dispatch();
+    Tensor::from_dispatch(match residual {
+        Some(residual) => {
+            let residual = residual.into_dispatch();
+            <Dispatch as InferenceOps>::rms_norm_residual(x, weight, bias, residual, eps, axis)
+        }
+        None => <Dispatch as InferenceOps>::rms_norm_bias(x, weight, bias, eps, axis),
+    })
+}
+
+pub(super) fn transpose(x: Tensor<3>) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::transpose_rows(
+        x.into_dispatch(),
+    ))
+}
+
+pub(super) fn upsample(x: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::upsample(x.into_dispatch()))
+}
+
+pub(super) fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
+    let (x, y) = (x.into_dispatch(), y.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::add_equal(x, y))
+}
+
+pub(super) fn gelu_gate(gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
+    let (gate, up) = (gate.into_dispatch(), up.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::gelu_gate(gate, up))
 }
 
 pub(super) fn norm_modulate(

@@ -6,13 +6,17 @@
 //! | function | CPU (`flex`) | others |
 //! |---|---|---|
 //! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | plain |
+//! | [`softmax_attention`] | a few queries at a time, all cores | plain |
 //! | [`linear`] | GEMM that starts at the bias, SiLU in the same pass | plain |
 //! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain |
 //! | [`conv3x3_fused`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain |
 //! | [`depthwise_tokens`] | channels innermost, all cores, with its own gradients | plain |
+//! | [`gelu_gate`] | one pass, all cores | plain |
 //! | [`depthwise_gate`] | convolution, bias and gate in one pass, all cores | plain |
 //! | [`norm_modulate`], [`gated_residual`] | one pass, all cores | plain |
 //! | [`rms_norm_channels`] | one pass, all cores, with its own gradients | plain |
+//! | [`rms_norm_residual`], [`add`] | one pass, all cores | plain |
+//! | [`image_to_tokens`], [`tokens_to_image`], [`nearest_upsample`] | copies by all cores | plain |
 //! | [`silu`], [`silu_gate`] | one pass, all cores, with its own gradients | plain |
 //!
 //! The fast forms serve f32 tensors on burn's `flex` backend when the crate's feature `flex` is
@@ -28,11 +32,13 @@ mod elementwise;
 mod flex;
 #[cfg(feature = "flex")]
 mod inference;
+mod layout;
 mod linear;
 mod modulate;
 mod norm;
 #[cfg(feature = "flex")]
 mod ops;
+mod softmax_attention;
 
 pub use attention::{
     ATTENTION_EPS, relu_linear_attention, relu_linear_attention_packed,
@@ -42,12 +48,14 @@ pub use attention::{
 pub use conv::{
     conv3x3, conv3x3_fused, conv3x3_plain, depthwise_gate, depthwise_tokens, depthwise_tokens_plain,
 };
-pub use elementwise::{silu, silu_gate, silu_gate_plain};
+pub use elementwise::{add, gelu_gate, gelu_gate_plain, silu, silu_gate, silu_gate_plain};
+pub use layout::{image_to_tokens, nearest_upsample, nearest_upsample_plain, tokens_to_image};
 pub use linear::{Epilogue, linear, linear_plain};
 pub use modulate::{
     gated_residual, gated_residual_plain, layer_norm, norm_modulate, norm_modulate_plain,
 };
-pub use norm::{rms_norm_channels, rms_norm_channels_plain};
+pub use norm::{rms_norm_channels, rms_norm_channels_plain, rms_norm_residual};
+pub use softmax_attention::{softmax_attention, softmax_attention_plain};
 
 /// Whether the CPU kernels take these tensors: f32 on flex, contiguous or not, and a tracked
 /// tensor only when the gradients are compiled in.

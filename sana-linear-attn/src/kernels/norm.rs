@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Tensor};
 
 #[cfg(feature = "flex")]
-use super::on_flex;
+use super::{on_flex, on_flex_untracked};
 
 /// RMS norm along one axis with scale and optional shift:
 /// `x / sqrt(mean(x^2) + eps) * weight + bias`, in f32, cast back once.
@@ -17,6 +17,14 @@ pub fn rms_norm_channels<const D: usize>(
     axis: usize,
 ) -> Tensor<D> {
     #[cfg(feature = "flex")]
+    if let Some(bias) = &bias
+        && on_flex_untracked(&x)
+        && on_flex_untracked(&weight)
+        && on_flex_untracked(bias)
+    {
+        return super::inference::rms_norm(x, weight, bias.clone(), None, eps, axis);
+    }
+    #[cfg(feature = "flex")]
     if on_flex(&x) && on_flex(&weight) {
         let y = super::ops::rms_norm(x, weight, eps, axis);
         return match bias {
@@ -29,6 +37,31 @@ pub fn rms_norm_channels<const D: usize>(
         };
     }
     rms_norm_channels_plain(x, weight, bias, eps, axis)
+}
+
+/// [`rms_norm_channels`] with scale and shift, added to `residual`.
+///
+/// # Shapes
+/// - `x`, `residual` and result: any, `channels` along `axis`
+/// - `weight`, `bias` `[channels]`
+pub fn rms_norm_residual<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Option<Tensor<1>>,
+    residual: Tensor<D>,
+    eps: f64,
+    axis: usize,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let Some(bias) = &bias
+        && on_flex_untracked(&x)
+        && on_flex_untracked(&weight)
+        && on_flex_untracked(bias)
+        && on_flex_untracked(&residual)
+    {
+        return super::inference::rms_norm(x, weight, bias.clone(), Some(residual), eps, axis);
+    }
+    super::add(rms_norm_channels(x, weight, bias, eps, axis), residual)
 }
 
 /// [`rms_norm_channels`] in plain tensor operations.

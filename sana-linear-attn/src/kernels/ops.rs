@@ -57,7 +57,7 @@ impl FusedOps for Flex {
         eps: f64,
         axis: usize,
     ) -> FloatTensor<Self> {
-        flex::rms_norm::forward(x, weight, eps, axis)
+        flex::rms_norm::forward(x, weight, None, None, eps, axis)
     }
 
     fn silu_fused(x: FloatTensor<Self>) -> FloatTensor<Self> {

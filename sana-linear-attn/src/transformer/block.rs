@@ -3,7 +3,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues};
 use crate::glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
-use crate::kernels::{gated_residual, norm_modulate};
+use crate::kernels::{add, gated_residual, norm_modulate};
 use crate::linear_attention::{LinearAttention, LinearAttentionConfig};
 
 use super::config::SanaTransformerConfig;
@@ -164,7 +164,7 @@ impl SanaBlock {
         let attended = attend(&self.attn1, attention_input);
         let x = gated_residual(x, m.gate_attention, attended);
 
-        let x = x.clone() + self.attn2.forward(x, text, text_bias);
+        let x = add(x.clone(), self.attn2.forward(x, text, text_bias));
 
         let feed_forward_input =
             self.modulate(x.clone(), m.scale_feed_forward, m.shift_feed_forward);

@@ -1,9 +1,9 @@
 //! Grouped-query attention with soft-capped scores.
 
 use burn::module::Module;
-use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Tensor};
 use sana_linear_attn::TorchLinear;
+use sana_linear_attn::kernels::softmax_attention;
 
 use super::config::Gemma2Config;
 use super::rope::Rope;
@@ -51,29 +51,11 @@ impl Gemma2Attention {
     /// - `x` and output `[batch, tokens, channels]`
     /// - `mask` `[batch, 1, tokens, tokens]`, added to the scores
     pub fn forward(&self, x: Tensor<3>, rope: &Rope, mask: Tensor<4>) -> Tensor<3> {
-        let [batch, tokens, _] = x.dims();
         let dtype = x.dtype();
-        let query = rope.rotate(self.split_heads(self.q_proj.forward(x.clone()))) * self.scale;
+        let query = rope.rotate(self.split_heads(self.q_proj.forward(x.clone())));
         let key = rope.rotate(self.split_heads(self.k_proj.forward(x.clone())));
         let value = self.split_heads(self.v_proj.forward(x));
-
-        let [_, heads, _, head_dim] = query.dims();
-        let key_heads = key.dims()[1];
-        // Query heads that share a key head are neighbours, so they fold into its rows.
-        let rows = heads / key_heads * tokens;
-        let query = query.reshape([batch, key_heads, rows, head_dim]);
-        let scores = query.matmul(key.swap_dims(2, 3)); // [batch, key_heads, rows, tokens]
-        let scores = scores.reshape([batch, heads, tokens, tokens]);
-        let scores = match self.softcap {
-            Some(cap) => (scores / cap).tanh() * cap,
-            None => scores,
-        };
-        let weights = softmax(scores + mask, 3).reshape([batch, key_heads, rows, tokens]);
-        let out = weights
-            .matmul(value)
-            .reshape([batch, heads, tokens, head_dim])
-            .swap_dims(1, 2) // [batch, tokens, heads, head_dim]
-            .reshape([batch, tokens, heads * head_dim]);
+        let out = softmax_attention(query, key, value, Some(mask), self.scale, self.softcap);
         self.o_proj.forward(out.cast(dtype))
     }
 

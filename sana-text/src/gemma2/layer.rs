@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use sana_linear_attn::TorchLinear;
+use sana_linear_attn::kernels::{add, gelu_gate};
 
 use super::attention::Gemma2Attention;
 use super::config::Gemma2Config;
@@ -38,19 +39,10 @@ impl Gemma2Mlp {
     /// # Shapes
     /// - input and output `[batch, tokens, channels]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = gelu_tanh(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let gate = self.gate_proj.forward(x.clone());
+        self.down_proj
+            .forward(gelu_gate(gate, self.up_proj.forward(x)))
     }
-}
-
-/// `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`. The cube is a product: shader `pow` is
-/// undefined for negative bases.
-fn gelu_tanh(x: Tensor<3>) -> Tensor<3> {
-    const SQRT_2_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
-    let dtype = x.dtype();
-    let x = x.cast(DType::F32);
-    let inner = (x.clone().square() * (0.044715 * SQRT_2_OVER_PI) + SQRT_2_OVER_PI) * x.clone();
-    ((inner.tanh() + 1.0) * x * 0.5).cast(dtype)
 }
 
 /// One layer: attention and feed-forward part, each between two norms.
@@ -93,11 +85,11 @@ impl Gemma2Layer {
         let attended = self
             .self_attn
             .forward(self.input_layernorm.forward(x.clone()), rope, mask);
-        let x = x + self.post_attention_layernorm.forward(attended);
+        let x = add(x, self.post_attention_layernorm.forward(attended));
         let fed = self
             .mlp
             .forward(self.pre_feedforward_layernorm.forward(x.clone()));
-        x + self.post_feedforward_layernorm.forward(fed)
+        add(x, self.post_feedforward_layernorm.forward(fed))
     }
 }
 
@@ -163,7 +155,8 @@ mod tests {
             [[[0.0, -0.158_808_009, 0.0, 0.345_714_019, 1.954_597_694, 30.0]]],
             &device(),
         );
-        assert_parity("gelu", gelu_tanh(x), expected);
+        let ones = Tensor::ones_like(&x);
+        assert_parity("gelu", gelu_gate(x, ones), expected);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::kernels::rms_norm_channels;
 
 /// `y = x / sqrt(mean(x^2) + eps) * (1 + w)` over the last axis, in f32, cast back once.
 ///
@@ -28,11 +29,8 @@ impl GemmaRmsNorm {
     /// # Shapes
     /// - input and output `[batch, tokens, channels]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let mean_square = x.clone().square().mean_dim(2);
         let scale = self.weight.val().cast(DType::F32) + 1.0;
-        (x / (mean_square + self.eps).sqrt() * scale.unsqueeze::<3>()).cast(dtype)
+        rms_norm_channels(x, scale, None, self.eps, 2)
     }
 }
 

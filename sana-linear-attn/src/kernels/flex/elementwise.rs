@@ -102,6 +102,32 @@ fn gate_row(out: &mut [f32], value: &[f32], gate: &[f32]) {
     }
 }
 
+/// `gelu(gate) * up`, by `tanh(z) = 2 sigmoid(2 z) - 1`.
+pub(in super::super) fn gelu_gate(gate: Primitive, up: Primitive) -> Primitive {
+    let (gate, up) = (contiguous(gate), contiguous(up));
+    let shape = gate.shape();
+    let mut out = vec![0.0; values(&gate).len()];
+    out.par_chunks_mut(CHUNK)
+        .zip(values(&gate).par_chunks(CHUNK))
+        .zip(values(&up).par_chunks(CHUNK))
+        .for_each(|((out, gate), up)| gelu_gate_chunk(out, gate, up));
+    reshaped(tensor(out, [shape.num_elements()]), shape)
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+fn gelu_gate_chunk(out: &mut [f32], gate: &[f32], up: &[f32]) {
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    for ((out, &x), &up) in out.iter_mut().zip(gate).zip(up) {
+        let inner = (x * x * 0.044_715 + 1.0) * x * TWICE_SQRT_2_OVER_PI;
+        *out = x * sigmoid(inner) * up;
+    }
+}
+
+/// `x + y` of equal shapes.
+pub(in super::super) fn add(x: Primitive, y: Primitive) -> Primitive {
+    map2(x, y, |x, y| x + y)
+}
+
 pub(in super::super) fn silu_gate_gradient(x: Primitive, grad: Primitive) -> Primitive {
     let (x, grad) = (contiguous(x), contiguous(grad));
     let [batch, tokens, channels] = dims(&x);

@@ -4,12 +4,15 @@
 pub(super) mod attention;
 pub(super) mod conv3x3;
 pub(super) mod depthwise;
+mod disjoint;
 pub(super) mod elementwise;
 pub(super) mod gated_depthwise;
+pub(super) mod layout;
 pub(super) mod linear;
 pub(super) mod modulate;
 mod product;
 pub(super) mod rms_norm;
+pub(super) mod softmax_attention;
 pub(super) mod winograd;
 
 use burn::backend::ops::FloatTensorOps;

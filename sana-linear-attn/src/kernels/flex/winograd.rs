@@ -12,6 +12,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::disjoint::Disjoint;
 use super::elementwise::sigmoid;
 use super::product::{Strides, product};
 use super::{Primitive, contiguous, dims, tensor, values};
@@ -104,7 +105,7 @@ pub(in super::super) fn forward(
     let x = values(&x);
     let pixels = shape.height * shape.width;
     let mut out = vec![0f32; shape.batch * shape.output * pixels];
-    let target = Target::new(&mut out);
+    let target = Disjoint::new(&mut out);
     shape.bands().into_par_iter().for_each_init(
         || (Vec::new(), Vec::new()),
         |(inputs, products), band| {
@@ -164,37 +165,6 @@ pub(in super::super) fn forward(
     tensor(out, [shape.batch, shape.output, shape.height, shape.width])
 }
 
-/// A buffer that tasks write disjoint parts of.
-struct Target {
-    start: *mut f32,
-    length: usize,
-}
-
-// SAFETY: the pointer is used by `write` alone, whose callers write disjoint parts.
-#[allow(unsafe_code)]
-unsafe impl Sync for Target {}
-
-impl Target {
-    fn new(buffer: &mut [f32]) -> Self {
-        Self {
-            start: buffer.as_mut_ptr(),
-            length: buffer.len(),
-        }
-    }
-
-    /// # Safety
-    /// The buffer lives, and nobody else reads or writes this part of it meanwhile.
-    #[allow(unsafe_code)]
-    unsafe fn write(&self, offset: usize, values: &[f32]) {
-        assert!(offset + values.len() <= self.length, "beyond the buffer");
-        // SAFETY: inside the buffer by the assertion, and ours alone by the caller's promise.
-        unsafe {
-            let target = self.start.add(offset);
-            std::ptr::copy_nonoverlapping(values.as_ptr(), target, values.len());
-        }
-    }
-}
-
 /// Where the tiles of one row and channel stand in a buffer: those of product `p` from
 /// `start + p * step`.
 #[derive(Clone, Copy)]
@@ -207,7 +177,7 @@ struct Place {
 fn transformed_kernel(weight: &[f32], shape: &Shape) -> Vec<f32> {
     let Shape { input, output, .. } = *shape;
     let mut kernel = vec![0f32; READ * READ * output * input];
-    let target = Target::new(&mut kernel);
+    let target = Disjoint::new(&mut kernel);
     (0..output).into_par_iter().for_each_init(
         || vec![0f32; READ * READ * input],
         |row, o| {
