@@ -261,7 +261,7 @@ fn linear_equals_plain() {
             let layer = |f: fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Epilogue) -> Tensor<2>| {
                 move |x: Tensor<2>, w: Tensor<2>| {
                     let bias = w.clone().narrow(1, 0, 1).reshape([columns]);
-                    f(x, w, Some(bias), epilogue)
+                    f(x.clone(), w.clone(), None, epilogue) + f(x, w, Some(bias), epilogue)
                 }
             };
             compare(
@@ -519,5 +519,63 @@ fn layouts_equal_plain() {
         compare(&format!("sum of {shape:?}"), shape, shape, add, |x, y| {
             x + y
         });
+    }
+}
+
+/// A picture is the same alone and in a batch, bit for bit: no kernel lets the batch decide how a
+/// sum is cut.
+#[test]
+fn items_of_a_batch_are_those_made_alone() {
+    fn check<const X: usize, const Y: usize>(
+        name: &str,
+        x: [usize; X],
+        f: impl Fn(Tensor<X>) -> Tensor<Y>,
+    ) {
+        let x = pseudo_random(x, 7, &Device::flex());
+        let together = f(x.clone());
+        for item in 0..x.dims()[0] {
+            let alone = values(f(x.clone().narrow(0, item, 1)));
+            let of_batch = values(together.clone().narrow(0, item, 1));
+            assert!(alone == of_batch, "{name}: item {item} differs");
+        }
+    }
+    let device = Device::flex();
+    let random = |shape, seed| pseudo_random::<4>(shape, seed, &device);
+    for [batch, height, width] in [[3, 2, 3], [3, 8, 12], [5, 33, 7]] {
+        let tokens = height * width;
+        let name = |kernel: &str| format!("{kernel}, {batch}x{height}x{width}");
+        for channels in [16, 48] {
+            let weight = random([24, channels, 3, 3], 1);
+            check(
+                &name("convolution"),
+                [batch, channels, height, width],
+                |x| conv3x3_fused(x, weight.clone(), None, 1, Epilogue::Silu),
+            );
+        }
+        check(&name("linear attention"), [batch, tokens, 40], |x| {
+            relu_linear_attention(x.clone(), x.clone() * -1.0, x, 8)
+        });
+        check(&name("packed attention"), [batch, tokens, 48], |x| {
+            relu_linear_attention_packed(x, 8)
+        });
+        check(&name("softmax attention"), [batch, 4, tokens, 8], |x| {
+            softmax_attention(x.clone(), x.clone(), x, None, 0.3, None)
+        });
+        let [taps, bias] = [[40, 1, 3, 3], [40, 1, 1, 1]].map(|shape| random(shape, 2));
+        check(&name("gate"), [batch, tokens, 40], |x| {
+            depthwise_gate(x, taps.clone(), bias.clone().reshape([40]), [height, width])
+        });
+        for (depth, columns) in [(48, 40), (40, 120), (24, 48)] {
+            let weight = random([columns, depth, 1, 1], 3).reshape([columns, depth]);
+            let bias = random([columns, 1, 1, 1], 4).reshape([columns]);
+            for bias in [None, Some(bias)] {
+                check(&name("linear"), [batch, tokens, depth], |x| {
+                    let rows = x.dims()[0] * tokens;
+                    let x = x.reshape([rows, depth]);
+                    let y = linear(x, weight.clone(), bias.clone(), Epilogue::Silu);
+                    y.reshape([rows / tokens, tokens, columns])
+                });
+            }
+        }
     }
 }

@@ -17,6 +17,12 @@ pub trait InferenceOps: Backend {
         bias: FloatTensor<Self>,
         silu: bool,
     ) -> FloatTensor<Self>;
+    /// [`linear_fused`](Self::linear_fused) without bias.
+    fn linear_unbiased(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        silu: bool,
+    ) -> FloatTensor<Self>;
     /// See [`relu_linear_attention`](super::relu_linear_attention).
     fn linear_attention(
         query: FloatTensor<Self>,
@@ -105,7 +111,15 @@ impl InferenceOps for Flex {
         bias: FloatTensor<Self>,
         silu: bool,
     ) -> FloatTensor<Self> {
-        flex::linear::forward(x, weight, bias, silu)
+        flex::linear::forward(x, weight, Some(bias), silu)
+    }
+
+    fn linear_unbiased(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        silu: bool,
+    ) -> FloatTensor<Self> {
+        flex::linear::forward(x, weight, None, silu)
     }
 
     fn linear_attention(
@@ -218,12 +232,20 @@ impl InferenceOps for Flex {
     }
 }
 
-pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, silu: bool) -> Tensor<2> {
+pub(super) fn linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    silu: bool,
+) -> Tensor<2> {
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    let bias = bias.into_dispatch();
-    Tensor::from_dispatch(<Dispatch as InferenceOps>::linear_fused(
-        x, weight, bias, silu,
-    ))
+    Tensor::from_dispatch(match bias {
+        Some(bias) => {
+            let bias = bias.into_dispatch();
+            <Dispatch as InferenceOps>::linear_fused(x, weight, bias, silu)
+        }
+        None => <Dispatch as InferenceOps>::linear_unbiased(x, weight, silu),
+    })
 }
 
 pub(super) fn linear_attention(

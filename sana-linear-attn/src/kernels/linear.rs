@@ -27,13 +27,11 @@ pub fn linear(
     epilogue: Epilogue,
 ) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if let Some(bias) = &bias
-        && on_flex_untracked(&x)
-        && on_flex_untracked(&weight)
-        && on_flex_untracked(bias)
     {
-        let silu = epilogue == Epilogue::Silu;
-        return super::inference::linear(x, weight, bias.clone(), silu);
+        let kernel = on_flex_untracked(&x) && on_flex_untracked(&weight);
+        if kernel && bias.as_ref().is_none_or(on_flex_untracked) {
+            return super::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
+        }
     }
     linear_plain(x, weight, bias, epilogue)
 }

@@ -10,6 +10,9 @@ use super::{Primitive, contiguous, dims, tensor, values};
 /// Elements of one parallel task of the passes beside the product.
 const CHUNK: usize = 1 << 15;
 
+/// Elements of a result that GEMM treats on its own, at most.
+const SMALLEST: usize = 256;
+
 /// `x W^T + b`, then SiLU where asked for.
 ///
 /// # Shapes
@@ -17,26 +20,44 @@ const CHUNK: usize = 1 << 15;
 pub(in super::super) fn forward(
     x: Primitive,
     weight: Primitive,
-    bias: Primitive,
+    bias: Option<Primitive>,
     silu: bool,
 ) -> Primitive {
-    let (x, weight, bias) = (contiguous(x), contiguous(weight), contiguous(bias));
-    let ([rows, depth], [columns, _]) = (dims(&x), dims(&weight));
-    let bias = values(&bias);
+    let (x, weight) = (contiguous(x), contiguous(weight));
+    let bias = bias.map(contiguous);
+    let ([count, depth], [columns, _]) = (dims(&x), dims(&weight));
+    let bias = bias.as_ref().map(values);
+    // A row is the same alone and among others: rows of zeros keep the product out of the form
+    // that GEMM has for results of so few elements, which sums in another order.
+    let rows = match count * columns <= SMALLEST {
+        true => (SMALLEST / columns + 1).max(2),
+        false => count.max(2),
+    };
+    let mut padded = Vec::new();
+    let x = match rows > count {
+        true => {
+            padded.extend_from_slice(values(&x));
+            padded.resize(rows * depth, 0.0);
+            padded.as_slice()
+        }
+        false => values(&x),
+    };
     let mut out = vec![0f32; rows * columns];
-    let rows_per_task = CHUNK.div_ceil(columns.max(1));
-    out.par_chunks_mut(rows_per_task * columns)
-        .for_each(|rows| {
-            for row in rows.chunks_exact_mut(columns) {
-                row.copy_from_slice(bias);
-            }
-        });
+    if let Some(bias) = bias {
+        let rows_per_task = CHUNK.div_ceil(columns.max(1));
+        out.par_chunks_mut(rows_per_task * columns)
+            .for_each(|rows| {
+                for row in rows.chunks_exact_mut(columns) {
+                    row.copy_from_slice(bias);
+                }
+            });
+    }
     parallel_product(
         [rows, columns, depth],
         &mut out,
         Strides::rows(columns),
-        true,
-        values(&x),
+        bias.is_some(),
+        x,
         Strides::rows(depth),
         values(&weight),
         Strides::columns(depth),
@@ -45,5 +66,6 @@ pub(in super::super) fn forward(
     if silu {
         out.par_chunks_mut(CHUNK).for_each(silu_in_place);
     }
-    tensor(out, [rows, columns])
+    out.truncate(count * columns);
+    tensor(out, [count, columns])
 }

@@ -79,9 +79,9 @@ pub(in super::super) fn forward(
 
     let channels = heads * head_dim;
     let mut out = vec![0f32; batch * tokens * channels];
-    // A few tasks for each thread, but products of a useful height.
-    let fair = (batch * tokens).div_ceil(4 * rayon::current_num_threads());
-    let height = fair.clamp(16, 128);
+    // Eight tasks of an item at least, but products of a useful height. Neither batch nor threads
+    // decide: an item is the same alone and in a batch.
+    let height = tokens.div_ceil(8).clamp(16, 128);
     let chunks = tokens.div_ceil(height);
     let mut parts: Vec<(usize, &mut [f32])> = out
         .chunks_mut((tokens * channels).max(1))

@@ -29,6 +29,9 @@ const TASK_BYTES: usize = 2 << 20;
 /// Tiles of a task at least: products with fewer columns are slow.
 const TASK_TILES: usize = 48;
 
+/// Tasks of an image at least, where it has as many rows of tiles.
+const IMAGE_TASKS: usize = 8;
+
 /// A number for each of the tiles that are transformed together.
 type Lanes = [f32; LANES];
 
@@ -69,8 +72,9 @@ impl Shape {
     fn bands(&self) -> Vec<Band> {
         let bytes_per_tile = READ * READ * (self.input + self.output) * size_of::<f32>();
         let tiles = (TASK_BYTES / bytes_per_tile).max(TASK_TILES);
-        let fair = (self.batch * self.tile_rows).div_ceil(rayon::current_num_threads());
-        let rows = tiles.div_ceil(self.tile_columns).clamp(1, fair.max(1));
+        // Neither batch nor threads decide: a picture is the same alone and in a batch.
+        let shared = self.tile_rows.div_ceil(IMAGE_TASKS).max(1);
+        let rows = tiles.div_ceil(self.tile_columns).clamp(1, shared);
         (0..self.batch)
             .flat_map(|item| {
                 (0..self.tile_rows)
