@@ -19,7 +19,9 @@ pub use linear::{Conv3x3, DepthwiseConv, LowRank, PointwiseConv, TorchLinear};
 pub use linear_attention::{LinearAttention, LinearAttentionConfig};
 pub use multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
 pub use norm::RmsNormAffine;
-pub use transformer::{SanaTransformer, SanaTransformerConfig};
+pub use transformer::{
+    SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig,
+};
 pub use weights::{
     KeyMap, LoadOptions, SaveOptions, WeightError, Weights, load_module, save_module,
 };

@@ -1,8 +1,9 @@
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// What can be wrong with a `transformer/config.json`.
+/// What can be wrong with a `config.json` of a transformer or a ControlNet.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -14,8 +15,8 @@ pub enum ConfigError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Not the JSON of a transformer config.
-    #[error("{path} is not a transformer config: {source}")]
+    /// Not the JSON of such a config.
+    #[error("{path} is not the config of a Sana network: {source}")]
     Json {
         /// The file.
         path: PathBuf,
@@ -25,6 +26,9 @@ pub enum ConfigError {
     /// Values that no network can have, or that this crate does not implement.
     #[error("invalid transformer config: {0}")]
     Invalid(String),
+    /// The same of a ControlNet.
+    #[error("invalid ControlNet config: {0}")]
+    InvalidControlNet(String),
 }
 
 /// Norm of queries and keys.
@@ -202,11 +206,7 @@ impl SanaTransformerConfig {
     /// # Errors
     /// When the file cannot be read, is not such a config, or fails [`validate`](Self::validate).
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
-            path: path.to_path_buf(),
-            source,
-        })?;
-        Self::from_json(&text, path)
+        Self::from_json(&read_text(path)?, path)
     }
 
     /// Parses and validates the text of a `config.json`; `origin` names it in errors.
@@ -214,14 +214,7 @@ impl SanaTransformerConfig {
     /// # Errors
     /// When it is not such a config or fails [`validate`](Self::validate).
     pub fn from_json(text: &str, origin: &Path) -> Result<Self, ConfigError> {
-        let json = |source| ConfigError::Json {
-            path: origin.to_path_buf(),
-            source,
-        };
-        // Through a map: serde would take a list for a struct's fields in order.
-        let keys: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(text).map_err(json)?;
-        let config: Self = serde_json::from_value(keys.into()).map_err(json)?;
+        let config: Self = parse(text, origin)?;
         config.validate()?;
         Ok(config)
     }
@@ -316,4 +309,24 @@ impl SanaTransformerConfig {
         }
         Ok(())
     }
+}
+
+/// The text of a config file.
+pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// A config of its JSON, not validated.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, origin: &Path) -> Result<T, ConfigError> {
+    let json = |source| ConfigError::Json {
+        path: origin.to_path_buf(),
+        source,
+    };
+    // Through a map: serde would take a list for a struct's fields in order.
+    let keys: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(text).map_err(json)?;
+    serde_json::from_value(keys.into()).map_err(json)
 }

@@ -2,13 +2,18 @@
 
 mod block;
 mod config;
+mod controlled;
+mod controlnet;
 mod embed;
 mod lora;
 mod model;
 mod perturbed;
+mod trunk;
 
 pub use block::{SanaBlock, SanaBlockConfig};
 pub use config::{ConfigError, QkNorm, SanaTransformerConfig};
+pub use controlled::ControlledTransformer;
+pub use controlnet::{ControlNetError, SanaControlNet, SanaControlNetConfig};
 pub use embed::{CaptionProjection, PatchEmbed, TimeEmbed, sin_cos_positions, sinusoidal};
 pub use lora::{Lora, LoraError, LoraMismatch, LoraMode, ScaledLora};
 pub use model::{F16Clamp, SanaTransformer, TextContext};

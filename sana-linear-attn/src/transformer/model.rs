@@ -1,19 +1,20 @@
 use std::ops::Range;
 
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 
-use crate::cross_attention::{TextKeysValues, mask_bias};
+use crate::cross_attention::TextKeysValues;
 use crate::kernels::norm_modulate;
 use crate::linear::TorchLinear;
-use crate::linear_attention::LinearAttention;
 use crate::norm::RmsNormAffine;
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 
-use super::block::{Attend, SanaBlock, SanaBlockConfig};
+use super::block::{SanaBlock, SanaBlockConfig};
 use super::config::SanaTransformerConfig;
-use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed, sin_cos_positions};
+use super::controlled::ControlledTransformer;
+use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
 use super::perturbed::{PerturbedBlocks, PerturbedOutput};
+use super::trunk::{Patches, Trunk};
 
 /// Whether self-attention outputs are limited to the range of f16.
 ///
@@ -28,6 +29,20 @@ pub enum F16Clamp {
     On,
     /// Always off.
     Off,
+}
+
+impl F16Clamp {
+    /// Whether the limit is on for a network of these weights.
+    pub(super) fn is_on(self, qk_norm: bool, weights: &Weights, dtype: Option<DType>) -> bool {
+        match self {
+            Self::On => true,
+            Self::Off => false,
+            Self::Auto => {
+                let f16_weights = weights.dtypes().contains_key("f16");
+                !qk_norm && (f16_weights || dtype == Some(DType::F16))
+            }
+        }
+    }
 }
 
 impl SanaTransformerConfig {
@@ -71,14 +86,7 @@ impl SanaTransformerConfig {
             ..LoadOptions::default()
         };
         let model = load_module(self.init(device), weights, &options, device)?;
-        let clamp = match clamp {
-            F16Clamp::On => true,
-            F16Clamp::Off => false,
-            F16Clamp::Auto => {
-                let f16_weights = weights.dtypes().contains_key("f16");
-                self.qk_norm.is_none() && (f16_weights || dtype == Some(DType::F16))
-            }
-        };
+        let clamp = clamp.is_on(self.qk_norm.is_some(), weights, dtype);
         Ok(model.with_f16_clamp(clamp))
     }
 }
@@ -87,8 +95,8 @@ impl SanaTransformerConfig {
 /// keys and values, and the mask.
 #[derive(Debug, Clone)]
 pub struct TextContext {
-    blocks: Vec<TextKeysValues>,
-    bias: Option<Tensor<4>>,
+    pub(super) blocks: Vec<TextKeysValues>,
+    pub(super) bias: Option<Tensor<4>>,
 }
 
 impl TextContext {
@@ -114,27 +122,16 @@ impl TextContext {
     }
 }
 
-/// What every block is given beside the tokens.
-struct Conditions<'a> {
-    /// `[batch, 6 * width]`, made of the timestep.
-    modulation: Tensor<2>,
-    text: &'a TextContext,
-    /// Height and width in tokens.
-    grid: [usize; 2],
-    /// The blocks whose self-attention is the identity.
-    perturbed: &'a [usize],
-}
-
 /// Sana's diffusion transformer: latents and a timestep to the velocity of the flow, given a text.
 ///
 /// Tokens are latent patches; the sequence stays `[batch, tokens, channels]` from the patch
 /// embedding to the output projection.
 #[derive(Module, Debug)]
 pub struct SanaTransformer {
-    patch_embed: PatchEmbed,
+    pub(super) patch_embed: PatchEmbed,
     pub(super) time_embed: TimeEmbed,
     pub(super) caption_projection: CaptionProjection,
-    caption_norm: RmsNormAffine,
+    pub(super) caption_norm: RmsNormAffine,
     pub(super) transformer_blocks: Vec<SanaBlock>,
     scale_shift_table: Param<Tensor<2>>,
     pub(super) proj_out: TorchLinear,
@@ -167,9 +164,7 @@ impl SanaTransformer {
     /// - caption `[batch, text_tokens, caption_channels]`
     /// - output `[batch, text_tokens, width]`
     pub fn project_caption(&self, caption: Tensor<3>) -> Tensor<3> {
-        let caption = caption.cast(self.dtype());
-        self.caption_norm
-            .forward(self.caption_projection.forward(caption))
+        self.trunk().project_caption(caption)
     }
 
     /// What the blocks need of the text, once per prompt.
@@ -178,15 +173,19 @@ impl SanaTransformer {
     /// - caption `[batch, text_tokens, caption_channels]`
     /// - mask `[batch, text_tokens]`, 1 keeps and 0 hides
     pub fn text_context(&self, caption: Tensor<3>, mask: Option<Tensor<2>>) -> TextContext {
-        let caption = self.project_caption(caption);
-        TextContext {
-            blocks: self
-                .transformer_blocks
-                .iter()
-                .map(|block| block.attn2.keys_values(caption.clone()))
-                .collect(),
-            bias: mask.map(mask_bias),
-        }
+        self.trunk().text_context(caption, mask)
+    }
+
+    /// The transformer with the residuals of a [`SanaControlNet`](super::SanaControlNet) at one
+    /// step. None at all is the transformer as it is.
+    ///
+    /// # Shapes
+    /// - residuals `[batch, tokens, width]`, of the batch that the forward is called with
+    ///
+    /// # Panics
+    /// If there are residuals for more blocks than all but the first.
+    pub fn controlled<'a>(&'a self, residuals: &'a [Tensor<3>]) -> ControlledTransformer<'a> {
+        ControlledTransformer::new(self, residuals)
     }
 
     /// The network's output: the velocity of the flow, in f32.
@@ -215,26 +214,16 @@ impl SanaTransformer {
         timestep: Tensor<1>,
         guidance: Option<Tensor<1>>,
         text: &TextContext,
-        mut observe: impl FnMut(usize, &Tensor<3>),
+        observe: impl FnMut(usize, &Tensor<3>),
     ) -> Tensor<4> {
-        let grid = self.grid(&latents);
-        let x = self.embed(latents, grid);
-        observe(0, &x);
-        let (embedding, modulation) = self.time_embed.forward(timestep, guidance);
-        let conditions = Conditions {
-            modulation,
-            text,
-            grid,
-            perturbed: &[],
-        };
-        let blocks = 0..self.transformer_blocks.len();
-        let x = self.run_blocks(blocks, x, &conditions, observe);
-        self.output(x, embedding, grid)
+        self.controlled(&[])
+            .forward_observed(latents, timestep, guidance, text, observe)
     }
 
     /// [`forward`](Self::forward), and beside it the output of the last items of the batch with
     /// perturbed attention: in the given blocks every token attends to itself alone
-    /// ([`LinearAttention::forward_identity`]). How many items that are, `perturbed_text` tells.
+    /// ([`LinearAttention::forward_identity`](crate::LinearAttention::forward_identity)). How many
+    /// items that are, `perturbed_text` tells.
     ///
     /// The blocks before the first perturbed one run once for both. The others run with their own
     /// attention, query and key norm included, for `output`.
@@ -257,85 +246,34 @@ impl SanaTransformer {
         blocks: &PerturbedBlocks,
         perturbed_text: &TextContext,
     ) -> PerturbedOutput {
-        let [batch, _, _, _] = latents.dims();
-        let items = perturbed_text.batch();
-        assert!(
-            items <= batch,
-            "{items} perturbed items of a batch of {batch}"
-        );
-        let start = batch - items;
-        let grid = self.grid(&latents);
-        let x = self.embed(latents, grid);
-        let (embedding, modulation) = self.time_embed.forward(timestep, guidance);
-        let conditions = Conditions {
-            modulation: modulation.clone(),
+        self.controlled(&[]).forward_perturbed(
+            latents,
+            timestep,
+            guidance,
             text,
-            grid,
-            perturbed: &[],
-        };
-        let perturbed_conditions = Conditions {
-            modulation: modulation.narrow(0, start, items),
-            text: perturbed_text,
-            grid,
-            perturbed: blocks.indices(),
-        };
-        let (first, all) = (blocks.first(), self.transformer_blocks.len());
-        let x = self.run_blocks(0..first, x, &conditions, |_, _| {});
-        let perturbed = x.clone().narrow(0, start, items);
-        let perturbed = self.run_blocks(first..all, perturbed, &perturbed_conditions, |_, _| {});
-        let x = self.run_blocks(first..all, x, &conditions, |_, _| {});
-        PerturbedOutput {
-            output: self.output(x, embedding.clone(), grid),
-            perturbed: self.output(perturbed, embedding.narrow(0, start, items), grid),
-        }
+            blocks,
+            perturbed_text,
+        )
     }
 
-    /// Height and width in tokens.
-    fn grid(&self, latents: &Tensor<4>) -> [usize; 2] {
-        let patch = self.config.patch_size;
-        let [_, _, height, width] = latents.dims();
-        [height / patch, width / patch]
-    }
-
-    /// Latents to tokens with their positions.
-    fn embed(&self, latents: Tensor<4>, grid: [usize; 2]) -> Tensor<3> {
-        let x = self.patch_embed.forward(latents.cast(self.dtype()));
-        match self.positions(grid, &x.device()) {
-            Some(positions) => x + positions,
-            None => x,
+    pub(super) fn trunk(&self) -> Trunk<'_> {
+        Trunk {
+            patch_embed: &self.patch_embed,
+            caption_projection: &self.caption_projection,
+            caption_norm: &self.caption_norm,
+            blocks: &self.transformer_blocks,
+            patches: Patches {
+                width: self.config.width(),
+                size: self.config.patch_size,
+                sample_size: self.config.sample_size,
+                interpolation_scale: self.config.interpolation_scale,
+            },
+            dtype: self.dtype(),
         }
-    }
-
-    /// Some of the blocks, one after the other; `observe(index + 1, tokens)` after each.
-    fn run_blocks(
-        &self,
-        indices: Range<usize>,
-        mut x: Tensor<3>,
-        conditions: &Conditions<'_>,
-        mut observe: impl FnMut(usize, &Tensor<3>),
-    ) -> Tensor<3> {
-        let text = conditions.text;
-        for index in indices {
-            let attend: Attend = if conditions.perturbed.contains(&index) {
-                LinearAttention::forward_identity
-            } else {
-                LinearAttention::forward
-            };
-            x = self.transformer_blocks[index].forward_with(
-                attend,
-                x,
-                conditions.modulation.clone(),
-                &text.blocks[index],
-                text.bias.as_ref(),
-                conditions.grid,
-            );
-            observe(index + 1, &x);
-        }
-        x
     }
 
     /// Tokens after the last block to the velocity, in f32.
-    fn output(&self, x: Tensor<3>, embedding: Tensor<2>, grid: [usize; 2]) -> Tensor<4> {
+    pub(super) fn output(&self, x: Tensor<3>, embedding: Tensor<2>, grid: [usize; 2]) -> Tensor<4> {
         self.unpatchify(self.project_out(x, embedding), grid)
             .cast(DType::F32)
     }
@@ -356,15 +294,5 @@ impl SanaTransformer {
         x.reshape([batch, height, width, patch, patch, channels])
             .permute([0, 5, 1, 3, 2, 4]) // [batch, channels, height, patch, width, patch]
             .reshape([batch, channels, height * patch, width * patch])
-    }
-
-    /// The position table `[1, tokens, width]` of models that have one.
-    fn positions(&self, [height, width]: [usize; 2], device: &Device) -> Option<Tensor<3>> {
-        let scale = self.config.interpolation_scale?;
-        let channels = self.config.width();
-        let base = self.config.sample_size / self.config.patch_size;
-        let table = sin_cos_positions(channels, height, width, base, scale);
-        let data = TensorData::new(table, [1, height * width, channels]);
-        Some(Tensor::from_data(data, (device, self.dtype())))
     }
 }

@@ -1,0 +1,134 @@
+use std::ops::Range;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::cross_attention::mask_bias;
+use crate::linear_attention::LinearAttention;
+use crate::norm::RmsNormAffine;
+
+use super::block::{Attend, SanaBlock};
+use super::embed::{CaptionProjection, PatchEmbed, sin_cos_positions};
+use super::model::TextContext;
+
+/// What a transformer and a ControlNet have in common: latents and texts become tokens, and the
+/// blocks run on them.
+pub(super) struct Trunk<'a> {
+    pub patch_embed: &'a PatchEmbed,
+    pub caption_projection: &'a CaptionProjection,
+    pub caption_norm: &'a RmsNormAffine,
+    pub blocks: &'a [SanaBlock],
+    pub patches: Patches,
+    /// Dtype of the weights.
+    pub dtype: DType,
+}
+
+/// How latents are cut into tokens, and where these are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patches {
+    /// Channels of a token.
+    pub width: usize,
+    /// Latent pixels per token side.
+    pub size: usize,
+    /// Latent size that the position table is made for.
+    pub sample_size: usize,
+    /// Scale of the position table, for networks that have one.
+    pub interpolation_scale: Option<f64>,
+}
+
+/// What every block is given beside the tokens.
+pub(super) struct Conditions<'a> {
+    /// `[batch, 6 * width]`, made of the timestep.
+    pub modulation: Tensor<2>,
+    pub text: &'a TextContext,
+    /// Height and width in tokens.
+    pub grid: [usize; 2],
+    /// The blocks whose self-attention is the identity.
+    pub perturbed: &'a [usize],
+    /// Residual `i`, `[batch, tokens, width]`, is added to the output of block `i + 1`.
+    pub residuals: &'a [Tensor<3>],
+}
+
+impl Trunk<'_> {
+    /// Projects and norms text embeddings.
+    pub fn project_caption(&self, caption: Tensor<3>) -> Tensor<3> {
+        let caption = caption.cast(self.dtype);
+        self.caption_norm
+            .forward(self.caption_projection.forward(caption))
+    }
+
+    /// What the blocks need of the text.
+    pub fn text_context(&self, caption: Tensor<3>, mask: Option<Tensor<2>>) -> TextContext {
+        let caption = self.project_caption(caption);
+        TextContext {
+            blocks: self
+                .blocks
+                .iter()
+                .map(|block| block.attn2.keys_values(caption.clone()))
+                .collect(),
+            bias: mask.map(mask_bias),
+        }
+    }
+
+    /// Height and width in tokens.
+    pub fn grid(&self, latents: &Tensor<4>) -> [usize; 2] {
+        let [_, _, height, width] = latents.dims();
+        [height / self.patches.size, width / self.patches.size]
+    }
+
+    /// Latents to tokens with their positions.
+    pub fn embed(&self, latents: Tensor<4>) -> Tensor<3> {
+        let grid = self.grid(&latents);
+        let x = self.patch_embed.forward(latents.cast(self.dtype));
+        match self.positions(grid, &x.device()) {
+            Some(positions) => x + positions,
+            None => x,
+        }
+    }
+
+    /// Some of the blocks, one after the other; `observe(index + 1, tokens)` after each.
+    pub fn run_blocks(
+        &self,
+        indices: Range<usize>,
+        mut x: Tensor<3>,
+        conditions: &Conditions<'_>,
+        mut observe: impl FnMut(usize, &Tensor<3>),
+    ) -> Tensor<3> {
+        let text = conditions.text;
+        for index in indices {
+            let attend: Attend = if conditions.perturbed.contains(&index) {
+                LinearAttention::forward_identity
+            } else {
+                LinearAttention::forward
+            };
+            x = self.blocks[index].forward_with(
+                attend,
+                x,
+                conditions.modulation.clone(),
+                &text.blocks[index],
+                text.bias.as_ref(),
+                conditions.grid,
+            );
+            let before = index.checked_sub(1);
+            if let Some(residual) = before.and_then(|before| conditions.residuals.get(before)) {
+                let residual = residual.clone().cast(x.dtype());
+                x = x + residual;
+            }
+            observe(index + 1, &x);
+        }
+        x
+    }
+
+    /// The position table `[1, tokens, width]` of networks that have one.
+    fn positions(&self, [height, width]: [usize; 2], device: &Device) -> Option<Tensor<3>> {
+        let Patches {
+            width: channels,
+            size,
+            sample_size,
+            interpolation_scale,
+        } = self.patches;
+        let scale = interpolation_scale?;
+        let table = sin_cos_positions(channels, height, width, sample_size / size, scale);
+        let data = TensorData::new(table, [1, height * width, channels]);
+        Some(Tensor::from_data(data, (device, self.dtype)))
+    }
+}
