@@ -7,6 +7,7 @@
 //! tokenizer/tokenizer.json
 //! transformer/config.json                transformer/diffusion_pytorch_model.safetensors
 //! vae/config.json                        vae/diffusion_pytorch_model.safetensors
+//! controlnet/config.json                 controlnet/diffusion_pytorch_model.safetensors, optional
 //! ```
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use sana_text::{Gemma2Config, GemmaTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::controlnet::ControlNetFolder;
 use crate::describe::{Description, PartDescription};
 use crate::error::PipelineError;
 use crate::scheduler::Scheduler;
@@ -141,7 +143,19 @@ impl Checkpoint {
             }
             checkpoint.classes.insert(part, class.to_owned());
         }
+        checkpoint.add_controlnet_beside();
         Ok(checkpoint)
+    }
+
+    /// A folder `controlnet` is a part too where `model_index.json` does not name it, since the
+    /// reference's text-to-image pipeline has no such part.
+    fn add_controlnet_beside(&mut self) {
+        let part = Part::ControlNet;
+        let folder = self.folder().map(|folder| folder.join(part.folder()));
+        if folder.is_some_and(|folder| ControlNetFolder::is_one(&folder)) {
+            let class = part.classes()[0].to_owned();
+            self.classes.entry(part).or_insert(class);
+        }
     }
 
     /// Where it is: the folder, or `the built-in checkpoint`.
@@ -305,16 +319,7 @@ impl Checkpoint {
             .ok_or(PipelineError::PartWithoutWeights { part })?;
         self.class(part)?;
         match &self.source {
-            Source::Folder(folder) => {
-                let folder = folder.join(part.folder());
-                let opened = Weights::open_folder(&folder, stem, variant);
-                Ok(match opened {
-                    Err(WeightError::NoWeights { .. }) if variant.is_some() => {
-                        Weights::open_folder(&folder, stem, None)?
-                    }
-                    opened => opened?,
-                })
-            }
+            Source::Folder(folder) => open_weights(&folder.join(part.folder()), stem, variant),
             #[cfg(feature = "scenes-model")]
             Source::BuiltIn => {
                 let file = format!("{}/{stem}.safetensors", part.folder());
@@ -329,15 +334,8 @@ impl Checkpoint {
     /// Whether files of the transformer's folder are of the variant `fp16`: then the model was
     /// trained in f16, whatever file is loaded.
     pub(crate) fn has_f16_transformer(&self) -> bool {
-        let Some(folder) = self.folder() else {
-            return false;
-        };
-        let Ok(entries) = folder.join(Part::Transformer.folder()).read_dir() else {
-            return false;
-        };
-        entries
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().contains(".fp16"))
+        self.folder()
+            .is_some_and(|folder| has_f16_files(&folder.join(Part::Transformer.folder())))
     }
 
     /// The released variant it is, or the name that it gives itself.
@@ -385,6 +383,29 @@ impl Checkpoint {
     }
 }
 
+/// Opens weights of a variant, or the plain ones where there are none of it.
+pub(crate) fn open_weights(
+    folder: &Path,
+    stem: &str,
+    variant: Option<&str>,
+) -> Result<Weights, PipelineError> {
+    let opened = Weights::open_folder(folder, stem, variant);
+    Ok(match opened {
+        Err(WeightError::NoWeights { .. }) if variant.is_some() => {
+            Weights::open_folder(folder, stem, None)?
+        }
+        opened => opened?,
+    })
+}
+
+/// Whether a folder has files of the variant `fp16`.
+pub(crate) fn has_f16_files(folder: &Path) -> bool {
+    let Ok(mut entries) = folder.read_dir().map(Iterator::flatten) else {
+        return false;
+    };
+    entries.any(|entry| entry.file_name().to_string_lossy().contains(".fp16"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -411,7 +432,10 @@ mod tests {
     #[test]
     fn the_built_in_checkpoint_is_whole() {
         let checkpoint = Checkpoint::built_in();
-        assert_eq!(checkpoint.parts().count(), Part::ALL.len());
+        let expected = Part::ALL
+            .into_iter()
+            .filter(|part| *part != Part::ControlNet);
+        assert!(checkpoint.parts().eq(expected));
         let description = checkpoint.describe(None).unwrap();
         assert!(description.parts.iter().map(|part| part.bytes).sum::<u64>() < 8_000_000);
         assert!(checkpoint.folder().is_none());

@@ -51,7 +51,8 @@ pub struct MemoryNeed {
     pub dtype: &'static str,
     /// Bytes with all parts in memory.
     pub all_parts: u64,
-    /// Bytes of the largest part, which is what one stage at a time needs.
+    /// Bytes of the largest stage, which is what one stage at a time needs: the largest part, or the
+    /// transformer with its ControlNet.
     pub one_stage: u64,
 }
 
@@ -86,7 +87,12 @@ impl Description {
         parts: Vec<PartDescription>,
     ) -> Self {
         let all: u64 = parts.iter().map(PartDescription::loaded).sum();
-        let largest = parts.iter().map(PartDescription::loaded).max().unwrap_or(0);
+        let of_stage = |stage: Part| -> u64 {
+            let parts = parts.iter().filter(|part| part.part.stage() == stage);
+            parts.map(PartDescription::loaded).sum()
+        };
+        let largest = parts.iter().map(|part| of_stage(part.part.stage())).max();
+        let largest = largest.unwrap_or(0);
         let memory = [("f32", 4), ("bf16", 2), ("f16", 2)]
             .map(|(dtype, bytes)| MemoryNeed {
                 dtype,
@@ -168,7 +174,7 @@ impl fmt::Display for Description {
 }
 
 /// `1604462752` as `1,604,462,752`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -181,7 +187,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// Bytes in the largest unit that leaves at least one, of 1000s.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
     match units.iter().find(|(size, _)| bytes >= *size) {
         Some((size, unit)) => format!("{:.2} {unit}", bytes as f64 / *size as f64),

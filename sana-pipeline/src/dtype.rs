@@ -36,7 +36,7 @@ pub(crate) fn choose(
     };
     let bf16 = device.supports_dtype(DType::BF16) && !is_cpu(device);
     match dtype {
-        DType::F16 if part != Part::Transformer => noted(
+        DType::F16 if part.stage() != Part::Transformer => noted(
             if bf16 { DType::BF16 } else { DType::F32 },
             "its values leave the range of f16",
         ),

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use sana_dcae::DcAeError;
 use sana_linear_attn::WeightError;
-use sana_linear_attn::transformer::{ConfigError, LoraError, PerturbedBlocksError};
+use sana_linear_attn::transformer::{
+    ConfigError, ControlNetError, LoraError, PerturbedBlocksError,
+};
 use sana_text::TextError;
 
 use crate::checkpoint::Part;
@@ -200,6 +202,60 @@ pub enum PipelineError {
         /// The guidance scale.
         guidance: f64,
     },
+    /// A folder that was named as a ControlNet's, and is none.
+    #[error(
+        "{} holds no ControlNet: there is no config.json in it, nor a folder controlnet with one; \
+         a ControlNet's folder has config.json and diffusion_pytorch_model.safetensors",
+        folder.display()
+    )]
+    NotControlNet {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A control picture that no ControlNet is there for.
+    #[error(
+        "the request has a control picture, but there is no ControlNet to follow it: name its \
+         folder (--controlnet DIR, LoadOptions::controlnet)"
+    )]
+    NoControlNet,
+    /// A ControlNet was asked for, and there is nothing that it could follow.
+    #[error(
+        "the ControlNet {} needs a control picture (--control IMG, Request::control); without one \
+         leave the ControlNet out",
+        folder.display()
+    )]
+    NoControlPicture {
+        /// The ControlNet's folder.
+        folder: PathBuf,
+    },
+    /// Another number of control pictures than of prompts.
+    #[error("{found} control pictures for {expected} prompts: give one for all or one for each")]
+    ControlCount {
+        /// Prompts of the request.
+        expected: usize,
+        /// Control pictures of the request.
+        found: usize,
+    },
+    /// A control scale out of its range.
+    #[error("the control scale must be a finite number of at least 0, got {found}")]
+    ControlScale {
+        /// The scale.
+        found: f64,
+    },
+    /// Steps with control that are no interval.
+    #[error("the steps with control must be shares with 0 <= start < end <= 1, got {start}..{end}")]
+    ControlInterval {
+        /// Where it starts.
+        start: f64,
+        /// Where it ends.
+        end: f64,
+    },
+    /// A picture without pixels.
+    #[error("{what} has no pixels")]
+    EmptyPicture {
+        /// Which picture.
+        what: &'static str,
+    },
     /// Guidance of a kind that a model with embedded guidance (Sana-Sprint) does not have.
     #[error(
         "{option} combines several predictions of a step; this model (Sana-Sprint) makes one, with \
@@ -292,9 +348,12 @@ pub enum PipelineError {
         /// The backend's reason.
         reason: String,
     },
-    /// The transformer's config is not usable.
+    /// The config of the transformer or the ControlNet is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A ControlNet cannot steer the transformer.
+    #[error(transparent)]
+    ControlNet(#[from] ControlNetError),
     /// The transformer does not have the blocks that perturbed attention was asked for in.
     #[error(transparent)]
     PerturbedBlocks(#[from] PerturbedBlocksError),

@@ -1,4 +1,7 @@
-//! Checkpoints of released sizes with random weights, for benchmarks and tests at real size.
+//! Checkpoints of released sizes with random weights, for benchmarks and tests at real size, and
+//! ControlNets to train.
+
+mod controlnet;
 
 use std::fs;
 use std::io::Write;
@@ -20,6 +23,8 @@ use crate::error::PipelineError;
 use crate::files::write_whole;
 use crate::scheduler::Scheduler;
 use crate::variants::{self, Variant};
+
+pub use controlnet::write_controlnet;
 
 /// Bytes of tensors in one file: more make shards, as in published checkpoints.
 const SHARD_BYTES: u64 = 5_000_000_000;

@@ -4,8 +4,11 @@
 #[cfg(feature = "scenes-model")]
 mod built_in;
 pub mod checkpoint;
+pub mod control;
+pub mod controlnet;
 pub mod describe;
 mod dtype;
+pub mod edges;
 pub mod error;
 pub mod evaluate;
 mod files;
@@ -26,6 +29,8 @@ pub mod train;
 pub mod variants;
 
 pub use checkpoint::{Checkpoint, Part};
+pub use control::{ControlImage, ControlSettings};
+pub use controlnet::ControlNetFolder;
 pub use error::PipelineError;
 pub use lora::{LoraFile, LoraMode};
 pub use pipeline::{Defaults, Generation, LoadOptions, MemoryPolicy, SanaPipeline};

@@ -18,16 +18,21 @@ pub enum Part {
     Transformer,
     /// The DC-AE autoencoder.
     Vae,
+    /// A ControlNet; most checkpoints have none.
+    // The last, since random weights of the others depend on their numbers.
+    #[serde(rename = "controlnet")]
+    ControlNet,
 }
 
 impl Part {
-    /// All parts, by name.
-    pub const ALL: [Self; 5] = [
+    /// All parts, by name, and the ControlNet.
+    pub const ALL: [Self; 6] = [
         Self::Scheduler,
         Self::TextEncoder,
         Self::Tokenizer,
         Self::Transformer,
         Self::Vae,
+        Self::ControlNet,
     ];
 
     /// Name of its folder.
@@ -38,6 +43,7 @@ impl Part {
             Self::Tokenizer => "tokenizer",
             Self::Transformer => "transformer",
             Self::Vae => "vae",
+            Self::ControlNet => "controlnet",
         }
     }
 
@@ -49,6 +55,7 @@ impl Part {
             Self::Tokenizer => "tokenizer/tokenizer.json",
             Self::Transformer => "transformer/config.json",
             Self::Vae => "vae/config.json",
+            Self::ControlNet => "controlnet/config.json",
         }
     }
 
@@ -56,8 +63,16 @@ impl Part {
     pub fn weights_stem(self) -> Option<&'static str> {
         match self {
             Self::TextEncoder => Some("model"),
-            Self::Transformer | Self::Vae => Some("diffusion_pytorch_model"),
+            Self::Transformer | Self::Vae | Self::ControlNet => Some("diffusion_pytorch_model"),
             Self::Scheduler | Self::Tokenizer => None,
+        }
+    }
+
+    /// The network that has a stage of its own: a ControlNet runs beside the transformer.
+    pub(crate) fn stage(self) -> Self {
+        match self {
+            Self::ControlNet => Self::Transformer,
+            other => other,
         }
     }
 
@@ -67,6 +82,7 @@ impl Part {
             Self::TextEncoder => &["Gemma2Model", "Gemma2ForCausalLM"],
             Self::Transformer => &["SanaTransformer2DModel"],
             Self::Vae => &["AutoencoderDC"],
+            Self::ControlNet => &["SanaControlNetModel"],
             Self::Scheduler | Self::Tokenizer => &[],
         }
     }

@@ -3,10 +3,11 @@
 use burn::tensor::{DType, Device};
 use sana_dcae::DcAe;
 use sana_linear_attn::transformer::F16Clamp;
-use sana_linear_attn::{SanaTransformer, Weights};
+use sana_linear_attn::{SanaControlNet, SanaTransformer, Weights};
 use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, TextError};
 
 use crate::checkpoint::{Checkpoint, Part};
+use crate::controlnet::ControlNetFolder;
 use crate::dtype;
 use crate::error::PipelineError;
 use crate::lora::LoraFile;
@@ -22,6 +23,8 @@ pub(crate) struct Parts {
     text_encoder: Option<Gemma2Model>,
     transformer: Option<SanaTransformer>,
     autoencoder: Option<DcAe>,
+    controlnet_folder: Option<ControlNetFolder>,
+    controlnet: Option<SanaControlNet>,
     notes: Vec<String>,
 }
 
@@ -34,7 +37,17 @@ impl Parts {
             text_encoder: None,
             transformer: None,
             autoencoder: None,
+            controlnet_folder: None,
+            controlnet: None,
             notes: Vec::new(),
+        }
+    }
+
+    /// With a ControlNet beside the checkpoint, or in it.
+    pub fn with_controlnet(self, controlnet_folder: Option<ControlNetFolder>) -> Self {
+        Self {
+            controlnet_folder,
+            ..self
         }
     }
 
@@ -52,6 +65,8 @@ impl Parts {
             text_encoder: Some(text_encoder),
             transformer: Some(transformer),
             autoencoder: Some(autoencoder),
+            controlnet_folder: None,
+            controlnet: None,
             notes: Vec::new(),
         }
     }
@@ -64,6 +79,11 @@ impl Parts {
         self.source.as_ref().map(|(checkpoint, _)| checkpoint)
     }
 
+    /// Where the ControlNet comes from, if there is one.
+    pub fn controlnet_folder(&self) -> Option<&ControlNetFolder> {
+        self.controlnet_folder.as_ref()
+    }
+
     /// Whether a part is in memory.
     pub fn is_loaded(&self, part: Part) -> bool {
         match part {
@@ -72,15 +92,19 @@ impl Parts {
             Part::TextEncoder => self.text_encoder.is_some(),
             Part::Transformer => self.transformer.is_some(),
             Part::Vae => self.autoencoder.is_some(),
+            Part::ControlNet => self.controlnet.is_some(),
         }
     }
 
-    /// Drops every network but one, and gives its memory back.
+    /// Drops every network but that of one stage, and gives its memory back. A ControlNet stays
+    /// with the transformer.
     pub fn release_all_but(&mut self, kept: Part) -> Result<(), PipelineError> {
+        let kept = kept.stage();
         let networks = [Part::TextEncoder, Part::Transformer, Part::Vae];
         let loaded = networks
             .into_iter()
-            .any(|part| part != kept && self.is_loaded(part));
+            .chain([Part::ControlNet])
+            .any(|part| part.stage() != kept && self.is_loaded(part));
         if self.source.is_none() || !loaded {
             return Ok(());
         }
@@ -89,6 +113,7 @@ impl Parts {
         }
         if kept != Part::Transformer {
             self.transformer = None;
+            self.controlnet = None;
         }
         if kept != Part::Vae {
             self.autoencoder = None;
@@ -116,11 +141,16 @@ impl Parts {
         options: &LoadOptions,
     ) -> Result<(Weights, DType), PipelineError> {
         let weights = checkpoint.weights(part, options.variant.as_deref())?;
-        let choice = dtype::choose(part, &weights, options.dtype, &self.device);
+        let dtype = self.choose_dtype(part, &weights, options);
+        Ok((weights, dtype))
+    }
+
+    fn choose_dtype(&mut self, part: Part, weights: &Weights, options: &LoadOptions) -> DType {
+        let choice = dtype::choose(part, weights, options.dtype, &self.device);
         if let Some(note) = choice.note.filter(|note| !self.notes.contains(note)) {
             self.notes.push(note);
         }
-        Ok((weights, choice.dtype))
+        choice.dtype
     }
 
     /// The tokenizer with the given options; the instruction is tokenized anew only when they
@@ -192,6 +222,49 @@ impl Parts {
             }
         };
         Ok(self.transformer.insert(model))
+    }
+
+    pub fn controlnet(&mut self) -> Result<&SanaControlNet, PipelineError> {
+        let model = match self.controlnet.take() {
+            Some(model) => model,
+            None => {
+                let Some(folder) = self.controlnet_folder.clone() else {
+                    return Err(PipelineError::NoControlNet);
+                };
+                let (checkpoint, options) = self.source(Part::ControlNet)?;
+                let weights = folder.weights(options.variant.as_deref())?;
+                let dtype = self.choose_dtype(Part::ControlNet, &weights, &options);
+                // Its blocks were the transformer's when its training began.
+                let f16 = folder.has_f16_files() || checkpoint.has_f16_transformer();
+                let clamp = match options.clamp {
+                    F16Clamp::Auto if folder.config().qk_norm.is_none() && f16 => F16Clamp::On,
+                    clamp => clamp,
+                };
+                folder
+                    .config()
+                    .load(&weights, Some(dtype), clamp, &self.device)?
+            }
+        };
+        Ok(self.controlnet.insert(model))
+    }
+
+    /// The networks of the denoising stage, the ControlNet only where it is asked for.
+    pub fn denoiser(
+        &mut self,
+        controlled: bool,
+    ) -> Result<(&SanaTransformer, Option<&SanaControlNet>), PipelineError> {
+        if controlled {
+            self.controlnet()?;
+        }
+        self.transformer()?;
+        let controlnet = self.controlnet.as_ref().filter(|_| controlled);
+        match &self.transformer {
+            Some(transformer) => Ok((transformer, controlnet)),
+            None => Err(PipelineError::NoPart {
+                part: Part::Transformer,
+                origin: "in memory".to_owned(),
+            }),
+        }
     }
 
     pub fn autoencoder(&mut self) -> Result<&DcAe, PipelineError> {

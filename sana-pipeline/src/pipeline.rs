@@ -1,14 +1,17 @@
 //! The whole way from a prompt to a picture.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, Tiling};
 use sana_linear_attn::transformer::F16Clamp;
-use sana_linear_attn::{SanaTransformer, SanaTransformerConfig};
+use sana_linear_attn::{
+    SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig,
+};
 use sana_text::{Gemma2Model, PromptOptions, PromptTokenizer};
 
 use crate::checkpoint::{Checkpoint, Part};
+use crate::controlnet::ControlNetFolder;
 use crate::error::PipelineError;
 use crate::image::RgbImage;
 use crate::lora::LoraFile;
@@ -52,6 +55,10 @@ pub struct LoadOptions {
     pub tiling: Option<Tiling>,
     /// LoRAs to apply to the transformer whenever it is loaded. They are summed.
     pub loras: Vec<LoraFile>,
+    /// Folder of a ControlNet, its own or one with a folder `controlnet`; every request then needs
+    /// a control picture. `None` is that of the checkpoint, where it has one, for requests with a
+    /// control picture.
+    pub controlnet: Option<PathBuf>,
 }
 
 /// What a request has where it says nothing.
@@ -120,7 +127,7 @@ impl SanaPipeline {
     ///
     /// # Errors
     /// When a config or the header of a weight file is not usable, parts do not fit each other, or
-    /// a LoRA does not fit the transformer.
+    /// a LoRA or a ControlNet does not fit the transformer.
     pub fn from_checkpoint(
         checkpoint: Checkpoint,
         options: LoadOptions,
@@ -132,10 +139,16 @@ impl SanaPipeline {
         for file in &options.loras {
             file.open()?.lora().check(&transformer, device)?;
         }
+        let controlnet = ControlNetFolder::find(options.controlnet.as_deref(), &checkpoint)?;
         let mut parameters = 0;
+        if let Some(controlnet) = &controlnet {
+            controlnet.check(&transformer)?;
+            let weights = controlnet.weights(options.variant.as_deref())?;
+            parameters += weights.total_elements() as u64;
+        }
         for part in checkpoint
             .parts()
-            .filter(|part| part.weights_stem().is_some())
+            .filter(|part| part.weights_stem().is_some() && *part != Part::ControlNet)
         {
             let weights = checkpoint.weights(part, options.variant.as_deref())?;
             parameters += weights.total_elements() as u64;
@@ -163,7 +176,7 @@ impl SanaPipeline {
             prompt_options: checkpoint.keys().prompt_options(),
             transformer,
             autoencoder,
-            parts: Parts::of_checkpoint(checkpoint, options, device),
+            parts: Parts::of_checkpoint(checkpoint, options, device).with_controlnet(controlnet),
         })
     }
 
@@ -263,6 +276,19 @@ impl SanaPipeline {
         self.parts.autoencoder()
     }
 
+    /// Config of the ControlNet, if there is one.
+    pub fn controlnet_config(&self) -> Option<&SanaControlNetConfig> {
+        self.parts.controlnet_folder().map(ControlNetFolder::config)
+    }
+
+    /// The ControlNet, loaded now if it was not.
+    ///
+    /// # Errors
+    /// When its weights are not usable; [`PipelineError::NoControlNet`] when there is none.
+    pub fn controlnet(&mut self) -> Result<&SanaControlNet, PipelineError> {
+        self.parts.controlnet()
+    }
+
     /// Pixels per latent along each axis.
     pub fn compression(&self) -> usize {
         self.autoencoder.compression()
@@ -284,8 +310,9 @@ impl SanaPipeline {
         }
     }
 
-    /// Makes pictures: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
-    /// [`decode`](Self::decode), each measured. `observe` sees every step and may end the run;
+    /// Makes pictures: [`encode_prompt`](Self::encode_prompt),
+    /// [`encode_control`](Self::encode_control) where there is a control picture,
+    /// [`sample`](Self::sample) and [`decode`](Self::decode), each measured. `observe` sees every step and may end the run;
     /// what is there by then is decoded.
     ///
     /// # Errors
@@ -303,13 +330,29 @@ impl SanaPipeline {
             |this| this.load_text(request),
             |this| this.encode_prompt(request),
         )?;
+        let mut stages = vec![text];
+        let mut control = None;
+        if settings.control.is_some_and(|control| control.is_active()) {
+            let part = request.control.has_pictures().then_some(Part::Vae);
+            let (latents, stage) = self.measured(
+                "control",
+                part,
+                |this| part.map_or(Ok(()), |part| this.load_for(part)),
+                |this| this.encode_control(request),
+            )?;
+            stages.push(stage);
+            control = latents;
+        }
         let mut stopped = false;
         let (latents, denoise) = self.measured(
             "denoise",
             Some(Part::Transformer),
-            |this| this.load_for(Part::Transformer),
             |this| {
-                this.sample(request, &conditioning, &mut |step| {
+                this.load_for(Part::Transformer)?;
+                this.parts.denoiser(control.is_some()).map(drop)
+            },
+            |this| {
+                this.sample_controlled(request, &conditioning, control.clone(), &mut |step| {
                     let control = observe(step);
                     stopped |= matches!(control, Control::Stop);
                     control
@@ -322,10 +365,11 @@ impl SanaPipeline {
             |this| this.load_for(Part::Vae),
             |this| this.decode(latents),
         )?;
+        stages.extend([denoise, decode]);
         Ok(Generation {
             images,
             seeds: settings.seeds(),
-            stages: vec![text, denoise, decode],
+            stages,
             dropped_tokens: conditioning.dropped_tokens().to_vec(),
             dropped_negative_tokens: conditioning.dropped_negative_tokens().to_vec(),
             stopped,
@@ -360,6 +404,7 @@ impl SanaPipeline {
             Part::TextEncoder => self.parts.text_encoder().map(drop),
             Part::Transformer => self.parts.transformer().map(drop),
             Part::Vae => self.parts.autoencoder().map(drop),
+            Part::ControlNet => self.parts.controlnet().map(drop),
             Part::Scheduler | Part::Tokenizer => Ok(()),
         }
     }

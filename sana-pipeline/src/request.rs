@@ -5,6 +5,7 @@ use sana_linear_attn::transformer::PerturbedBlocks;
 use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval};
 use sana_text::{Instruction, PromptEmbeds, TextError};
 
+use crate::control::{ControlRequest, ControlSettings};
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
 use crate::scheduler::{Schedule, Solver};
@@ -59,6 +60,7 @@ pub struct Request {
     pub(crate) latents: Option<Tensor<4>>,
     pub(crate) step_noise: Option<Vec<Tensor<4>>>,
     pub(crate) embeddings: Option<(PromptEmbeds, Option<PromptEmbeds>)>,
+    pub(crate) control: ControlRequest,
 }
 
 /// A request with every default filled in, checked against a checkpoint.
@@ -85,6 +87,8 @@ pub struct Settings {
     pub schedule: Schedule,
     /// Seed of the first picture.
     pub seed: u64,
+    /// How the control picture is followed; `None` without one.
+    pub control: Option<ControlSettings>,
     /// Whether every step runs the network for the negative prompt too.
     pub(crate) classifier_free: bool,
 }
@@ -140,6 +144,7 @@ impl Request {
             latents: None,
             step_noise: None,
             embeddings: None,
+            control: ControlRequest::default(),
         }
     }
 
@@ -321,6 +326,11 @@ impl Request {
         if embedded {
             self.check_embedded_guidance()?;
         }
+        let latents = {
+            let compression = pipeline.compression();
+            let channels = pipeline.transformer_config().in_channels;
+            [channels, height / compression, width / compression]
+        };
         let settings = Settings {
             prompts,
             count: self.count,
@@ -332,6 +342,7 @@ impl Request {
             solver,
             schedule,
             seed: self.seed,
+            control: self.control.validate(pipeline, prompts, latents)?,
             classifier_free: guidance.is_active() && !embedded,
         };
         self.check_tensors(pipeline, &settings)?;

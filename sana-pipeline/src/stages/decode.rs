@@ -75,7 +75,7 @@ impl SanaPipeline {
         Ok(self.parts.autoencoder()?.encode_with(picture, &memory)?)
     }
 
-    fn autoencoder_dtype(&mut self) -> String {
+    pub(super) fn autoencoder_dtype(&mut self) -> String {
         self.parts.autoencoder().map_or_else(
             |_| "f32".to_owned(),
             |model| dtype::name(model.decoder.dtype()),

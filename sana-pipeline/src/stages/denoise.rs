@@ -24,11 +24,23 @@ impl SanaPipeline {
     ///
     /// # Errors
     /// When the request is not valid or does not fit the conditioning, the transformer cannot be
-    /// loaded, or [`PipelineError::StepNotFinite`] when a step gives values that are not finite.
+    /// loaded, as [`encode_control`](Self::encode_control), or [`PipelineError::StepNotFinite`] when a step gives values that are not finite.
     pub fn sample(
         &mut self,
         request: &Request,
         conditioning: &TextConditioning,
+        observe: &mut dyn FnMut(StepInfo) -> Control,
+    ) -> Result<Tensor<4>, PipelineError> {
+        let control = self.encode_control(request)?;
+        self.sample_controlled(request, conditioning, control, observe)
+    }
+
+    /// [`sample`](Self::sample) with what [`encode_control`](Self::encode_control) gave.
+    pub(crate) fn sample_controlled(
+        &mut self,
+        request: &Request,
+        conditioning: &TextConditioning,
+        control: Option<Tensor<4>>,
         observe: &mut dyn FnMut(StepInfo) -> Control,
     ) -> Result<Tensor<4>, PipelineError> {
         let settings = request.validate(self)?;
@@ -51,8 +63,9 @@ impl SanaPipeline {
             }
         };
         self.load_for(Part::Transformer)?;
-        let transformer = self.parts.transformer()?;
-        let mut network = Network::new(transformer, &settings, conditioning, &device)?;
+        let (transformer, controlnet) = self.parts.denoiser(control.is_some())?;
+        let control = controlnet.zip(control);
+        let mut network = Network::new(transformer, control, &settings, conditioning, &device)?;
         match (&settings.schedule, &scheduler) {
             (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
                 let initial = initial.mul_scalar(sigma_data.value());

@@ -1,5 +1,6 @@
 //! The three stages: prompts to embeddings, noise to latents, latents to pictures.
 
+mod control;
 mod decode;
 mod denoise;
 mod network;

@@ -3,11 +3,12 @@
 use std::cell::OnceCell;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use sana_linear_attn::SanaTransformer;
 use sana_linear_attn::transformer::{PerturbedOutput, TextContext};
+use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
 use sana_text::PromptEmbeds;
 
+use super::control::ControlRun;
 use super::{TextConditioning, all_finite};
 use crate::dtype;
 use crate::error::PipelineError;
@@ -23,6 +24,7 @@ pub(super) struct Network<'a> {
     plain: OnceCell<TextContext>,
     /// Keys and values of `[negative, prompt]`, where some step has classifier-free guidance.
     guided: Option<TextContext>,
+    control: Option<ControlRun<'a>>,
     projected: Option<ProjectedGuidance<4>>,
     embedded_guidance: Option<f64>,
     /// Steps taken.
@@ -49,6 +51,7 @@ struct Predictions {
 impl<'a> Network<'a> {
     pub fn new(
         transformer: &'a SanaTransformer,
+        control: Option<(&'a SanaControlNet, Tensor<4>)>,
         settings: &'a Settings,
         conditioning: &TextConditioning,
         device: &'a Device,
@@ -60,18 +63,24 @@ impl<'a> Network<'a> {
                 let rows = negative.embeds.dims()[0];
                 let negative = on_device(negative, device);
                 let negative = negative.repeat_each(settings.pictures() / rows);
-                let both = PromptEmbeds::cat(vec![negative, prompt.clone()])?;
-                Some(context(transformer, both))
+                Some(PromptEmbeds::cat(vec![negative, prompt.clone()])?)
             }
             _ => None,
         };
+        let control = control
+            .zip(settings.control)
+            .map(|((network, latents), control)| {
+                let (prompt, guided) = (prompt.clone(), guided.clone());
+                ControlRun::new(network, control, latents, settings, prompt, guided)
+            });
         Ok(Self {
             transformer,
             settings,
             device,
             prompt,
             plain: OnceCell::new(),
-            guided,
+            guided: guided.map(|both| context(transformer, both)),
+            control,
             projected: settings
                 .projection
                 .map(|options| ProjectedGuidance::new(settings.guidance.scale(), options)),
@@ -178,14 +187,18 @@ impl<'a> Network<'a> {
             _ => output,
         };
         let (time, guidance) = (constant(time), self.embedded_guidance.map(constant));
+        let residuals = self.control.as_ref().map_or_else(Vec::new, |control| {
+            control.residuals(self.step - 1, latents.clone(), time.clone())
+        });
+        let transformer = self.transformer.controlled(&residuals);
         let blocks = self.settings.perturbed_blocks.as_ref();
         match blocks.filter(|_| perturbs) {
             None => Outputs {
-                all: velocity(self.transformer.forward(latents, time, guidance, text)),
+                all: velocity(transformer.forward(latents, time, guidance, text)),
                 perturbed: None,
             },
             Some(blocks) => {
-                let PerturbedOutput { output, perturbed } = self.transformer.forward_perturbed(
+                let PerturbedOutput { output, perturbed } = transformer.forward_perturbed(
                     latents,
                     time,
                     guidance,
@@ -213,7 +226,13 @@ fn on_device(embeds: &PromptEmbeds, device: &Device) -> PromptEmbeds {
 /// Keys and values of prompts, the padding after the longest one left out, which the mask makes
 /// exact.
 fn context(transformer: &SanaTransformer, embeds: PromptEmbeds) -> TextContext {
+    let (caption, mask) = trimmed(embeds);
+    transformer.text_context(caption, mask)
+}
+
+/// Embeddings without the padding that all have, and a mask where there is any left.
+pub(super) fn trimmed(embeds: PromptEmbeds) -> (Tensor<3>, Option<Tensor<2>>) {
     let embeds = embeds.trim();
     let padded = embeds.keep().iter().flatten().any(|keep| !keep);
-    transformer.text_context(embeds.embeds, padded.then_some(embeds.mask))
+    (embeds.embeds, padded.then_some(embeds.mask))
 }

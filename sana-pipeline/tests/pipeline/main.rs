@@ -1,6 +1,7 @@
 //! The pipeline on the reference's tiny checkpoints.
 
 mod checkpoints;
+mod controlnet;
 mod evaluation;
 mod lora;
 mod parity;

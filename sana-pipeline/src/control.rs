@@ -1,0 +1,199 @@
+//! Control pictures: what a ControlNet makes the generated picture follow.
+
+use burn::tensor::Tensor;
+
+use crate::error::PipelineError;
+use crate::image::RgbImage;
+use crate::pipeline::SanaPipeline;
+use crate::request::Request;
+
+/// What a ControlNet follows.
+#[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request has a handful of them, and a plain tensor is easier to give than a boxed one"
+)]
+pub enum ControlImage {
+    /// A picture of the kind that the ControlNet was trained on, such as white lines on black. It is
+    /// [fitted](crate::image::fit) to the size of the request and encoded by the autoencoder.
+    Picture(RgbImage),
+    /// Its scaled latents `[1, channels, height / compression, width / compression]`, as
+    /// [`SanaPipeline::encode_image`] gives them.
+    Latents(Tensor<4>),
+}
+
+impl From<RgbImage> for ControlImage {
+    fn from(picture: RgbImage) -> Self {
+        Self::Picture(picture)
+    }
+}
+
+/// The part of a request that is about control.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlRequest {
+    pub images: Vec<ControlImage>,
+    scale: f64,
+    interval: [f64; 2],
+}
+
+impl Default for ControlRequest {
+    fn default() -> Self {
+        Self {
+            images: Vec::new(),
+            scale: 1.0,
+            interval: [0.0, 1.0],
+        }
+    }
+}
+
+/// How strongly, and in which of the steps, a ControlNet is followed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct ControlSettings {
+    /// What the residuals are multiplied by.
+    pub scale: f64,
+    /// Share of the steps before the first with control.
+    pub start: f64,
+    /// Share of the steps up to and with the last with control.
+    pub end: f64,
+}
+
+impl ControlSettings {
+    /// Whether step `index`, from 0, of `steps` lies in the interval, as a whole:
+    /// `start <= index / steps` and `(index + 1) / steps <= end`.
+    pub fn applies(&self, index: usize, steps: usize) -> bool {
+        let share = |steps_done: usize| steps_done as f64 / steps as f64;
+        share(index) >= self.start && share(index + 1) <= self.end
+    }
+
+    /// Whether there is any control at all.
+    pub fn is_active(&self) -> bool {
+        self.scale > 0.0
+    }
+}
+
+impl Request {
+    /// The control picture, for all prompts. Needs a ControlNet
+    /// ([`LoadOptions::controlnet`](crate::LoadOptions::controlnet)).
+    pub fn control(self, picture: impl Into<ControlImage>) -> Self {
+        self.controls([picture])
+    }
+
+    /// A control picture for each prompt.
+    pub fn controls<I>(mut self, pictures: I) -> Self
+    where
+        I: IntoIterator<Item: Into<ControlImage>>,
+    {
+        self.control.images = pictures.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How strongly the control picture is followed, finite and at least 0; 1 by default, as the
+    /// ControlNet was trained, and 0 is not at all. Without effect where there is no control
+    /// picture.
+    pub fn control_scale(mut self, scale: f64) -> Self {
+        self.control.scale = scale;
+        self
+    }
+
+    /// The steps in which the control picture is followed, as shares of all: from 0.0 to 0.5 is the
+    /// first half, which settles the layout. `0 <= start < end <= 1`; all steps by default.
+    pub fn control_interval(mut self, start: f64, end: f64) -> Self {
+        self.control.interval = [start, end];
+        self
+    }
+}
+
+impl ControlRequest {
+    /// Whether the autoencoder has something to encode.
+    pub fn has_pictures(&self) -> bool {
+        let picture = |image: &ControlImage| matches!(image, ControlImage::Picture(_));
+        self.images.iter().any(picture)
+    }
+
+    /// Checks it against a pipeline and the rest of a request: prompts, and the shape of latents of
+    /// one picture. `None` without a control picture.
+    pub fn validate(
+        &self,
+        pipeline: &SanaPipeline,
+        prompts: usize,
+        latents: [usize; 3],
+    ) -> Result<Option<ControlSettings>, PipelineError> {
+        let controlnet = pipeline.parts.controlnet_folder();
+        let images = self.images.len();
+        if images == 0 {
+            return match controlnet.filter(|controlnet| controlnet.is_requested()) {
+                Some(controlnet) => Err(PipelineError::NoControlPicture {
+                    folder: controlnet.folder().to_path_buf(),
+                }),
+                None => Ok(None),
+            };
+        }
+        if controlnet.is_none() {
+            return Err(PipelineError::NoControlNet);
+        }
+        if images > 1 && images != prompts {
+            return Err(PipelineError::ControlCount {
+                expected: prompts,
+                found: images,
+            });
+        }
+        if !(self.scale >= 0.0 && self.scale.is_finite()) {
+            return Err(PipelineError::ControlScale { found: self.scale });
+        }
+        let [start, end] = self.interval;
+        if !(0.0 <= start && start < end && end <= 1.0) {
+            return Err(PipelineError::ControlInterval { start, end });
+        }
+        for image in &self.images {
+            check_image(image, latents)?;
+        }
+        Ok(Some(ControlSettings {
+            scale: self.scale,
+            start,
+            end,
+        }))
+    }
+}
+
+fn check_image(image: &ControlImage, latents: [usize; 3]) -> Result<(), PipelineError> {
+    let [channels, height, width] = latents;
+    let expected = [1, channels, height, width];
+    match image {
+        ControlImage::Picture(picture) if picture.as_raw().is_empty() => {
+            Err(PipelineError::EmptyPicture {
+                what: "the control picture",
+            })
+        }
+        ControlImage::Latents(latents) if latents.dims() != expected => Err(PipelineError::Shape {
+            what: "the control latents",
+            expected: expected.to_vec(),
+            found: latents.dims().to_vec(),
+        }),
+        ControlImage::Picture(_) | ControlImage::Latents(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_an_interval() {
+        let steps = |start, end, steps: usize| -> Vec<usize> {
+            let settings = ControlSettings {
+                scale: 1.0,
+                start,
+                end,
+            };
+            let steps_with_control = (0..steps).filter(|index| settings.applies(*index, steps));
+            steps_with_control.collect()
+        };
+        assert_eq!(steps(0.0, 1.0, 4), [0, 1, 2, 3]);
+        assert_eq!(steps(0.0, 0.5, 4), [0, 1]);
+        assert_eq!(steps(0.5, 1.0, 4), [2, 3]);
+        assert_eq!(steps(0.3, 0.7, 10), [3, 4, 5, 6]);
+        assert_eq!(steps(0.1, 0.2, 4), [0usize; 0]);
+        assert_eq!(steps(0.0, 1.0, 1), [0]);
+    }
+}

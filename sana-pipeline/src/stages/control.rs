@@ -1,0 +1,147 @@
+//! Control pictures to latents, and the ControlNet as the steps call it.
+
+use std::cell::OnceCell;
+
+use burn::tensor::{DType, Tensor};
+use sana_linear_attn::SanaControlNet;
+use sana_linear_attn::transformer::TextContext;
+use sana_text::PromptEmbeds;
+
+use super::all_finite;
+use super::network::trimmed;
+use crate::control::{ControlImage, ControlSettings};
+use crate::error::PipelineError;
+use crate::image;
+use crate::pipeline::SanaPipeline;
+use crate::request::{Request, Settings};
+
+impl SanaPipeline {
+    /// Encodes the control pictures of a request into scaled latents. `None` without a control
+    /// picture, or with a control scale of 0.
+    ///
+    /// [`sample`](Self::sample) does it by itself. Where one stage runs at a time, the autoencoder
+    /// takes the place of what was loaded, and the transformer its place afterwards.
+    ///
+    /// # Shapes
+    /// - output `[1, channels, height / compression, width / compression]`, f32, or `[prompts, ..]`
+    ///   with a picture for each prompt
+    ///
+    /// # Errors
+    /// When the request is not valid, the autoencoder cannot be loaded, or
+    /// [`PipelineError::NotFinite`] when it gives values that are not finite.
+    pub fn encode_control(
+        &mut self,
+        request: &Request,
+    ) -> Result<Option<Tensor<4>>, PipelineError> {
+        let settings = request.validate(self)?;
+        if !settings.control.is_some_and(|control| control.is_active()) {
+            return Ok(None);
+        }
+        let mut latents = Vec::with_capacity(request.control.images.len());
+        for control in &request.control.images {
+            latents.push(match control {
+                ControlImage::Picture(picture) => {
+                    let (width, height) = (settings.width as u32, settings.height as u32);
+                    self.encode_image(&image::fit(picture, width, height))?
+                }
+                ControlImage::Latents(latents) => {
+                    latents.clone().to_device(&self.device).cast(DType::F32)
+                }
+            });
+        }
+        let latents = Tensor::cat(latents, 0);
+        if all_finite(latents.clone())? {
+            return Ok(Some(latents));
+        }
+        Err(PipelineError::NotFinite {
+            stage: "control",
+            dtype: self.autoencoder_dtype(),
+        })
+    }
+}
+
+/// A ControlNet with everything that does not change between the steps of a run.
+pub(super) struct ControlRun<'a> {
+    network: &'a SanaControlNet,
+    settings: ControlSettings,
+    steps: usize,
+    pictures: usize,
+    prompt: PromptEmbeds,
+    /// Keys and values of the prompts alone, made at the first step that needs them.
+    plain: OnceCell<TextContext>,
+    /// Keys and values of `[negative, prompt]`, with classifier-free guidance.
+    guided: Option<TextContext>,
+    /// `[1 or pictures, tokens, width]`.
+    condition: Tensor<3>,
+}
+
+impl<'a> ControlRun<'a> {
+    /// For the latents of [`SanaPipeline::encode_control`]; `guided` are the embeddings of
+    /// `[negative, prompt]`.
+    pub fn new(
+        network: &'a SanaControlNet,
+        control: ControlSettings,
+        latents: Tensor<4>,
+        settings: &Settings,
+        prompt: PromptEmbeds,
+        guided: Option<PromptEmbeds>,
+    ) -> Self {
+        let condition = network.condition(latents);
+        let condition = match condition.dims()[0] {
+            1 => condition,
+            rows => {
+                let each = (0..rows).flat_map(|row| std::iter::repeat_n(row, settings.count));
+                let row = |row| condition.clone().narrow(0, row, 1);
+                Tensor::cat(each.map(row).collect(), 0)
+            }
+        };
+        Self {
+            network,
+            settings: control,
+            steps: settings.steps(),
+            pictures: settings.pictures(),
+            prompt,
+            plain: OnceCell::new(),
+            guided: guided.map(|both| context(network, both)),
+            condition,
+        }
+    }
+
+    /// The residuals of step `index`, from 0, for the transformer's own inputs: `[pictures, ..]`,
+    /// or `[2 * pictures, ..]` for negatives and prompts. None where the step has no control.
+    pub fn residuals(
+        &self,
+        index: usize,
+        latents: Tensor<4>,
+        timestep: Tensor<1>,
+    ) -> Vec<Tensor<3>> {
+        if !self.settings.applies(index, self.steps) {
+            return Vec::new();
+        }
+        let [batch, _, _, _] = latents.dims();
+        let both = batch > self.pictures;
+        let condition = match self.condition.dims()[0] {
+            rows if rows > 1 && both => {
+                Tensor::cat(vec![self.condition.clone(), self.condition.clone()], 0)
+            }
+            _ => self.condition.clone(),
+        };
+        let text = self.guided.as_ref().filter(|_| both);
+        let text = text.unwrap_or_else(|| self.plain());
+        let scale = self.settings.scale;
+        self.network
+            .forward(latents, timestep, text, condition, scale)
+    }
+
+    fn plain(&self) -> &TextContext {
+        self.plain.get_or_init(|| match &self.guided {
+            Some(both) => both.items(self.pictures..2 * self.pictures),
+            None => context(self.network, self.prompt.clone()),
+        })
+    }
+}
+
+fn context(network: &SanaControlNet, embeds: PromptEmbeds) -> TextContext {
+    let (caption, mask) = trimmed(embeds);
+    network.text_context(caption, mask)
+}
