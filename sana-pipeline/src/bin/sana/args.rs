@@ -38,7 +38,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     Inspect(InspectArgs),
     Encode(EncodeArgs),
     Decode(DecodeArgs),
@@ -52,7 +52,7 @@ impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Generate(args) => generate::run(args),
+            Command::Generate(args) => generate::run(*args),
             Command::Inspect(args) => inspect::run(args),
             Command::Encode(args) => encode::run_encode(args),
             Command::Decode(args) => encode::run_decode(args),

@@ -11,6 +11,7 @@ use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
 use crate::args::{LoraArgs, ModelArgs, Size, interval, positive};
+use crate::control::ControlArgs;
 use crate::model::Model;
 use crate::output::output;
 use crate::paths;
@@ -26,6 +27,7 @@ Examples:
   sana generate \"three green triangles\" --pag 2
   sana generate \"three green triangles\" --guidance 12 --apg --guidance-interval 0.2..1
   sana generate \"a cat\" --model Sana_1600M_1024px_BF16_diffusers --lora style.safetensors:0.8
+  sana generate \"a cat\" --model Sana_1600M_1024px_BF16_diffusers --controlnet HED --control lines.png
 
 The seed and every setting are stored in the picture: `sana inspect sana.png` shows them.";
 
@@ -77,6 +79,8 @@ pub struct GenerateArgs {
     pub no_instruction: bool,
     #[command(flatten)]
     more_guidance: GuidanceArgs,
+    #[command(flatten)]
+    pub control: ControlArgs,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -156,7 +160,9 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         bail!("the prompt is empty: say what to draw");
     }
     let paths = paths::pictures(&args.out, args.count)?;
-    let mut model = Model::open_with_loras(&args.model, args.lora.files())?;
+    args.control.check_writable(&paths)?;
+    let controlnet = args.control.controlnet();
+    let mut model = Model::open_with(&args.model, args.lora.files(), controlnet)?;
     let request = request(&args, &model.pipeline)?;
     let settings = request.validate(&model.pipeline)?;
 
@@ -187,7 +193,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         image::save_png(path, picture, &record.chunks())?;
     }
     write_stages(&generation.stages, &mut out)?;
-    for path in &paths {
+    for path in args.control.saved().into_iter().chain(&paths) {
         writeln!(out, "wrote {}", path.display())?;
     }
     Ok(())
@@ -217,7 +223,7 @@ fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> anyhow::Result<Reque
     if args.no_instruction {
         request = request.instruction(InstructionChoice::None);
     }
-    Ok(request)
+    args.control.apply(request, pipeline)
 }
 
 impl GuidanceArgs {

@@ -1,11 +1,13 @@
 //! `sana inspect`: what a checkpoint folder holds, or how a picture was made.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use sana_pipeline::image;
+use sana_pipeline::{ControlNetFolder, image};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::model;
@@ -19,12 +21,13 @@ Examples:
   sana inspect Sana_1600M_1024px_BF16_diffusers --json
   sana inspect sana.png";
 
-/// Show what a checkpoint holds and how much memory it needs, or how a picture was made
+/// Show what a checkpoint or a ControlNet holds, how much memory a checkpoint needs, or how a
+/// picture was made
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
-    /// Checkpoint folder in the diffusers layout, or a picture that `sana` made [default: the
-    /// built-in model]
+    /// Checkpoint folder in the diffusers layout, a ControlNet's folder, or a picture that `sana`
+    /// made [default: the built-in model]
     path: Option<PathBuf>,
     /// Weight files of this variant where the folder has them, such as fp16
     #[arg(long, value_name = "NAME")]
@@ -38,6 +41,10 @@ pub struct InspectArgs {
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     match args.path {
         Some(path) if path.is_file() => inspect_picture(&path, args.json),
+        Some(path) if ControlNetFolder::is_one(&path) => {
+            let folder = ControlNetFolder::open(&path)?;
+            tell(&folder.describe(args.variant.as_deref())?, args.json)
+        }
         path => inspect_checkpoint(path.as_deref(), args.variant.as_deref(), args.json),
     }
 }
@@ -47,10 +54,13 @@ fn inspect_checkpoint(
     variant: Option<&str>,
     json: bool,
 ) -> anyhow::Result<()> {
-    let description = model::checkpoint(folder)?.describe(variant)?;
+    tell(&model::checkpoint(folder)?.describe(variant)?, json)
+}
+
+fn tell(description: &(impl Display + Serialize), json: bool) -> anyhow::Result<()> {
     let mut out = output();
     if json {
-        serde_json::to_writer_pretty(&mut out, &description)?;
+        serde_json::to_writer_pretty(&mut out, description)?;
         writeln!(out)?;
     } else {
         writeln!(out, "{description}")?;

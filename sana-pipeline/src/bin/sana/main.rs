@@ -3,6 +3,7 @@
 
 mod args;
 mod backends;
+mod control;
 mod devices;
 mod encode;
 mod evaluate;

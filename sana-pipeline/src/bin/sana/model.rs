@@ -1,6 +1,6 @@
 //! The pipeline that the options name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sana_dcae::Tiling;
 use sana_pipeline::{Checkpoint, LoadOptions, LoraFile, MemoryPolicy, SanaPipeline};
@@ -25,12 +25,22 @@ impl Model {
 
     /// Opens checkpoint and device; the LoRAs are applied to the transformer.
     pub fn open_with_loras(args: &ModelArgs, loras: Vec<LoraFile>) -> anyhow::Result<Self> {
+        Self::open_with(args, loras, None)
+    }
+
+    /// Opens checkpoint and device, LoRAs and the folder of a ControlNet.
+    pub fn open_with(
+        args: &ModelArgs,
+        loras: Vec<LoraFile>,
+        controlnet: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let checkpoint = checkpoint(args.model.as_deref())?;
         let device = OpenDevice::open(args.device)?;
         let mut options = LoadOptions {
             dtype: args.dtype.map(Into::into),
             variant: args.variant.clone(),
             loras,
+            controlnet,
             ..LoadOptions::default()
         };
         if let Some(dtype) = options.dtype {

@@ -14,7 +14,7 @@ pub struct Record(pub Vec<(String, String)>);
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
 /// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
-const OPTIONS: [&str; 18] = [
+const OPTIONS: [&str; 23] = [
     "negative",
     "seed",
     "steps",
@@ -33,6 +33,11 @@ const OPTIONS: [&str; 18] = [
     "dtype",
     "instruction",
     "lora",
+    "control",
+    "controlnet",
+    "control-scale",
+    "control-interval",
+    "control-from",
 ];
 /// Options without a value.
 const FLAGS: [&str; 4] = ["no-instruction", "low-memory", "apg", "lora-apart"];
@@ -78,6 +83,7 @@ impl Record {
         for lora in &args.lora.lora {
             pairs.push(("lora", lora.to_string()));
         }
+        pairs.extend(args.control.record(settings));
         let flags = [
             (FLAGS[0], args.no_instruction),
             (FLAGS[1], args.model.low_memory),
