@@ -4,8 +4,8 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::{
-    add, image_to_tokens, relu_linear_attention_packed, relu_quadratic_attention_packed,
-    tokens_to_image,
+    add, grouped_linear, image_to_tokens, relu_linear_attention_packed,
+    relu_quadratic_attention_packed, tokens_to_image,
 };
 use crate::linear::{DepthwiseConv, TorchLinear};
 use crate::norm::RmsNormAffine;
@@ -70,18 +70,10 @@ pub struct GroupedPointwise {
 }
 
 impl GroupedPointwise {
-    /// A batched product per group: burn's GPU backends have only a slow direct kernel for grouped
-    /// convolutions.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, pixels, channels] = x.dims();
         let weight = self.weight.val();
-        let [_, group, _, _] = weight.dims();
-        let groups = channels / group;
-        let weight = weight.reshape([groups, group, group]).swap_dims(1, 2); // [groups, in, out]
-        let x = x.reshape([batch * pixels, groups, group]).swap_dims(0, 1); // [groups, batch * pixels, in]
-        x.matmul(weight)
-            .swap_dims(0, 1)
-            .reshape([batch, pixels, channels])
+        let [channels, group, _, _] = weight.dims();
+        grouped_linear(x, weight.reshape([channels, group]))
     }
 }
 

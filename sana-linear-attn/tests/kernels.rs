@@ -276,6 +276,19 @@ fn linear_equals_plain() {
 }
 
 #[test]
+fn grouped_linear_equals_plain() {
+    for [batch, tokens, groups, size] in [[1, 1, 1, 1], [2, 5, 3, 4], [2, 130, 6, 32]] {
+        compare(
+            &format!("{groups} groups of {size}, {batch}x{tokens}"),
+            [batch, tokens, groups * size],
+            [groups * size, size],
+            grouped_linear,
+            grouped_linear_plain,
+        );
+    }
+}
+
+#[test]
 fn linear_takes_strided_input() {
     let layer = |f: fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Epilogue) -> Tensor<2>| {
         move |x: Tensor<2>, w: Tensor<2>| {
@@ -557,6 +570,10 @@ fn items_of_a_batch_are_those_made_alone() {
         });
         check(&name("packed attention"), [batch, tokens, 48], |x| {
             relu_linear_attention_packed(x, 8)
+        });
+        let weight = random([48, 4, 1, 1], 5).reshape([48, 4]);
+        check(&name("grouped"), [batch, tokens, 48], |x| {
+            grouped_linear(x, weight.clone())
         });
         check(&name("softmax attention"), [batch, 4, tokens, 8], |x| {
             softmax_attention(x.clone(), x.clone(), x, None, 0.3, None)

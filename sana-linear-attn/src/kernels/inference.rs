@@ -23,6 +23,8 @@ pub trait InferenceOps: Backend {
         weight: FloatTensor<Self>,
         silu: bool,
     ) -> FloatTensor<Self>;
+    /// See [`grouped_linear`](super::grouped_linear).
+    fn grouped_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`relu_linear_attention`](super::relu_linear_attention).
     fn linear_attention(
         query: FloatTensor<Self>,
@@ -120,6 +122,10 @@ impl InferenceOps for Flex {
         silu: bool,
     ) -> FloatTensor<Self> {
         flex::linear::forward(x, weight, None, silu)
+    }
+
+    fn grouped_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        flex::grouped::forward(x, weight)
     }
 
     fn linear_attention(
@@ -246,6 +252,11 @@ pub(super) fn linear(
         }
         None => <Dispatch as InferenceOps>::linear_unbiased(x, weight, silu),
     })
+}
+
+pub(super) fn grouped_linear(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::grouped_linear(x, weight))
 }
 
 pub(super) fn linear_attention(

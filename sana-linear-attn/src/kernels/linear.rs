@@ -36,6 +36,33 @@ pub fn linear(
     linear_plain(x, weight, bias, epilogue)
 }
 
+/// A grouped 1x1 convolution of tokens without bias: group `g` of `size` channels is
+/// `x_g W_g^T`.
+///
+/// # Shapes
+/// - `x` and result `[batch, tokens, channels]`
+/// - `weight` `[channels, size]`, the groups' `[size, size]` below each other
+pub fn grouped_linear(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if on_flex_untracked(&x) && on_flex_untracked(&weight) {
+        return super::inference::grouped_linear(x, weight);
+    }
+    grouped_linear_plain(x, weight)
+}
+
+/// [`grouped_linear`] in plain tensor operations: a batched product, since burn's GPU backends
+/// have only a slow direct kernel for grouped convolutions.
+pub fn grouped_linear_plain(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    let [batch, tokens, channels] = x.dims();
+    let [_, size] = weight.dims();
+    let groups = channels / size;
+    let weight = weight.reshape([groups, size, size]).swap_dims(1, 2); // [groups, in, out]
+    let x = x.reshape([batch * tokens, groups, size]).swap_dims(0, 1); // [groups, batch * tokens, in]
+    x.matmul(weight)
+        .swap_dims(0, 1)
+        .reshape([batch, tokens, channels])
+}
+
 /// [`linear`] in plain tensor operations.
 pub fn linear_plain(
     x: Tensor<2>,

@@ -8,6 +8,7 @@
 //! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | plain |
 //! | [`softmax_attention`] | a few queries at a time, all cores | plain |
 //! | [`linear`] | GEMM that starts at the bias, SiLU in the same pass | plain |
+//! | [`grouped_linear`] | a product for each group, read out of token rows, all cores | plain |
 //! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain |
 //! | [`conv3x3_fused`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain |
 //! | [`depthwise_tokens`] | channels innermost, all cores, with its own gradients | plain |
@@ -50,7 +51,7 @@ pub use conv::{
 };
 pub use elementwise::{add, gelu_gate, gelu_gate_plain, silu, silu_gate, silu_gate_plain};
 pub use layout::{image_to_tokens, nearest_upsample, nearest_upsample_plain, tokens_to_image};
-pub use linear::{Epilogue, linear, linear_plain};
+pub use linear::{Epilogue, grouped_linear, grouped_linear_plain, linear, linear_plain};
 pub use modulate::{
     gated_residual, gated_residual_plain, layer_norm, norm_modulate, norm_modulate_plain,
 };

@@ -4,7 +4,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::kernels::silu;
+use crate::kernels::{Epilogue, linear, silu};
 use crate::linear::TorchLinear;
 
 /// Channels of the sinusoidal features of timesteps and guidance scales.
@@ -57,7 +57,7 @@ impl PatchEmbed {
                 .permute([0, 2, 3, 1])
                 .reshape([batch * height * width, in_channels]); // [batch * tokens, in]
             let weight = weight.reshape([channels, in_channels]);
-            let tokens = tokens.matmul(weight.transpose()) + bias.unsqueeze::<2>();
+            let tokens = linear(tokens, weight, Some(bias), Epilogue::None); // [batch * tokens, channels]
             return tokens.reshape([batch, height * width, channels]);
         }
         let options = ConvOptions::new([patch, patch], [0, 0], [1, 1], 1);

@@ -7,6 +7,7 @@ pub(super) mod depthwise;
 mod disjoint;
 pub(super) mod elementwise;
 pub(super) mod gated_depthwise;
+pub(super) mod grouped;
 pub(super) mod layout;
 pub(super) mod linear;
 pub(super) mod modulate;
