@@ -9,8 +9,10 @@ pub mod multiscale;
 pub mod norm;
 #[cfg(feature = "parity")]
 pub mod parity;
+pub mod precision;
 pub mod transformer;
 pub mod weights;
+mod widen;
 
 pub use cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues, mask_bias};
 pub use glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
@@ -19,6 +21,7 @@ pub use linear::{Conv3x3, DepthwiseConv, LowRank, PointwiseConv, TorchLinear};
 pub use linear_attention::{LinearAttention, LinearAttentionConfig};
 pub use multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
 pub use norm::RmsNormAffine;
+pub use precision::compute_dtype;
 pub use transformer::{
     SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig,
 };

@@ -3,16 +3,25 @@
 //! A file is mapped, its header checked, and every name and shape compared with the module's
 //! parameters before anything is allocated. Missing, unexpected and mis-shaped tensors are one
 //! error that lists them.
+//!
+//! On the CPU backend `flex` a parameter that keeps its file's dtype is not copied: it stays where
+//! it is in the mapped file, or in the bytes given, for as long as the parameter lives. Operations
+//! never write to it. Parameters on an autodiff device, on another device, of another dtype, or at
+//! an odd place in the file have memory of their own.
+
+mod storage;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::precision::is_cpu;
+use crate::widen::{Target, widened};
+use storage::Storage;
 
 /// What can go wrong with a checkpoint's weights.
 #[derive(Debug, thiserror::Error)]
@@ -112,21 +121,6 @@ pub(crate) fn mismatch_lists(
 }
 
 #[derive(Debug, Clone)]
-enum Storage {
-    Mapped(Arc<memmap2::Mmap>),
-    Bytes(Cow<'static, [u8]>),
-}
-
-impl Storage {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Storage::Mapped(map) => map,
-            Storage::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
 struct Entry {
     file: usize,
     dtype: Dtype,
@@ -150,7 +144,9 @@ impl Weights {
     ///
     /// # Errors
     /// When the file cannot be opened or is not valid safetensors. The file must not be changed
-    /// while it is mapped.
+    /// while it is mapped, which it is for as long as these weights live, and on the CPU the
+    /// parameters loaded from them. Replacing it, as saving does, is safe where the system allows
+    /// it. Give [`from_bytes`](Self::from_bytes) the file's content to be independent of it.
     pub fn open_file(path: &Path) -> Result<Self, WeightError> {
         Self::open_files(path.display().to_string(), &[path.to_path_buf()])
     }
@@ -211,7 +207,7 @@ impl Weights {
         bytes: impl Into<Cow<'static, [u8]>>,
     ) -> Result<Self, WeightError> {
         let mut weights = Self::empty(origin.to_owned());
-        weights.add(Path::new(origin), Storage::Bytes(bytes.into()))?;
+        weights.add(Path::new(origin), Storage::from(bytes.into()))?;
         Ok(weights)
     }
 
@@ -227,16 +223,11 @@ impl Weights {
     fn open_files(origin: String, paths: &[PathBuf]) -> Result<Self, WeightError> {
         let mut weights = Self::empty(origin);
         for path in paths {
-            let io = |source| WeightError::Io {
+            let storage = Storage::map(path).map_err(|source| WeightError::Io {
                 path: path.clone(),
                 source,
-            };
-            let file = File::open(path).map_err(io)?;
-            // SAFETY: the map is read-only and lives in an `Arc` for as long as any slice of it;
-            // the documented contract is that the file is not changed meanwhile.
-            #[allow(unsafe_code)]
-            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-            weights.add(path, Storage::Mapped(Arc::new(map)))?;
+            })?;
+            weights.add(path, storage)?;
         }
         Ok(weights)
     }
@@ -358,7 +349,8 @@ impl Weights {
         counts
     }
 
-    /// Reads one float tensor onto a device, converted to `dtype`.
+    /// Reads one float tensor onto a device, converted to `dtype`. On the CPU it may stay where it
+    /// is: see the [module](self).
     ///
     /// # Errors
     /// When it is absent, not a float tensor, or not of rank `D`.
@@ -389,13 +381,50 @@ impl Weights {
             origin: origin(),
             found: format!("{:?}", entry.dtype).to_lowercase(),
         })?;
-        let bytes = self.files[entry.file].as_slice()[entry.start..entry.end].to_vec();
-        let data = TensorData::from_bytes_vec(bytes, entry.shape.clone(), stored);
-        Ok(Tensor::from_data(
-            data.convert_dtype(dtype),
-            (device, dtype),
-        ))
+        let data = self.data(entry, stored, dtype, device);
+        Ok(Tensor::from_data(data, (device, dtype)))
     }
+
+    /// The values of a tensor in `dtype`: where they are, or in memory of their own.
+    fn data(&self, entry: &Entry, stored: DType, dtype: DType, device: &Device) -> TensorData {
+        let (storage, range) = (&self.files[entry.file], entry.start..entry.end);
+        // What trains is written to.
+        let read_only = is_cpu(device) && !device.is_autodiff();
+        if stored == dtype
+            && read_only
+            && let Some(bytes) = storage.shared(range.clone(), stored.size())
+        {
+            let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
+            return TensorData::from_bytes(bytes, entry.shape.clone(), stored);
+        }
+        let target = if read_only {
+            Target::Pages
+        } else {
+            Target::Heap
+        };
+        storage.read(range, |bytes| {
+            let shape = entry.shape.clone();
+            let wide = (dtype == DType::F32).then(|| widened(bytes, stored, target));
+            match wide.flatten() {
+                Some(values) => TensorData::from_bytes(values, shape, dtype),
+                None => TensorData::from_bytes(copied(bytes, stored), shape, stored)
+                    .convert_dtype(dtype),
+            }
+        })
+    }
+}
+
+/// A copy at a place that suits its elements.
+fn copied(bytes: &[u8], dtype: DType) -> Bytes {
+    match dtype.size() {
+        2 => Bytes::from_elems(elements(bytes, u16::from_ne_bytes)),
+        _ => Bytes::from_elems(elements(bytes, f32::from_ne_bytes)),
+    }
+}
+
+fn elements<const N: usize, T>(bytes: &[u8], from_bytes: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    elements.iter().copied().map(from_bytes).collect()
 }
 
 fn float_dtype(dtype: Dtype) -> Option<DType> {
@@ -477,7 +506,8 @@ impl KeyMap {
 /// Options of [`load_module`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoadOptions {
-    /// Dtype of the loaded parameters; the file's own when `None`.
+    /// Dtype of the loaded parameters; the file's own when `None`. What the module computes in is
+    /// its own affair: see [`precision`](crate::precision).
     pub dtype: Option<DType>,
     /// Renaming of parameters.
     pub key_map: KeyMap,
@@ -500,6 +530,41 @@ pub fn load_module<M: Module>(
     options: &LoadOptions,
     device: &Device,
 ) -> Result<M, WeightError> {
+    let names = checked_names(&module, weights, options)?;
+    let mut loader = Loader {
+        path: ModulePath::default(),
+        names,
+        weights,
+        options,
+        device,
+        error: None,
+    };
+    let module = module.map(&mut loader);
+    match loader.error {
+        Some(error) => Err(error),
+        None => Ok(module),
+    }
+}
+
+/// Checks that [`load_module`] can load every parameter of a module from `weights`, by headers
+/// alone: nothing is allocated, whatever the size.
+///
+/// # Errors
+/// As [`load_module`].
+pub fn check_module<M: Module>(
+    module: &M,
+    weights: &Weights,
+    options: &LoadOptions,
+) -> Result<(), WeightError> {
+    checked_names(module, weights, options).map(drop)
+}
+
+/// The names of the checkpoint by those without prefix, of weights that are the module's.
+fn checked_names<'a, M: Module>(
+    module: &M,
+    weights: &'a Weights,
+    options: &LoadOptions,
+) -> Result<BTreeMap<&'a str, &'a str>, WeightError> {
     let names: BTreeMap<&str, &str> = weights
         .names()
         .map(|name| {
@@ -557,20 +622,7 @@ pub fn load_module<M: Module>(
             misshapen,
         });
     }
-
-    let mut loader = Loader {
-        path: ModulePath::default(),
-        names,
-        weights,
-        options,
-        device,
-        error: None,
-    };
-    let module = module.map(&mut loader);
-    match loader.error {
-        Some(error) => Err(error),
-        None => Ok(module),
-    }
+    Ok(names)
 }
 
 /// Options of [`save_module`].
@@ -769,5 +821,55 @@ impl ModuleVisitor for Collector<'_> {
             None => data,
         };
         self.tensors.push((name, data));
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+
+    /// A file whose header is padded to `padding` more bytes than it needs, with one tensor of each
+    /// of two dtypes.
+    fn file(padding: usize) -> Vec<u8> {
+        let header = r#"{"half":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},
+            "full":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}}"#;
+        let header = format!("{header}{}", " ".repeat(padding + 8 - header.len() % 8));
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes());
+        bytes.extend(0..20);
+        bytes
+    }
+
+    fn data(weights: &Weights, name: &str, dtype: DType, device: &Device) -> TensorData {
+        let entry = &weights.entries[name];
+        weights.data(entry, weights.dtype(name).unwrap(), dtype, device)
+    }
+
+    /// On the CPU a parameter is the file's own bytes, unless it trains, changes its dtype or would
+    /// stand at an odd address.
+    #[test]
+    fn parameters_stay_where_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let cpu = Device::flex();
+        for (padding, borrows) in [(0, true), (1, false)] {
+            let path = folder.path().join(format!("{padding}.safetensors"));
+            std::fs::write(&path, file(padding)).unwrap();
+            let mapped = Weights::open_file(&path).unwrap();
+            for (name, dtype) in [("half", DType::BF16), ("full", DType::F32)] {
+                let own = mapped.bytes(name).unwrap();
+                let ours = data(&mapped, name, dtype, &cpu);
+                assert_eq!(ours.as_bytes(), own);
+                assert_eq!(ours.as_bytes().as_ptr() == own.as_ptr(), borrows, "{name}");
+                let trains = data(&mapped, name, dtype, &cpu.clone().autodiff());
+                assert_eq!(trains.as_bytes(), own);
+                assert_ne!(trains.as_bytes().as_ptr(), own.as_ptr(), "{name}");
+            }
+            let wide = data(&mapped, "half", DType::F32, &cpu);
+            let kept = data(&mapped, "half", DType::BF16, &cpu);
+            assert_eq!(wide, kept.convert_dtype(DType::F32));
+            let other = data(&mapped, "full", DType::F16, &cpu);
+            assert_eq!(other.dtype(), DType::F16);
+        }
     }
 }

@@ -1,0 +1,53 @@
+//! The dtype a network computes in, which need not be that of its weights.
+//!
+//! Layers compute in the dtype of their input and cast their own weights to it when they are
+//! applied, where the two differ. So a network whose weights are bf16 in memory and whose inputs
+//! are f32 is one in f32 with weights rounded to bf16: each layer widens its weights for its own
+//! use and drops the widened ones afterwards. Nothing is cast where the dtypes agree.
+
+use burn::tensor::{DType, Device};
+
+/// The dtype that a network with weights of this dtype computes in on a device, where nothing else
+/// was asked for: f32 on burn's CPU backend `flex`, which converts bf16 to f32 and back at every
+/// operation and for which this crate's kernels are f32, and the dtype of the weights everywhere
+/// else.
+///
+/// The CPU backend is known by this crate's feature `flex`; without the feature every device is
+/// another one.
+pub fn compute_dtype(weights: DType, device: &Device) -> DType {
+    match weights {
+        DType::F16 | DType::BF16 if is_cpu(device) => DType::F32,
+        other => other,
+    }
+}
+
+/// Whether a device is burn's CPU backend `flex`.
+#[cfg(feature = "flex")]
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+/// Whether a device is burn's CPU backend `flex`, which this build does not know.
+#[cfg(not(feature = "flex"))]
+pub(crate) fn is_cpu(_: &Device) -> bool {
+    false
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_computes_in_f32() {
+        let cpu = Device::flex();
+        for weights in [DType::F32, DType::F16, DType::BF16] {
+            assert_eq!(compute_dtype(weights, &cpu), DType::F32);
+        }
+        assert_eq!(compute_dtype(DType::F64, &cpu), DType::F64);
+        assert_eq!(
+            compute_dtype(DType::BF16, &cpu.clone().autodiff()),
+            DType::F32
+        );
+    }
+}
