@@ -103,7 +103,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes latents. The input has the parameters' dtype: see [`Decoder::dtype`].
+    /// Decodes latents. Computed in the dtype of the input, whatever that of the
+    /// parameters.
     ///
     /// # Shapes
     /// - input `[batch, latent_channels, height, width]`, unscaled
@@ -123,7 +124,7 @@ impl Decoder {
         }
     }
 
-    /// The dtype of the parameters.
+    /// The dtype of the parameters in memory.
     pub fn dtype(&self) -> DType {
         self.conv_in.weight.val().dtype()
     }

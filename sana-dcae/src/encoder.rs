@@ -90,7 +90,8 @@ impl Encoder {
         }
     }
 
-    /// Encodes pictures. The input has the parameters' dtype: see [`Encoder::dtype`].
+    /// Encodes pictures. Computed in the dtype of the input, whatever that of the
+    /// parameters.
     ///
     /// # Shapes
     /// - input `[batch, in_channels, height, width]`, both sides multiples of the compression ratio
@@ -110,7 +111,7 @@ impl Encoder {
         }
     }
 
-    /// The dtype of the parameters.
+    /// The dtype of the parameters in memory.
     pub fn dtype(&self) -> DType {
         self.conv_out.weight.val().dtype()
     }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
-use sana_linear_attn::{KeyMap, LoadOptions, SaveOptions, Weights, load_module, save_module};
+use sana_linear_attn::{
+    KeyMap, LoadOptions, SaveOptions, Weights, compute_dtype, load_module, save_module,
+};
 
 use crate::{DcAeConfig, DcAeError, Decoder, Encoder, Tiling};
 
@@ -57,8 +59,8 @@ impl MemoryOptions {
 /// ```
 ///
 /// [`encode`](DcAe::encode) and [`decode`](DcAe::decode) speak scaled latents, which a diffusion
-/// model works on; the `raw` forms leave the factor out. Inputs are cast to the parameters' dtype;
-/// results are f32 whatever the parameters are.
+/// model works on; the `raw` forms leave the factor out. Inputs are cast to the
+/// [dtype of the computation](DcAe::compute_dtype); results are f32 whatever that is.
 #[derive(Module, Debug)]
 pub struct DcAe {
     /// Picture to raw latent.
@@ -67,6 +69,8 @@ pub struct DcAe {
     pub decoder: Decoder,
     #[module(skip)]
     config: DcAeConfig,
+    #[module(skip)]
+    compute: Option<DType>,
 }
 
 impl DcAeConfig {
@@ -83,6 +87,7 @@ impl DcAeConfig {
             encoder: Encoder::new(self, device),
             decoder: Decoder::new(self, device),
             config: self.clone(),
+            compute: None,
         }
     }
 }
@@ -156,6 +161,21 @@ impl DcAe {
         &self.config
     }
 
+    /// The dtype of the computation: that of [`with_compute_dtype`](DcAe::with_compute_dtype), or
+    /// else what [`compute_dtype`] names for the parameters where they are: f32 on the CPU backend,
+    /// the parameters' own elsewhere.
+    pub fn compute_dtype(&self) -> DType {
+        let weight = self.encoder.conv_out.weight.val();
+        self.compute
+            .unwrap_or_else(|| compute_dtype(weight.dtype(), &weight.device()))
+    }
+
+    /// Computes in this dtype, f32, f16 or bf16, whatever the parameters are.
+    pub fn with_compute_dtype(mut self, dtype: DType) -> Self {
+        self.compute = Some(dtype);
+        self
+    }
+
     /// Pixels per latent along each axis.
     pub fn compression(&self) -> usize {
         self.config.compression()
@@ -207,7 +227,7 @@ impl DcAe {
     ) -> Result<Tensor<4>, DcAeError> {
         memory.validate(self.compression())?;
         self.check_image(image.dims())?;
-        let dtype = self.encoder.dtype();
+        let dtype = self.compute_dtype();
         let encode = |image: Tensor<4>| self.encoder.forward(image.cast(dtype)).cast(DType::F32);
         Ok(in_slices(image, memory.slice, |image| {
             match memory.tiling {
@@ -258,7 +278,7 @@ impl DcAe {
     ) -> Result<Tensor<4>, DcAeError> {
         memory.validate(self.compression())?;
         self.check_latents(latents.dims())?;
-        let dtype = self.decoder.dtype();
+        let dtype = self.compute_dtype();
         let decode =
             |latents: Tensor<4>| self.decoder.forward(latents.cast(dtype)).cast(DType::F32);
         Ok(in_slices(latents, memory.slice, |latents| {

@@ -1,4 +1,5 @@
-//! Linear layers and convolutions with the weight layouts of PyTorch checkpoints.
+//! Linear layers and convolutions with the weight layouts of PyTorch checkpoints. They compute in
+//! the dtype of their input and cast their weights to it where these have another.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::module::conv2d;
@@ -6,7 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::{
-    self, Epilogue, conv3x3_fused, depthwise_gate, depthwise_tokens, silu, silu_gate,
+    self, Epilogue, cast, conv3x3_fused, depthwise_gate, depthwise_tokens, silu, silu_gate,
 };
 
 /// PyTorch's default initialisation: uniform in `+-1 / sqrt(fan_in)`. Lazy: nothing is allocated
@@ -38,8 +39,9 @@ impl LowRank {
     /// - input `[rows, in]`
     /// - output `[rows, out]`
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let inner = x.matmul(self.down.clone().transpose()); // [rows, rank]
-        inner.matmul(self.up.clone().transpose())
+        let [down, up] = [&self.down, &self.up].map(|factor| cast(factor.clone(), x.dtype()));
+        let inner = x.matmul(down.transpose()); // [rows, rank]
+        inner.matmul(up.transpose())
     }
 }
 
@@ -76,8 +78,8 @@ impl TorchLinear {
     }
 }
 
-/// `x W^T + b`, and low-rank terms where there are any, over the last axis. Flattened to two
-/// dimensions first, so that the transposed weight stays a view on every backend.
+/// `x W^T + b`, and low-rank terms where there are any, over the last axis, in the dtype of `x`.
+/// Flattened to two dimensions first, so that the transposed weight stays a view on every backend.
 fn linear<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
@@ -90,6 +92,8 @@ fn linear<const D: usize>(
     let rows = dims[..D - 1].iter().product();
     let x: Tensor<2> = x.reshape([rows, d_input]);
     let terms = low_rank.iter().map(|term| term.forward(x.clone()));
+    let dtype = x.dtype();
+    let (weight, bias) = (cast(weight, dtype), bias.map(|bias| cast(bias, dtype)));
     let y = match terms.reduce(|sum, term| sum + term) {
         Some(terms) => {
             let y = kernels::linear(x, weight, bias, Epilogue::None) + terms; // [rows, out]
@@ -157,10 +161,11 @@ impl PointwiseConv {
             let y = y.reshape([batch, height, width, channels]);
             return y.permute([0, 3, 1, 2]); // [batch, out, height, width]
         }
-        let bias = self.bias.as_ref().map(Param::val);
+        let dtype = x.dtype();
+        let bias = self.bias.as_ref().map(|bias| cast(bias.val(), dtype));
         conv2d(
             x,
-            self.weight.val(),
+            cast(self.weight.val(), dtype),
             bias,
             ConvOptions::new([1, 1], [0, 0], [1, 1], 1),
         )
@@ -199,9 +204,10 @@ impl DepthwiseConv {
     /// # Shapes
     /// - input and output `[batch, height * width, channels]`
     pub fn forward(&self, tokens: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
-        let y = depthwise_tokens(tokens, self.weight.val(), grid);
+        let dtype = tokens.dtype();
+        let y = depthwise_tokens(tokens, cast(self.weight.val(), dtype), grid);
         match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze::<3>(),
+            Some(bias) => y + cast(bias.val(), dtype).unsqueeze::<3>(),
             None => y,
         }
     }
@@ -213,7 +219,11 @@ impl DepthwiseConv {
     /// - output `[batch, height * width, channels / 2]`
     pub(crate) fn forward_gated(&self, tokens: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
         match &self.bias {
-            Some(bias) => depthwise_gate(tokens, self.weight.val(), bias.val(), grid),
+            Some(bias) => {
+                let dtype = tokens.dtype();
+                let (weight, bias) = (cast(self.weight.val(), dtype), cast(bias.val(), dtype));
+                depthwise_gate(tokens, weight, bias, grid)
+            }
             None => silu_gate(self.forward(tokens, grid)),
         }
     }
@@ -258,7 +268,14 @@ impl Conv3x3 {
 
     /// [`forward`](Self::forward), then a function of each element.
     pub fn forward_fused(&self, x: Tensor<4>, epilogue: Epilogue) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        conv3x3_fused(x, self.weight.val(), bias, self.stride, epilogue)
+        let dtype = x.dtype();
+        let bias = self.bias.as_ref().map(|bias| cast(bias.val(), dtype));
+        conv3x3_fused(
+            x,
+            cast(self.weight.val(), dtype),
+            bias,
+            self.stride,
+            epilogue,
+        )
     }
 }

@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::{
-    add, grouped_linear, image_to_tokens, relu_linear_attention_packed,
+    add, cast, grouped_linear, image_to_tokens, relu_linear_attention_packed,
     relu_quadratic_attention_packed, tokens_to_image,
 };
 use crate::linear::{DepthwiseConv, TorchLinear};
@@ -71,7 +71,7 @@ pub struct GroupedPointwise {
 
 impl GroupedPointwise {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let weight = self.weight.val();
+        let weight = cast(self.weight.val(), x.dtype());
         let [channels, group, _, _] = weight.dims();
         grouped_linear(x, weight.reshape([channels, group]))
     }

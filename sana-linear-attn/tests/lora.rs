@@ -484,7 +484,7 @@ fn bf16_weights_stay_bf16() {
 
 #[test]
 fn bf16_apart_runs_in_bf16() {
-    let base = load(&weights(), Some(DType::BF16));
+    let base = load(&weights(), Some(DType::BF16)).with_compute_dtype(DType::BF16);
     let plain = output(&base);
     let ours = base.with_loras(&[scaled(lora(&factors(1.0)), 1.0, LoraMode::Apart)]);
     let ours = output(&ours.unwrap());

@@ -1,4 +1,5 @@
-//! Which dtype each part is loaded in.
+//! Which dtype the weights of each part have in memory. What they are computed in follows from it:
+//! see [`sana_linear_attn::precision`].
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::Weights;
@@ -12,36 +13,52 @@ pub(crate) struct Choice {
     pub note: Option<String>,
 }
 
+impl Choice {
+    /// Memory for a part's weights, without the parameters that stay in its file.
+    pub fn bytes(&self, weights: &Weights, left_on_disk: usize) -> u64 {
+        let parameters = weights.total_elements().saturating_sub(left_on_disk);
+        (parameters * self.dtype.size()) as u64
+    }
+}
+
 /// Chooses the dtype of a part.
 ///
 /// The user's choice, or else that of the weights, with three exceptions. On the CPU backend
-/// weights are widened to f32 unless the user chose otherwise: it has no arithmetic of its own for
-/// bf16. The text encoder and the autoencoder leave the range of f16 and are loaded in bf16 or f32
-/// instead. What the device does not support becomes f32.
+/// weights are widened to f32 once and for all unless the user chose otherwise: it computes in f32,
+/// and would widen them at every use. Elsewhere the text encoder and the autoencoder leave the
+/// range of f16 and are loaded in bf16 or f32 instead. What the device does not support becomes
+/// f32.
 pub(crate) fn choose(
     part: Part,
     weights: &Weights,
     wanted: Option<DType>,
     device: &Device,
 ) -> Choice {
-    let plain = |dtype| Choice { dtype, note: None };
-    let stored = stored_dtype(weights);
-    let dtype = match wanted {
-        None if is_cpu(device) => return plain(DType::F32),
-        wanted => wanted.unwrap_or(stored),
+    let wanted = match wanted {
+        None if is_cpu(device) => DType::F32,
+        wanted => wanted.unwrap_or_else(|| stored_dtype(weights)),
     };
+    let supports = |dtype| device.supports_dtype(dtype);
+    choose_on(part, wanted, is_cpu(device), supports)
+}
+
+fn choose_on(part: Part, wanted: DType, cpu: bool, supports: impl Fn(DType) -> bool) -> Choice {
+    let plain = |dtype| Choice { dtype, note: None };
     let noted = |dtype, reason: &str| Choice {
         dtype,
         note: Some(format!("{part} runs in {}: {reason}", name(dtype))),
     };
-    let bf16 = device.supports_dtype(DType::BF16) && !is_cpu(device);
-    match dtype {
-        DType::F16 if part.stage() != Part::Transformer => noted(
-            if bf16 { DType::BF16 } else { DType::F32 },
+    match wanted {
+        DType::F16 if part.stage() != Part::Transformer && !cpu => noted(
+            if supports(DType::BF16) {
+                DType::BF16
+            } else {
+                DType::F32
+            },
             "its values leave the range of f16",
         ),
-        DType::F32 => plain(dtype),
-        dtype if device.supports_dtype(dtype) => plain(dtype),
+        DType::F32 => plain(wanted),
+        dtype if supports(dtype) => plain(dtype),
         dtype => noted(
             DType::F32,
             &format!("the device does not support {}", name(dtype)),
@@ -123,24 +140,48 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_widens_unless_asked_otherwise() {
+    fn the_cpu_holds_what_was_asked_for() {
         let device = Device::flex();
         assert!(is_cpu(&device));
         let half = weights(&[(DType::BF16, 4)]);
         let choice = |part, wanted| choose(part, &half, wanted, &device);
         let plain = |dtype| Choice { dtype, note: None };
-        assert_eq!(choice(Part::Transformer, None), plain(DType::F32));
-        assert_eq!(choice(Part::Vae, Some(DType::BF16)), plain(DType::BF16));
-        assert_eq!(
-            choice(Part::Transformer, Some(DType::F16)),
-            plain(DType::F16)
-        );
-        let text = choice(Part::TextEncoder, Some(DType::F16));
-        assert_eq!(text.dtype, DType::F32);
-        assert!(text.note.unwrap().contains("leave the range of f16"));
+        for part in [Part::TextEncoder, Part::Transformer, Part::Vae] {
+            assert_eq!(choice(part, None), plain(DType::F32));
+            for dtype in [DType::F32, DType::BF16, DType::F16] {
+                assert_eq!(choice(part, Some(dtype)), plain(dtype));
+            }
+        }
         let odd = choice(Part::Transformer, Some(DType::QFloat(Default::default())));
         assert_eq!(odd.dtype, DType::F32);
         assert!(odd.note.unwrap().contains("does not support"));
+    }
+
+    #[test]
+    fn memory_is_that_of_the_dtype_chosen() {
+        let half = weights(&[(DType::BF16, 100), (DType::F32, 10)]);
+        for (wanted, bytes) in [(None, 4), (Some(DType::BF16), 2), (Some(DType::F32), 4)] {
+            let choice = choose(Part::TextEncoder, &half, wanted, &Device::flex());
+            assert_eq!(choice.bytes(&half, 30), bytes * 80);
+            assert_eq!(choice.bytes(&half, 1000), 0);
+        }
+    }
+
+    /// Other devices compute in the dtype, so the range and the device's abilities matter.
+    #[test]
+    fn other_devices_compute_in_it() {
+        for (bf16, instead) in [(true, DType::BF16), (false, DType::F32)] {
+            let supports = |dtype| dtype != DType::BF16 || bf16;
+            let choice = |part, wanted| choose_on(part, wanted, false, supports);
+            assert_eq!(choice(Part::Transformer, DType::F16).dtype, DType::F16);
+            for part in [Part::TextEncoder, Part::Vae] {
+                let Choice { dtype, note } = choice(part, DType::F16);
+                assert_eq!(dtype, instead);
+                assert!(note.unwrap().contains("leave the range of f16"));
+                let Choice { dtype, note } = choice(part, DType::BF16);
+                assert_eq!((dtype, note.is_none()), (instead, bf16));
+            }
+        }
     }
 
     #[test]

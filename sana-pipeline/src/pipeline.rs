@@ -24,9 +24,10 @@ use crate::stages::{Control, StepInfo};
 /// Which networks stay in memory from one stage to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemoryPolicy {
-    /// [`OneStageAtATime`](Self::OneStageAtATime) when the weights of all parts in f32 would take
-    /// more than half of the main memory that is available, [`KeepAll`](Self::KeepAll) otherwise.
-    /// Only the CPU backend's memory is known: on other devices everything is kept.
+    /// [`OneStageAtATime`](Self::OneStageAtATime) when the weights of all parts, in the dtype they
+    /// are loaded in, would take more than half of the main memory that is available,
+    /// [`KeepAll`](Self::KeepAll) otherwise. Only the CPU backend's memory is known: on other
+    /// devices everything is kept.
     #[default]
     Auto,
     /// All of them: the next picture starts at once.
@@ -39,15 +40,17 @@ pub enum MemoryPolicy {
 /// How to load a checkpoint.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Dtype of the weights in memory, and of the computation. `None` is that of the files, but
-    /// f32 on the CPU backend. What a device does not support becomes f32, and the text encoder
-    /// and the autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`] says so.
+    /// Dtype of the weights in memory. `None` is that of the files, but f32 on the CPU backend.
+    /// That backend computes in f32 whatever the weights are: in bf16 or f16 they take half the
+    /// memory, and each layer widens its own when it is applied. Other devices compute in this
+    /// dtype; there, what the device does not support becomes f32, and the text encoder and the
+    /// autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`] says so.
     pub dtype: Option<DType>,
     /// Suffix of the weight files, such as `fp16`; parts without files of it load their plain
     /// ones.
     pub variant: Option<String>,
     /// The limit on self-attention outputs. Auto means on for a transformer without qk norm when
-    /// any of its weight files, or the dtype it runs in, is f16.
+    /// any of its weight files, or their dtype in memory, is f16.
     pub clamp: F16Clamp,
     /// Which networks stay in memory.
     pub memory: MemoryPolicy,
@@ -140,26 +143,30 @@ impl SanaPipeline {
             file.open()?.lora().check(&transformer, device)?;
         }
         let controlnet = ControlNetFolder::find(options.controlnet.as_deref(), &checkpoint)?;
-        let mut parameters = 0;
+        let mut weight_bytes = 0;
         if let Some(controlnet) = &controlnet {
             controlnet.check(&transformer)?;
             let weights = controlnet.weights(options.variant.as_deref())?;
-            parameters += weights.total_elements() as u64;
+            let part = Part::ControlNet;
+            let choice = crate::dtype::choose(part, &weights, options.dtype, device);
+            weight_bytes += choice.bytes(&weights, 0);
         }
         for part in checkpoint
             .parts()
             .filter(|part| part.weights_stem().is_some() && *part != Part::ControlNet)
         {
             let weights = checkpoint.weights(part, options.variant.as_deref())?;
-            parameters += weights.total_elements() as u64;
+            let mut left_on_disk = 0;
             if part == Part::TextEncoder {
                 let text = checkpoint.text_config()?;
                 check_caption(&transformer, text.hidden_size)?;
-                parameters -= (text.embedding_parameter_count() as u64).min(parameters);
+                left_on_disk = text.embedding_parameter_count();
             }
+            let choice = crate::dtype::choose(part, &weights, options.dtype, device);
+            weight_bytes += choice.bytes(&weights, left_on_disk);
         }
         let short = crate::dtype::is_cpu(device)
-            && available_bytes().is_some_and(|bytes| 4 * parameters > bytes / 2);
+            && available_bytes().is_some_and(|bytes| weight_bytes > bytes / 2);
         let one_stage_at_a_time = match options.memory {
             MemoryPolicy::Auto => short,
             MemoryPolicy::KeepAll => false,

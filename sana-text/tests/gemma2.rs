@@ -159,7 +159,7 @@ fn bf16_stays_near() {
             embedding,
             ..Default::default()
         };
-        let model = load(&options);
+        let model = load(&options).with_compute_dtype(DType::BF16);
         assert_eq!(model.dtype(), DType::BF16);
         let last = model.forward_ids(&ids, mask.clone()).unwrap();
         assert_eq!(last.dtype(), DType::BF16);
@@ -175,19 +175,56 @@ fn host_and_device_tables_give_the_same_bf16_embeddings() {
         return;
     }
     let ids = batch().ids;
-    let embed = |embedding| {
-        let dtype = Some(DType::BF16);
-        let model = load(&Gemma2LoadOptions {
-            dtype,
-            embedding,
-            ..Default::default()
+    for compute in [DType::BF16, DType::F32] {
+        let embed = |embedding| {
+            let dtype = Some(DType::BF16);
+            let model = load(&Gemma2LoadOptions {
+                dtype,
+                embedding,
+                ..Default::default()
+            });
+            let embeds = model.with_compute_dtype(compute).embed(&ids).unwrap();
+            assert_eq!(embeds.dtype(), compute);
+            values(embeds)
+        };
+        assert_eq!(
+            embed(EmbeddingPlacement::Host),
+            embed(EmbeddingPlacement::Device)
+        );
+    }
+}
+
+/// On the CPU 16-bit weights are computed with in f32: what f32 weights of the same values give,
+/// bit for bit, with the table on either side.
+#[test]
+fn half_weights_are_widened_on_the_cpu() {
+    let device = Device::flex();
+    let Batch { ids, mask, .. } = batch();
+    let mask = Tensor::<2>::from_data(mask.into_data(), &device);
+    for half in [DType::BF16, DType::F16] {
+        let folder = folder_with(|tensors| {
+            for (_, data) in tensors.iter_mut() {
+                *data = data.clone().convert_dtype(half);
+            }
         });
-        values(model.embed(&ids).unwrap())
-    };
-    assert_eq!(
-        embed(EmbeddingPlacement::Host),
-        embed(EmbeddingPlacement::Device)
-    );
+        let run = |dtype, embedding| {
+            let options = Gemma2LoadOptions {
+                dtype,
+                embedding,
+                ..Default::default()
+            };
+            let model = Gemma2Model::load(folder.path(), &options, &device).unwrap();
+            assert_eq!(model.dtype(), dtype.unwrap_or(half));
+            assert_eq!(model.compute_dtype(), DType::F32);
+            let last = model.forward_ids(&ids, mask.clone()).unwrap();
+            assert_eq!(last.dtype(), DType::F32);
+            values(last)
+        };
+        let expected = run(Some(DType::F32), EmbeddingPlacement::Host);
+        for embedding in [EmbeddingPlacement::Host, EmbeddingPlacement::Device] {
+            assert!(run(None, embedding) == expected, "{half:?} {embedding:?}");
+        }
+    }
 }
 
 #[test]

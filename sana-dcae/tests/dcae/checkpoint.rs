@@ -3,7 +3,7 @@
 use std::fs;
 
 use burn::module::Module;
-use burn::tensor::DType;
+use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, DcAeError};
 use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, device, values};
 use sana_linear_attn::{WeightError, Weights};
@@ -70,6 +70,7 @@ fn half_precision_parameters() {
         for layout in LAYOUTS {
             let folder = built_in_fixture_path(CRATE, &format!("dcae/{layout}"));
             let model = DcAe::load(&folder, None, Some(dtype), &device).expect("a fixture");
+            let model = model.with_compute_dtype(dtype);
             assert_eq!(model.encoder.dtype(), dtype);
             let fixture = Fixture::at(&folder.join("io.safetensors"));
             let latent = model
@@ -88,6 +89,37 @@ fn half_precision_parameters() {
                     bound,
                 );
             }
+        }
+    }
+}
+
+/// On the CPU 16-bit parameters are computed with in f32: what f32 parameters of the same values
+/// give, bit for bit.
+#[test]
+fn half_parameters_are_widened_on_the_cpu() {
+    let device = Device::flex();
+    for dtype in [DType::F16, DType::BF16] {
+        for layout in LAYOUTS {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let full = load(layout, &device);
+            full.save(folder.path(), Some(dtype)).expect("saved");
+            let model = |dtype| DcAe::load(folder.path(), None, Some(dtype), &device);
+            let narrow = model(dtype).expect("just saved");
+            let wide = model(DType::F32).expect("just saved");
+            assert_eq!(narrow.decoder.dtype(), dtype);
+            assert_eq!(narrow.compute_dtype(), DType::F32);
+            let fixture = built_in_fixture_path(CRATE, &format!("dcae/{layout}/io.safetensors"));
+            let fixture = Fixture::at(&fixture);
+            let run = |model: &DcAe| {
+                let image = fixture.tensor("image", &device);
+                let latent = fixture.tensor("latent", &device);
+                let mut all = values(model.encode_raw(image).expect("an image"));
+                all.extend(values(model.decode_raw(latent).expect("a latent")));
+                all
+            };
+            let ours = run(&narrow);
+            assert!(ours == run(&wide), "{layout} in {dtype:?}");
+            assert!(ours != run(&full), "{layout} in {dtype:?}");
         }
     }
 }

@@ -19,12 +19,15 @@
 //! | [`rms_norm_residual`], [`add`] | one pass, all cores | plain |
 //! | [`image_to_tokens`], [`tokens_to_image`], [`nearest_upsample`] | copies by all cores | plain |
 //! | [`silu`], [`silu_gate`] | one pass, all cores, with its own gradients | plain |
+//! | [`cast()`] of 16-bit floats to f32 | all cores, into large pages | plain |
 //!
-//! The fast forms serve f32 tensors on burn's `flex` backend when the crate's feature `flex` is
-//! on. Those without gradients of their own leave tensors that track gradients to the plain form,
-//! the others need the feature `autodiff` for them; every other tensor takes the plain form.
+//! The fast forms serve f32 tensors ([`cast()`]: 16-bit ones) on burn's `flex` backend when the
+//! crate's feature `flex` is on. Those without gradients of their own leave tensors that track
+//! gradients to the plain form, the others need the feature `autodiff` for them; every other tensor
+//! takes the plain form.
 
 mod attention;
+mod cast;
 mod conv;
 mod elementwise;
 #[cfg(feature = "flex")]
@@ -46,6 +49,7 @@ pub use attention::{
     relu_linear_attention_packed_plain, relu_linear_attention_plain, relu_quadratic_attention,
     relu_quadratic_attention_packed,
 };
+pub use cast::cast;
 pub use conv::{
     conv3x3, conv3x3_fused, conv3x3_plain, depthwise_gate, depthwise_tokens, depthwise_tokens_plain,
 };

@@ -17,21 +17,22 @@ pub fn rms_norm_channels<const D: usize>(
     axis: usize,
 ) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if let Some(bias) = &bias
-        && on_flex_untracked(&x)
-        && on_flex_untracked(&weight)
-        && on_flex_untracked(bias)
-    {
-        return super::inference::rms_norm(x, weight, bias.clone(), None, eps, axis);
-    }
-    #[cfg(feature = "flex")]
-    if on_flex(&x) && on_flex(&weight) {
+    if on_flex(&x) {
+        let weight = super::cast(weight, DType::F32);
+        let bias = bias.map(|bias| super::cast(bias, DType::F32));
+        if let Some(bias) = &bias
+            && on_flex_untracked(&x)
+            && on_flex_untracked(&weight)
+            && on_flex_untracked(bias)
+        {
+            return super::inference::rms_norm(x, weight, bias.clone(), None, eps, axis);
+        }
         let y = super::ops::rms_norm(x, weight, eps, axis);
         return match bias {
             Some(bias) => {
                 let mut broadcast = [1; D];
                 broadcast[axis] = bias.dims()[0];
-                y + bias.reshape(broadcast)
+                y + super::cast(bias, DType::F32).reshape(broadcast)
             }
             None => y,
         };
@@ -55,11 +56,12 @@ pub fn rms_norm_residual<const D: usize>(
     #[cfg(feature = "flex")]
     if let Some(bias) = &bias
         && on_flex_untracked(&x)
-        && on_flex_untracked(&weight)
-        && on_flex_untracked(bias)
         && on_flex_untracked(&residual)
     {
-        return super::inference::rms_norm(x, weight, bias.clone(), Some(residual), eps, axis);
+        let [weight, bias] = [weight.clone(), bias.clone()].map(|x| super::cast(x, DType::F32));
+        if on_flex_untracked(&weight) && on_flex_untracked(&bias) {
+            return super::inference::rms_norm(x, weight, bias, Some(residual), eps, axis);
+        }
     }
     super::add(rms_norm_channels(x, weight, bias, eps, axis), residual)
 }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use super::flex;
 
-/// Forward operations. All tensors are f32.
+/// Forward operations. All tensors are f32 but the one that [`widen`](Self::widen) takes.
 #[backend_extension(Flex, Autodiff: cfg(feature = "autodiff"))]
 pub trait FusedOps: Backend {
     /// See [`conv3x3`](super::conv3x3).
@@ -31,6 +31,8 @@ pub trait FusedOps: Backend {
     fn silu_fused(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`silu_gate`](super::silu_gate).
     fn silu_gate(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// A tensor of 16-bit floats in f32: see [`cast`](super::cast()).
+    fn widen(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl FusedOps for Flex {
@@ -67,6 +69,10 @@ impl FusedOps for Flex {
     fn silu_gate(x: FloatTensor<Self>) -> FloatTensor<Self> {
         flex::elementwise::silu_gate(x)
     }
+
+    fn widen(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        flex::widen::forward(x)
+    }
 }
 
 pub(super) fn conv3x3(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
@@ -101,11 +107,16 @@ pub(super) fn silu_gate(x: Tensor<3>) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as FusedOps>::silu_gate(x.into_dispatch()))
 }
 
+pub(super) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::widen(x.into_dispatch()))
+}
+
 #[cfg(feature = "autodiff")]
 mod gradients {
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, binary, unary};
+    use burn::backend::ops::FloatTensorOps;
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Autodiff, Flex};
 
@@ -134,6 +145,12 @@ mod gradients {
         };
     }
 
+    /// The gradient in the dtype of the narrow tensor.
+    fn narrowed(x: Primitive, grad: Primitive) -> Primitive {
+        Flex::float_cast(grad, x.dtype().into())
+    }
+
+    unary_gradient!(Widen, narrowed);
     unary_gradient!(Silu, flex::elementwise::silu_gradient);
     unary_gradient!(SiluGate, flex::elementwise::silu_gate_gradient);
 
@@ -242,6 +259,16 @@ mod gradients {
             let x = x.into_primitive();
             let y = Flex::silu_gate(x.clone());
             match SiluGate.prepare::<C>(nodes).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => prep.finish(x, y),
+                OpsKind::UnTracked(prep) => prep.finish(y),
+            }
+        }
+
+        fn widen(x: FloatTensor<Self>) -> FloatTensor<Self> {
+            let nodes = [x.node()];
+            let x = x.into_primitive();
+            let y = Flex::widen(x.clone());
+            match Widen.prepare::<C>(nodes).compute_bound().stateful() {
                 OpsKind::Tracked(prep) => prep.finish(x, y),
                 OpsKind::UnTracked(prep) => prep.finish(y),
             }

@@ -3,7 +3,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues};
 use crate::glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
-use crate::kernels::{add, gated_residual, norm_modulate};
+use crate::kernels::{add, cast, gated_residual, norm_modulate};
 use crate::linear_attention::{LinearAttention, LinearAttentionConfig};
 
 use super::config::SanaTransformerConfig;
@@ -106,6 +106,7 @@ impl Modulation {
     fn new(table: Tensor<2>, modulation: Tensor<2>) -> Self {
         let [rows, channels] = table.dims();
         let [batch, _] = modulation.dims();
+        let table = cast(table, modulation.dtype());
         let all = table.unsqueeze::<3>() + modulation.reshape([batch, rows, channels]);
         let row = |index| all.clone().narrow(1, index, 1); // [batch, 1, channels]
         Self {

@@ -54,7 +54,7 @@ impl<'a> ControlledTransformer<'a> {
         let grid = trunk.grid(&latents);
         let x = trunk.embed(latents);
         observe(0, &x);
-        let (embedding, modulation) = self.transformer.time_embed.forward(timestep, guidance);
+        let (embedding, modulation) = self.transformer.embed_time(timestep, guidance);
         let conditions = Conditions {
             modulation,
             text,
@@ -89,7 +89,7 @@ impl<'a> ControlledTransformer<'a> {
         let trunk = self.transformer.trunk();
         let grid = trunk.grid(&latents);
         let x = trunk.embed(latents);
-        let (embedding, modulation) = self.transformer.time_embed.forward(timestep, guidance);
+        let (embedding, modulation) = self.transformer.embed_time(timestep, guidance);
         let conditions = Conditions {
             modulation: modulation.clone(),
             text,

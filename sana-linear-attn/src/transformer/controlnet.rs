@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::linear::TorchLinear;
 use crate::norm::RmsNormAffine;
+use crate::precision::compute_dtype;
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 
 use super::block::{SanaBlock, SanaBlockConfig};
@@ -365,9 +366,15 @@ impl SanaControlNet {
         self
     }
 
-    /// Dtype of the weights, which is the dtype of the computation.
+    /// Dtype of the weights in memory.
     pub fn dtype(&self) -> DType {
         self.input_block.weight.val().dtype()
+    }
+
+    /// Dtype of the computation: what [`compute_dtype`] names for the weights where they are.
+    pub fn compute_dtype(&self) -> DType {
+        let weight = self.input_block.weight.val();
+        compute_dtype(weight.dtype(), &weight.device())
     }
 
     /// What its blocks need of the text, once per prompt: not the transformer's.
@@ -436,7 +443,7 @@ impl SanaControlNet {
                 sample_size: self.config.sample_size,
                 interpolation_scale: self.config.interpolation_scale,
             },
-            dtype: self.dtype(),
+            dtype: self.compute_dtype(),
         }
     }
 }

@@ -4,8 +4,9 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::kernels::{Epilogue, linear, silu};
+use crate::kernels::{Epilogue, cast, linear, silu};
 use crate::linear::TorchLinear;
+use crate::precision::compute_dtype;
 
 /// Channels of the sinusoidal features of timesteps and guidance scales.
 const SINUSOID_CHANNELS: usize = 256;
@@ -42,14 +43,15 @@ impl PatchEmbed {
         }
     }
 
-    /// Embeds a latent.
+    /// Embeds a latent, in the latent's dtype.
     ///
     /// # Shapes
     /// - latents `[batch, in, height, width]`
     /// - output `[batch, (height / patch) * (width / patch), channels]`
     pub fn forward(&self, latents: Tensor<4>) -> Tensor<3> {
-        let weight = self.proj.weight.val();
-        let bias = self.proj.bias.val();
+        let dtype = latents.dtype();
+        let weight = cast(self.proj.weight.val(), dtype);
+        let bias = cast(self.proj.bias.val(), dtype);
         let [channels, in_channels, patch, _] = weight.dims();
         let [batch, _, height, width] = latents.dims();
         if patch == 1 {
@@ -100,8 +102,7 @@ impl SinusoidMlp {
         }
     }
 
-    fn forward(&self, values: Tensor<1>) -> Tensor<2> {
-        let dtype = self.linear_1.weight.val().dtype();
+    fn forward(&self, values: Tensor<1>, dtype: DType) -> Tensor<2> {
         let features = sinusoidal(values, SINUSOID_CHANNELS).cast(dtype);
         self.linear_2.forward(silu(self.linear_1.forward(features)))
     }
@@ -136,7 +137,8 @@ impl TimeEmbed {
         }
     }
 
-    /// The embedding and the six modulation vectors made of it.
+    /// The embedding and the six modulation vectors made of it, in the dtype that
+    /// [`compute_dtype`] names for the weights and their device.
     ///
     /// # Shapes
     /// - `timestep`, `guidance` `[batch]` in f32; guidance already multiplied by
@@ -148,6 +150,18 @@ impl TimeEmbed {
         timestep: Tensor<1>,
         guidance: Option<Tensor<1>>,
     ) -> (Tensor<2>, Tensor<2>) {
+        let weight = self.linear.weight.val();
+        let dtype = compute_dtype(weight.dtype(), &weight.device());
+        self.forward_in(dtype, timestep, guidance)
+    }
+
+    /// [`forward`](Self::forward) in the given dtype.
+    pub fn forward_in(
+        &self,
+        dtype: DType,
+        timestep: Tensor<1>,
+        guidance: Option<Tensor<1>>,
+    ) -> (Tensor<2>, Tensor<2>) {
         let timestep_embedder = self
             .emb
             .as_ref()
@@ -156,9 +170,9 @@ impl TimeEmbed {
         let Some(timestep_embedder) = timestep_embedder else {
             unreachable!("the constructor sets one of the two")
         };
-        let embedding = timestep_embedder.forward(timestep);
+        let embedding = timestep_embedder.forward(timestep, dtype);
         let embedding = match (&self.guidance_embedder, guidance) {
-            (Some(embedder), Some(guidance)) => embedding + embedder.forward(guidance),
+            (Some(embedder), Some(guidance)) => embedding + embedder.forward(guidance, dtype),
             _ => embedding,
         };
         let modulation = self.linear.forward(silu(embedding.clone()));

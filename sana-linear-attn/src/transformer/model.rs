@@ -4,9 +4,10 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::cross_attention::TextKeysValues;
-use crate::kernels::norm_modulate;
+use crate::kernels::{cast, norm_modulate};
 use crate::linear::TorchLinear;
 use crate::norm::RmsNormAffine;
+use crate::precision::compute_dtype;
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 
 use super::block::{SanaBlock, SanaBlockConfig};
@@ -22,7 +23,7 @@ use super::trunk::{Patches, Trunk};
 /// with the limit, so they need it whatever the compute dtype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum F16Clamp {
-    /// On for a model without qk norm whose weights, or whose compute dtype, are f16.
+    /// On for a model without qk norm whose weights are f16, in the file or in memory.
     #[default]
     Auto,
     /// Always on.
@@ -67,10 +68,12 @@ impl SanaTransformerConfig {
             .init([2, width], device),
             proj_out: TorchLinear::new(width, patch * patch * self.output_channels(), true, device),
             config: self.clone(),
+            compute: None,
         }
     }
 
-    /// Builds the network from a checkpoint's weights.
+    /// Builds the network from a checkpoint's weights, `dtype` in memory, the file's own where
+    /// `None`. It computes in the dtype that [`compute_dtype`] names for them.
     ///
     /// # Errors
     /// When the weights are not exactly those of this config.
@@ -137,6 +140,8 @@ pub struct SanaTransformer {
     pub(super) proj_out: TorchLinear,
     #[module(skip)]
     config: SanaTransformerConfig,
+    #[module(skip)]
+    compute: Option<DType>,
 }
 
 impl SanaTransformer {
@@ -153,9 +158,24 @@ impl SanaTransformer {
         self
     }
 
-    /// Dtype of the weights, which is the dtype of the computation.
+    /// Dtype of the weights in memory.
     pub fn dtype(&self) -> DType {
         self.proj_out.weight.val().dtype()
+    }
+
+    /// Dtype of the computation: see [`precision`](crate::precision). That of
+    /// [`with_compute_dtype`](Self::with_compute_dtype), or else what [`compute_dtype`] names for
+    /// the weights where they are.
+    pub fn compute_dtype(&self) -> DType {
+        let weight = self.proj_out.weight.val();
+        self.compute
+            .unwrap_or_else(|| compute_dtype(weight.dtype(), &weight.device()))
+    }
+
+    /// Computes in this dtype, f32, f16 or bf16, whatever the weights are.
+    pub fn with_compute_dtype(mut self, dtype: DType) -> Self {
+        self.compute = Some(dtype);
+        self
     }
 
     /// Projects and norms the text embeddings.
@@ -268,8 +288,18 @@ impl SanaTransformer {
                 sample_size: self.config.sample_size,
                 interpolation_scale: self.config.interpolation_scale,
             },
-            dtype: self.dtype(),
+            dtype: self.compute_dtype(),
         }
+    }
+
+    /// The timestep's embedding and the modulation made of it.
+    pub(super) fn embed_time(
+        &self,
+        timestep: Tensor<1>,
+        guidance: Option<Tensor<1>>,
+    ) -> (Tensor<2>, Tensor<2>) {
+        self.time_embed
+            .forward_in(self.compute_dtype(), timestep, guidance)
     }
 
     /// Tokens after the last block to the velocity, in f32.
@@ -280,7 +310,8 @@ impl SanaTransformer {
 
     /// Final norm, modulated by the timestep's embedding, and projection to latent patches.
     fn project_out(&self, x: Tensor<3>, embedding: Tensor<2>) -> Tensor<3> {
-        let table = self.scale_shift_table.val().unsqueeze::<3>(); // [1, 2, width]
+        let table = cast(self.scale_shift_table.val(), embedding.dtype());
+        let table = table.unsqueeze::<3>(); // [1, 2, width]
         let modulation = table + embedding.unsqueeze_dim::<3>(1); // [batch, 2, width]
         let shift = modulation.clone().narrow(1, 0, 1);
         let scale = modulation.narrow(1, 1, 1);

@@ -18,7 +18,7 @@ pub(super) struct Trunk<'a> {
     pub caption_norm: &'a RmsNormAffine,
     pub blocks: &'a [SanaBlock],
     pub patches: Patches,
-    /// Dtype of the weights.
+    /// Dtype of the computation.
     pub dtype: DType,
 }
 

@@ -78,7 +78,7 @@ impl SanaPipeline {
     pub(super) fn autoencoder_dtype(&mut self) -> String {
         self.parts.autoencoder().map_or_else(
             |_| "f32".to_owned(),
-            |model| dtype::name(model.decoder.dtype()),
+            |model| dtype::name(model.compute_dtype()),
         )
     }
 }

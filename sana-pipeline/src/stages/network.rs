@@ -109,7 +109,7 @@ impl<'a> Network<'a> {
             step: self.step,
             steps: self.settings.steps(),
             timestep: time,
-            dtype: dtype::name(self.transformer.dtype()),
+            dtype: dtype::name(self.transformer.compute_dtype()),
         })
     }
 

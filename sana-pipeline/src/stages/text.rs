@@ -64,7 +64,7 @@ impl SanaPipeline {
             (true, texts) => Some(tokenizer.tokenize_negative(texts)?),
         };
         let model = self.parts.text_encoder()?;
-        let dtype = dtype::name(model.dtype());
+        let dtype = dtype::name(model.compute_dtype());
         let encode = |tokens| -> Result<PromptEmbeds, PipelineError> {
             let embeds = encode_tokens(model, tokens)?;
             if all_finite(embeds.embeds.clone())? {

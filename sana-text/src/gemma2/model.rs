@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use sana_linear_attn::{KeyMap, LoadOptions, Weights, load_module};
+use sana_linear_attn::{KeyMap, LoadOptions, Weights, compute_dtype, load_module};
 
 use super::config::Gemma2Config;
 use super::layer::{Gemma2Layer, MatrixInit};
@@ -28,9 +28,9 @@ pub enum EmbeddingPlacement {
 /// How to load a Gemma-2 checkpoint.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Gemma2LoadOptions {
-    /// Dtype of weights and activations; that of the file's embedding table when `None`. f16 is
-    /// accepted but has little range for the residual stream of the released encoder: choose f32
-    /// or bf16.
+    /// Dtype of the weights in memory; that of the file's embedding table when `None`. The model
+    /// computes in f32 on the CPU backend and in this dtype elsewhere, where f16 has little range
+    /// for the residual stream of the released encoder: choose f32 or bf16.
     pub dtype: Option<DType>,
     /// Variant of the weight files, such as `fp16`; the plain names when `None`.
     pub variant: Option<String>,
@@ -55,6 +55,8 @@ pub struct Gemma2Model {
     table: Option<EmbeddingTable>,
     #[module(skip)]
     config: Gemma2Config,
+    #[module(skip)]
+    compute: Option<DType>,
 }
 
 impl Gemma2Config {
@@ -103,6 +105,7 @@ impl Gemma2Config {
             norm: GemmaRmsNorm::new(self.hidden_size, self.rms_norm_eps, device),
             table: None,
             config: self.clone(),
+            compute: None,
         })
     }
 }
@@ -163,9 +166,23 @@ impl Gemma2Model {
         &self.config
     }
 
-    /// Dtype of weights and activations.
+    /// Dtype of the weights in memory.
     pub fn dtype(&self) -> DType {
         self.norm.weight.val().dtype()
+    }
+
+    /// Dtype of activations and arithmetic: that of
+    /// [`with_compute_dtype`](Self::with_compute_dtype), or else what [`compute_dtype`] names for
+    /// the weights where they are: f32 on the CPU backend, the weights' own elsewhere.
+    pub fn compute_dtype(&self) -> DType {
+        self.compute
+            .unwrap_or_else(|| compute_dtype(self.dtype(), &self.device()))
+    }
+
+    /// Computes in this dtype, f32, f16 or bf16, whatever the weights are.
+    pub fn with_compute_dtype(mut self, dtype: DType) -> Self {
+        self.compute = Some(dtype);
+        self
     }
 
     /// Where the weights are.
@@ -191,8 +208,8 @@ impl Gemma2Model {
         Ok(self)
     }
 
-    /// The embeddings of a batch of ids times `sqrt(hidden_size)`, both rounded to the model's
-    /// dtype as in the reference.
+    /// The embeddings of a batch of ids times `sqrt(hidden_size)`: the rows rounded to the dtype of
+    /// the weights, both to that of the computation as in the reference.
     ///
     /// # Shapes
     /// - `ids`: `batch` rows of `tokens` ids each
@@ -219,20 +236,21 @@ impl Gemma2Model {
             return Err(TextError::TokenOutOfRange { id, vocab_size });
         }
 
-        let (device, dtype) = (self.device(), self.dtype());
+        let (device, stored, dtype) = (self.device(), self.dtype(), self.compute_dtype());
         let channels = self.config.hidden_size;
         let scale = round_to(dtype, (channels as f32).sqrt());
         let shape = [ids.len(), tokens, channels];
         if let Some(embedding) = &self.embed_tokens {
             let flat: Vec<i32> = flat.into_iter().map(|id| id as i32).collect();
             let ids = Tensor::<1, Int>::from_data(TensorData::from(flat.as_slice()), &device);
-            return Ok((embedding.forward(ids) * scale).reshape(shape));
+            let rows = embedding.forward(ids).cast(dtype);
+            return Ok((rows * scale).reshape(shape));
         }
         let table = self.table.as_ref().ok_or(TextError::NoEmbedding)?;
         let rows = table
             .rows(&flat)?
             .into_iter()
-            .map(|value| round_to(dtype, value) * scale);
+            .map(|value| round_to(dtype, round_to(stored, value)) * scale);
         let data = TensorData::new(rows.collect::<Vec<f32>>(), shape);
         Ok(Tensor::from_data(data, (&device, dtype)))
     }
@@ -240,7 +258,8 @@ impl Gemma2Model {
     /// The last hidden state, after the final norm. Rows of padding hold no meaning.
     ///
     /// # Shapes
-    /// - `embeddings` and output `[batch, tokens, channels]`; see [`embed`](Self::embed)
+    /// - `embeddings` and output `[batch, tokens, channels]`, of the dtype of the computation; see
+    ///   [`embed`](Self::embed)
     /// - `mask` `[batch, tokens]`: 1 for a token, 0 for padding; both on the model's device, which
     ///   is an autodiff device in training
     pub fn forward(&self, embeddings: Tensor<3>, mask: Tensor<2>) -> Tensor<3> {

@@ -14,6 +14,7 @@ pub(super) mod modulate;
 mod product;
 pub(super) mod rms_norm;
 pub(super) mod softmax_attention;
+pub(super) mod widen;
 pub(super) mod winograd;
 
 use burn::backend::ops::FloatTensorOps;

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::kernels::cast;
 use crate::linear::{LowRank, PointwiseConv, TorchLinear};
 use crate::transformer::SanaTransformer;
 use crate::transformer::block::SanaBlock;
@@ -58,7 +59,7 @@ impl Layer<'_> {
 fn merged<const D: usize>(weight: &Param<Tensor<D>>, delta: Tensor<D>) -> Param<Tensor<D>> {
     weight.clone().map(|weight| {
         let (dtype, trains) = (weight.dtype(), weight.is_require_grad());
-        let sum = (weight.cast(DType::F32) + delta).cast(dtype).detach();
+        let sum = (cast(weight, DType::F32) + delta).cast(dtype).detach();
         if trains { sum.require_grad() } else { sum }
     })
 }

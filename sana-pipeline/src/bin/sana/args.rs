@@ -80,7 +80,8 @@ pub struct ModelArgs {
     /// device as listed by `sana devices` [default: the first GPU that works, else flex]
     #[arg(short, long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
-    /// Type of the weights in memory [default: f32 on flex, elsewhere the checkpoint's]
+    /// Type of the weights in memory, and of the computation except on flex, which always computes
+    /// in f32 [default: f32 on flex, elsewhere the checkpoint's]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub dtype: Option<Dtype>,
     /// Hold one part of the model at a time and decode in tiles: slower, and much smaller
@@ -153,11 +154,11 @@ impl fmt::Display for ScaledPath {
 /// A type of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
-    /// 32 bits: exact, and the fastest on the CPU
+    /// 32 bits: exact
     F32,
-    /// 16 bits with the range of f32: for GPUs that have it
+    /// 16 bits with the range of f32: half the memory on the CPU; for GPUs that have it
     Bf16,
-    /// 16 bits, narrow range: for GPUs without bf16
+    /// 16 bits with a narrow range: half the memory on the CPU; for GPUs without bf16
     F16,
 }
 
