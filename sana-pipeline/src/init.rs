@@ -62,6 +62,9 @@ pub fn write_checkpoint(
 }
 
 type File = (&'static str, &'static [u8]);
+/// Config, names and shapes of a part.
+type PartPlan = (Part, String, Vec<(String, Vec<usize>)>);
+type WriteShard<'a> = &'a mut dyn FnMut(&Path, &[RandomTensor]) -> Result<(), PipelineError>;
 
 #[cfg(feature = "scenes-model")]
 fn built_in_tokenizer() -> Result<Vec<File>, PipelineError> {
@@ -117,7 +120,25 @@ impl<'a> RandomModel<'a> {
                 folder: folder.to_path_buf(),
             });
         }
-        let parts = [
+        let parts = self.parts(device)?;
+        let all: u64 = parts
+            .iter()
+            .flat_map(|(_, _, shapes)| shapes)
+            .map(|(_, shape)| dtype.bytes(shape))
+            .sum();
+        let mut written = 0;
+        let mut report = |bytes: u64| {
+            written += bytes;
+            progress(written, all);
+        };
+        self.write_files(folder, parts, dtype, seed, &mut |path, tensors| {
+            write_shard(path, tensors, dtype, &mut report)
+        })
+    }
+
+    /// Config and shapes of the parameters of every part.
+    fn parts(&self, device: &Device) -> Result<[PartPlan; 3], PipelineError> {
+        Ok([
             (
                 Part::TextEncoder,
                 self.text_encoder.to_json(),
@@ -133,17 +154,18 @@ impl<'a> RandomModel<'a> {
                 self.autoencoder.to_json(),
                 parameter_shapes(&self.autoencoder.init(device), KeyMap::default()),
             ),
-        ];
-        let all: u64 = parts
-            .iter()
-            .flat_map(|(_, _, shapes)| shapes)
-            .map(|(_, shape)| dtype.bytes(shape))
-            .sum();
-        let mut written = 0;
-        let mut report = |bytes: u64| {
-            written += bytes;
-            progress(written, all);
-        };
+        ])
+    }
+
+    /// Writes the folder; `write_shard` writes the files of weights.
+    fn write_files(
+        &self,
+        folder: &Path,
+        parts: [PartPlan; 3],
+        dtype: WeightDtype,
+        seed: u64,
+        write_shard: WriteShard<'_>,
+    ) -> Result<(), PipelineError> {
         for (part, config, shapes) in parts {
             let tensors: Vec<RandomTensor> = shapes
                 .into_iter()
@@ -161,7 +183,7 @@ impl<'a> RandomModel<'a> {
                 tensors,
                 dtype,
                 self.shard_bytes,
-                &mut report,
+                write_shard,
             )?;
         }
         let tokenizer = create_folder(folder, Part::Tokenizer)?;
@@ -355,7 +377,7 @@ fn write_weights(
     tensors: Vec<RandomTensor>,
     dtype: WeightDtype,
     shard_bytes: u64,
-    report: &mut dyn FnMut(u64),
+    write_shard: WriteShard<'_>,
 ) -> Result<(), PipelineError> {
     let total: u64 = tensors
         .iter()
@@ -376,13 +398,13 @@ fn write_weights(
     }
     if let [tensors] = shards.as_slice() {
         let path = folder.join(format!("{stem}.safetensors"));
-        return write_shard(&path, tensors, dtype, report);
+        return write_shard(&path, tensors);
     }
     let mut map = Map::new();
     let count = shards.len();
     for (number, tensors) in (1..).zip(&shards) {
         let file = format!("{stem}-{number:05}-of-{count:05}.safetensors");
-        write_shard(&folder.join(&file), tensors, dtype, report)?;
+        write_shard(&folder.join(&file), tensors)?;
         map.extend(
             tensors
                 .iter()
@@ -396,13 +418,8 @@ fn write_weights(
     )
 }
 
-/// One safetensors file: the length of the header, the header as JSON, the tensors.
-fn write_shard(
-    path: &Path,
-    tensors: &[RandomTensor],
-    dtype: WeightDtype,
-    report: &mut dyn FnMut(u64),
-) -> Result<(), PipelineError> {
+/// What a safetensors file begins with: the length of the header and the header as JSON.
+fn header(tensors: &[RandomTensor], dtype: WeightDtype) -> Vec<u8> {
     let mut header = Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]);
     let mut offset = 0;
     for tensor in tensors {
@@ -419,9 +436,20 @@ fn write_shard(
     while !header.len().is_multiple_of(8) {
         header.push(' ');
     }
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.bytes());
+    bytes
+}
+
+/// One safetensors file: the header and the tensors.
+fn write_shard(
+    path: &Path,
+    tensors: &[RandomTensor],
+    dtype: WeightDtype,
+    report: &mut dyn FnMut(u64),
+) -> Result<(), PipelineError> {
     write_whole(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
+        file.write_all(&header(tensors, dtype))?;
         tensors
             .iter()
             .try_for_each(|tensor| tensor.write(file, dtype, report))
@@ -429,6 +457,9 @@ fn write_shard(
     .map_err(PipelineError::write(path))
 }
 
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod load_plan;
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod tests;

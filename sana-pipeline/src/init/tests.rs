@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::checkpoint::Checkpoint;
-use crate::pipeline::SanaPipeline;
+use crate::pipeline::{LoadOptions, SanaPipeline};
 use crate::request::Request;
 use crate::stages::Control;
 
@@ -73,6 +73,37 @@ fn random_checkpoints_run_and_stay_finite() {
             let picture = generation.images[0].as_raw();
             assert!(picture.iter().any(|value| *value != picture[0]));
         }
+    }
+}
+
+/// On the CPU a 16-bit checkpoint makes the same picture with its weights kept in 16 bits as with
+/// all of them widened when they are loaded.
+#[test]
+fn weights_kept_in_16_bits_change_no_pixel() {
+    let tokenizer = tokenizer();
+    let model = RandomModel {
+        tokenizer: &[("tokenizer.json", &tokenizer)],
+        ..tiny(false)
+    };
+    for dtype in [DType::BF16, DType::F16] {
+        let folder = written(&model, dtype, 1);
+        let picture = |dtype| {
+            let options = LoadOptions {
+                dtype,
+                ..LoadOptions::default()
+            };
+            let checkpoint = Checkpoint::open(folder.path()).unwrap();
+            let mut pipeline =
+                SanaPipeline::from_checkpoint(checkpoint, options, &Device::flex()).unwrap();
+            let request = Request::new("a red circle").size(64, 32).steps(2);
+            let generation = pipeline.generate(&request, &mut |_| Control::Continue);
+            let in_memory = pipeline.transformer().unwrap().dtype();
+            (in_memory, generation.unwrap().images)
+        };
+        let (kept, ours) = picture(Some(dtype));
+        let (widened, expected) = picture(None);
+        assert_eq!((kept, widened), (dtype, DType::F32));
+        assert_eq!(ours, expected);
     }
 }
 

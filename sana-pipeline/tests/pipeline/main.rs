@@ -5,6 +5,7 @@ mod controlnet;
 mod evaluation;
 mod lora;
 mod parity;
+mod real_size;
 mod requests;
 mod running;
 
