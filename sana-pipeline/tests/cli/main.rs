@@ -3,6 +3,7 @@
 #![cfg(all(feature = "cli", feature = "flex"))]
 
 mod bad_input;
+mod bench;
 mod control;
 mod devices;
 mod generate;

@@ -10,14 +10,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sana_pipeline::{LoraFile, LoraMode};
 use sana_sampler::GuidanceInterval;
 
+use crate::bench::BenchArgs;
 use crate::devices::{DeviceName, DevicesArgs};
 use crate::encode::{DecodeArgs, EncodeArgs};
 use crate::evaluate::EvaluateArgs;
 use crate::generate::GenerateArgs;
 use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
+use crate::threads::ThreadArgs;
 use crate::train::TrainArgs;
-use crate::{devices, encode, evaluate, generate, init, inspect, train};
+use crate::{bench, devices, encode, evaluate, generate, init, inspect, train};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +47,7 @@ enum Command {
     Evaluate(EvaluateArgs),
     Init(InitArgs),
     Train(TrainArgs),
+    Bench(BenchArgs),
     Devices(DevicesArgs),
 }
 
@@ -59,6 +62,7 @@ impl Cli {
             Command::Evaluate(args) => evaluate::run(args),
             Command::Init(args) => init::run(args),
             Command::Train(args) => train::run(args),
+            Command::Bench(args) => bench::run(args),
             Command::Devices(args) => devices::run(args),
         }
     }
@@ -87,6 +91,8 @@ pub struct ModelArgs {
     /// Hold one part of the model at a time and decode in tiles: slower, and much smaller
     #[arg(long)]
     pub low_memory: bool,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
 }
 
 /// LoRAs on top of the model.

@@ -295,7 +295,7 @@ fn report(backend: Backend, out: &mut impl Write) -> io::Result<bool> {
     feature = "vulkan",
     feature = "wgpu"
 ))]
-fn identity(device: &Device) -> Option<String> {
+pub fn identity(device: &Device) -> Option<String> {
     let identity = catch(|| device.identity()).ok().flatten();
     identity.map(|identity| identity.name)
 }
@@ -308,7 +308,7 @@ fn identity(device: &Device) -> Option<String> {
     feature = "vulkan",
     feature = "wgpu"
 )))]
-fn identity(_: &Device) -> Option<String> {
+pub fn identity(_: &Device) -> Option<String> {
     None
 }
 

@@ -3,6 +3,7 @@
 
 mod args;
 mod backends;
+mod bench;
 mod control;
 mod devices;
 mod encode;
@@ -16,6 +17,7 @@ mod paths;
 mod probe;
 mod progress;
 mod record;
+mod threads;
 mod train;
 
 use std::process::ExitCode;

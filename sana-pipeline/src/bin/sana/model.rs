@@ -34,6 +34,7 @@ impl Model {
         loras: Vec<LoraFile>,
         controlnet: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
+        args.threads.start()?;
         let checkpoint = checkpoint(args.model.as_deref())?;
         let device = OpenDevice::open(args.device)?;
         let mut options = LoadOptions {

@@ -1,0 +1,457 @@
+//! What is run for each part.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use sana_linear_attn::SanaTransformer;
+use sana_linear_attn::kernels::relu_linear_attention;
+use sana_linear_attn::transformer::TextContext;
+use sana_pipeline::{Schedule, Scheduler};
+use sana_sampler::{Control, Guidance, dpm_solver, flow_euler, noise, scm, trigflow};
+
+use super::models::{Models, Weights, random};
+use super::timing::{Finite, Timing, measure};
+use super::{Options, Part, work};
+
+/// Text tokens where nothing else is asked for: what the transformer is given.
+const TEXT_TOKENS: usize = 300;
+/// Numbers of `stream`: 512 MB in f32, beyond every cache.
+const STREAM: usize = 1 << 27;
+/// Of the picture; the usual value.
+const GUIDANCE: f64 = 4.5;
+
+/// What measures.
+pub struct Bench<'a> {
+    pub models: &'a Models,
+    pub options: Options,
+    pub device: &'a Device,
+    /// Whether the device is the CPU.
+    pub on_cpu: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// The part, or a piece of it that is measured apart.
+    pub name: &'static str,
+    /// Rows of the batch as the network sees them.
+    pub rows: usize,
+    /// Width and height of the picture in pixels, for a part that depends on them.
+    pub pixels: Option<[usize; 2]>,
+    /// Length of the sequence, or the side of a matrix.
+    pub tokens: Option<usize>,
+    /// Tokens of the text that is attended to.
+    pub text_tokens: Option<usize>,
+    pub steps: Option<usize>,
+    /// Billions of operations of matrix products and convolutions.
+    pub gflop: Option<f64>,
+    /// Billions of bytes read and written at least.
+    pub gbyte: Option<f64>,
+    pub weights: Weights,
+    pub timing: Timing,
+}
+
+impl Measurement {
+    fn new(name: &'static str, rows: usize, timing: Timing) -> Self {
+        Self {
+            name,
+            rows,
+            pixels: None,
+            tokens: None,
+            text_tokens: None,
+            steps: None,
+            gflop: None,
+            gbyte: None,
+            weights: Weights::default(),
+            timing,
+        }
+    }
+}
+
+impl Bench<'_> {
+    /// Measures a part, and what is measured apart beside it.
+    ///
+    /// # Errors
+    /// When the networks or the device refuse.
+    pub fn measure(&self, part: Part) -> anyhow::Result<Vec<Measurement>> {
+        match part {
+            Part::Dit => self.dit(),
+            Part::Decode => self.decode(),
+            Part::Encode => self.encode(),
+            Part::Text => self.text(),
+            Part::Attention => self.attention(),
+            Part::Picture => self.picture(),
+            Part::Matmul => self.matmul(),
+            Part::Stream => self.stream(),
+        }
+    }
+
+    fn dit(&self) -> anyhow::Result<Vec<Measurement>> {
+        let config = &self.models.transformer;
+        let (model, weights) = random(config.init(self.device), self.dtype());
+        let rows = self.models.rows(self.options.batch);
+        let caption = self.random(1, [rows, TEXT_TOKENS, config.caption_channels]);
+        let mask = self.ones([rows, TEXT_TOKENS]);
+        let context = model.text_context(caption.clone(), Some(mask.clone()));
+        let latents = self.random_f32(2, self.latent_shape(rows));
+        let text = self.run(|| {
+            let context = model.text_context(caption.clone(), Some(mask.clone()));
+            Ok(Made(context))
+        })?;
+        let step = self.run(|| {
+            let latents = latents.clone();
+            Ok(predict(&model, latents, 500.0, &context, self.device))
+        })?;
+        let common = Measurement {
+            pixels: Some(self.pixels()),
+            text_tokens: Some(TEXT_TOKENS),
+            weights,
+            ..Measurement::new("dit", rows, step)
+        };
+        let text = Measurement {
+            name: "dit_text",
+            pixels: None,
+            gflop: Some(work::dit_text(config, rows, TEXT_TOKENS)),
+            timing: text,
+            ..common.clone()
+        };
+        let step = Measurement {
+            tokens: Some(self.picture_tokens()),
+            gflop: Some(work::dit(config, rows, self.picture_tokens(), TEXT_TOKENS)),
+            ..common
+        };
+        // The step last, so that what a profiler records last is the step's.
+        Ok(vec![text, step])
+    }
+
+    fn encode(&self) -> anyhow::Result<Vec<Measurement>> {
+        let (config, rows) = (&self.models.autoencoder, self.options.batch);
+        let mut model = config.init(self.device);
+        let (encoder, weights) = random(model.encoder, self.dtype());
+        model.encoder = encoder;
+        let [width, height] = self.pixels();
+        let image = self.random_f32(1, [rows, config.in_channels, height, width]);
+        let image = image.clamp(-1.0, 1.0);
+        let timing = self.run(|| Ok(model.encode(image.clone())?))?;
+        Ok(vec![Measurement {
+            pixels: Some([width, height]),
+            gflop: Some(work::encode(config, rows, width, height)),
+            weights,
+            ..Measurement::new("encode", rows, timing)
+        }])
+    }
+
+    fn decode(&self) -> anyhow::Result<Vec<Measurement>> {
+        let (config, rows) = (&self.models.autoencoder, self.options.batch);
+        let mut model = config.init(self.device);
+        let (decoder, weights) = random(model.decoder, self.dtype());
+        model.decoder = decoder;
+        let [width, height] = self.pixels();
+        let latents = self.random_f32(1, self.latent_shape(rows));
+        let timing = self.run(|| Ok(model.decode(latents.clone())?))?;
+        Ok(vec![Measurement {
+            pixels: Some([width, height]),
+            gflop: Some(work::decode(config, rows, width, height)),
+            weights,
+            ..Measurement::new("decode", rows, timing)
+        }])
+    }
+
+    fn text(&self) -> anyhow::Result<Vec<Measurement>> {
+        let (config, rows) = (&self.models.text, self.options.batch);
+        let tokens = self.text_tokens();
+        let mut model = config.init(self.device)?;
+        // Never made: a prompt needs a few of its rows, which are looked up on the host.
+        model.embed_tokens = None;
+        let (model, weights) = random(model, self.dtype());
+        let embeddings = self.random(1, [rows, tokens, config.hidden_size]);
+        let mask = self.ones([rows, tokens]);
+        let timing = self.run(|| Ok(model.forward(embeddings.clone(), mask.clone())))?;
+        Ok(vec![Measurement {
+            tokens: Some(tokens),
+            gflop: Some(work::text(config, rows, tokens)),
+            weights,
+            ..Measurement::new("text", rows, timing)
+        }])
+    }
+
+    fn attention(&self) -> anyhow::Result<Vec<Measurement>> {
+        let (config, rows) = (&self.models.transformer, self.options.batch);
+        let tokens = self.options.tokens.unwrap_or(self.picture_tokens());
+        let shape = [rows, tokens, config.width()];
+        let [query, key, value] = [1, 2, 3].map(|seed| self.random(seed, shape));
+        let timing = self.run(|| {
+            let (query, key, value) = (query.clone(), key.clone(), value.clone());
+            let head_dim = config.attention_head_dim;
+            Ok(relu_linear_attention(query, key, value, head_dim))
+        })?;
+        Ok(vec![Measurement {
+            tokens: Some(tokens),
+            gflop: Some(work::attention(config, rows, tokens)),
+            ..Measurement::new("attention", rows, timing)
+        }])
+    }
+
+    fn picture(&self) -> anyhow::Result<Vec<Measurement>> {
+        let Models {
+            transformer: config,
+            autoencoder,
+            text: text_config,
+            scheduler,
+            ..
+        } = self.models;
+        let (pictures, tokens) = (self.options.batch, self.text_tokens());
+        let rows = self.models.rows(pictures);
+        let mut text = text_config.init(self.device)?;
+        text.embed_tokens = None;
+        let (text, text_weights) = random(text, self.dtype());
+        let (transformer, weights) = random(config.init(self.device), self.dtype());
+        let mut decoding = autoencoder.init(self.device);
+        let (decoder, decoder_weights) = random(decoding.decoder, self.dtype());
+        decoding.decoder = decoder;
+
+        let steps = self.options.steps.unwrap_or(scheduler.default_steps());
+        let schedule = scheduler.schedule(scheduler.solver(), steps, None)?;
+        let embeddings = self.random(1, [rows, tokens, text_config.hidden_size]);
+        let mask = self.ones([rows, tokens]);
+        let initial = self.random_f32(2, self.latent_shape(pictures));
+        let timing = self.run(|| {
+            let caption = text.forward(embeddings.clone(), mask.clone());
+            let context = transformer.text_context(caption, Some(mask.clone()));
+            let latents = self.denoise(&transformer, &context, &schedule, initial.clone())?;
+            Ok(decoding.decode(latents)?)
+        })?;
+        let [width, height] = self.pixels();
+        let gflop = work::text(text_config, rows, tokens)
+            + work::dit_text(config, rows, tokens)
+            + steps as f64 * work::dit(config, rows, self.picture_tokens(), tokens)
+            + work::decode(autoencoder, pictures, width, height);
+        Ok(vec![Measurement {
+            pixels: Some([width, height]),
+            tokens: Some(self.picture_tokens()),
+            text_tokens: Some(tokens),
+            steps: Some(steps),
+            gflop: Some(gflop),
+            weights: text_weights.plus(weights).plus(decoder_weights),
+            ..Measurement::new("picture", rows, timing)
+        }])
+    }
+
+    /// All steps, as [`SanaPipeline::sample`](sana_pipeline::SanaPipeline::sample) takes them.
+    fn denoise(
+        &self,
+        transformer: &SanaTransformer,
+        context: &TextContext,
+        schedule: &Schedule,
+        initial: Tensor<4>,
+    ) -> anyhow::Result<Tensor<4>> {
+        let go_on = |_| Control::Continue;
+        let sprint = transformer.config().guidance_embeds;
+        let guidance = Guidance::new(GUIDANCE)?;
+        let velocity = |latents: Tensor<4>, time: f64| {
+            let [pictures, channels, _, _] = latents.dims();
+            let rows = match sprint {
+                true => latents,
+                false => Tensor::cat(vec![latents.clone(), latents], 0),
+            };
+            let all = predict(transformer, rows, time, context, self.device);
+            let all = all.narrow(1, 0, channels);
+            let velocity = match sprint {
+                true => all,
+                false => guidance.combine(
+                    all.clone().narrow(0, 0, pictures),
+                    all.narrow(0, pictures, pictures),
+                ),
+            };
+            // The pipeline looks at every step too, and so waits for it.
+            let _ = velocity.clone().finite()?;
+            anyhow::Ok(velocity)
+        };
+        match (schedule, &self.models.scheduler) {
+            (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
+                let noises = |index: usize| {
+                    let shape = initial.dims();
+                    Ok(self.random_f32(3 + index as u64, shape))
+                };
+                let scaled = initial.clone().mul_scalar(sigma_data.value());
+                let predict = trigflow::from_flow(*sigma_data, velocity);
+                let latents = scm(schedule, *sigma_data, scaled, predict, noises, go_on)?;
+                Ok(latents.div_scalar(sigma_data.value()))
+            }
+            (Schedule::Flow(schedule), Scheduler::FlowDpm { options, .. }) => {
+                dpm_solver(schedule, options, initial, velocity, go_on)
+            }
+            (Schedule::Flow(schedule), _) => flow_euler(schedule, initial, velocity, go_on),
+            (Schedule::Scm(_), _) => anyhow::bail!("a consistency schedule for a flow model"),
+        }
+    }
+
+    fn matmul(&self) -> anyhow::Result<Vec<Measurement>> {
+        let default = match self.on_cpu {
+            true => 2048,
+            false => 8192,
+        };
+        let side = self.options.tokens.unwrap_or(default);
+        let [a, b] = [1, 2].map(|seed| self.random(seed, [side, side]));
+        let timing = self.run(|| Ok(a.clone().matmul(b.clone())))?;
+        Ok(vec![Measurement {
+            tokens: Some(side),
+            gflop: Some(work::matmul(side)),
+            ..Measurement::new("matmul", 1, timing)
+        }])
+    }
+
+    fn stream(&self) -> anyhow::Result<Vec<Measurement>> {
+        let x = Tensor::<1>::ones([STREAM], (self.device, self.dtype()));
+        let timing = self.run(|| Ok(x.clone().mul_scalar(2.0)))?;
+        let bytes = 2 * STREAM * self.dtype().size();
+        Ok(vec![Measurement {
+            tokens: Some(STREAM),
+            gbyte: Some(bytes as f64 / 1e9),
+            ..Measurement::new("stream", 1, timing)
+        }])
+    }
+
+    fn run<T: Finite>(
+        &self,
+        operation: impl FnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<Timing> {
+        let Options { warmup, repeat, .. } = self.options;
+        measure(self.device, warmup, repeat, operation)
+    }
+
+    fn dtype(&self) -> DType {
+        self.options.dtype.into()
+    }
+
+    fn pixels(&self) -> [usize; 2] {
+        [self.options.width, self.options.height]
+    }
+
+    /// Tokens of a picture.
+    fn picture_tokens(&self) -> usize {
+        let unit = self.models.pixels_per_token();
+        (self.options.width / unit) * (self.options.height / unit)
+    }
+
+    fn text_tokens(&self) -> usize {
+        self.options.tokens.unwrap_or(TEXT_TOKENS)
+    }
+
+    fn latent_shape(&self, rows: usize) -> [usize; 4] {
+        let compression = self.models.autoencoder.compression();
+        [
+            rows,
+            self.models.autoencoder.latent_channels,
+            self.options.height / compression,
+            self.options.width / compression,
+        ]
+    }
+
+    /// Unit normal numbers in the dtype that is measured, the same in every run.
+    fn random<const D: usize>(&self, seed: u64, shape: [usize; D]) -> Tensor<D> {
+        self.random_f32(seed, shape).cast(self.dtype())
+    }
+
+    fn random_f32<const D: usize>(&self, seed: u64, shape: [usize; D]) -> Tensor<D> {
+        noise::latents(seed, 0, shape, self.device)
+    }
+
+    /// A mask that hides nothing: adding it costs what hiding would.
+    fn ones(&self, shape: [usize; 2]) -> Tensor<2> {
+        Tensor::ones(shape, (self.device, DType::F32))
+    }
+}
+
+/// One run of the transformer; of a model that embeds the guidance scale, with that.
+fn predict(
+    model: &SanaTransformer,
+    latents: Tensor<4>,
+    time: f64,
+    context: &TextContext,
+    device: &Device,
+) -> Tensor<4> {
+    let [rows, _, _, _] = latents.dims();
+    let constant = |value: f64| {
+        let values = TensorData::new(vec![value as f32; rows], [rows]);
+        Tensor::<1>::from_data(values, (device, DType::F32))
+    };
+    let config = model.config();
+    let scale = GUIDANCE * config.guidance_embeds_scale;
+    let guidance = config.guidance_embeds.then(|| constant(scale));
+    model.forward(latents, constant(time), guidance, context)
+}
+
+/// A result that cannot be looked into.
+struct Made(#[allow(dead_code, reason = "held until the device is done")] TextContext);
+
+impl Finite for Made {
+    fn finite(self) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "flex", feature = "scenes-model"))]
+mod tests {
+    use super::*;
+    use crate::args::Dtype;
+    use sana_linear_attn::SanaTransformerConfig;
+    use sana_sampler::SigmaData;
+
+    fn measured(models: &Models, part: Part, steps: Option<usize>) -> Measurement {
+        let bench = Bench {
+            models,
+            options: Options {
+                width: 64,
+                height: 32,
+                batch: 2,
+                tokens: None,
+                steps,
+                dtype: Dtype::F32,
+                warmup: 0,
+                repeat: 1,
+            },
+            device: &Device::flex(),
+            on_cpu: true,
+        };
+        bench.measure(part).unwrap().pop().unwrap()
+    }
+
+    /// Models that embed the guidance scale have one row for each picture and other steps.
+    #[test]
+    fn sprint() {
+        let scenes = Models::of("scenes").unwrap();
+        let sprint = Models {
+            transformer: SanaTransformerConfig {
+                guidance_embeds: true,
+                ..scenes.transformer.clone()
+            },
+            scheduler: Scheduler::Scm {
+                sigma_data: SigmaData::default(),
+            },
+            ..scenes.clone()
+        };
+        assert_eq!(measured(&sprint, Part::Dit, None).rows, 2);
+        assert_eq!(measured(&scenes, Part::Dit, None).rows, 4);
+        for (steps, expected) in [(Some(1), 1), (None, 2), (Some(4), 4)] {
+            let picture = measured(&sprint, Part::Picture, steps);
+            assert_eq!((picture.rows, picture.steps), (2, Some(expected)));
+            assert!(picture.timing.finite);
+        }
+    }
+
+    #[test]
+    fn flow_euler() {
+        let euler = Models {
+            scheduler: Scheduler::FlowEuler { shift: 3.0 },
+            ..Models::of("scenes").unwrap()
+        };
+        let picture = measured(&euler, Part::Picture, Some(3));
+        assert_eq!((picture.rows, picture.text_tokens), (4, Some(TEXT_TOKENS)));
+        assert!(picture.timing.finite);
+        // All parts of it, and no more.
+        let of = |part| measured(&euler, part, None);
+        let parts = [Part::Dit, Part::Text, Part::Decode].map(|part| of(part).weights);
+        let sum = parts.into_iter().reduce(Weights::plus);
+        assert_eq!(Some(picture.weights), sum);
+    }
+}

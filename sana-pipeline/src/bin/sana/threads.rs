@@ -1,0 +1,55 @@
+//! How many threads compute on the CPU.
+
+use anyhow::Context;
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+/// Threads of the pool that everything on the CPU shares: burn's backend, its matrix products and
+/// the kernels of this project.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Model and device")]
+pub struct ThreadArgs {
+    /// Threads that compute on the CPU [default: one for each core]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024)
+    )]
+    pub threads: Option<usize>,
+}
+
+impl ThreadArgs {
+    /// Starts the pool, if a number of threads was asked for. It can be started only once in a
+    /// process, and has to be before anything computes.
+    ///
+    /// # Errors
+    /// When the system gives no threads, or the pool is there already.
+    pub fn start(self) -> anyhow::Result<()> {
+        let Some(threads) = self.threads else {
+            return Ok(());
+        };
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .with_context(|| format!("cannot start {threads} threads: try fewer with --threads"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The only test of this program that starts the pool of the whole process.
+    #[test]
+    fn the_pool_is_started_once() {
+        let start = |threads| ThreadArgs { threads }.start();
+        start(None).unwrap();
+        rayon::join(|| (), || ());
+        let error = start(Some(3)).unwrap_err().to_string();
+        assert_eq!(
+            error, "cannot start 3 threads: try fewer with --threads",
+            "{error}"
+        );
+    }
+}
