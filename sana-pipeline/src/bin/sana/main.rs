@@ -24,6 +24,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Every tensor operation on the CPU allocates its result. The system's allocator gives large blocks
+/// back at once and has the kernel clear new ones; this one keeps them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match args::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
