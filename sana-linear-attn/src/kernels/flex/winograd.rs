@@ -226,10 +226,10 @@ fn kernel_column([a, b, c]: [f32; 3]) -> [f32; READ] {
 
 /// `B^T` times a column of six.
 #[inline(always)]
-fn input_column(d: [Lanes; READ]) -> [Lanes; READ] {
-    let mut out = [[0f32; LANES]; READ];
+fn input_column(d: &[Lanes; READ], out: &mut [Lanes; READ]) {
     for lane in 0..LANES {
-        let [d0, d1, d2, d3, d4, d5] = [0, 1, 2, 3, 4, 5].map(|i: usize| d[i][lane]);
+        let (d0, d1, d2) = (d[0][lane], d[1][lane], d[2][lane]);
+        let (d3, d4, d5) = (d[3][lane], d[4][lane], d[5][lane]);
         let (near_even, near_odd) = (d4 - 4.0 * d2, d3 - 4.0 * d1);
         let (far_even, far_odd) = (d4 - d2, 2.0 * (d3 - d1));
         out[0][lane] = 4.0 * d0 - 5.0 * d2 + d4;
@@ -239,15 +239,14 @@ fn input_column(d: [Lanes; READ]) -> [Lanes; READ] {
         out[4][lane] = far_even - far_odd;
         out[5][lane] = 4.0 * d1 - 5.0 * d3 + d5;
     }
-    out
 }
 
 /// `A^T` times a column of six.
 #[inline(always)]
-fn output_column(m: [Lanes; READ]) -> [Lanes; TILE] {
-    let mut out = [[0f32; LANES]; TILE];
+fn output_column(m: &[Lanes; READ], out: &mut [Lanes; TILE]) {
     for lane in 0..LANES {
-        let [m0, m1, m2, m3, m4, m5] = [0, 1, 2, 3, 4, 5].map(|i: usize| m[i][lane]);
+        let (m0, m1, m2) = (m[0][lane], m[1][lane], m[2][lane]);
+        let (m3, m4, m5) = (m[3][lane], m[4][lane], m[5][lane]);
         let (near_sum, near_difference) = (m1 + m2, m1 - m2);
         let (far_sum, far_difference) = (m3 + m4, m3 - m4);
         out[0][lane] = m0 + near_sum + far_sum;
@@ -255,7 +254,16 @@ fn output_column(m: [Lanes; READ]) -> [Lanes; TILE] {
         out[2][lane] = near_sum + 4.0 * far_sum;
         out[3][lane] = near_difference + 8.0 * far_difference + m5;
     }
-    out
+}
+
+/// Copies lanes from or to memory. All of them at once is one move of a register; a length that is
+/// known only at run time would be a call.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    match (from.first_chunk::<LANES>(), to.first_chunk_mut::<LANES>()) {
+        (Some(from), Some(to)) if from.len() == LANES => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
 }
 
 /// `B^T x B` of a row of tiles of one channel.
@@ -265,7 +273,9 @@ fn transform_input(plane: &[f32], shape: &Shape, tile_row: usize, out: &mut [f32
     const LINE: usize = TILE * LANES + READ - TILE;
     for first in (0..shape.tile_columns).step_by(LANES) {
         let count = LANES.min(shape.tile_columns - first);
-        let mut columns = [[[0f32; LANES]; READ]; READ]; // [x of the tile][y of the tile]
+        // [x of the tile][y of the tile], and what becomes of the columns
+        let mut columns = [[[0f32; LANES]; READ]; READ];
+        let mut lines = [[[0f32; LANES]; READ]; READ]; // [product row][x]
         for y in 0..READ {
             let mut line = [0f32; LINE];
             // Pixels of the line that lie on the image; the others are padding.
@@ -283,12 +293,18 @@ fn transform_input(plane: &[f32], shape: &Shape, tile_row: usize, out: &mut [f32
                 }
             }
         }
-        let columns = columns.map(input_column); // [x][product row]
-        for y in 0..READ {
-            let line = input_column([0, 1, 2, 3, 4, 5].map(|x: usize| columns[x][y]));
-            for (x, lanes) in line.iter().enumerate() {
+        let mut transformed = [[0f32; LANES]; READ];
+        for (x, column) in columns.iter().enumerate() {
+            input_column(column, &mut transformed);
+            for (line, lanes) in lines.iter_mut().zip(&transformed) {
+                line[x] = *lanes;
+            }
+        }
+        for (y, line) in lines.iter().enumerate() {
+            input_column(line, &mut transformed);
+            for (x, lanes) in transformed.iter().enumerate() {
                 let start = place.start + (y * READ + x) * place.step + first;
-                out[start..start + count].copy_from_slice(&lanes[..count]);
+                copy(&lanes[..count], &mut out[start..start + count]);
             }
         }
     }
@@ -310,16 +326,23 @@ fn transform_output(
         for (x, column) in columns.iter_mut().enumerate() {
             for (y, lanes) in column.iter_mut().enumerate() {
                 let start = place.start + (y * READ + x) * place.step + first;
-                lanes[..count].copy_from_slice(&products[start..start + count]);
+                copy(&products[start..start + count], &mut lanes[..count]);
             }
         }
-        let columns = columns.map(output_column); // [x][y of the output]
-        for y in 0..TILE {
-            let line = output_column([0, 1, 2, 3, 4, 5].map(|x: usize| columns[x][y]));
+        let mut lines = [[[0f32; LANES]; READ]; TILE]; // [y of the output][x]
+        let mut transformed = [[0f32; LANES]; TILE];
+        for (x, column) in columns.iter().enumerate() {
+            output_column(column, &mut transformed);
+            for (line, lanes) in lines.iter_mut().zip(&transformed) {
+                line[x] = *lanes;
+            }
+        }
+        for (y, line) in lines.iter().enumerate() {
+            output_column(line, &mut transformed);
             let mut pixels = [0f32; TILE * LANES];
             for lane in 0..LANES {
                 for x in 0..TILE {
-                    pixels[TILE * lane + x] = line[x][lane] + bias;
+                    pixels[TILE * lane + x] = transformed[x][lane] + bias;
                 }
             }
             if silu {
