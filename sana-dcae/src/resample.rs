@@ -190,12 +190,12 @@ impl UpBlock {
             };
         }
         let doubled = nearest_upsample(x.clone());
-        let y = self.conv.forward(doubled.clone());
         match self.shortcut_repeats {
             // Four repeats fill each 2x2 square with its pixel: what the convolution has read.
-            Some(4) => add(y, doubled),
-            Some(repeats) => add(y, shortcut_up(x, repeats)),
-            None => y,
+            Some(4) => add(self.conv.forward(doubled.clone()), doubled),
+            // What it has read is the largest tensor of a decoder: gone before the shortcut is made.
+            Some(repeats) => add(self.conv.forward(doubled), shortcut_up(x, repeats)),
+            None => self.conv.forward(doubled),
         }
     }
 }
