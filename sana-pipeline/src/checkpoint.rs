@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::DType;
 use sana_dcae::{DcAeConfig, DcAeError};
 use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
 use sana_text::{Gemma2Config, GemmaTokenizer};
@@ -23,6 +24,7 @@ use serde_json::{Map, Value};
 use crate::controlnet::ControlNetFolder;
 use crate::describe::{Description, PartDescription};
 use crate::error::PipelineError;
+use crate::memory::{MemoryModel, PictureMemory};
 use crate::scheduler::Scheduler;
 use crate::variants;
 
@@ -380,6 +382,22 @@ impl Checkpoint {
             self.scheduler()?.solver(),
             parts,
         ))
+    }
+
+    /// The memory for one picture on the CPU with classifier-free guidance, of `[width, height]` or
+    /// else of the size that the model was trained at, with the parts in f32 and in bf16.
+    ///
+    /// # Errors
+    /// When a part is not usable.
+    pub fn describe_memory(
+        &self,
+        variant: Option<&str>,
+        size: Option<[usize; 2]>,
+    ) -> Result<PictureMemory, PipelineError> {
+        let model = |dtype| MemoryModel::of_checkpoint(self, variant, dtype);
+        let models = [("f32", model(DType::F32)?), ("bf16", model(DType::BF16)?)];
+        let options = self.keys().prompt_options();
+        Ok(PictureMemory::new(&models, size, &options))
     }
 }
 

@@ -13,14 +13,6 @@ pub(crate) struct Choice {
     pub note: Option<String>,
 }
 
-impl Choice {
-    /// Memory for a part's weights, without the parameters that stay in its file.
-    pub fn bytes(&self, weights: &Weights, left_on_disk: usize) -> u64 {
-        let parameters = weights.total_elements().saturating_sub(left_on_disk);
-        (parameters * self.dtype.size()) as u64
-    }
-}
-
 /// Chooses the dtype of a part.
 ///
 /// The user's choice, or else that of the weights, with three exceptions. On the CPU backend

@@ -10,6 +10,9 @@ use sana_linear_attn::transformer::{
 use sana_text::TextError;
 
 use crate::checkpoint::Part;
+use crate::describe::human;
+use crate::memory::MemoryAdvice;
+use crate::memory::estimate::advised;
 use crate::scenes::SceneError;
 
 /// An error of this crate.
@@ -164,6 +167,35 @@ pub enum PipelineError {
         largest: usize,
         /// The nearest `[width, height]` that works.
         nearest: [usize; 2],
+    },
+    /// An aspect ratio that is none.
+    #[error("an aspect ratio is two positive numbers, found {width}:{height}")]
+    Aspect {
+        /// Width, in any unit.
+        width: f64,
+        /// Height, in the same unit.
+        height: f64,
+    },
+    /// A size that a picture cannot be resized to.
+    #[error("size {width}x{height}: width and height must lie in 1 to {largest}")]
+    OutputSize {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// The largest side.
+        largest: usize,
+    },
+    /// A request that does not fit into memory by the
+    /// [estimate](crate::SanaPipeline::memory_estimate).
+    #[error("needs {}, {} free: {}", human(*needs), human(*free), advised(advice))]
+    Memory {
+        /// Bytes that it needs where it is run in the way that takes least.
+        needs: u64,
+        /// Bytes that it may take.
+        free: u64,
+        /// Changes each of which would make it fit.
+        advice: Vec<MemoryAdvice>,
     },
     /// Another number of negative prompts than of prompts.
     #[error("{found} negative prompts for {expected} prompts: give one for all or one for each")]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod buckets;
 #[cfg(feature = "scenes-model")]
 mod built_in;
 pub mod checkpoint;
@@ -21,6 +22,7 @@ mod part;
 mod parts;
 pub mod pipeline;
 pub mod request;
+mod resize;
 pub mod scenes;
 pub mod scheduler;
 pub mod stages;
@@ -28,11 +30,13 @@ pub mod stages;
 pub mod train;
 pub mod variants;
 
+pub use buckets::Buckets;
 pub use checkpoint::{Checkpoint, Part};
 pub use control::{ControlImage, ControlSettings};
 pub use controlnet::ControlNetFolder;
 pub use error::PipelineError;
 pub use lora::{LoraFile, LoraMode};
+pub use memory::{MemoryAdvice, MemoryEstimate, MemoryShortage};
 pub use pipeline::{Defaults, Generation, LoadOptions, MemoryPolicy, SanaPipeline};
 pub use request::{InstructionChoice, Request, Settings};
 pub use scheduler::{Schedule, Scheduler, Solver};

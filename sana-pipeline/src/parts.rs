@@ -75,6 +75,18 @@ impl Parts {
         &self.notes
     }
 
+    /// Adds a note that is not there yet.
+    pub fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Drops the notes that begin so.
+    pub fn forget_notes(&mut self, beginning: &str) {
+        self.notes.retain(|note| !note.starts_with(beginning));
+    }
+
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         self.source.as_ref().map(|(checkpoint, _)| checkpoint)
     }

@@ -6,28 +6,29 @@ use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, Tiling};
 use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::{
-    SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig,
+    SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, Weights,
 };
 use sana_text::{Gemma2Model, PromptOptions, PromptTokenizer};
 
+use crate::buckets::Buckets;
 use crate::checkpoint::{Checkpoint, Part};
 use crate::controlnet::ControlNetFolder;
 use crate::error::PipelineError;
 use crate::image::RgbImage;
-use crate::lora::LoraFile;
-use crate::memory::{StageMeter, StageReport, available_bytes};
+use crate::lora::{LoraFile, LoraMode};
+use crate::memory::{LoadedPart, MemoryModel, MemoryShortage, StageMeter, StageReport};
 use crate::parts::Parts;
-use crate::request::Request;
+use crate::request::{Request, Settings};
 use crate::scheduler::{Scheduler, Solver};
 use crate::stages::{Control, StepInfo};
 
 /// Which networks stay in memory from one stage to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemoryPolicy {
-    /// [`OneStageAtATime`](Self::OneStageAtATime) when the weights of all parts, in the dtype they
-    /// are loaded in, would take more than half of the main memory that is available,
-    /// [`KeepAll`](Self::KeepAll) otherwise. Only the CPU backend's memory is known: on other
-    /// devices everything is kept.
+    /// [`OneStageAtATime`](Self::OneStageAtATime) for a request that does not fit into memory with
+    /// all parts by the [estimate](SanaPipeline::memory_estimate), [`KeepAll`](Self::KeepAll)
+    /// otherwise. Only the CPU backend's memory is known: on other devices everything is kept,
+    /// unless there is a [limit](LoadOptions::memory_limit).
     #[default]
     Auto,
     /// All of them: the next picture starts at once.
@@ -54,8 +55,15 @@ pub struct LoadOptions {
     pub clamp: F16Clamp,
     /// Which networks stay in memory.
     pub memory: MemoryPolicy,
-    /// Tiles in which the autoencoder works; whole pictures when `None`.
+    /// Tiles in which the autoencoder works. When `None`, pictures are decoded whole, or in
+    /// [tiles for the compression ratio](Tiling::for_compression) where whole ones do not fit into
+    /// memory.
     pub tiling: Option<Tiling>,
+    /// The memory in bytes that weights and activations may take together. `None` is what is
+    /// available, which only the CPU backend tells: see [`SanaPipeline::memory_budget`].
+    pub memory_limit: Option<u64>,
+    /// What to do with a request that does not fit.
+    pub memory_shortage: MemoryShortage,
     /// LoRAs to apply to the transformer whenever it is loaded. They are summed.
     pub loras: Vec<LoraFile>,
     /// Folder of a ControlNet, its own or one with a folder `controlnet`; every request then needs
@@ -108,6 +116,10 @@ pub struct SanaPipeline {
     pub(crate) device: Device,
     pub(crate) one_stage_at_a_time: bool,
     pub(crate) tiling: Option<Tiling>,
+    pub(crate) memory: MemoryModel,
+    pub(crate) memory_policy: MemoryPolicy,
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) memory_shortage: MemoryShortage,
     scheduler: Scheduler,
     prompt_options: PromptOptions,
     transformer: SanaTransformerConfig,
@@ -143,48 +155,67 @@ impl SanaPipeline {
             file.open()?.lora().check(&transformer, device)?;
         }
         let controlnet = ControlNetFolder::find(options.controlnet.as_deref(), &checkpoint)?;
-        let mut weight_bytes = 0;
+        let mut text = None;
+        let mut loaded = Vec::new();
         if let Some(controlnet) = &controlnet {
             controlnet.check(&transformer)?;
             let weights = controlnet.weights(options.variant.as_deref())?;
             let part = Part::ControlNet;
-            let choice = crate::dtype::choose(part, &weights, options.dtype, device);
-            weight_bytes += choice.bytes(&weights, 0);
+            loaded.push(LoadedPart::new(part, &weights, options.dtype, device));
         }
         for part in checkpoint
             .parts()
             .filter(|part| part.weights_stem().is_some() && *part != Part::ControlNet)
         {
             let weights = checkpoint.weights(part, options.variant.as_deref())?;
-            let mut left_on_disk = 0;
+            let mut part_loaded = LoadedPart::new(part, &weights, options.dtype, device);
             if part == Part::TextEncoder {
-                let text = checkpoint.text_config()?;
-                check_caption(&transformer, text.hidden_size)?;
-                left_on_disk = text.embedding_parameter_count();
+                let config = checkpoint.text_config()?;
+                check_caption(&transformer, config.hidden_size)?;
+                text = Some(config);
             }
-            let choice = crate::dtype::choose(part, &weights, options.dtype, device);
-            weight_bytes += choice.bytes(&weights, left_on_disk);
+            if part == Part::Transformer {
+                for file in &options.loras {
+                    let elements = Weights::open_file(&file.path)?.total_elements();
+                    part_loaded = part_loaded.with_low_rank(elements);
+                }
+            }
+            loaded.push(part_loaded);
         }
-        let short = crate::dtype::is_cpu(device)
-            && available_bytes().is_some_and(|bytes| weight_bytes > bytes / 2);
-        let one_stage_at_a_time = match options.memory {
-            MemoryPolicy::Auto => short,
-            MemoryPolicy::KeepAll => false,
-            MemoryPolicy::OneStageAtATime => true,
-        };
         if let Some(tiling) = options.tiling {
             tiling.validate(autoencoder.compression())?;
         }
-        Ok(Self {
+        let memory = MemoryModel {
+            parts: loaded,
+            text,
+            transformer: transformer.clone(),
+            autoencoder: autoencoder.clone(),
+            residuals: controlnet
+                .as_ref()
+                .map_or(0, |controlnet| controlnet.config().num_layers),
+            low_rank: options
+                .loras
+                .iter()
+                .any(|file| file.mode == LoraMode::Apart),
+            cpu: crate::dtype::is_cpu(device),
+            tiling: tiles(options.tiling, &autoencoder),
+        };
+        let mut pipeline = Self {
             device: device.clone(),
-            one_stage_at_a_time,
+            one_stage_at_a_time: false,
             tiling: options.tiling,
+            memory,
+            memory_policy: options.memory,
+            memory_limit: options.memory_limit,
+            memory_shortage: options.memory_shortage,
             scheduler: checkpoint.scheduler()?,
             prompt_options: checkpoint.keys().prompt_options(),
             transformer,
             autoencoder,
             parts: Parts::of_checkpoint(checkpoint, options, device).with_controlnet(controlnet),
-        })
+        };
+        pipeline.one_stage_at_a_time = pipeline.begins_with_one_stage();
+        Ok(pipeline)
     }
 
     /// Puts networks together that are in memory already, for example in training.
@@ -205,6 +236,20 @@ impl SanaPipeline {
             device: device.clone(),
             one_stage_at_a_time: false,
             tiling: None,
+            // The weights are in memory already, whatever they take.
+            memory: MemoryModel {
+                parts: Vec::new(),
+                text: Some(text_encoder.config().clone()),
+                transformer: transformer.config().clone(),
+                autoencoder: autoencoder.config().clone(),
+                residuals: 0,
+                low_rank: false,
+                cpu: crate::dtype::is_cpu(device),
+                tiling: tiles(None, autoencoder.config()),
+            },
+            memory_policy: MemoryPolicy::KeepAll,
+            memory_limit: None,
+            memory_shortage: MemoryShortage::Refuse,
             scheduler,
             prompt_options: tokenizer.options().clone(),
             transformer: transformer.config().clone(),
@@ -249,7 +294,8 @@ impl SanaPipeline {
         self.parts.notes()
     }
 
-    /// Whether networks are dropped when their stage is over; see [`MemoryPolicy`].
+    /// Whether networks are dropped when their stage is over; see [`MemoryPolicy`]. Each
+    /// [`generate`](Self::generate) decides anew where that is left to it.
     pub fn releases_stages(&self) -> bool {
         self.one_stage_at_a_time
     }
@@ -307,6 +353,31 @@ impl SanaPipeline {
         self.compression() * self.transformer.patch_size
     }
 
+    /// The sizes that the model was trained at, by aspect ratio; a computed table for models that
+    /// no published one is for.
+    pub fn buckets(&self) -> Buckets {
+        Buckets::of_model(self.memory.native(), self.size_multiple())
+    }
+
+    /// Tells of a size with less than half or more than twice the pixels that the model was trained
+    /// on.
+    pub fn size_note(&self, settings: &Settings) -> Option<String> {
+        let native = self.memory.native();
+        let area = |[width, height]: [usize; 2]| width as f64 * height as f64;
+        let size = [settings.width, settings.height];
+        let factor = area(size) / area([native; 2]);
+        let (times, more) = match factor {
+            factor if factor < 0.5 => (1.0 / factor, "fewer"),
+            factor if factor > 2.0 => (factor, "more"),
+            _ => return None,
+        };
+        Some(format!(
+            "{}x{} has {times:.1} times {more} pixels than the {native}x{native} that the model was \
+             trained at",
+            size[0], size[1]
+        ))
+    }
+
     /// What a request has where it says nothing.
     pub fn defaults(&self) -> Defaults {
         Defaults {
@@ -323,13 +394,15 @@ impl SanaPipeline {
     /// what is there by then is decoded.
     ///
     /// # Errors
-    /// As the three stages. The request is checked before anything is loaded.
+    /// As the three stages. The request is checked before anything is loaded, also against the
+    /// memory there is: [`PipelineError::Memory`].
     pub fn generate(
         &mut self,
         request: &Request,
         observe: &mut dyn FnMut(StepInfo) -> Control,
     ) -> Result<Generation, PipelineError> {
         let settings = request.validate(self)?;
+        let tiling = self.plan_request(request, &settings)?;
         let text_part = request.embeddings.is_none().then_some(Part::TextEncoder);
         let (conditioning, text) = self.measured(
             "text",
@@ -370,7 +443,7 @@ impl SanaPipeline {
             "decode",
             Some(Part::Vae),
             |this| this.load_for(Part::Vae),
-            |this| this.decode(latents),
+            |this| this.decode_pictures(latents, tiling, settings.output_size),
         )?;
         stages.extend([denoise, decode]);
         Ok(Generation {
@@ -429,6 +502,11 @@ impl SanaPipeline {
             reason: format!("{error:?}"),
         })
     }
+}
+
+/// The tiles that the autoencoder works in where it does.
+fn tiles(chosen: Option<Tiling>, autoencoder: &DcAeConfig) -> Tiling {
+    chosen.unwrap_or_else(|| Tiling::for_compression(autoencoder.compression()))
 }
 
 /// The autoencoder's latents are the transformer's.

@@ -25,6 +25,17 @@ pub enum InstructionChoice {
     Custom(Instruction),
 }
 
+/// How the size of the pictures is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum SizeChoice {
+    /// `[width, height]` in pixels, as it is.
+    Exact([usize; 2]),
+    /// The bucket nearest to `[width, height]`, resized to that.
+    Bucket([usize; 2]),
+    /// The bucket nearest to the ratio of `[width, height]`.
+    Aspect([f64; 2]),
+}
+
 /// What to generate: prompts and how. Whatever is not set has the checkpoint's default.
 ///
 /// ```
@@ -43,7 +54,7 @@ pub enum InstructionChoice {
 pub struct Request {
     pub(crate) prompts: Vec<String>,
     pub(crate) negatives: Vec<String>,
-    size: Option<[usize; 2]>,
+    size: Option<SizeChoice>,
     steps: Option<usize>,
     guidance: Option<f64>,
     guidance_interval: GuidanceInterval,
@@ -75,6 +86,9 @@ pub struct Settings {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
+    /// `[width, height]` in pixels that the pictures are resized and cropped to after decoding;
+    /// `None` where they stay as they are.
+    pub output_size: Option<[usize; 2]>,
     /// Scales of the guidance, and at which noise levels it is applied.
     pub guidance: Guidance,
     /// The blocks with perturbed attention; `None` without perturbed attention guidance.
@@ -166,7 +180,22 @@ impl Request {
     /// Size in pixels, both sides multiples of 32 (of the autoencoder's compression ratio). The
     /// size the model was trained for by default.
     pub fn size(mut self, width: usize, height: usize) -> Self {
-        self.size = Some([width, height]);
+        self.size = Some(SizeChoice::Exact([width, height]));
+        self
+    }
+
+    /// The size of the nearest of the model's [buckets](SanaPipeline::buckets), resized and cropped
+    /// to this size in pixels, each side from 1 to 16384: what the reference does by default
+    /// (`use_resolution_binning`). In place of [`size`](Self::size).
+    pub fn bucketed_size(mut self, width: usize, height: usize) -> Self {
+        self.size = Some(SizeChoice::Bucket([width, height]));
+        self
+    }
+
+    /// The size of the model's [bucket](SanaPipeline::buckets) whose aspect ratio is nearest to
+    /// `width : height`, two positive numbers such as 16 and 9. In place of [`size`](Self::size).
+    pub fn aspect(mut self, width: f64, height: f64) -> Self {
+        self.size = Some(SizeChoice::Aspect([width, height]));
         self
     }
 
@@ -316,7 +345,7 @@ impl Request {
         if self.max_tokens == Some(0) {
             return Err(TextError::NoTokensKept.into());
         }
-        let [width, height] = self.checked_size(pipeline)?;
+        let (output_size, [width, height]) = self.checked_size(pipeline)?;
         let defaults = pipeline.defaults();
         let guidance = Guidance::new(self.guidance.unwrap_or(defaults.guidance))?
             .with_perturbed_attention(self.perturbed_attention)?
@@ -336,6 +365,7 @@ impl Request {
             count: self.count,
             width,
             height,
+            output_size,
             guidance,
             perturbed_blocks: self.checked_perturbed_blocks(pipeline)?,
             projection: self.projection,
@@ -349,21 +379,48 @@ impl Request {
         Ok(settings)
     }
 
-    fn checked_size(&self, pipeline: &SanaPipeline) -> Result<[usize; 2], PipelineError> {
+    /// The size to resize to, if any, and the size to make.
+    fn checked_size(
+        &self,
+        pipeline: &SanaPipeline,
+    ) -> Result<(Option<[usize; 2]>, [usize; 2]), PipelineError> {
         let compression = pipeline.compression();
         let from_latents = self.latents.as_ref().map(|latents| {
             let [_, _, height, width] = latents.dims();
             [width * compression, height * compression]
         });
-        let [width, height] = self
-            .size
-            .or(from_latents)
-            .unwrap_or(pipeline.defaults().size);
+        let bucket = |ratio: f64| {
+            let [height, width] = pipeline.buckets().nearest(ratio);
+            [width, height]
+        };
+        let (output_size, [width, height]) = match self.size {
+            None => (None, from_latents.unwrap_or(pipeline.defaults().size)),
+            Some(SizeChoice::Exact(size)) => (None, size),
+            Some(SizeChoice::Bucket([width, height])) => {
+                let largest = LARGEST_SIDE;
+                if !(1..=largest).contains(&width) || !(1..=largest).contains(&height) {
+                    return Err(PipelineError::OutputSize {
+                        width,
+                        height,
+                        largest,
+                    });
+                }
+                let made = bucket(height as f64 / width as f64);
+                (Some([width, height]).filter(|size| *size != made), made)
+            }
+            Some(SizeChoice::Aspect([width, height])) => {
+                let positive = |number: f64| number > 0.0 && number.is_finite();
+                if !positive(width) || !positive(height) {
+                    return Err(PipelineError::Aspect { width, height });
+                }
+                (None, bucket(height / width))
+            }
+        };
         let multiple = pipeline.size_multiple();
         let largest = LARGEST_SIDE / multiple * multiple;
         let fits = |side: usize| (1..=largest).contains(&side) && side.is_multiple_of(multiple);
         if fits(width) && fits(height) {
-            return Ok([width, height]);
+            return Ok((output_size, [width, height]));
         }
         let nearest = |side: usize| {
             let rounded = side.min(largest).saturating_add(multiple / 2) / multiple * multiple;

@@ -1,34 +1,63 @@
 //! Latents to pictures, and back.
 
 use burn::tensor::Tensor;
-use sana_dcae::MemoryOptions;
+use sana_dcae::{MemoryOptions, Tiling};
 
 use crate::checkpoint::Part;
 use crate::dtype;
 use crate::error::PipelineError;
 use crate::image::{self, RgbImage};
 use crate::pipeline::SanaPipeline;
+use crate::resize::resize_and_crop;
 
 /// Pixels that are decoded at a time, so that a batch of large pictures needs no more memory than
 /// one of them: one picture of 1024 x 1024.
 const DECODED_PIXELS: usize = 1 << 20;
 
+/// How many pictures of so many pixels are decoded at a time.
+pub(crate) fn pictures_decoded_at_once(pixels: usize) -> usize {
+    (DECODED_PIXELS / pixels.max(1)).max(1)
+}
+
 impl SanaPipeline {
-    /// Decodes scaled latents into pictures of eight bits a channel.
+    /// Decodes scaled latents into pictures of eight bits a channel, in tiles where
+    /// [`LoadOptions::tiling`](crate::LoadOptions::tiling) says so or whole pictures do not fit into
+    /// memory.
     ///
     /// # Shapes
     /// - latents `[batch, channels, height, width]`
     ///
     /// # Errors
     /// When the autoencoder cannot be loaded or the latents do not fit it;
+    /// [`PipelineError::Memory`] when they cannot be decoded in the memory there is;
     /// [`PipelineError::NotFinite`] when it gives values that are not finite.
     pub fn decode(&mut self, latents: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
+        let [pictures, _, height, width] = latents.dims();
+        let size = [width, height].map(|side| side.saturating_mul(self.compression()));
+        let tiling = self.plan_decoding(pictures, size)?;
+        self.decode_pictures(latents, tiling, None)
+    }
+
+    /// [`decode`](Self::decode) in these tiles, resized to `[width, height]` where that is given.
+    pub(crate) fn decode_pictures(
+        &mut self,
+        latents: Tensor<4>,
+        tiling: Option<Tiling>,
+        size: Option<[usize; 2]>,
+    ) -> Result<Vec<RgbImage>, PipelineError> {
         let [_, _, height, width] = latents.dims();
         let pixels = height * width * self.compression() * self.compression();
-        let pictures = (DECODED_PIXELS / pixels.max(1)).max(1);
+        let pictures = match tiling {
+            Some(_) => 1,
+            None => pictures_decoded_at_once(pixels),
+        };
         let mut images = Vec::new();
         for latents in latents.split(pictures, 0) {
-            let decoded = self.decode_tensor(latents)?;
+            let decoded = self.decode_in(latents, tiling)?;
+            let decoded = match size {
+                Some(size) => resize_and_crop(decoded, size),
+                None => decoded,
+            };
             images.extend(image::from_tensor(decoded).map_err(|error| match error {
                 PipelineError::NotFinite { stage, .. } => PipelineError::NotFinite {
                     stage,
@@ -50,10 +79,18 @@ impl SanaPipeline {
     /// # Errors
     /// When the autoencoder cannot be loaded or the latents do not fit it.
     pub fn decode_tensor(&mut self, latents: Tensor<4>) -> Result<Tensor<4>, PipelineError> {
+        self.decode_in(latents, self.tiling)
+    }
+
+    fn decode_in(
+        &mut self,
+        latents: Tensor<4>,
+        tiling: Option<Tiling>,
+    ) -> Result<Tensor<4>, PipelineError> {
         self.load_for(Part::Vae)?;
         let memory = MemoryOptions {
             slice: None,
-            tiling: self.tiling,
+            tiling,
         };
         Ok(self.parts.autoencoder()?.decode_with(latents, &memory)?)
     }

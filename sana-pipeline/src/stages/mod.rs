@@ -11,6 +11,7 @@ use sana_sampler::Step;
 
 use crate::error::PipelineError;
 
+pub(crate) use decode::pictures_decoded_at_once;
 pub use text::TextConditioning;
 
 /// What an observer sees after each step: its number, the network's time, the latents and the

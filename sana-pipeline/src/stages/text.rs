@@ -91,7 +91,7 @@ impl SanaPipeline {
         self.load_for(Part::TextEncoder)
     }
 
-    fn request_prompt_options(&self, request: &Request) -> PromptOptions {
+    pub(crate) fn request_prompt_options(&self, request: &Request) -> PromptOptions {
         let own = self.prompt_options();
         PromptOptions {
             instruction: match &request.instruction {

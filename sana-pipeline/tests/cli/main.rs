@@ -9,5 +9,6 @@ mod devices;
 mod generate;
 mod latents;
 mod other_commands;
+mod sizes;
 mod support;
 mod training;

@@ -4,10 +4,12 @@ mod checkpoints;
 mod controlnet;
 mod evaluation;
 mod lora;
+mod memory;
 mod parity;
 mod real_size;
 mod requests;
 mod running;
+mod sizes;
 
 use std::path::{Path, PathBuf};
 

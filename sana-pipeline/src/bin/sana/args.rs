@@ -17,6 +17,7 @@ use crate::evaluate::EvaluateArgs;
 use crate::generate::GenerateArgs;
 use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
+use crate::quantities::Bytes;
 use crate::threads::ThreadArgs;
 use crate::train::TrainArgs;
 use crate::{bench, devices, encode, evaluate, generate, init, inspect, train};
@@ -88,9 +89,17 @@ pub struct ModelArgs {
     /// in f32 [default: f32 on flex, elsewhere the checkpoint's]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub dtype: Option<Dtype>,
-    /// Hold one part of the model at a time and decode in tiles: slower, and much smaller
+    /// Hold one part of the model at a time and decode in tiles: slower, and much smaller [default:
+    /// each where it does not fit otherwise]
     #[arg(long)]
     pub low_memory: bool,
+    /// Memory that weights and activations may take, such as 6GB [default: what the system has left;
+    /// on GPUs no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<Bytes>,
+    /// Try what needs more memory than there is by the estimate, instead of refusing it
+    #[arg(long)]
+    pub ignore_memory: bool,
     #[command(flatten)]
     pub threads: ThreadArgs,
 }

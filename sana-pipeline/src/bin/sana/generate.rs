@@ -16,6 +16,7 @@ use crate::model::Model;
 use crate::output::output;
 use crate::paths;
 use crate::progress::{Progress, write_stages};
+use crate::quantities::Aspect;
 use crate::record::Record;
 
 const EXAMPLES: &str = "\
@@ -23,6 +24,7 @@ Examples:
   sana generate \"a red circle left of a blue square\"
   sana generate \"three green triangles\" --count 4 --seed 7 --out triangles.png
   sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --size 1024x768
+  sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --aspect 16:9
   sana generate \"a cyberpunk cat\" --model Sana_Sprint_1.6B_1024px_diffusers --steps 2
   sana generate \"three green triangles\" --pag 2
   sana generate \"three green triangles\" --guidance 12 --apg --guidance-interval 0.2..1
@@ -48,6 +50,13 @@ pub struct GenerateArgs {
     /// Width and height in pixels, multiples of 32 [default: what the model was trained at]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
+    /// Make the nearest size that the model was trained at, and resize and crop it to --size, which
+    /// then need not be multiples of 32
+    #[arg(long, requires = "size")]
+    pub bucket: bool,
+    /// The size of this aspect ratio, width to height, that the model was trained at
+    #[arg(long, value_name = "W:H", conflicts_with = "size")]
+    aspect: Option<Aspect>,
     /// Steps of the solver [default: 20, for Sana-Sprint 2]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
     steps: Option<usize>,
@@ -172,6 +181,12 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         "model {}, device {}, seed {}",
         model.name, model.device.name, settings.seed
     )?;
+    if args.aspect.is_some() || args.bucket {
+        writeln!(out, "bucket {}x{}", settings.width, settings.height)?;
+    }
+    if let Some(note) = model.pipeline.size_note(&settings) {
+        writeln!(out, "note: {note}")?;
+    }
     let progress = Progress::new(settings.steps(), "reading the prompt");
     let generation = model.pipeline.generate(&request, &mut |step| {
         let done = step.index + 1;
@@ -205,7 +220,13 @@ fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> anyhow::Result<Reque
         .seed(args.seed.unwrap_or_else(random_seed))
         .count(args.count);
     if let Some(Size { width, height }) = args.size {
-        request = request.size(width, height);
+        request = match args.bucket {
+            true => request.bucketed_size(width, height),
+            false => request.size(width, height),
+        };
+    }
+    if let Some(Aspect { width, height }) = args.aspect {
+        request = request.aspect(width, height);
     }
     if let Some(steps) = args.steps {
         request = request.steps(steps);

@@ -1,15 +1,18 @@
 //! `sana inspect`: what a checkpoint folder holds, or how a picture was made.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
+use sana_pipeline::describe::Description;
+use sana_pipeline::memory::PictureMemory;
 use sana_pipeline::{ControlNetFolder, image};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::args::Size;
 use crate::model;
 use crate::output::output;
 use crate::record::Record;
@@ -18,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   sana inspect
   sana inspect Sana_1600M_1024px_BF16_diffusers
+  sana inspect Sana_1600M_1024px_BF16_diffusers --size 1536x1536
   sana inspect Sana_1600M_1024px_BF16_diffusers --json
   sana inspect sana.png";
 
@@ -32,9 +36,26 @@ pub struct InspectArgs {
     /// Weight files of this variant where the folder has them, such as fp16
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// Estimate the memory for pictures of this size [default: what the model was trained at]
+    #[arg(long, value_name = "WxH")]
+    size: Option<Size>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A checkpoint as JSON.
+#[derive(Serialize)]
+struct Inspected {
+    #[serde(flatten)]
+    description: Description,
+    memory_for_pictures: PictureMemory,
+}
+
+impl Display for Inspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n\n{}", self.description, self.memory_for_pictures)
+    }
 }
 
 /// Runs `sana inspect`.
@@ -45,16 +66,28 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
             let folder = ControlNetFolder::open(&path)?;
             tell(&folder.describe(args.variant.as_deref())?, args.json)
         }
-        path => inspect_checkpoint(path.as_deref(), args.variant.as_deref(), args.json),
+        path => inspect_checkpoint(
+            path.as_deref(),
+            args.variant.as_deref(),
+            args.size,
+            args.json,
+        ),
     }
 }
 
 fn inspect_checkpoint(
     folder: Option<&Path>,
     variant: Option<&str>,
+    size: Option<Size>,
     json: bool,
 ) -> anyhow::Result<()> {
-    tell(&model::checkpoint(folder)?.describe(variant)?, json)
+    let checkpoint = model::checkpoint(folder)?;
+    let inspected = Inspected {
+        description: checkpoint.describe(variant)?,
+        memory_for_pictures: checkpoint
+            .describe_memory(variant, size.map(|Size { width, height }| [width, height]))?,
+    };
+    tell(&inspected, json)
 }
 
 fn tell(description: &(impl Display + Serialize), json: bool) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ mod output;
 mod paths;
 mod probe;
 mod progress;
+mod quantities;
 mod record;
 mod threads;
 mod train;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use sana_dcae::Tiling;
-use sana_pipeline::{Checkpoint, LoadOptions, LoraFile, MemoryPolicy, SanaPipeline};
+use sana_pipeline::{
+    Checkpoint, LoadOptions, LoraFile, MemoryPolicy, MemoryShortage, SanaPipeline,
+};
 
 use crate::args::ModelArgs;
 use crate::devices::OpenDevice;
@@ -42,6 +44,11 @@ impl Model {
             variant: args.variant.clone(),
             loras,
             controlnet,
+            memory_limit: args.memory_limit.map(|bytes| bytes.0),
+            memory_shortage: match args.ignore_memory {
+                true => MemoryShortage::Try,
+                false => MemoryShortage::Refuse,
+            },
             ..LoadOptions::default()
         };
         if let Some(dtype) = options.dtype {

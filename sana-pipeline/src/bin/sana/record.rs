@@ -40,7 +40,13 @@ const OPTIONS: [&str; 23] = [
     "control-from",
 ];
 /// Options without a value.
-const FLAGS: [&str; 4] = ["no-instruction", "low-memory", "apg", "lora-apart"];
+const FLAGS: [&str; 5] = [
+    "no-instruction",
+    "low-memory",
+    "apg",
+    "lora-apart",
+    "bucket",
+];
 
 /// What the model of this build is called.
 pub const BUILT_IN: &str = "built-in";
@@ -57,6 +63,8 @@ pub fn solver_name(solver: Solver) -> &'static str {
 impl Record {
     /// The record of one picture.
     pub fn new(args: &GenerateArgs, settings: &Settings, seed: u64, model: &Model) -> Self {
+        let made = [settings.width, settings.height];
+        let [width, height] = settings.output_size.unwrap_or(made);
         let mut pairs = vec![
             (PROMPT, args.prompt.clone()),
             ("negative", args.negative.clone()),
@@ -67,7 +75,7 @@ impl Record {
         pairs.extend(more_guidance(settings));
         pairs.extend([
             ("solver", solver_name(settings.solver).to_owned()),
-            ("size", format!("{}x{}", settings.width, settings.height)),
+            ("size", format!("{width}x{height}")),
             ("model", model.name.clone()),
             ("device", model.device.name.to_string()),
         ]);
@@ -89,6 +97,7 @@ impl Record {
             (FLAGS[1], args.model.low_memory),
             (FLAGS[2], settings.projection.is_some()),
             (FLAGS[3], args.lora.lora_apart),
+            (FLAGS[4], args.bucket),
         ];
         for (flag, _) in flags.into_iter().filter(|(_, given)| *given) {
             pairs.push((flag, "yes".to_owned()));

@@ -70,12 +70,41 @@ pub fn peak_resident_bytes() -> Option<u64> {
     )
 }
 
-/// Main memory that can be had without swapping, in bytes.
+/// Main memory that can be had without swapping, in bytes: of the system, or of the control group
+/// (version 2) whose limit a container runs under, whichever is less.
 pub fn available_bytes() -> Option<u64> {
-    kilobytes(
+    let system = kilobytes(
         &std::fs::read_to_string("/proc/meminfo").ok()?,
         "MemAvailable:",
+    )?;
+    Some(group_bytes().map_or(system, |group| group.min(system)))
+}
+
+fn group_bytes() -> Option<u64> {
+    let read = |file: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok();
+    left_of_limit(
+        &read("memory.max")?,
+        &read("memory.current")?,
+        &read("memory.stat")?,
     )
+}
+
+/// What a control group may still take. Its use includes cached pages of files, which are given back
+/// when memory is short. `None` without a limit, which is written `max`.
+fn left_of_limit(limit: &str, current: &str, statistics: &str) -> Option<u64> {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let cached = |key: &str| {
+        let lines = statistics.lines();
+        let value = lines.filter_map(|line| line.split_once(' '));
+        let mut value = value.filter(|(found, _)| *found == key);
+        value
+            .next()
+            .and_then(|(_, value)| number(value))
+            .unwrap_or(0)
+    };
+    let files = cached("inactive_file").saturating_add(cached("active_file"));
+    let used = number(current)?.saturating_sub(files);
+    Some(number(limit)?.saturating_sub(used))
 }
 
 /// Sets the peak that [`peak_resident_bytes`] tells back to the present size. It is a counter of
@@ -100,6 +129,16 @@ mod tests {
         assert_eq!(kilobytes(table, "VmHWM:"), Some(56 * 1024));
         assert_eq!(kilobytes(table, "VmRSS:"), None);
         assert_eq!(kilobytes(table, "Threads:"), None);
+    }
+
+    #[test]
+    fn limits_of_control_groups() {
+        let statistics = "anon 500\ninactive_file 200\nactive_file 100\nfile_mapped 50\n";
+        assert_eq!(left_of_limit("1000\n", "900\n", statistics), Some(400));
+        assert_eq!(left_of_limit("1000\n", "100\n", statistics), Some(1000));
+        assert_eq!(left_of_limit("1000", "1500", ""), Some(0));
+        assert_eq!(left_of_limit("max\n", "900\n", statistics), None);
+        assert_eq!(left_of_limit("1000", "?", statistics), None);
     }
 
     #[test]

@@ -1,0 +1,279 @@
+//! What the estimate knows of a pipeline: configs, sizes of the weights, and where they go.
+
+use burn::tensor::{DType, Device};
+use sana_dcae::{DcAeConfig, Tiling};
+use sana_linear_attn::{SanaTransformerConfig, Weights};
+use sana_text::{Gemma2Config, PromptOptions};
+
+use super::activations::{Denoising, decode_elements, denoise_elements, text_elements};
+use super::estimate::{MemoryEstimate, StageEstimate};
+use crate::checkpoint::{Checkpoint, Part};
+use crate::dtype;
+use crate::error::PipelineError;
+use crate::stages::pictures_decoded_at_once;
+
+/// Bytes of an element that arithmetic is done on, on the CPU backend: it computes in f32 whatever
+/// the weights are in.
+const CPU_ELEMENT: f64 = 4.0;
+
+/// The weights of a part.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LoadedPart {
+    pub part: Part,
+    /// Elements that are loaded.
+    elements: u64,
+    /// Elements of the largest tensor among them.
+    largest: u64,
+    /// Bytes that come with them, of LoRAs.
+    extra: u64,
+    dtype: DType,
+    /// The dtype when bf16 is asked for.
+    narrow: DType,
+}
+
+impl LoadedPart {
+    /// From the headers of the weight files. The text encoder's table of embeddings stays in its
+    /// file, and a head for text generation is not loaded.
+    pub fn new(part: Part, weights: &Weights, wanted: Option<DType>, device: &Device) -> Self {
+        let choose = |wanted| dtype::choose(part, weights, wanted, device).dtype;
+        Self::sized(part, weights, choose(wanted), choose(Some(DType::BF16)))
+    }
+
+    fn sized(part: Part, weights: &Weights, dtype: DType, narrow: DType) -> Self {
+        let loaded = |name: &&str| {
+            let name = name.strip_prefix("model.").unwrap_or(name);
+            part != Part::TextEncoder
+                || !(name.starts_with("embed_tokens.") || name.starts_with("lm_head."))
+        };
+        let sizes = weights.names().filter(loaded).map(|name| {
+            let shape = weights.shape(name).unwrap_or_default();
+            shape
+                .iter()
+                .fold(1, |size: u64, &side| size.saturating_mul(side as u64))
+        });
+        let (mut elements, mut largest) = (0u64, 0);
+        for size in sizes {
+            elements = elements.saturating_add(size);
+            largest = largest.max(size);
+        }
+        Self {
+            part,
+            elements,
+            largest,
+            extra: 0,
+            dtype,
+            narrow,
+        }
+    }
+
+    /// With low-rank terms of so many elements, which are kept in f32 or pass through it.
+    pub fn with_low_rank(mut self, elements: usize) -> Self {
+        self.extra = self.extra.saturating_add(4 * elements as u64);
+        self
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> u64 {
+        let size = self.dtype.size() as u64;
+        self.elements
+            .saturating_mul(size)
+            .saturating_add(self.extra)
+    }
+
+    /// Bytes that loading the largest tensor needs on top, and computing with it where it has to be
+    /// widened for that: the file's bytes and the converted ones.
+    fn passing(&self) -> f64 {
+        8.0 * self.largest as f64
+    }
+}
+
+/// What a request asks of the networks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Workload {
+    /// Prompts that are encoded together, and tokens of each at most; `None` with ready embeddings.
+    pub text: Option<[usize; 2]>,
+    /// Tokens of a prompt that are attended to, at most.
+    pub text_tokens: usize,
+    pub prompts: usize,
+    /// Pictures of all prompts.
+    pub pictures: usize,
+    pub guided: bool,
+    pub perturbed: bool,
+    /// `[width, height]` in pixels.
+    pub size: [usize; 2],
+}
+
+impl Workload {
+    /// One picture with classifier-free guidance.
+    pub fn one_picture(options: &PromptOptions, size: [usize; 2]) -> Self {
+        Self {
+            text: Some([1, text_length(options)]),
+            text_tokens: options.max_tokens,
+            prompts: 1,
+            pictures: 1,
+            guided: true,
+            perturbed: false,
+            size,
+        }
+    }
+}
+
+/// Tokens of a prompt behind its instruction, at most: a text has no more of them than bytes.
+pub(super) fn text_length(options: &PromptOptions) -> usize {
+    let instruction = options.instruction.as_ref();
+    let bytes = instruction.map_or(0, |instruction| instruction.text().len());
+    options.max_tokens.saturating_add(bytes + 2)
+}
+
+/// What the estimate is made from.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryModel {
+    pub parts: Vec<LoadedPart>,
+    /// `None` where there is no text encoder.
+    pub text: Option<Gemma2Config>,
+    pub transformer: SanaTransformerConfig,
+    pub autoencoder: DcAeConfig,
+    /// Residuals that a ControlNet hands to the transformer at each step; 0 without one.
+    pub residuals: usize,
+    /// Whether LoRAs are kept beside the weights.
+    pub low_rank: bool,
+    pub cpu: bool,
+    /// Tiles where the autoencoder works in them.
+    pub tiling: Tiling,
+}
+
+impl MemoryModel {
+    /// Of a checkpoint that is loaded in one dtype on the CPU, whatever its files are in.
+    pub fn of_checkpoint(
+        checkpoint: &Checkpoint,
+        variant: Option<&str>,
+        dtype: DType,
+    ) -> Result<Self, PipelineError> {
+        let present: Vec<Part> = checkpoint
+            .parts()
+            .filter(|part| part.weights_stem().is_some() && *part != Part::ControlNet)
+            .collect();
+        let mut parts = Vec::new();
+        for &part in &present {
+            let weights = checkpoint.weights(part, variant)?;
+            parts.push(LoadedPart::sized(part, &weights, dtype, dtype));
+        }
+        let autoencoder = checkpoint.vae_config()?;
+        Ok(Self {
+            parts,
+            text: match present.contains(&Part::TextEncoder) {
+                true => Some(checkpoint.text_config()?),
+                false => None,
+            },
+            transformer: checkpoint.transformer_config()?,
+            tiling: Tiling::for_compression(autoencoder.compression()),
+            autoencoder,
+            residuals: 0,
+            low_rank: false,
+            cpu: true,
+        })
+    }
+
+    /// With all parts in bf16, as far as the device allows.
+    pub fn narrowed(&self) -> Self {
+        let mut narrowed = self.clone();
+        for part in &mut narrowed.parts {
+            part.dtype = part.narrow;
+        }
+        narrowed
+    }
+
+    /// Pixels that the model was trained at, on a side.
+    pub fn native(&self) -> usize {
+        self.transformer.sample_size * self.autoencoder.compression()
+    }
+
+    /// The estimate of a request.
+    pub fn estimate(&self, work: &Workload) -> MemoryEstimate {
+        let threads = rayon::current_num_threads();
+        let mut stages = Vec::new();
+        if let (Some(config), Some([rows, tokens])) = (&self.text, work.text) {
+            let elements = text_elements(config, rows, tokens);
+            // Scores of 128 queries in every thread.
+            let kernels = threads as f64 * 128.0 * tokens as f64;
+            stages.push(self.stage("text", Part::TextEncoder, elements + kernels, 0.0));
+        }
+        let compression = self.autoencoder.compression();
+        let [width, height] = work.size;
+        let patch = compression * self.transformer.patch_size;
+        let elements = denoise_elements(
+            &self.transformer,
+            &Denoising {
+                pictures: work.pictures,
+                guided: work.guided,
+                perturbed: work.perturbed,
+                tokens: (width / patch) * (height / patch),
+                text_tokens: work.text_tokens,
+                low_rank: self.low_rank,
+            },
+        );
+        let kernels = threads as f64 * 128.0 * work.text_tokens as f64;
+        let rows = work.pictures * if work.guided { 2 } else { 1 };
+        let tokens = rows as f64 * (width / patch) as f64 * (height / patch) as f64;
+        let residuals = self.residuals as f64 * tokens * self.transformer.width() as f64;
+        let elements = elements + kernels + residuals;
+        stages.push(self.stage("denoise", Part::Transformer, elements, 0.0));
+        stages.push(self.decode(work, false));
+        MemoryEstimate {
+            stages,
+            decode_in_tiles: self.decode(work, true),
+        }
+    }
+
+    /// The estimate of decoding pictures.
+    pub fn decode(&self, work: &Workload, in_tiles: bool) -> StageEstimate {
+        let [width, height] = work.size;
+        let pixels = height as f64 * width as f64;
+        let channels = self.autoencoder.in_channels as f64;
+        let (at_once, tile, assembled) = if in_tiles {
+            let [tile_height, tile_width] = self.tiling.tile;
+            let tile = [height.min(tile_height), width.min(tile_width)];
+            // Two rows of tiles with their overlaps, and the bands that they become.
+            let overlapping = tile_width as f64 / self.tiling.stride[1].max(1) as f64;
+            let rows = 2.0 * (tile[0] * width) as f64 * overlapping;
+            let mixed = 2.0 * (tile[0] * tile[1]) as f64;
+            (1, tile, channels * (2.0 * pixels + rows + mixed))
+        } else {
+            let at_once = pictures_decoded_at_once(height * width);
+            (work.pictures.min(at_once), [height, width], 0.0)
+        };
+        let threads = self.cpu.then(rayon::current_num_threads);
+        let mut elements = decode_elements(&self.autoencoder, at_once, tile, threads) + assembled;
+        // The result twice while it is read, and every picture in bytes.
+        elements += 2.0 * channels * pixels * at_once as f64;
+        let bytes = channels * pixels * work.pictures as f64;
+        self.stage("decode", Part::Vae, elements, bytes)
+    }
+
+    fn stage(&self, name: &'static str, part: Part, elements: f64, bytes: f64) -> StageEstimate {
+        // A ControlNet is held beside the transformer, and lighter than it.
+        let loaded = || {
+            self.parts
+                .iter()
+                .filter(|loaded| loaded.part.stage() == part)
+        };
+        let weights = loaded().map(LoadedPart::bytes).fold(0, u64::saturating_add);
+        let part = loaded().max_by_key(|loaded| loaded.elements);
+        let element = match part {
+            Some(part) if !self.cpu => part.dtype.size() as f64,
+            _ => CPU_ELEMENT,
+        };
+        let widened = match part {
+            Some(part) if self.cpu && part.dtype != DType::F32 => 4.0 * part.largest as f64,
+            _ => 0.0,
+        };
+        let running = elements * element + bytes + widened;
+        let loading = part.map_or(0.0, LoadedPart::passing);
+        StageEstimate {
+            name,
+            weights,
+            // A cast of what is beyond u64 is its largest number.
+            activations: running.max(loading) as u64,
+        }
+    }
+}

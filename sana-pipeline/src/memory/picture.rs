@@ -1,0 +1,101 @@
+//! The estimate for one picture, by dtype, for people and programs to read.
+
+use std::fmt;
+
+use sana_text::PromptOptions;
+use serde::Serialize;
+
+use super::estimate::MemoryEstimate;
+use super::model::{MemoryModel, Workload};
+use crate::describe::human;
+
+/// Memory for one picture on the CPU with classifier-free guidance. Its [`fmt::Display`] is a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PictureMemory {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// One entry for each dtype of the weights.
+    pub by_dtype: Vec<PictureMemoryIn>,
+}
+
+/// Memory for one picture with the weights in one dtype.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PictureMemoryIn {
+    /// The dtype.
+    pub dtype: &'static str,
+    /// Stage by stage.
+    pub estimate: MemoryEstimate,
+    /// Bytes with all parts in memory.
+    pub all_parts: u64,
+    /// Bytes with one stage in memory at a time.
+    pub one_stage: u64,
+    /// Bytes with one stage in memory at a time and decoding in tiles.
+    pub one_stage_in_tiles: u64,
+}
+
+impl PictureMemory {
+    /// For a picture of `[width, height]`, or else of the model's own size.
+    pub(crate) fn new(
+        models: &[(&'static str, MemoryModel)],
+        size: Option<[usize; 2]>,
+        options: &PromptOptions,
+    ) -> Self {
+        let native = models.first().map_or(0, |(_, model)| model.native());
+        let [width, height] = size.unwrap_or([native; 2]);
+        let work = Workload::one_picture(options, [width, height]);
+        let by_dtype = models.iter().map(|(dtype, model)| {
+            let estimate = model.estimate(&work);
+            PictureMemoryIn {
+                dtype,
+                all_parts: estimate.all_parts(false),
+                one_stage: estimate.one_stage_at_a_time(false),
+                one_stage_in_tiles: estimate.one_stage_at_a_time(true),
+                estimate,
+            }
+        });
+        Self {
+            width,
+            height,
+            by_dtype: by_dtype.collect(),
+        }
+    }
+}
+
+impl fmt::Display for PictureMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { width, height, .. } = self;
+        write!(
+            f,
+            "memory for a picture of {width}x{height} on the CPU, estimated"
+        )?;
+        for memory in &self.by_dtype {
+            write!(f, "\n  weights in {}", memory.dtype)?;
+            for stage in &memory.estimate.stages {
+                let (weights, activations) = (human(stage.weights), human(stage.activations));
+                write!(
+                    f,
+                    "\n    {:<22} {weights:>10} weights + {activations:>10}",
+                    stage.name
+                )?;
+            }
+            let tiled = human(memory.estimate.decode_in_tiles.activations);
+            let weights = human(memory.estimate.decode_in_tiles.weights);
+            write!(
+                f,
+                "\n    {:<22} {weights:>10} weights + {tiled:>10}",
+                "decode in tiles"
+            )?;
+            let sums = [
+                ("all parts", memory.all_parts),
+                ("one stage at a time", memory.one_stage),
+                ("and decoding in tiles", memory.one_stage_in_tiles),
+            ];
+            for (name, bytes) in sums {
+                write!(f, "\n    {name:<22} {:>10}", human(bytes))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! How a request is run in the memory there is.
+
+use sana_dcae::Tiling;
+
+use super::available_bytes;
+use super::estimate::{MemoryAdvice, MemoryEstimate, MemoryShortage, StageEstimate, Way};
+use super::model::{MemoryModel, Workload, text_length};
+use crate::checkpoint::Part;
+use crate::describe::human;
+use crate::error::PipelineError;
+use crate::pipeline::{MemoryPolicy, SanaPipeline};
+use crate::request::{Request, Settings};
+
+/// What the notes on memory begin with: a request replaces those of the one before.
+const NOTE: &str = "memory: ";
+
+impl SanaPipeline {
+    /// What a request needs, before anything is loaded.
+    ///
+    /// # Errors
+    /// When the request is not valid.
+    pub fn memory_estimate(&self, request: &Request) -> Result<MemoryEstimate, PipelineError> {
+        let settings = request.validate(self)?;
+        Ok(self.memory.estimate(&self.workload(request, &settings)))
+    }
+
+    /// The memory that a request may take, the weights that are loaded already included, in bytes:
+    /// [`LoadOptions::memory_limit`](crate::LoadOptions::memory_limit), or else on the CPU what the
+    /// system has left, a tenth of which is kept free. `None` where it is not known, which it is not
+    /// on other devices.
+    pub fn memory_budget(&self) -> Option<u64> {
+        if self.memory_limit.is_some() {
+            return self.memory_limit;
+        }
+        let free = self.memory.cpu.then(available_bytes).flatten()?;
+        Some((free / 10 * 9).saturating_add(self.loaded_bytes()))
+    }
+
+    /// Bytes of the weights that are in memory.
+    fn loaded_bytes(&self) -> u64 {
+        let loaded = self.memory.parts.iter();
+        loaded
+            .filter(|part| self.is_loaded(part.part))
+            .fold(0, |sum: u64, part| sum.saturating_add(part.bytes()))
+    }
+
+    /// Whether to begin with one stage at a time: where all parts do not fit with a picture of the
+    /// model's own size.
+    pub(crate) fn begins_with_one_stage(&self) -> bool {
+        let options = self.prompt_options();
+        let work = Workload::one_picture(options, self.defaults().size);
+        let all = || self.memory.estimate(&work).all_parts(self.tiling.is_some());
+        match self.memory_policy {
+            MemoryPolicy::KeepAll => false,
+            MemoryPolicy::OneStageAtATime => true,
+            MemoryPolicy::Auto => self.memory_budget().is_some_and(|free| all() > free),
+        }
+    }
+
+    /// Decides before anything is loaded which networks stay in memory, and returns the tiles to
+    /// decode in.
+    ///
+    /// # Errors
+    /// [`PipelineError::Memory`] when the request does not fit in any way.
+    pub(crate) fn plan_request(
+        &mut self,
+        request: &Request,
+        settings: &Settings,
+    ) -> Result<Option<Tiling>, PipelineError> {
+        let work = self.workload(request, settings);
+        let stages: &[bool] = match self.memory_policy {
+            MemoryPolicy::Auto => &[false, true],
+            MemoryPolicy::KeepAll => &[false],
+            MemoryPolicy::OneStageAtATime => &[true],
+        };
+        let way = self.choose(stages, &work, MemoryModel::estimate)?;
+        self.one_stage_at_a_time = way.one_stage;
+        Ok(self.tiles(way))
+    }
+
+    /// The tiles to decode latents in, beside the networks that are loaded.
+    ///
+    /// # Errors
+    /// [`PipelineError::Memory`] when the latents cannot be decoded even so.
+    pub(crate) fn plan_decoding(
+        &mut self,
+        pictures: usize,
+        size: [usize; 2],
+    ) -> Result<Option<Tiling>, PipelineError> {
+        let work = Workload {
+            text: None,
+            text_tokens: 0,
+            prompts: pictures,
+            pictures,
+            guided: false,
+            perturbed: false,
+            size,
+        };
+        let others = self.memory.parts.iter();
+        let others = others
+            .filter(|part| part.part != Part::Vae && self.is_loaded(part.part))
+            .fold(0, |sum: u64, part| sum.saturating_add(part.bytes()));
+        let loaded = StageEstimate {
+            name: "loaded",
+            weights: if self.one_stage_at_a_time { 0 } else { others },
+            activations: 0,
+        };
+        let estimate = |model: &MemoryModel, work: &Workload| MemoryEstimate {
+            stages: vec![loaded, model.decode(work, false)],
+            decode_in_tiles: model.decode(work, true),
+        };
+        let way = self.choose(&[self.one_stage_at_a_time], &work, estimate)?;
+        Ok(self.tiles(way))
+    }
+
+    /// The first way that fits, whole pictures before tiles; notes say why it is not the first.
+    fn choose(
+        &mut self,
+        stages: &[bool],
+        work: &Workload,
+        estimate: impl Fn(&MemoryModel, &Workload) -> MemoryEstimate,
+    ) -> Result<Way, PipelineError> {
+        let tiles: &[bool] = match self.tiling {
+            Some(_) => &[true],
+            None => &[false, true],
+        };
+        let ways: Vec<Way> = tiles
+            .iter()
+            .flat_map(|&in_tiles| {
+                let way = move |&one_stage| Way {
+                    one_stage,
+                    in_tiles,
+                };
+                stages.iter().map(way)
+            })
+            .collect();
+        self.parts.forget_notes(NOTE);
+        let estimated = estimate(&self.memory, work);
+        let (first, least) = (ways[0], ways[ways.len() - 1]);
+        let Some(free) = self.memory_budget() else {
+            return Ok(first);
+        };
+        let fitting = ways.iter().find(|&&way| estimated.need(way) <= free);
+        let way = match (fitting, self.memory_shortage) {
+            (Some(&way), _) => way,
+            (None, MemoryShortage::Try) => {
+                let needs = human(estimated.need(least));
+                let free = human(free);
+                self.parts.note(format!(
+                    "{NOTE}needs {needs}, {free} free; trying all the same"
+                ));
+                least
+            }
+            (None, MemoryShortage::Refuse) => {
+                let fits = |model: &MemoryModel, work: &Workload, ways: &[Way]| {
+                    let estimated = estimate(model, work);
+                    ways.iter().any(|&way| estimated.need(way) <= free)
+                };
+                return Err(PipelineError::Memory {
+                    needs: estimated.need(least),
+                    free,
+                    advice: self.advice(work, &ways, fits),
+                });
+            }
+        };
+        if way.one_stage && !first.one_stage {
+            let needs = human(estimated.need(first));
+            self.parts.note(format!(
+                "{NOTE}one part of the model at a time, since all of them need {needs} and {} are \
+                 free",
+                human(free)
+            ));
+        }
+        if way.in_tiles && !first.in_tiles {
+            let whole = Way {
+                in_tiles: false,
+                ..way
+            };
+            let [height, width] = self.memory.tiling.tile;
+            self.parts.note(format!(
+                "{NOTE}decoding in tiles of {width}x{height}, since whole pictures need {} and {} \
+                 are free",
+                human(estimated.need(whole)),
+                human(free)
+            ));
+        }
+        Ok(way)
+    }
+
+    /// The single changes that make a request fit which does not fit in any of these ways.
+    fn advice(
+        &self,
+        work: &Workload,
+        ways: &[Way],
+        fits: impl Fn(&MemoryModel, &Workload, &[Way]) -> bool,
+    ) -> Vec<MemoryAdvice> {
+        let model = &self.memory;
+        let narrow = model.narrowed();
+        let low = [Way {
+            one_stage: true,
+            in_tiles: true,
+        }];
+        let mut advice = Vec::new();
+        let low_is_new = !ways.contains(&low[0]) && self.parts.checkpoint().is_some();
+        if fits(&narrow, work, ways) {
+            advice.push(MemoryAdvice::Bf16);
+        }
+        if low_is_new && fits(model, work, &low) {
+            advice.push(MemoryAdvice::LowMemory);
+        }
+        if advice.is_empty() && low_is_new && fits(&narrow, work, &low) {
+            advice.push(MemoryAdvice::Bf16LowMemory);
+        }
+        let fewer = Workload {
+            pictures: work.prompts,
+            ..*work
+        };
+        if fewer.pictures < work.pictures && fits(model, &fewer, ways) {
+            advice.push(MemoryAdvice::FewerPictures);
+        }
+        let [width, height] = self.defaults().size;
+        let smaller = Workload {
+            size: [width, height],
+            ..*work
+        };
+        let area = |size: [usize; 2]| size[0].saturating_mul(size[1]);
+        if area(smaller.size) < area(work.size) && fits(model, &smaller, ways) {
+            advice.push(MemoryAdvice::Size { width, height });
+        }
+        advice
+    }
+
+    fn tiles(&self, way: Way) -> Option<Tiling> {
+        way.in_tiles.then_some(self.memory.tiling)
+    }
+
+    fn workload(&self, request: &Request, settings: &Settings) -> Workload {
+        let options = self.request_prompt_options(request);
+        let ready = request.embeddings.as_ref();
+        let text_tokens = ready.map_or(options.max_tokens, |(prompt, negative)| {
+            let negative = negative
+                .as_ref()
+                .map_or(0, |embeds| embeds.embeds.dims()[1]);
+            negative.max(prompt.embeds.dims()[1])
+        });
+        Workload {
+            text: match ready {
+                Some(_) => None,
+                None => Some([settings.prompts, text_length(&options)]),
+            },
+            text_tokens,
+            prompts: settings.prompts,
+            pictures: settings.pictures(),
+            guided: settings.classifier_free,
+            perturbed: settings.perturbed_blocks.is_some(),
+            size: [settings.width, settings.height],
+        }
+    }
+}
