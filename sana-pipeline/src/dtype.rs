@@ -149,16 +149,6 @@ mod tests {
         assert!(odd.note.unwrap().contains("does not support"));
     }
 
-    #[test]
-    fn memory_is_that_of_the_dtype_chosen() {
-        let half = weights(&[(DType::BF16, 100), (DType::F32, 10)]);
-        for (wanted, bytes) in [(None, 4), (Some(DType::BF16), 2), (Some(DType::F32), 4)] {
-            let choice = choose(Part::TextEncoder, &half, wanted, &Device::flex());
-            assert_eq!(choice.bytes(&half, 30), bytes * 80);
-            assert_eq!(choice.bytes(&half, 1000), 0);
-        }
-    }
-
     /// Other devices compute in the dtype, so the range and the device's abilities matter.
     #[test]
     fn other_devices_compute_in_it() {
