@@ -2,6 +2,10 @@
 //!
 //! They panic with a message: their only use is in tests.
 
+mod original;
+
+pub use original::{original_tensors, write_original};
+
 use std::path::{Path, PathBuf};
 use std::str::Chars;
 

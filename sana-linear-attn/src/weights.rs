@@ -120,6 +120,14 @@ pub(crate) fn mismatch_lists(
     text
 }
 
+/// A tensor of [`Weights::row_shares`]: one of `parts` equal shares of the rows of a stored tensor.
+pub(crate) struct RowShare {
+    pub name: String,
+    pub stored: String,
+    pub part: usize,
+    pub parts: usize,
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     file: usize,
@@ -165,26 +173,12 @@ impl Weights {
         stem: &str,
         variant: Option<&str>,
     ) -> Result<Self, WeightError> {
-        let candidates: Vec<String> = match variant {
-            Some(variant) => vec![
-                format!("{stem}.{variant}.safetensors"),
-                format!("{stem}.safetensors.index.{variant}.json"),
-                format!("{stem}.{variant}.safetensors.index.json"),
-            ],
-            None => {
-                let mut names = vec![
-                    format!("{stem}.safetensors"),
-                    format!("{stem}.safetensors.index.json"),
-                ];
-                names.extend(only_variant(folder, stem));
-                names
-            }
-        };
+        let candidates = weight_file_names(stem, variant, &file_names(folder));
         for name in &candidates {
             let path = folder.join(name);
             if path.is_file() {
                 return if name.ends_with(".json") {
-                    let shards = read_index(&path)?;
+                    let shards = shard_paths(&path)?;
                     Self::open_files(folder.display().to_string(), &shards)
                 } else {
                     Self::open_file(&path)
@@ -268,6 +262,37 @@ impl Weights {
         }
         self.files.push(storage);
         Ok(())
+    }
+
+    /// The same files with other tensors: shares of the rows of those that are stored. Rows lie one
+    /// after the other, so that a share is a range of the bytes and nothing is copied. Tensors that
+    /// are absent or whose rows do not divide are left out.
+    pub(crate) fn row_shares(&self, shares: Vec<RowShare>) -> Self {
+        let entry = |share: &RowShare| {
+            let stored = self.entries.get(&share.stored)?;
+            let mut shape = stored.shape.clone();
+            let rows = shape.first_mut()?;
+            if !rows.is_multiple_of(share.parts) || share.part >= share.parts {
+                return None;
+            }
+            *rows /= share.parts;
+            let length = (stored.end - stored.start) / share.parts;
+            let start = stored.start + share.part * length;
+            Some(Entry {
+                shape,
+                start,
+                end: start + length,
+                ..stored.clone()
+            })
+        };
+        let entries = shares.into_iter().filter_map(|share| {
+            let entry = entry(&share)?;
+            Some((share.name, entry))
+        });
+        Self {
+            entries: entries.collect(),
+            ..self.clone()
+        }
     }
 
     /// Where the weights come from: a path or the name given.
@@ -436,24 +461,48 @@ fn float_dtype(dtype: Dtype) -> Option<DType> {
     }
 }
 
-/// `STEM.VARIANT.safetensors` when exactly one such file is in the folder.
-fn only_variant(folder: &Path, stem: &str) -> Option<String> {
-    let prefix = format!("{stem}.");
-    let mut found = std::fs::read_dir(folder)
-        .ok()?
-        .flatten()
+/// The names under which [`Weights::open_folder`] looks for weights in a folder that holds the
+/// files `present`; the first that is there is opened.
+pub fn weight_file_names(stem: &str, variant: Option<&str>, present: &[String]) -> Vec<String> {
+    if let Some(variant) = variant {
+        return vec![
+            format!("{stem}.{variant}.safetensors"),
+            format!("{stem}.safetensors.index.{variant}.json"),
+            format!("{stem}.{variant}.safetensors.index.json"),
+        ];
+    }
+    let mut names = vec![
+        format!("{stem}.safetensors"),
+        format!("{stem}.safetensors.index.json"),
+    ];
+    names.extend(only_variant(stem, present).cloned());
+    names
+}
+
+fn file_names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| {
-            name.strip_prefix(&prefix)
-                .and_then(|rest| rest.strip_suffix(".safetensors"))
-                .is_some_and(|variant| !variant.contains('.'))
-        });
+        .collect()
+}
+
+/// `STEM.VARIANT.safetensors` when exactly one such file is there.
+fn only_variant<'a>(stem: &str, present: &'a [String]) -> Option<&'a String> {
+    let prefix = format!("{stem}.");
+    let mut found = present.iter().filter(|name| {
+        name.strip_prefix(&prefix)
+            .and_then(|rest| rest.strip_suffix(".safetensors"))
+            .is_some_and(|variant| !variant.contains('.'))
+    });
     let first = found.next()?;
     found.next().is_none().then_some(first)
 }
 
-/// Paths of the shards an index lists, each once.
-fn read_index(path: &Path) -> Result<Vec<PathBuf>, WeightError> {
+/// Paths of the shards an index lists, each once, in the index's folder.
+///
+/// # Errors
+/// When the index cannot be read, is no index, or names anything but plain files beside it.
+pub fn shard_paths(path: &Path) -> Result<Vec<PathBuf>, WeightError> {
     let bad = |reason: String| WeightError::Index {
         path: path.to_path_buf(),
         reason,

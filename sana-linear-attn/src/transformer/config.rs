@@ -29,6 +29,14 @@ pub enum ConfigError {
     /// The same of a ControlNet.
     #[error("invalid ControlNet config: {0}")]
     InvalidControlNet(String),
+    /// Weights whose shapes do not tell the config.
+    #[error("cannot read a transformer's config off the weights in {origin}: {reason}")]
+    NotInferred {
+        /// Where the weights come from.
+        origin: String,
+        /// What is absent or ambiguous.
+        reason: String,
+    },
 }
 
 /// Norm of queries and keys.

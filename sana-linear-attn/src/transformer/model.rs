@@ -14,6 +14,7 @@ use super::block::{SanaBlock, SanaBlockConfig};
 use super::config::SanaTransformerConfig;
 use super::controlled::ControlledTransformer;
 use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
+use super::original::OriginalLayout;
 use super::perturbed::{PerturbedBlocks, PerturbedOutput};
 use super::trunk::{Patches, Trunk};
 
@@ -72,11 +73,12 @@ impl SanaTransformerConfig {
         }
     }
 
-    /// Builds the network from a checkpoint's weights, `dtype` in memory, the file's own where
-    /// `None`. It computes in the dtype that [`compute_dtype`] names for them.
+    /// Builds the network from a checkpoint's weights, in the published layout or the
+    /// [original](super::OriginalLayout) one, `dtype` in memory, the file's own where `None`. It
+    /// computes in the dtype that [`compute_dtype`] names for them.
     ///
     /// # Errors
-    /// When the weights are not exactly those of this config.
+    /// When the weights are not exactly those of this config, listed by the names of the file.
     pub fn load(
         &self,
         weights: &Weights,
@@ -88,7 +90,11 @@ impl SanaTransformerConfig {
             dtype,
             ..LoadOptions::default()
         };
-        let model = load_module(self.init(device), weights, &options, device)?;
+        let model = self.init(device);
+        let original = OriginalLayout::of(weights);
+        let renamed = original.map(|layout| layout.published(weights, &model));
+        let renamed = renamed.transpose()?;
+        let model = load_module(model, renamed.as_ref().unwrap_or(weights), &options, device)?;
         let clamp = clamp.is_on(self.qk_norm.is_some(), weights, dtype);
         Ok(model.with_f16_clamp(clamp))
     }
