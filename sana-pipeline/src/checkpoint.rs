@@ -26,6 +26,7 @@ use crate::describe::{Description, PartDescription};
 use crate::error::PipelineError;
 use crate::memory::{MemoryModel, PictureMemory};
 use crate::scheduler::Scheduler;
+use crate::transformer_file::{self, TransformerFile};
 use crate::variants;
 
 pub use crate::keys::{CheckpointInstruction, SanaKeys};
@@ -56,6 +57,8 @@ pub struct Checkpoint {
     pipeline: String,
     classes: BTreeMap<Part, String>,
     keys: SanaKeys,
+    /// What replaces its transformer.
+    transformer: Option<Box<TransformerFile>>,
 }
 
 impl Checkpoint {
@@ -108,6 +111,7 @@ impl Checkpoint {
             pipeline: String::new(),
             classes: BTreeMap::new(),
             keys: SanaKeys::default(),
+            transformer: None,
         };
         let origin = checkpoint.name_of(INDEX);
         let json = |source| PipelineError::Json {
@@ -158,6 +162,37 @@ impl Checkpoint {
             let class = part.classes()[0].to_owned();
             self.classes.entry(part).or_insert(class);
         }
+    }
+
+    /// The same checkpoint with another transformer: a safetensors file, or a folder like its
+    /// `transformer`, in the published layout or the
+    /// [original](sana_linear_attn::transformer::OriginalLayout) one. Its config is the
+    /// `config.json` beside the weights, or else
+    /// [read off the shapes](SanaTransformerConfig::infer); what these do not show is as in this
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// When the file is not usable, or does not show what transformer it is.
+    pub fn with_transformer(
+        mut self,
+        path: &Path,
+        variant: Option<&str>,
+    ) -> Result<Self, PipelineError> {
+        let base = match self.classes.contains_key(&Part::Transformer) {
+            true => self.transformer_config()?,
+            false => SanaTransformerConfig::default(),
+        };
+        let file = TransformerFile::open(path, variant, &base)?;
+        self.classes
+            .insert(Part::Transformer, transformer_file::CLASS.to_owned());
+        self.transformer = Some(Box::new(file));
+        Ok(self)
+    }
+
+    /// What was assumed of a transformer of [its own file](Self::with_transformer).
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let note = self.transformer.as_ref().and_then(|file| file.note.clone());
+        note.into_iter().collect()
     }
 
     /// Where it is: the folder, or `the built-in checkpoint`.
@@ -263,6 +298,9 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing or not usable.
     pub fn transformer_config(&self) -> Result<SanaTransformerConfig, PipelineError> {
+        if let Some(file) = &self.transformer {
+            return Ok(file.config.clone());
+        }
         let text = self.config_text(Part::Transformer)?;
         let origin = self.name_of(Part::Transformer.config_file());
         Ok(SanaTransformerConfig::from_json(&text, origin.as_ref())?)
@@ -320,6 +358,9 @@ impl Checkpoint {
             .weights_stem()
             .ok_or(PipelineError::PartWithoutWeights { part })?;
         self.class(part)?;
+        if let (Part::Transformer, Some(file)) = (part, &self.transformer) {
+            return Ok(file.weights.clone());
+        }
         match &self.source {
             Source::Folder(folder) => open_weights(&folder.join(part.folder()), stem, variant),
             #[cfg(feature = "scenes-model")]
@@ -336,6 +377,9 @@ impl Checkpoint {
     /// Whether files of the transformer's folder are of the variant `fp16`: then the model was
     /// trained in f16, whatever file is loaded.
     pub(crate) fn has_f16_transformer(&self) -> bool {
+        if self.transformer.as_ref().is_some_and(|file| file.f16) {
+            return true;
+        }
         self.folder()
             .is_some_and(|folder| has_f16_files(&folder.join(Part::Transformer.folder())))
     }

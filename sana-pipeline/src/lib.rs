@@ -28,6 +28,7 @@ pub mod scheduler;
 pub mod stages;
 #[cfg(feature = "train")]
 pub mod train;
+mod transformer_file;
 pub mod variants;
 
 pub use buckets::Buckets;

@@ -31,6 +31,7 @@ pub(crate) struct Parts {
 impl Parts {
     pub fn of_checkpoint(checkpoint: Checkpoint, options: LoadOptions, device: &Device) -> Self {
         Self {
+            notes: checkpoint.notes(),
             source: Some((checkpoint, options)),
             device: device.clone(),
             tokenizer: None,
@@ -39,7 +40,6 @@ impl Parts {
             autoencoder: None,
             controlnet_folder: None,
             controlnet: None,
-            notes: Vec::new(),
         }
     }
 

@@ -70,6 +70,8 @@ pub struct LoadOptions {
     /// a control picture. `None` is that of the checkpoint, where it has one, for requests with a
     /// control picture.
     pub controlnet: Option<PathBuf>,
+    /// A transformer in place of the checkpoint's: see [`Checkpoint::with_transformer`].
+    pub transformer: Option<PathBuf>,
 }
 
 /// What a request has where it says nothing.
@@ -148,6 +150,10 @@ impl SanaPipeline {
         options: LoadOptions,
         device: &Device,
     ) -> Result<Self, PipelineError> {
+        let checkpoint = match &options.transformer {
+            Some(path) => checkpoint.with_transformer(path, options.variant.as_deref())?,
+            None => checkpoint,
+        };
         let transformer = checkpoint.transformer_config()?;
         let autoencoder = checkpoint.vae_config()?;
         check_latents(&transformer, &autoencoder)?;

@@ -1,6 +1,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use sana_linear_attn::Weights;
+use sana_linear_attn::parity::write_original;
 use sana_pipeline::image::{RgbImage, load, read_png_text};
 
 use crate::support::{Workplace, checkpoint, lora, sprint_checkpoint};
@@ -292,4 +294,34 @@ fn loras_change_the_picture_and_are_recorded() {
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(json["lora"], serde_json::json!([one, two]));
     assert_eq!(json["lora-apart"], "yes");
+}
+
+/// A transformer under the names of the authors' own checkpoints: the same picture, and the file
+/// is in the command that makes it again.
+#[test]
+fn a_transformer_of_its_own_file() {
+    let here = Workplace::new();
+    let published = checkpoint().join("transformer/diffusion_pytorch_model.safetensors");
+    let published = Weights::open_file(&published).unwrap();
+    write_original(
+        &published,
+        &here.path("original.safetensors"),
+        "state_dict.",
+    );
+    let seed = ["--seed", "5", "--out"];
+    here.generate(&[&seed[..], &["plain.png"]].concat())
+        .quiet_success();
+    let file = ["own.png", "--transformer", "original.safetensors"];
+    let outcome = here.generate(&[&seed[..], &file].concat());
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let note = "note: the config of original.safetensors is read off its shapes";
+    assert!(outcome.stderr.starts_with(note), "{}", outcome.stderr);
+    assert_eq!(picture(&here, "own.png"), picture(&here, "plain.png"));
+    let said = here.sana(&["inspect", "own.png"]).quiet_success();
+    assert!(
+        said.contains(" --transformer original.safetensors"),
+        "{said}"
+    );
+    here.generate(&["--transformer", "none.safetensors"])
+        .fails(1, &["none.safetensors"]);
 }

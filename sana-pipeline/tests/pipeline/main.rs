@@ -5,6 +5,7 @@ mod controlnet;
 mod evaluation;
 mod lora;
 mod memory;
+mod original;
 mod parity;
 mod real_size;
 mod requests;

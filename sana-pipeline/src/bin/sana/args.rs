@@ -77,6 +77,10 @@ pub struct ModelArgs {
     /// shapes]
     #[arg(short, long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Transformer to use in place of the model's: a safetensors file with the names of diffusers
+    /// or of the authors' own checkpoints
+    #[arg(long, value_name = "FILE")]
+    pub transformer: Option<PathBuf>,
     /// Weight files of this variant where the folder has them, such as fp16 for
     /// diffusion_pytorch_model.fp16.safetensors
     #[arg(long, value_name = "NAME")]

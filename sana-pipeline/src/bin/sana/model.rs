@@ -49,6 +49,7 @@ impl Model {
                 true => MemoryShortage::Try,
                 false => MemoryShortage::Refuse,
             },
+            transformer: args.transformer.clone(),
             ..LoadOptions::default()
         };
         if let Some(dtype) = options.dtype {

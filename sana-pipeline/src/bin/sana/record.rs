@@ -14,7 +14,7 @@ pub struct Record(pub Vec<(String, String)>);
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
 /// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
-const OPTIONS: [&str; 23] = [
+const OPTIONS: [&str; 24] = [
     "negative",
     "seed",
     "steps",
@@ -28,6 +28,7 @@ const OPTIONS: [&str; 23] = [
     "solver",
     "size",
     "model",
+    "transformer",
     "device",
     "variant",
     "dtype",
@@ -79,6 +80,9 @@ impl Record {
             ("model", model.name.clone()),
             ("device", model.device.name.to_string()),
         ]);
+        if let Some(file) = &args.model.transformer {
+            pairs.push(("transformer", file.display().to_string()));
+        }
         if let Some(variant) = &args.model.variant {
             pairs.push(("variant", variant.clone()));
         }
@@ -204,6 +208,7 @@ mod tests {
             ("apg-norm", "inf"),
             ("apg-momentum", "-0.5"),
             ("model", "built-in"),
+            ("transformer", "own file.safetensors"),
             ("instruction", "repository"),
             ("lora", "one.safetensors:0.5"),
             ("lora", r"C:\two.safetensors:1"),
@@ -214,7 +219,8 @@ mod tests {
         ]);
         let expected = [
             r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --guidance-interval 0.2..0.9"#,
-            "--pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5 --instruction repository",
+            "--pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5",
+            "--transformer 'own file.safetensors' --instruction repository",
             r"--lora one.safetensors:0.5 --lora 'C:\two.safetensors:1' --low-memory --apg --lora-apart",
         ];
         assert_eq!(ours.command().unwrap(), expected.join(" "));

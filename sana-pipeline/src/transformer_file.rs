@@ -1,0 +1,103 @@
+//! A transformer from a file of its own, in place of the checkpoint's.
+
+use std::path::Path;
+
+use sana_linear_attn::{SanaTransformerConfig, Weights};
+use serde_json::{Map, Value};
+
+use crate::checkpoint;
+use crate::error::PipelineError;
+use crate::part::Part;
+
+const CONFIG: &str = "config.json";
+pub(crate) const CLASS: &str = "SanaTransformer2DModel";
+
+/// The weights and the config of such a transformer.
+#[derive(Debug, Clone)]
+pub(crate) struct TransformerFile {
+    pub weights: Weights,
+    pub config: SanaTransformerConfig,
+    /// What was not in the file, for people to read.
+    pub note: Option<String>,
+    /// Whether its name says that it was trained in f16.
+    pub f16: bool,
+}
+
+impl TransformerFile {
+    /// Opens a safetensors file, or a folder as `transformer` of a checkpoint, in the published
+    /// layout or the original one. The config is the `config.json` beside the weights if it is
+    /// that of a transformer; else it is read off the shapes, and `base` gives what they do not
+    /// show.
+    pub fn open(
+        path: &Path,
+        variant: Option<&str>,
+        base: &SanaTransformerConfig,
+    ) -> Result<Self, PipelineError> {
+        let weights = if path.is_dir() {
+            let stem = Part::Transformer.weights_stem().unwrap_or_default();
+            checkpoint::open_weights(path, stem, variant)?
+        } else {
+            Weights::open_file(path)?
+        };
+        let folder = match path.is_dir() {
+            true => path,
+            false => path.parent().unwrap_or(Path::new("")),
+        };
+        let (config, note) = match config_in(folder)? {
+            Some(config) => (config, None),
+            None => {
+                let inferred = SanaTransformerConfig::infer(&weights, base)?;
+                let assumed = inferred.assumed.join("; ");
+                let note = format!(
+                    "the config of {} is read off its shapes, and what they do not show is \
+                     assumed: {assumed}",
+                    path.display()
+                );
+                (inferred.config, Some(note))
+            }
+        };
+        Ok(Self {
+            weights,
+            config,
+            note,
+            f16: is_f16(path),
+        })
+    }
+}
+
+/// Whether the name of the file, or of one in the folder, says that it is of the variant `fp16`.
+fn is_f16(path: &Path) -> bool {
+    let own = path.file_name().unwrap_or_default();
+    own.to_string_lossy().contains(".fp16") || checkpoint::has_f16_files(path)
+}
+
+/// The transformer's config in a folder; one of another model is none.
+fn config_in(folder: &Path) -> Result<Option<SanaTransformerConfig>, PipelineError> {
+    let path = folder.join(CONFIG);
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        return Ok(None);
+    };
+    let class = serde_json::from_str::<Map<String, Value>>(&text)
+        .ok()
+        .and_then(|config| Some(config.get("_class_name")?.as_str()? == CLASS));
+    match class {
+        Some(true) => Ok(Some(SanaTransformerConfig::from_json(&text, &path)?)),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f16_is_in_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.fp16.safetensors");
+        assert!(is_f16(&file));
+        assert!(!is_f16(&folder.path().join("model.safetensors")));
+        assert!(!is_f16(folder.path()));
+        std::fs::write(&file, "").unwrap();
+        assert!(is_f16(folder.path()));
+    }
+}
