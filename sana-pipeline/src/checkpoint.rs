@@ -59,6 +59,8 @@ pub struct Checkpoint {
     keys: SanaKeys,
     /// What replaces its transformer.
     transformer: Option<Box<TransformerFile>>,
+    /// Whether files that were not fetched show that its transformer was trained in f16.
+    trained_in_f16: bool,
 }
 
 impl Checkpoint {
@@ -112,6 +114,7 @@ impl Checkpoint {
             classes: BTreeMap::new(),
             keys: SanaKeys::default(),
             transformer: None,
+            trained_in_f16: false,
         };
         let origin = checkpoint.name_of(INDEX);
         let json = |source| PipelineError::Json {
@@ -193,6 +196,12 @@ impl Checkpoint {
     pub(crate) fn notes(&self) -> Vec<String> {
         let note = self.transformer.as_ref().and_then(|file| file.note.clone());
         note.into_iter().collect()
+    }
+
+    /// That its transformer was trained in f16, whichever of its files are here.
+    #[cfg(feature = "hub")]
+    pub(crate) fn mark_trained_in_f16(&mut self) {
+        self.trained_in_f16 = true;
     }
 
     /// Where it is: the folder, or `the built-in checkpoint`.
@@ -377,7 +386,7 @@ impl Checkpoint {
     /// Whether files of the transformer's folder are of the variant `fp16`: then the model was
     /// trained in f16, whatever file is loaded.
     pub(crate) fn has_f16_transformer(&self) -> bool {
-        if self.transformer.as_ref().is_some_and(|file| file.f16) {
+        if self.trained_in_f16 || self.transformer.as_ref().is_some_and(|file| file.f16) {
             return true;
         }
         self.folder()

@@ -13,6 +13,8 @@ pub mod edges;
 pub mod error;
 pub mod evaluate;
 mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod image;
 pub mod init;
 mod keys;

@@ -7,6 +7,7 @@ mod bench;
 mod control;
 mod devices;
 mod generate;
+mod hub;
 mod latents;
 mod other_commands;
 mod sizes;

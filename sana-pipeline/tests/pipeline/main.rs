@@ -3,6 +3,8 @@
 mod checkpoints;
 mod controlnet;
 mod evaluation;
+#[cfg(feature = "hub")]
+mod hub;
 mod lora;
 mod memory;
 mod original;

@@ -73,10 +73,13 @@ impl Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model and device")]
 pub struct ModelArgs {
-    /// Checkpoint folder in the diffusers layout [default: the built-in model, which draws flat
-    /// shapes]
+    /// Checkpoint folder in the diffusers layout, or owner/name on the Hugging Face Hub, which is
+    /// downloaded once [default: the built-in model, which draws flat shapes]
     #[arg(short, long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Branch, tag or commit of a model from the Hub [default: main]
+    #[arg(long, value_name = "REV", requires = "model")]
+    pub revision: Option<String>,
     /// Transformer to use in place of the model's: a safetensors file with the names of diffusers
     /// or of the authors' own checkpoints
     #[arg(long, value_name = "FILE")]

@@ -30,9 +30,13 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
-    /// Checkpoint folder in the diffusers layout, a ControlNet's folder, or a picture that `sana`
-    /// made [default: the built-in model]
+    /// Checkpoint folder in the diffusers layout, owner/name on the Hugging Face Hub, which is
+    /// downloaded, a ControlNet's folder, or a picture that `sana` made [default: the built-in
+    /// model]
     path: Option<PathBuf>,
+    /// Branch, tag or commit of a model from the Hub [default: main]
+    #[arg(long, value_name = "REV", requires = "path")]
+    revision: Option<String>,
     /// Weight files of this variant where the folder has them, such as fp16
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
@@ -68,6 +72,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         }
         path => inspect_checkpoint(
             path.as_deref(),
+            args.revision.as_deref(),
             args.variant.as_deref(),
             args.size,
             args.json,
@@ -77,11 +82,12 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
 
 fn inspect_checkpoint(
     folder: Option<&Path>,
+    revision: Option<&str>,
     variant: Option<&str>,
     size: Option<Size>,
     json: bool,
 ) -> anyhow::Result<()> {
-    let checkpoint = model::checkpoint(folder)?;
+    let checkpoint = model::find(folder, revision, variant)?.checkpoint;
     let inspected = Inspected {
         description: checkpoint.describe(variant)?,
         memory_for_pictures: checkpoint

@@ -9,6 +9,7 @@ mod devices;
 mod encode;
 mod evaluate;
 mod generate;
+mod hub;
 mod init;
 mod inspect;
 mod model;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use sana_dcae::Tiling;
 use sana_pipeline::{
     Checkpoint, LoadOptions, LoraFile, MemoryPolicy, MemoryShortage, SanaPipeline,
@@ -9,14 +10,17 @@ use sana_pipeline::{
 
 use crate::args::ModelArgs;
 use crate::devices::OpenDevice;
+use crate::hub;
 use crate::record::BUILT_IN;
 
 /// A pipeline, and what it was made of.
 pub struct Model {
     pub pipeline: SanaPipeline,
     pub device: OpenDevice,
-    /// Name of the checkpoint folder, or `built-in`.
+    /// Name of the checkpoint folder, `owner/name` of one from the Hub, or `built-in`.
     pub name: String,
+    /// Commit of a checkpoint from the Hub.
+    pub revision: Option<String>,
 }
 
 impl Model {
@@ -37,7 +41,12 @@ impl Model {
         controlnet: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
         args.threads.start()?;
-        let checkpoint = checkpoint(args.model.as_deref())?;
+        let found = find(
+            args.model.as_deref(),
+            args.revision.as_deref(),
+            args.variant.as_deref(),
+        )?;
+        let checkpoint = found.checkpoint;
         let device = OpenDevice::open(args.device)?;
         let mut options = LoadOptions {
             dtype: args.dtype.map(Into::into),
@@ -64,10 +73,8 @@ impl Model {
         Ok(Self {
             pipeline,
             device,
-            name: args
-                .model
-                .as_deref()
-                .map_or_else(|| BUILT_IN.to_owned(), folder_name),
+            name: found.name,
+            revision: found.commit,
         })
     }
 }
@@ -81,12 +88,42 @@ impl Model {
     }
 }
 
-/// The checkpoint in `folder`, or the built-in one.
-pub fn checkpoint(folder: Option<&Path>) -> anyhow::Result<Checkpoint> {
-    match folder {
-        Some(folder) => Ok(Checkpoint::open(folder)?),
-        None => built_in(),
+/// A checkpoint, and what it is called.
+pub struct Found {
+    pub checkpoint: Checkpoint,
+    pub name: String,
+    /// Of one from the Hub.
+    pub commit: Option<String>,
+}
+
+/// The checkpoint in the folder `model`, that of the Hub with the name `model`, or the built-in
+/// one.
+pub fn find(
+    model: Option<&Path>,
+    revision: Option<&str>,
+    variant: Option<&str>,
+) -> anyhow::Result<Found> {
+    let Some(model) = model else {
+        return Ok(Found {
+            checkpoint: built_in()?,
+            name: BUILT_IN.to_owned(),
+            commit: None,
+        });
+    };
+    if let Some(name) = hub::repository(model) {
+        return hub::checkpoint(name, revision, variant);
     }
+    if revision.is_some() {
+        bail!(
+            "--revision is for a model of the Hub, such as owner/name, and not for {}",
+            model.display()
+        );
+    }
+    Ok(Found {
+        checkpoint: Checkpoint::open(model)?,
+        name: folder_name(model),
+        commit: None,
+    })
 }
 
 #[cfg(feature = "scenes-model")]

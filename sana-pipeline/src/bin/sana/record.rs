@@ -14,7 +14,7 @@ pub struct Record(pub Vec<(String, String)>);
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
 /// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
-const OPTIONS: [&str; 24] = [
+const OPTIONS: [&str; 25] = [
     "negative",
     "seed",
     "steps",
@@ -28,6 +28,7 @@ const OPTIONS: [&str; 24] = [
     "solver",
     "size",
     "model",
+    "revision",
     "transformer",
     "device",
     "variant",
@@ -80,6 +81,9 @@ impl Record {
             ("model", model.name.clone()),
             ("device", model.device.name.to_string()),
         ]);
+        if let Some(commit) = &model.revision {
+            pairs.push(("revision", commit.clone()));
+        }
         if let Some(file) = &args.model.transformer {
             pairs.push(("transformer", file.display().to_string()));
         }
@@ -208,6 +212,7 @@ mod tests {
             ("apg-norm", "inf"),
             ("apg-momentum", "-0.5"),
             ("model", "built-in"),
+            ("revision", "0123abc"),
             ("transformer", "own file.safetensors"),
             ("instruction", "repository"),
             ("lora", "one.safetensors:0.5"),
@@ -219,7 +224,7 @@ mod tests {
         ]);
         let expected = [
             r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --guidance-interval 0.2..0.9"#,
-            "--pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5",
+            "--pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5 --revision 0123abc",
             "--transformer 'own file.safetensors' --instruction repository",
             r"--lora one.safetensors:0.5 --lora 'C:\two.safetensors:1' --low-memory --apg --lora-apart",
         ];
