@@ -132,6 +132,13 @@ pub fn dpm_solver<const D: usize, E>(
             Control::ContinueFrom(sample) => {
                 latents = state("the observer's sample", sample, shape);
             }
+            Control::ContinueWith {
+                latents: sample,
+                denoised,
+            } => {
+                latents = state("the observer's sample", sample, shape);
+                history[0] = state("the observer's denoised sample", denoised, shape);
+            }
         }
     }
     Ok(latents)

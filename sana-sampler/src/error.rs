@@ -66,10 +66,41 @@ pub enum Error {
     },
 
     /// The Sprint paper gives times for 1, 2 and 4 steps only.
-    #[error("the paper gives times for 1, 2 and 4 steps, found {found}")]
+    #[error(
+        "the paper gives times for 1, 2 and 4 steps, found {found}: take one of these, or the \
+         reference's times"
+    )]
     NoPaperTimes {
         /// The number of steps that was asked for.
         found: usize,
+    },
+
+    /// A name that no published times have.
+    #[error("no times are named {found:?}, there are {}", known.join(" and "))]
+    UnknownTimes {
+        /// The name.
+        found: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+
+    /// A strength that is not in `(0, 1]`.
+    #[error("the strength must be above 0 and at most 1, found {found}")]
+    InvalidStrength {
+        /// The strength given.
+        found: f64,
+    },
+
+    /// A strength so small that no step is left.
+    #[error(
+        "a strength of {strength} runs none of {steps} steps: steps times strength must be at \
+         least 1, so take more of one or the other"
+    )]
+    StrengthTooSmall {
+        /// The strength given.
+        strength: f64,
+        /// Steps of the whole schedule.
+        steps: usize,
     },
 
     /// A start beyond the last step of a schedule.

@@ -50,9 +50,10 @@ pub fn flow_euler<const D: usize, E>(
         }) {
             Control::Continue => {}
             Control::Stop => break,
-            Control::ContinueFrom(sample) => {
-                latents = state("the observer's sample", sample, shape);
-            }
+            Control::ContinueFrom(sample)
+            | Control::ContinueWith {
+                latents: sample, ..
+            } => latents = state("the observer's sample", sample, shape),
         }
     }
     Ok(latents)

@@ -12,6 +12,8 @@ mod projected;
 mod schedule;
 mod scm;
 mod step;
+mod strength;
+mod times;
 
 pub use dpm_solver::{DpmSolverOptions, Order, ThirdOrderTerm, dpm_solver};
 pub use error::Error;
@@ -21,4 +23,5 @@ pub use projected::{AdaptiveProjection, ProjectedGuidance};
 pub use schedule::{FlowSchedule, TIMESTEPS, Timesteps, shift_sigma};
 pub use scm::{ScmSchedule, scm};
 pub use step::{Control, Step};
+pub use times::ScmTimes;
 pub use trigflow::SigmaData;

@@ -109,7 +109,8 @@ impl ScmSchedule {
 ///
 /// The result is the last denoised sample, in units of `sigma_data`: latents for the autoencoder
 /// are the result divided by `sigma_data`. On [`Control::Stop`] it is the denoised sample of that
-/// step. On [`Control::ContinueFrom`] after the last step it is the sample given.
+/// step. On [`Control::ContinueFrom`] or [`Control::ContinueWith`] after the last step it is the sample
+/// given.
 ///
 /// # Shapes
 /// - `initial`, the sample given to `predict`, `F`, the noise, the result: any one shape
@@ -149,9 +150,10 @@ pub fn scm<const D: usize, E>(
         }) {
             Control::Continue => {}
             Control::Stop => return Ok(denoised),
-            Control::ContinueFrom(sample) => {
-                latents = state("the observer's sample", sample, shape);
-            }
+            Control::ContinueFrom(sample)
+            | Control::ContinueWith {
+                latents: sample, ..
+            } => latents = state("the observer's sample", sample, shape),
         }
     }
     Ok(latents)

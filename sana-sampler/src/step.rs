@@ -31,6 +31,16 @@ pub enum Control<const D: usize> {
     /// Go on from this sample in place of [`Step::latents`] (inpainting, clamping). After the
     /// last step it is the result. Earlier predictions kept by a multistep solver stay as they are.
     ContinueFrom(Tensor<D>),
+    /// As [`ContinueFrom`](Self::ContinueFrom), and a multistep solver extrapolates from this
+    /// estimate in place of [`Step::denoised`]. Where the sample moves to another path, as in
+    /// inpainting, the estimate that the solver keeps has to move with it: otherwise the next steps
+    /// add a multiple of the difference between the two paths.
+    ContinueWith {
+        /// The sample to go on from.
+        latents: Tensor<D>,
+        /// The clean sample on whose path it lies.
+        denoised: Tensor<D>,
+    },
 }
 
 /// `tensor` as solvers hold it: in f32, and of the shape of the sample.

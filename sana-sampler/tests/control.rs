@@ -171,6 +171,11 @@ fn continue_from_replaces_the_sample() {
         let Ok(same) = solver(initial(), &mut field, &mut |step| {
             Control::ContinueFrom(step.latents)
         });
+        assert_eq!(numbers(same), numbers(untouched.clone()));
+        let Ok(same) = solver(initial(), &mut field, &mut |step| Control::ContinueWith {
+            latents: step.latents,
+            denoised: step.denoised,
+        });
         assert_eq!(numbers(same), numbers(untouched));
 
         // after the last step it is the result
@@ -179,6 +184,67 @@ fn continue_from_replaces_the_sample() {
             _ => Control::Continue,
         });
         assert_eq!(numbers(last), numbers(initial()));
+        let Ok(last) = solver(initial(), &mut field, &mut |step| match step.index {
+            3 => Control::ContinueWith {
+                latents: initial(),
+                denoised: step.denoised,
+            },
+            _ => Control::Continue,
+        });
+        assert_eq!(numbers(last), numbers(initial()));
+    }
+}
+
+/// Inpainting that ends in the middle of a run. Up to step 3 the network sees a wrong picture, and
+/// each step's sample is put onto the path of the right one; from then on the network sees the right
+/// one too and nothing is exchanged. With the estimates exchanged beside the samples the run stays
+/// on the path of the right picture; with the samples alone a multistep solver extrapolates from the
+/// wrong one.
+#[test]
+fn the_history_moves_with_the_sample() {
+    let schedule = FlowSchedule::dpm_solver(16, 3.0).unwrap();
+    let right = || initial() * -0.7 + 0.2;
+    let wrong = || initial() * 0.4 - 1.0;
+    let path = |index: usize| {
+        let sigma = schedule.sigmas()[index];
+        right() * (1.0 - sigma) + initial() * sigma
+    };
+    let farthest = |order, with_estimate: bool| {
+        let options = DpmSolverOptions {
+            order,
+            ..Default::default()
+        };
+        let mut seen = 0;
+        let mut farthest: f32 = 0.0;
+        let predict = |x: Tensor<2>, _| {
+            let picture = if seen < 4 { wrong() } else { right() };
+            let sigma = schedule.sigmas()[seen];
+            seen += 1;
+            Ok::<_, Infallible>((x - picture) / sigma)
+        };
+        let Ok(_) = dpm_solver(&schedule, &options, path(0), predict, |step| {
+            let next = step.index + 1;
+            match step.index {
+                0..4 if with_estimate => Control::ContinueWith {
+                    latents: path(next),
+                    denoised: right(),
+                },
+                0..4 => Control::ContinueFrom(path(next)),
+                _ => {
+                    let off = (step.latents - path(next)).abs().max().into_scalar();
+                    farthest = farthest.max(off);
+                    Control::Continue
+                }
+            }
+        });
+        farthest
+    };
+    for order in [Order::First, Order::Second, Order::Third] {
+        let off = farthest(order, true);
+        assert!(off < 1e-5, "{order:?}: {off}");
+        let off = farthest(order, false);
+        // The first order has no history.
+        assert_eq!(off > 0.02, order > Order::First, "{order:?}: {off}");
     }
 }
 

@@ -148,6 +148,32 @@ fn orders_of_convergence_on_the_sampling_grids() {
     }
 }
 
+/// The rest of a schedule that a strength leaves converges as the whole does: the first step that
+/// runs is of first order, but as short as the others. Steps uniform in lambda, so that the step to
+/// sigma 0, which is infinitely long there, does not hide it.
+#[test]
+fn orders_of_convergence_from_a_start_in_the_middle() {
+    let lambda = |sigma: f64| ((1.0 - sigma) / sigma).ln();
+    let (start, end) = (lambda(0.9), lambda(0.1));
+    let rest = |n: usize| {
+        let lambdas = (0..=2 * n).map(|k| start + (end - start) * k as f64 / (2 * n) as f64);
+        let sigmas = lambdas.map(|lambda| 1.0 / (1.0 + lambda.exp())).collect();
+        let whole = FlowSchedule::from_sigmas(sigmas).unwrap();
+        let rest = whole.for_strength(0.5).unwrap();
+        assert!((rest.sigmas()[0] - 0.5).abs() < 1e-12);
+        rest
+    };
+    let dpm = |order| Solver::Dpm(order, ThirdOrderTerm::Reference);
+    for (solver, range) in [
+        (Solver::Euler, 0.9..1.1),
+        (dpm(Order::First), 0.9..1.1),
+        (dpm(Order::Second), 1.8..2.2),
+    ] {
+        let measured = order(solver, &[16, 32, 64], rest);
+        assert!(range.contains(&measured), "{measured}");
+    }
+}
+
 /// A constant velocity is a straight path: every solver follows it exactly, in one step or many.
 #[test]
 fn straight_paths_are_exact() {

@@ -8,7 +8,7 @@ use sana_linear_attn::parity::{
     Fixture, assert_close, assert_parity, device, dropped_in_fixtures, values,
 };
 use sana_sampler::{
-    Control, DpmSolverOptions, FlowSchedule, Order, ScmSchedule, SigmaData, Step, dpm_solver,
+    Control, DpmSolverOptions, FlowSchedule, Order, ScmTimes, SigmaData, Step, dpm_solver,
     flow_euler, scm,
 };
 
@@ -138,7 +138,7 @@ fn euler() {
 fn consistency_sampling() {
     for fixture in fixtures("scm_") {
         let times = fixture.values("timesteps");
-        let schedule = ScmSchedule::default_for(times.len() - 1).unwrap();
+        let schedule = ScmTimes::Reference.schedule(times.len() - 1).unwrap();
         assert_numbers("times", schedule.times(), &times);
         let sigma_data = SigmaData::new(number(&fixture, "sigma_data")).unwrap();
         let noise = fixture.tensor::<5>("noise", &device());
