@@ -7,10 +7,12 @@ use sana_linear_attn::WeightError;
 use sana_linear_attn::transformer::{
     ConfigError, ControlNetError, LoraError, PerturbedBlocksError,
 };
+use sana_sampler::ScmTimes;
 use sana_text::TextError;
 
 use crate::checkpoint::Part;
 use crate::describe::human;
+use crate::editing::EditError;
 use crate::memory::MemoryAdvice;
 use crate::memory::estimate::advised;
 use crate::scenes::SceneError;
@@ -144,6 +146,15 @@ pub enum PipelineError {
         solver: String,
         /// The solvers that fit.
         expected: &'static str,
+    },
+    /// Times of Sana-Sprint were asked for of a flow model.
+    #[error(
+        "the {times} times are those of Sana-Sprint; this checkpoint is sampled by flow-dpm or \
+         flow-euler: leave the schedule out or take `reference`"
+    )]
+    TimesMismatch {
+        /// The times asked for.
+        times: ScmTimes,
     },
     /// A request without a prompt and without embeddings.
     #[error("nothing to generate: the request has no prompt")]
@@ -404,6 +415,9 @@ pub enum PipelineError {
     /// Steps, schedule or guidance are impossible.
     #[error(transparent)]
     Sampler(#[from] sana_sampler::Error),
+    /// A picture or mask to work on does not fit the request.
+    #[error(transparent)]
+    Edit(#[from] EditError),
     /// A picture cannot be judged by the scene language.
     #[error(transparent)]
     Scene(#[from] SceneError),

@@ -9,7 +9,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use crate::error::PipelineError;
 use crate::files;
 
-pub use image::RgbImage;
+pub use image::{GrayImage, RgbImage};
 
 /// Limit on the text of one PNG chunk when reading: a megabyte.
 const LARGEST_TEXT: usize = 1 << 20;
@@ -30,6 +30,14 @@ pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
             path: path.to_path_buf(),
             reason: error.to_string(),
         })
+}
+
+/// Reads a PNG or JPEG as a mask: its luma with eight bits, 0 black and 255 white.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_mask(path: &Path) -> Result<GrayImage, PipelineError> {
+    Ok(image::DynamicImage::from(load(path)?).into_luma8())
 }
 
 /// Writes a PNG with text chunks (`iTXt`, so any Unicode text). The file appears whole or not at

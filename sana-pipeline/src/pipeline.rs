@@ -394,9 +394,10 @@ impl SanaPipeline {
         }
     }
 
-    /// Makes pictures: [`encode_prompt`](Self::encode_prompt),
-    /// [`encode_control`](Self::encode_control) where there is a control picture,
-    /// [`sample`](Self::sample) and [`decode`](Self::decode), each measured. `observe` sees every step and may end the run;
+    /// Makes pictures: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
+    /// [`decode`](Self::decode), each measured, and [`composite`](Self::composite). A control picture
+    /// and pictures to start from are encoded before, as stages of their own, so that the autoencoder
+    /// is out of memory again where one stage runs at a time. `observe` sees every step and may end the run;
     /// what is there by then is decoded.
     ///
     /// # Errors
@@ -429,6 +430,18 @@ impl SanaPipeline {
             stages.push(stage);
             control = latents;
         }
+        let mut known = None;
+        if settings.editing.is_some() {
+            let part = request.editing.latents.is_none().then_some(Part::Vae);
+            let (encoded, encode) = self.measured(
+                "encode",
+                part,
+                |this| part.map_or(Ok(()), |part| this.load_for(part)),
+                |this| this.encode_known(request, &settings),
+            )?;
+            known = encoded;
+            stages.push(encode);
+        }
         let mut stopped = false;
         let (latents, denoise) = self.measured(
             "denoise",
@@ -438,11 +451,18 @@ impl SanaPipeline {
                 this.parts.denoiser(control.is_some()).map(drop)
             },
             |this| {
-                this.sample_controlled(request, &conditioning, control.clone(), &mut |step| {
-                    let control = observe(step);
-                    stopped |= matches!(control, Control::Stop);
-                    control
-                })
+                let control = control.clone();
+                this.sample_encoded(
+                    request,
+                    &conditioning,
+                    control,
+                    known.as_ref(),
+                    &mut |step| {
+                        let control = observe(step);
+                        stopped |= matches!(control, Control::Stop);
+                        control
+                    },
+                )
             },
         )?;
         let (images, decode) = self.measured(
@@ -453,7 +473,7 @@ impl SanaPipeline {
         )?;
         stages.extend([denoise, decode]);
         Ok(Generation {
-            images,
+            images: self.composite(request, images)?,
             seeds: settings.seeds(),
             stages,
             dropped_tokens: conditioning.dropped_tokens().to_vec(),

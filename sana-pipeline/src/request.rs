@@ -2,10 +2,11 @@
 
 use burn::tensor::Tensor;
 use sana_linear_attn::transformer::PerturbedBlocks;
-use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval};
+use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval, ScmTimes};
 use sana_text::{Instruction, PromptEmbeds, TextError};
 
 use crate::control::{ControlRequest, ControlSettings};
+use crate::editing::{EditSettings, Editing};
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
 use crate::scheduler::{Schedule, Solver};
@@ -65,7 +66,9 @@ pub struct Request {
     count: usize,
     solver: Option<Solver>,
     shift: Option<f64>,
+    times: ScmTimes,
     schedule: Option<Schedule>,
+    pub(crate) editing: Editing,
     pub(crate) instruction: InstructionChoice,
     pub(crate) max_tokens: Option<usize>,
     pub(crate) latents: Option<Tensor<4>>,
@@ -97,8 +100,10 @@ pub struct Settings {
     pub projection: Option<AdaptiveProjection>,
     /// The solver.
     pub solver: Solver,
-    /// Its noise levels or times.
+    /// Its noise levels or times; in image-to-image those that run.
     pub schedule: Schedule,
+    /// What image-to-image and inpainting do; `None` where pictures are made from noise alone.
+    pub editing: Option<EditSettings>,
     /// Seed of the first picture.
     pub seed: u64,
     /// How the control picture is followed; `None` without one.
@@ -108,9 +113,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Number of steps.
+    /// Number of steps that run.
     pub fn steps(&self) -> usize {
         self.schedule.steps()
+    }
+
+    /// Number of steps of the whole schedule, of which image-to-image runs the last
+    /// [`steps`](Self::steps).
+    pub fn schedule_steps(&self) -> usize {
+        self.editing
+            .map_or(self.steps(), |edit| edit.schedule_steps)
     }
 
     /// Number of pictures: prompts times pictures per prompt.
@@ -152,7 +164,9 @@ impl Request {
             count: 1,
             solver: None,
             shift: None,
+            times: ScmTimes::Reference,
             schedule: None,
+            editing: Editing::default(),
             instruction: InstructionChoice::Checkpoint,
             max_tokens: None,
             latents: None,
@@ -269,7 +283,14 @@ impl Request {
         self
     }
 
-    /// Noise levels or times of one's own; `steps` and `shift` have no effect then.
+    /// Published times of Sana-Sprint by name; the reference's by default. The paper's are for 1, 2
+    /// and 4 steps of Sana-Sprint.
+    pub fn times(mut self, times: ScmTimes) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Noise levels or times of one's own; `steps`, `shift` and `times` have no effect then.
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = Some(schedule);
         self
@@ -288,7 +309,8 @@ impl Request {
         self
     }
 
-    /// Initial latents, unit normal, in place of noise from the seed.
+    /// Initial latents, unit normal, in place of noise from the seed. With a picture they are the
+    /// noise that is mixed with it.
     ///
     /// # Shapes
     /// - latents `[prompts * count, channels, height / 32, width / 32]`, pictures of a prompt one
@@ -351,6 +373,11 @@ impl Request {
             .with_perturbed_attention(self.perturbed_attention)?
             .with_interval(self.guidance_interval);
         let (solver, schedule) = self.checked_schedule(pipeline)?;
+        let editing = self.editing.checked(prompts, [width, height], &schedule)?;
+        let schedule = match editing {
+            Some(edit) => schedule.for_strength(edit.strength)?,
+            None => schedule,
+        };
         let embedded = pipeline.transformer_config().guidance_embeds || solver == Solver::Scm;
         if embedded {
             self.check_embedded_guidance()?;
@@ -371,6 +398,7 @@ impl Request {
             projection: self.projection,
             solver,
             schedule,
+            editing,
             seed: self.seed,
             control: self.control.validate(pipeline, prompts, latents)?,
             classifier_free: guidance.is_active() && !embedded,
@@ -394,7 +422,11 @@ impl Request {
             [width, height]
         };
         let (output_size, [width, height]) = match self.size {
-            None => (None, from_latents.unwrap_or(pipeline.defaults().size)),
+            None => {
+                let from_picture = || self.editing.size(pipeline);
+                let size = from_latents.or_else(from_picture);
+                (None, size.unwrap_or(pipeline.defaults().size))
+            }
             Some(SizeChoice::Exact(size)) => (None, size),
             Some(SizeChoice::Bucket([width, height])) => {
                 let largest = LARGEST_SIDE;
@@ -476,7 +508,8 @@ impl Request {
         scheduler.check_solver(solver)?;
         let Some(schedule) = &self.schedule else {
             let steps = self.steps.unwrap_or(pipeline.defaults().steps);
-            return Ok((solver, scheduler.schedule(solver, steps, self.shift)?));
+            let schedule = scheduler.named_schedule(solver, steps, self.shift, self.times)?;
+            return Ok((solver, schedule));
         };
         // A grid of the other kind is as wrong as a solver of the other kind.
         scheduler.check_solver(match schedule {
@@ -503,6 +536,7 @@ impl Request {
         if let Some(latents) = &self.latents {
             check("the initial latents", latents)?;
         }
+        self.editing.check_latents(settings, expected)?;
         if let Some(noise) = &self.step_noise {
             let steps = settings.steps();
             let needed = if settings.solver == Solver::Scm {

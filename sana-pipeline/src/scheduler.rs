@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use sana_sampler::{DpmSolverOptions, FlowSchedule, Order, ScmSchedule, SigmaData};
+use sana_sampler::{DpmSolverOptions, FlowSchedule, Order, ScmSchedule, ScmTimes, SigmaData};
 use serde_json::{Map, Value, json};
 
 use crate::error::PipelineError;
@@ -56,6 +56,18 @@ impl Schedule {
             Self::Flow(schedule) => schedule.steps(),
             Self::Scm(schedule) => schedule.steps(),
         }
+    }
+
+    /// The end of it that image-to-image of a strength in `(0, 1]` runs; see
+    /// [`FlowSchedule::for_strength`].
+    ///
+    /// # Errors
+    /// A strength out of its range, or one that leaves no step.
+    pub fn for_strength(&self, strength: f64) -> Result<Self, PipelineError> {
+        Ok(match self {
+            Self::Flow(schedule) => Self::Flow(schedule.for_strength(strength)?),
+            Self::Scm(schedule) => Self::Scm(schedule.for_strength(strength)?),
+        })
     }
 }
 
@@ -208,6 +220,27 @@ impl Scheduler {
             Solver::FlowEuler => Schedule::Flow(FlowSchedule::euler(steps, shift)?),
             Solver::Scm => Schedule::Scm(ScmSchedule::default_for(steps)?),
         })
+    }
+
+    /// As [`schedule`](Self::schedule), with the times of a consistency model by name.
+    ///
+    /// # Errors
+    /// As [`schedule`](Self::schedule) and [`ScmTimes::schedule`]; and
+    /// [`PipelineError::TimesMismatch`] for the paper's times with a flow solver, whose one published
+    /// grid is the reference's.
+    pub fn named_schedule(
+        &self,
+        solver: Solver,
+        steps: usize,
+        shift: Option<f64>,
+        times: ScmTimes,
+    ) -> Result<Schedule, PipelineError> {
+        self.check_solver(solver)?;
+        match (solver, times) {
+            (Solver::Scm, _) => Ok(Schedule::Scm(times.schedule(steps)?)),
+            (_, ScmTimes::Reference) => self.schedule(solver, steps, shift),
+            (_, ScmTimes::Paper) => Err(PipelineError::TimesMismatch { times }),
+        }
     }
 
     /// Whether a solver runs the kind of model that this scheduler belongs to.

@@ -3,6 +3,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use sana_sampler::{dpm_solver, flow_euler, noise, scm, trigflow};
 
+use super::editing::{Inpainting, Known};
 use super::network::Network;
 use super::{Control, StepInfo, TextConditioning};
 use crate::checkpoint::Part;
@@ -15,6 +16,10 @@ impl SanaPipeline {
     /// Denoises: from noise, or from the request's latents, to scaled latents of the pictures.
     /// `observe` sees every step and may end the run or exchange the latents.
     ///
+    /// In image-to-image the request's pictures are encoded first, and noised to the level that the
+    /// strength names. With a mask, latents of the region that stays are put back after every step,
+    /// before `observe` sees it; [`composite`](Self::composite) does the same in pixels.
+    ///
     /// The keys and values of the text are computed once. With classifier-free guidance the
     /// network runs on `[negative, prompt]` as one batch, and perturbed attention branches off it
     /// at the first perturbed block.
@@ -24,23 +29,28 @@ impl SanaPipeline {
     ///
     /// # Errors
     /// When the request is not valid or does not fit the conditioning, the transformer cannot be
-    /// loaded, as [`encode_control`](Self::encode_control), or [`PipelineError::StepNotFinite`] when a step gives values that are not finite.
+    /// loaded, as [`encode_control`](Self::encode_control), or [`PipelineError::StepNotFinite`] when a
+    /// step gives values that are not finite.
     pub fn sample(
         &mut self,
         request: &Request,
         conditioning: &TextConditioning,
         observe: &mut dyn FnMut(StepInfo) -> Control,
     ) -> Result<Tensor<4>, PipelineError> {
+        let settings = request.validate(self)?;
         let control = self.encode_control(request)?;
-        self.sample_controlled(request, conditioning, control, observe)
+        let known = self.encode_known(request, &settings)?;
+        self.sample_encoded(request, conditioning, control, known.as_ref(), observe)
     }
 
-    /// [`sample`](Self::sample) with what [`encode_control`](Self::encode_control) gave.
-    pub(crate) fn sample_controlled(
+    /// [`sample`](Self::sample) with the request's pictures encoded: what
+    /// [`encode_control`](Self::encode_control) gave, and what the run starts from.
+    pub(crate) fn sample_encoded(
         &mut self,
         request: &Request,
         conditioning: &TextConditioning,
         control: Option<Tensor<4>>,
+        known: Option<&Known>,
         observe: &mut dyn FnMut(StepInfo) -> Control,
     ) -> Result<Tensor<4>, PipelineError> {
         let settings = request.validate(self)?;
@@ -68,25 +78,37 @@ impl SanaPipeline {
         let mut network = Network::new(transformer, control, &settings, conditioning, &device)?;
         match (&settings.schedule, &scheduler) {
             (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
-                let initial = initial.mul_scalar(sigma_data.value());
+                let initial = match known {
+                    Some(known) => known.at_time(initial, schedule.times()[0], *sigma_data)?,
+                    None => initial.mul_scalar(sigma_data.value()),
+                };
+                let mut inpainting = Inpainting::scm(known, schedule, *sigma_data);
+                let observe = |step| inpainting.observe(step, observe);
                 let predict =
                     trigflow::from_flow(*sigma_data, |x, time| network.predict(x, time, time));
                 let noise = |index| Ok(step_noise(index));
                 let denoised = scm(schedule, *sigma_data, initial, predict, noise, observe)?;
-                Ok(denoised.div_scalar(sigma_data.value()))
+                Ok(inpainting.result(denoised).div_scalar(sigma_data.value()))
             }
             (Schedule::Flow(schedule), _) => {
                 let predict = |x, time| {
                     let sigma = schedule.sigmas()[network.step];
                     network.predict(x, time, sigma)
                 };
-                match settings.solver {
+                let mut inpainting = Inpainting::flow(known, schedule, initial.clone());
+                let initial = match known {
+                    Some(known) => known.at_level(initial, schedule.sigmas()[0])?,
+                    None => initial,
+                };
+                let observe = |step| inpainting.observe(step, observe);
+                let latents = match settings.solver {
                     Solver::FlowDpm { order } => {
                         let options = scheduler.dpm_options(order);
                         dpm_solver(schedule, &options, initial, predict, observe)
                     }
                     _ => flow_euler(schedule, initial, predict, observe),
-                }
+                }?;
+                Ok(inpainting.result(latents))
             }
             (Schedule::Scm(_), _) => Err(PipelineError::SolverMismatch {
                 solver: settings.solver.to_string(),

@@ -3,6 +3,7 @@
 mod control;
 mod decode;
 mod denoise;
+mod editing;
 mod network;
 mod text;
 

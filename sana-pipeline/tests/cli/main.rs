@@ -6,6 +6,7 @@ mod bad_input;
 mod bench;
 mod control;
 mod devices;
+mod editing;
 mod generate;
 mod hub;
 mod latents;

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod controlnet;
+mod editing;
 mod evaluation;
 #[cfg(feature = "hub")]
 mod hub;

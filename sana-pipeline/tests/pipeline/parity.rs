@@ -13,8 +13,8 @@ use super::*;
 pub(super) struct Reference {
     pub(super) folder: PathBuf,
     pub(super) io: Fixture,
-    instruction: Instruction,
-    max_tokens: usize,
+    pub(super) instruction: Instruction,
+    pub(super) max_tokens: usize,
 }
 
 impl Reference {
@@ -23,13 +23,13 @@ impl Reference {
         Self::found(name, fixture_path)
     }
 
-    /// `pipeline/NAME`, which is outputs alone, made with the checkpoint of `pipeline/sana`.
-    fn of_sana(name: &str) -> Self {
+    /// `pipeline/NAME`, which is outputs alone, made with the checkpoint of `pipeline/WEIGHTS`.
+    pub(super) fn of(weights: &str, name: &str) -> Self {
         let io = Fixture::open(CRATE, &format!("pipeline/{name}/io.safetensors"));
-        assert_eq!(io.metadata("weights"), "all of pipeline/sana");
+        assert_eq!(io.metadata("weights"), format!("all of pipeline/{weights}"));
         Self {
             io,
-            ..Self::open("sana")
+            ..Self::open(weights)
         }
     }
 
@@ -52,7 +52,7 @@ impl Reference {
         }
     }
 
-    fn pipeline(&self) -> SanaPipeline {
+    pub(super) fn pipeline(&self) -> SanaPipeline {
         SanaPipeline::load(&self.folder, &device()).unwrap()
     }
 
@@ -206,7 +206,7 @@ fn other_solvers_and_options_equal_the_reference() {
 /// The block that the reference's text names is perturbed, and no other.
 #[test]
 fn perturbed_attention_equals_the_reference() {
-    let reference = Reference::of_sana("pag");
+    let reference = Reference::of("sana", "pag");
     let mut pipeline = reference.pipeline();
     let scale: f64 = reference.io.metadata("pag_scale").parse().unwrap();
     let block = reference.noted("pag_layer", "block") as usize;

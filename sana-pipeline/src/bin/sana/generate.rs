@@ -12,6 +12,7 @@ use sana_text::Instruction;
 
 use crate::args::{LoraArgs, ModelArgs, Size, interval, positive};
 use crate::control::ControlArgs;
+use crate::editing::EditArgs;
 use crate::model::Model;
 use crate::output::output;
 use crate::paths;
@@ -30,6 +31,8 @@ Examples:
   sana generate \"three green triangles\" --guidance 12 --apg --guidance-interval 0.2..1
   sana generate \"a cat\" --model Sana_1600M_1024px_BF16_diffusers --lora style.safetensors:0.8
   sana generate \"a cat\" --model Sana_1600M_1024px_BF16_diffusers --controlnet HED --control lines.png
+  sana generate \"a red circle\" --image sana.png --strength 0.7
+  sana generate \"a red circle\" --image sana.png --mask mask.png --mask-feather 8
 
 The seed and every setting are stored in the picture: `sana inspect sana.png` shows them.";
 
@@ -90,6 +93,8 @@ pub struct GenerateArgs {
     more_guidance: GuidanceArgs,
     #[command(flatten)]
     pub control: ControlArgs,
+    #[command(flatten)]
+    pub edit: EditArgs,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -235,6 +240,7 @@ fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> anyhow::Result<Reque
         request = request.guidance(guidance);
     }
     request = args.more_guidance.apply(request)?;
+    request = args.edit.apply(request)?;
     if let Some(solver) = args.solver {
         request = request.solver(solver.with_order_of(pipeline.defaults().solver));
     }

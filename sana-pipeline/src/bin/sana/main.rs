@@ -6,6 +6,7 @@ mod backends;
 mod bench;
 mod control;
 mod devices;
+mod editing;
 mod encode;
 mod evaluate;
 mod generate;

@@ -14,7 +14,7 @@ pub struct Record(pub Vec<(String, String)>);
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
 /// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
-const OPTIONS: [&str; 25] = [
+const OPTIONS: [&str; 30] = [
     "negative",
     "seed",
     "steps",
@@ -40,6 +40,11 @@ const OPTIONS: [&str; 25] = [
     "control-scale",
     "control-interval",
     "control-from",
+    "image",
+    "strength",
+    "mask",
+    "mask-feather",
+    "schedule",
 ];
 /// Options without a value.
 const FLAGS: [&str; 5] = [
@@ -71,7 +76,7 @@ impl Record {
             (PROMPT, args.prompt.clone()),
             ("negative", args.negative.clone()),
             ("seed", seed.to_string()),
-            ("steps", settings.steps().to_string()),
+            ("steps", settings.schedule_steps().to_string()),
             ("guidance", settings.guidance.scale().to_string()),
         ];
         pairs.extend(more_guidance(settings));
@@ -100,6 +105,7 @@ impl Record {
             pairs.push(("lora", lora.to_string()));
         }
         pairs.extend(args.control.record(settings));
+        pairs.extend(args.edit.recorded(settings));
         let flags = [
             (FLAGS[0], args.no_instruction),
             (FLAGS[1], args.model.low_memory),
@@ -217,6 +223,11 @@ mod tests {
             ("instruction", "repository"),
             ("lora", "one.safetensors:0.5"),
             ("lora", r"C:\two.safetensors:1"),
+            ("image", "old picture.png"),
+            ("strength", "0.5"),
+            ("mask", "mask.png"),
+            ("mask-feather", "8"),
+            ("schedule", "paper"),
             ("low-memory", "yes"),
             ("apg", "yes"),
             ("lora-apart", "yes"),
@@ -226,7 +237,9 @@ mod tests {
             r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --guidance-interval 0.2..0.9"#,
             "--pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5 --revision 0123abc",
             "--transformer 'own file.safetensors' --instruction repository",
-            r"--lora one.safetensors:0.5 --lora 'C:\two.safetensors:1' --low-memory --apg --lora-apart",
+            r"--lora one.safetensors:0.5 --lora 'C:\two.safetensors:1' --image 'old picture.png'",
+            "--strength 0.5 --mask mask.png --mask-feather 8 --schedule paper --low-memory --apg",
+            "--lora-apart",
         ];
         assert_eq!(ours.command().unwrap(), expected.join(" "));
     }
