@@ -69,6 +69,12 @@ pub enum EditError {
         /// `[width, height]` of the picture.
         image: [u32; 2],
     },
+    /// A mask for pictures that are resized and cropped after they are decoded.
+    #[error(
+        "a mask keeps pixels as they are, and pictures of a bucket are resized afterwards: ask for \
+         the exact size, multiples of what the model needs"
+    )]
+    MaskInBucket,
     /// A mask that leaves nothing to draw.
     #[error(
         "the mask has no white pixel in the {width}x{height} pixels of the picture, so there is \

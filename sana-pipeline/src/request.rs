@@ -6,7 +6,7 @@ use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval, ScmTimes};
 use sana_text::{Instruction, PromptEmbeds, TextError};
 
 use crate::control::{ControlRequest, ControlSettings};
-use crate::editing::{EditSettings, Editing};
+use crate::editing::{EditError, EditSettings, Editing};
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
 use crate::scheduler::{Schedule, Solver};
@@ -374,6 +374,9 @@ impl Request {
             .with_interval(self.guidance_interval);
         let (solver, schedule) = self.checked_schedule(pipeline)?;
         let editing = self.editing.checked(prompts, [width, height], &schedule)?;
+        if output_size.is_some() && editing.is_some_and(|editing| editing.masked) {
+            return Err(EditError::MaskInBucket.into());
+        }
         let schedule = match editing {
             Some(edit) => schedule.for_strength(edit.strength)?,
             None => schedule,

@@ -600,3 +600,14 @@ fn schedules_by_name() {
         .validate(&sana())
         .unwrap();
 }
+
+#[test]
+fn a_mask_needs_the_exact_size() {
+    let mut pipeline = sana();
+    let request = edit().mask(mask(hole)).bucketed_size(90, 61);
+    let error = pipeline.generate(&request, &mut go_on).unwrap_err();
+    let expected = PipelineError::Edit(EditError::MaskInBucket);
+    assert_eq!(error.to_string(), expected.to_string());
+    let exact = request.size(96, 64);
+    assert!(pipeline.generate(&exact, &mut go_on).is_ok());
+}
