@@ -116,7 +116,7 @@ pub(in super::super) fn gelu_gate(gate: Primitive, up: Primitive) -> Primitive {
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 fn gelu_gate_chunk(out: &mut [f32], gate: &[f32], up: &[f32]) {
-    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     for ((out, &x), &up) in out.iter_mut().zip(gate).zip(up) {
         let inner = (x * x * 0.044_715 + 1.0) * x * TWICE_SQRT_2_OVER_PI;
         *out = x * sigmoid(inner) * up;
