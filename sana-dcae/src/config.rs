@@ -6,6 +6,7 @@ mod validate;
 
 use std::path::Path;
 
+use sana_linear_attn::weights::{LARGEST_CONFIG, read_text_bounded};
 use serde::{Deserialize, Serialize};
 
 pub use options::{
@@ -107,10 +108,11 @@ impl DcAeConfig {
     /// content cannot be used.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, DcAeError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| DcAeError::ReadConfig {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text =
+            read_text_bounded(path, LARGEST_CONFIG).map_err(|source| DcAeError::ReadConfig {
+                path: path.to_owned(),
+                source,
+            })?;
         Self::from_json(&text).map_err(|source| DcAeError::ConfigFile {
             path: path.to_owned(),
             source: Box::new(source),

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::{Conv3x3, RmsNormAffine};
 
 use crate::blocks::{NORM_EPS, StageBlocks};
+use crate::diagnose::DecoderPlace;
 use crate::{Activation, BlockType, DcAeConfig, NormType, StageLayer, UpBlock, repeat_channels};
 
 /// The last convolution of a [`Decoder`].
@@ -110,18 +111,34 @@ impl Decoder {
     /// - input `[batch, latent_channels, height, width]`, unscaled
     /// - output `[batch, in_channels, height * compression, width * compression]`
     pub fn forward(&self, latent: Tensor<4>) -> Tensor<4> {
+        self.forward_observed(latent, |_, _| {})
+    }
+
+    /// [`forward`](Self::forward) with a look at the output of every layer.
+    pub(crate) fn forward_observed(
+        &self,
+        latent: Tensor<4>,
+        mut observe: impl FnMut(DecoderPlace, &Tensor<4>),
+    ) -> Tensor<4> {
         let mut x = self.conv_in.forward(latent.clone());
         if let Some(repeats) = self.shortcut_repeats {
             x = x + repeat_channels(latent, repeats);
         }
-        for layer in self.up_blocks.iter().rev().flatten() {
-            x = layer.forward(x);
+        observe(DecoderPlace::ConvIn, &x);
+        for (stage, layers) in self.up_blocks.iter().enumerate().rev() {
+            for (index, layer) in layers.iter().enumerate() {
+                x = layer.forward(x);
+                observe(DecoderPlace::Layer { stage, index }, &x);
+            }
         }
         let x = self.activation.forward(self.norm_out.forward_image(x));
-        match &self.conv_out {
+        observe(DecoderPlace::NormOut, &x);
+        let image = match &self.conv_out {
             DecoderHead::Conv(conv) => conv.forward(x),
             DecoderHead::Up(block) => block.forward(x),
-        }
+        };
+        observe(DecoderPlace::ConvOut, &image);
+        image
     }
 
     /// The dtype of the parameters in memory.

@@ -4,6 +4,7 @@
 mod blocks;
 mod config;
 mod decoder;
+mod diagnose;
 mod encoder;
 mod error;
 mod model;
@@ -15,6 +16,7 @@ pub use config::{
     Activation, BlockType, DcAeConfig, DownsampleBlockType, NormType, PerStage, UpsampleBlockType,
 };
 pub use decoder::{Decoder, DecoderHead};
+pub use diagnose::DecoderPlace;
 pub use encoder::{Encoder, EncoderStem};
 pub use error::DcAeError;
 pub use model::{DcAe, MemoryOptions};

@@ -59,6 +59,11 @@ impl TextKeysValues {
         self.key.dims()[0]
     }
 
+    /// Key and value, for a look at their elements.
+    pub(crate) fn tensors(&self) -> [&Tensor<4>; 2] {
+        [&self.key, &self.value]
+    }
+
     /// Those of some of the texts.
     pub(crate) fn items(&self, first: usize, count: usize) -> Self {
         Self {

@@ -11,13 +11,19 @@
 
 mod storage;
 
+mod read;
+
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
+
+use self::read::{Header, LARGEST_INDEX, shard_names};
+
+pub use self::read::{LARGEST_CONFIG, read_bounded, read_text_bounded};
 
 use crate::precision::is_cpu;
 use crate::widen::{Target, widened};
@@ -231,35 +237,30 @@ impl Weights {
             path: path.to_path_buf(),
             reason,
         };
-        let bytes = storage.as_slice();
-        let (header, metadata) =
-            SafeTensors::read_metadata(bytes).map_err(|error| corrupt(error.to_string()))?;
-        let data_start = header + 8;
-        let expected = data_start + metadata.data_len();
-        if bytes.len() != expected {
-            let found = bytes.len();
-            return Err(corrupt(format!(
-                "{found} bytes where the header promises {expected}"
-            )));
-        }
+        let header = Header::read(storage.as_slice()).map_err(corrupt)?;
         let file = self.files.len();
-        for (name, info) in metadata.tensors() {
-            let (start, end) = info.data_offsets;
+        for tensor in header.tensors {
             let entry = Entry {
                 file,
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                start: data_start + start,
-                end: data_start + end,
+                dtype: tensor.dtype,
+                shape: tensor.shape,
+                start: tensor.start,
+                end: tensor.end,
             };
-            if self.entries.insert(name.clone(), entry).is_some() {
-                return Err(corrupt(format!("tensor {name:?} stands in two shards")));
-            }
+            match self.entries.entry(tensor.name) {
+                btree_map::Entry::Vacant(place) => place.insert(entry),
+                btree_map::Entry::Occupied(other) => {
+                    let shards = if other.get().file == file {
+                        "twice in one file"
+                    } else {
+                        "in two shards"
+                    };
+                    let name = other.key();
+                    return Err(corrupt(format!("tensor {name:?} stands {shards}")));
+                }
+            };
         }
-        if let Some(texts) = metadata.metadata() {
-            let texts = texts.iter().map(|(key, text)| (key.clone(), text.clone()));
-            self.metadata.extend(texts);
-        }
+        self.metadata.extend(header.metadata);
         self.files.push(storage);
         Ok(())
     }
@@ -498,7 +499,8 @@ fn only_variant<'a>(stem: &str, present: &'a [String]) -> Option<&'a String> {
     found.next().is_none().then_some(first)
 }
 
-/// Paths of the shards an index lists, each once, in the index's folder.
+/// Paths of the shards an index lists, each once: files of the index's own folder, or symbolic
+/// links there, which may lead anywhere, as those of the usual download caches do.
 ///
 /// # Errors
 /// When the index cannot be read, is no index, or names anything but plain files beside it.
@@ -507,31 +509,11 @@ pub fn shard_paths(path: &Path) -> Result<Vec<PathBuf>, WeightError> {
         path: path.to_path_buf(),
         reason,
     };
-    let text = std::fs::read_to_string(path).map_err(|source| WeightError::Io {
+    let text = read_text_bounded(path, LARGEST_INDEX).map_err(|source| WeightError::Io {
         path: path.to_path_buf(),
         source,
     })?;
-    let index: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
-    let map = index
-        .get("weight_map")
-        .and_then(|map| map.as_object())
-        .ok_or_else(|| bad("no weight_map".to_owned()))?;
-    let mut shards = BTreeSet::new();
-    for (tensor, shard) in map {
-        let name = shard
-            .as_str()
-            .ok_or_else(|| bad(format!("shard of {tensor:?} is no name")))?;
-        let mut parts = Path::new(name).components();
-        let plain = matches!(parts.next(), Some(std::path::Component::Normal(_)));
-        if !plain || parts.next().is_some() || name.contains(['/', '\\']) {
-            return Err(bad(format!("shard {name:?} is not a plain file name")));
-        }
-        shards.insert(name.to_owned());
-    }
-    if shards.is_empty() {
-        return Err(bad("weight_map is empty".to_owned()));
-    }
+    let shards = shard_names(&text).map_err(bad)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     Ok(shards.into_iter().map(|name| folder.join(name)).collect())
 }

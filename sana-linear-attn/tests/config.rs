@@ -32,7 +32,7 @@ fn impossible_or_unimplemented_values_are_refused_with_the_value() {
     let cases = [
         (
             r#"{"num_layers": 0}"#,
-            "num_layers must lie in 1..=1048576, got 0",
+            "num_layers must lie in 1..=1024, got 0",
         ),
         (r#"{"patch_size": 18446744073709551615}"#, "patch_size"),
         (

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
 use sana_dcae::{DcAeConfig, DcAeError};
+use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
 use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
+use sana_text::tokenizer::LARGEST_TOKENIZER;
 use sana_text::{Gemma2Config, GemmaTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -122,7 +124,8 @@ impl Checkpoint {
             source,
         };
         let index: Map<String, Value> =
-            serde_json::from_slice(&checkpoint.read(INDEX)?).map_err(json)?;
+            serde_json::from_slice(&checkpoint.read_bounded(INDEX, LARGEST_CONFIG)?)
+                .map_err(json)?;
         if let Some(keys) = index.get("_sana") {
             checkpoint.keys = SanaKeys::deserialize(keys).map_err(json)?;
         }
@@ -263,12 +266,16 @@ impl Checkpoint {
     /// The bytes of a file, by its path relative to the checkpoint with `/` between folders.
     ///
     /// # Errors
-    /// [`PipelineError::Read`] when there is none or it cannot be read.
+    /// [`PipelineError::Read`] when there is none, it cannot be read or has more than 64 MiB.
     pub fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, PipelineError> {
+        self.read_bounded(file, LARGEST_TOKENIZER)
+    }
+
+    fn read_bounded(&self, file: &str, largest: u64) -> Result<Cow<'static, [u8]>, PipelineError> {
         match &self.source {
             Source::Folder(folder) => {
                 let path = folder.join(file);
-                std::fs::read(&path)
+                read_bounded(&path, largest)
                     .map(Cow::Owned)
                     .map_err(|source| PipelineError::Read { path, source })
             }
@@ -284,7 +291,11 @@ impl Checkpoint {
 
     fn config_bytes(&self, part: Part) -> Result<Cow<'static, [u8]>, PipelineError> {
         self.class(part)?;
-        self.read(part.config_file())
+        let largest = match part {
+            Part::Tokenizer => LARGEST_TOKENIZER,
+            _ => LARGEST_CONFIG,
+        };
+        self.read_bounded(part.config_file(), largest)
     }
 
     /// A config as text; what is not UTF-8 in it becomes a replacement character, at which the

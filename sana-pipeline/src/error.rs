@@ -1,11 +1,12 @@
 //! Everything that can go wrong between a checkpoint folder and a picture.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sana_dcae::DcAeError;
+use sana_dcae::{DcAeError, DecoderPlace};
 use sana_linear_attn::WeightError;
 use sana_linear_attn::transformer::{
-    ConfigError, ControlNetError, LoraError, PerturbedBlocksError,
+    ConfigError, ControlNetError, LoraError, PerturbedBlocksError, Place,
 };
 use sana_sampler::ScmTimes;
 use sana_text::TextError;
@@ -310,8 +311,9 @@ pub enum PipelineError {
     },
     /// The network's output at a step is not finite.
     #[error(
-        "step {step} of {steps} (timestep {timestep}) gave values that are not finite; \
-         try another dtype ({dtype} was used)"
+        "step {step} of {steps} (timestep {timestep}) gave values that are not finite{}; \
+         try another dtype ({dtype} was used), and look for such weights with sana inspect --check",
+        first_in(place)
     )]
     StepNotFinite {
         /// The step, from 1.
@@ -320,16 +322,23 @@ pub enum PipelineError {
         steps: usize,
         /// The time the network was called with.
         timestep: f64,
+        /// The first part of the network with such a value; `None` when the network's own output
+        /// was finite, and what was made of it not.
+        place: Option<Place>,
         /// Dtype of the transformer.
         dtype: String,
     },
     /// The output of another stage is not finite.
     #[error(
-        "the {stage} stage gave values that are not finite; try another dtype ({dtype} was used)"
+        "the {stage} stage gave values that are not finite{}; try another dtype ({dtype} was \
+         used), and look for such weights with sana inspect --check",
+        first_in(place)
     )]
     NotFinite {
         /// The stage.
         stage: &'static str,
+        /// The first layer of the decoder with such a value, where it was found.
+        place: Option<DecoderPlace>,
         /// Dtype of its network.
         dtype: String,
     },
@@ -421,6 +430,13 @@ pub enum PipelineError {
     /// A picture cannot be judged by the scene language.
     #[error(transparent)]
     Scene(#[from] SceneError),
+}
+
+/// Where the first value that is not finite was found, for the middle of a sentence.
+fn first_in(place: &Option<impl fmt::Display>) -> String {
+    place
+        .as_ref()
+        .map_or_else(String::new, |place| format!(", first in {place}"))
 }
 
 impl PipelineError {

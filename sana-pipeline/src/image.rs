@@ -1,7 +1,7 @@
 //! Pictures as files and as tensors: RGB8, PNG with text chunks, PSNR.
 
-use std::fs::File;
-use std::io::BufReader;
+mod read;
+
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -11,26 +11,12 @@ use crate::files;
 
 pub use image::{GrayImage, RgbImage};
 
-/// Limit on the text of one PNG chunk when reading: a megabyte.
-const LARGEST_TEXT: usize = 1 << 20;
-
-/// Reads a PNG or JPEG as RGB with eight bits a channel. Transparency is dropped.
-///
-/// # Errors
-/// [`PipelineError::Read`] when there is no such file, [`PipelineError::Picture`] when it is no
-/// picture.
-pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
-    let bytes = std::fs::read(path).map_err(|source| PipelineError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    image::load_from_memory(&bytes)
-        .map(|picture| picture.to_rgb8())
-        .map_err(|error| PipelineError::Picture {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })
-}
+pub(crate) use self::read::shortened;
+pub use self::read::{
+    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, load, png_text, read_png_text,
+};
+#[cfg(feature = "train")]
+pub(crate) use self::read::{check_header, load_as_is};
 
 /// Reads a PNG or JPEG as a mask: its luma with eight bits, 0 black and 255 white.
 ///
@@ -76,47 +62,6 @@ pub fn save_png(
     .map_err(PipelineError::write(path))
 }
 
-/// The text chunks of a PNG, in the order of the file by kind: `tEXt`, `zTXt`, `iTXt`.
-///
-/// # Errors
-/// [`PipelineError::Read`] when there is no such file, [`PipelineError::Picture`] when it is no
-/// PNG.
-pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError> {
-    let file = File::open(path).map_err(|source| PipelineError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    let unreadable = |error: png::DecodingError| PipelineError::Picture {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-    };
-    let mut reader = png::Decoder::new(BufReader::new(file))
-        .read_info()
-        .map_err(unreadable)?;
-    reader.finish().map_err(unreadable)?;
-    let info = reader.info();
-    let mut chunks: Vec<(String, String)> = info
-        .uncompressed_latin1_text
-        .iter()
-        .map(|chunk| (chunk.keyword.clone(), chunk.text.clone()))
-        .collect();
-    for chunk in &info.compressed_latin1_text {
-        let mut chunk = chunk.clone();
-        chunk
-            .decompress_text_with_limit(LARGEST_TEXT)
-            .map_err(unreadable)?;
-        chunks.push((chunk.keyword.clone(), chunk.get_text().map_err(unreadable)?));
-    }
-    for chunk in &info.utf8_text {
-        let mut chunk = chunk.clone();
-        chunk
-            .decompress_text_with_limit(LARGEST_TEXT)
-            .map_err(unreadable)?;
-        chunks.push((chunk.keyword.clone(), chunk.get_text().map_err(unreadable)?));
-    }
-    Ok(chunks)
-}
-
 /// Checks before the work that a file can be written at `path`, by creating and removing the
 /// unfinished file that [`save_png`] would write.
 ///
@@ -154,7 +99,7 @@ pub fn fit(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     if picture.dimensions() == (width, height) {
         return picture.clone();
     }
-    let picture = image::DynamicImage::from(picture.clone());
+    let picture = shortened(picture.clone().into(), width, height);
     let filter = image::imageops::FilterType::Lanczos3;
     picture.resize_to_fill(width, height, filter).into_rgb8()
 }
@@ -200,6 +145,7 @@ pub fn from_tensor(images: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
     if !planes.iter().all(|value| value.is_finite()) {
         return Err(PipelineError::NotFinite {
             stage: "decode",
+            place: None,
             dtype: "f32".to_owned(),
         });
     }
@@ -235,6 +181,8 @@ pub(crate) fn host_values<const D: usize>(
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn picture() -> RgbImage {

@@ -1,7 +1,10 @@
 //! What this project's own checkpoints add to `model_index.json`.
 
 use sana_text::{Instruction, PromptOptions};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+const MOST_TOKENS: usize = 8192;
 
 /// Which instruction goes before the prompts of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,11 +26,22 @@ pub enum CheckpointInstruction {
 pub struct SanaKeys {
     /// The instruction it was trained with.
     pub instruction: CheckpointInstruction,
-    /// Tokens kept of a prompt.
+    /// Tokens kept of a prompt: 1 to 8192, the longest text that Gemma-2 was trained for.
+    #[serde(deserialize_with = "token_count")]
     pub max_tokens: usize,
     /// Name of the variant, where it is none of the released ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+}
+
+/// Prompts are padded to this length, so it is limited when it is read.
+fn token_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let count = usize::deserialize(deserializer)?;
+    if (1..=MOST_TOKENS).contains(&count) {
+        return Ok(count);
+    }
+    let reason = format!("max_tokens must lie in 1..={MOST_TOKENS}, got {count}");
+    Err(D::Error::custom(reason))
 }
 
 impl Default for SanaKeys {
@@ -95,6 +109,20 @@ mod tests {
         assert_eq!(keys("{}").prompt_options(), PromptOptions::default());
         let other = keys(r#"{"instruction": "repository", "unknown": 1}"#);
         assert_eq!(other.max_tokens, PromptOptions::default().max_tokens);
+    }
+
+    #[test]
+    fn lengths_out_of_range() {
+        for (count, accepted) in [(0, false), (1, true), (8192, true), (8193, false)] {
+            let read = serde_json::from_str::<SanaKeys>(&format!(r#"{{"max_tokens": {count}}}"#));
+            match read {
+                Ok(keys) => assert!(accepted && keys.max_tokens == count, "{count}"),
+                Err(error) => {
+                    assert!(!accepted, "{error}");
+                    assert!(error.to_string().contains("1..=8192"), "{error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod buckets;
 #[cfg(feature = "scenes-model")]
 mod built_in;
+pub mod check;
 pub mod checkpoint;
 pub mod control;
 pub mod controlnet;

@@ -459,7 +459,7 @@ impl Request {
         }
         let nearest = |side: usize| {
             let rounded = side.min(largest).saturating_add(multiple / 2) / multiple * multiple;
-            rounded.clamp(multiple, largest)
+            rounded.clamp(multiple, largest.max(multiple))
         };
         Err(PipelineError::Size {
             width,

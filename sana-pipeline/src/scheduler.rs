@@ -313,8 +313,10 @@ impl Options<'_> {
             None => Ok(default),
             Some(value) => value
                 .as_f64()
-                .filter(|number| *number > 0.0)
-                .ok_or_else(|| self.unsupported(option, value, "a positive number")),
+                .filter(|number| (1e-6..=1e6).contains(number))
+                .ok_or_else(|| {
+                    self.unsupported(option, value, "a positive number from 1e-6 to 1e6")
+                }),
         }
     }
 

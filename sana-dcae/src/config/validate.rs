@@ -6,7 +6,8 @@ use crate::{BlockType, DcAeConfig, DcAeError, DownsampleBlockType, NormType, Per
 // layers without end.
 const MAX_STAGES: usize = 16;
 const MAX_CHANNELS: usize = 1 << 16;
-const MAX_LAYERS: usize = 1 << 10;
+const MAX_LAYERS: usize = 1 << 7;
+const MAX_SCALES: usize = 8;
 const MAX_KERNEL: usize = 31;
 
 impl DcAeConfig {
@@ -160,6 +161,11 @@ impl DcAeConfig {
         let last = widths.len() - 1;
         for (stage, &width) in widths.iter().enumerate() {
             check_channels(format!("{part}_block_out_channels[{stage}]"), width)?;
+            if multiscales[stage].len() > MAX_SCALES {
+                let key = format!("{part}_qkv_multiscales[{stage}]");
+                let found = format!("{} kernel sizes", multiscales[stage].len());
+                return Err(invalid(key, found, format!("at most {MAX_SCALES}")));
+            }
             if layers[stage] > MAX_LAYERS {
                 let key = format!("{part}_layers_per_block[{stage}]");
                 return Err(invalid(key, layers[stage], format!("at most {MAX_LAYERS}")));

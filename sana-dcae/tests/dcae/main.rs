@@ -3,6 +3,7 @@
 mod blocks;
 mod checkpoint;
 mod config;
+mod diagnose;
 mod gradients;
 mod inputs;
 mod memory;

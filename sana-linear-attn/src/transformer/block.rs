@@ -7,6 +7,7 @@ use crate::kernels::{add, cast, gated_residual, norm_modulate};
 use crate::linear_attention::{LinearAttention, LinearAttentionConfig};
 
 use super::config::SanaTransformerConfig;
+use super::diagnose::BlockPart;
 
 /// Options of [`SanaBlock`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -157,20 +158,39 @@ impl SanaBlock {
         modulation: Tensor<2>,
         text: &TextKeysValues,
         text_bias: Option<&Tensor<4>>,
+        grid: [usize; 2],
+    ) -> Tensor<3> {
+        self.forward_observed(attend, x, modulation, text, text_bias, grid, |_, _| {})
+    }
+
+    /// [`forward_with`](Self::forward_with) with a look at the tokens after each part.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn forward_observed(
+        &self,
+        attend: Attend,
+        x: Tensor<3>,
+        modulation: Tensor<2>,
+        text: &TextKeysValues,
+        text_bias: Option<&Tensor<4>>,
         [height, width]: [usize; 2],
+        mut observe: impl FnMut(BlockPart, &Tensor<3>),
     ) -> Tensor<3> {
         let m = Modulation::new(self.scale_shift_table.val(), modulation);
 
         let attention_input = self.modulate(x.clone(), m.scale_attention, m.shift_attention);
         let attended = attend(&self.attn1, attention_input);
         let x = gated_residual(x, m.gate_attention, attended);
+        observe(BlockPart::SelfAttention, &x);
 
         let x = add(x.clone(), self.attn2.forward(x, text, text_bias));
+        observe(BlockPart::CrossAttention, &x);
 
         let feed_forward_input =
             self.modulate(x.clone(), m.scale_feed_forward, m.shift_feed_forward);
         let fed_forward = self.ff.forward(feed_forward_input, height, width);
-        gated_residual(x, m.gate_feed_forward, fed_forward)
+        let x = gated_residual(x, m.gate_feed_forward, fed_forward);
+        observe(BlockPart::FeedForward, &x);
+        x
     }
 
     fn modulate(&self, x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>) -> Tensor<3> {

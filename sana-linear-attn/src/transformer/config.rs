@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::weights::{LARGEST_CONFIG, read_text_bounded};
+
 /// What can be wrong with a `config.json` of a transformer or a ControlNet.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -223,7 +225,12 @@ impl SanaTransformerConfig {
     /// When it is not such a config or fails [`validate`](Self::validate).
     pub fn from_json(text: &str, origin: &Path) -> Result<Self, ConfigError> {
         let config: Self = parse(text, origin)?;
-        config.validate()?;
+        config.validate().map_err(|error| match error {
+            ConfigError::Invalid(reason) => {
+                ConfigError::Invalid(format!("{reason} (in {})", origin.display()))
+            }
+            other => other,
+        })?;
         Ok(config)
     }
 
@@ -243,26 +250,41 @@ impl SanaTransformerConfig {
     /// When they do not, with the values in the message.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let invalid = |message: String| Err(ConfigError::Invalid(message));
-        let positive = [
-            ("in_channels", self.in_channels),
-            ("out_channels", self.output_channels()),
-            ("num_attention_heads", self.num_attention_heads),
-            ("attention_head_dim", self.attention_head_dim),
-            ("num_layers", self.num_layers),
-            ("num_cross_attention_heads", self.num_cross_attention_heads),
-            ("cross_attention_head_dim", self.cross_attention_head_dim),
-            ("caption_channels", self.caption_channels),
-            ("sample_size", self.sample_size),
-            ("patch_size", self.patch_size),
+        // Far above every released size. Together they keep the number of elements of every weight
+        // and of all of them below 2^62, and the layers that a config asks for to a thousand.
+        let limited = [
+            ("in_channels", self.in_channels, 1 << 12),
+            ("out_channels", self.output_channels(), 1 << 12),
+            ("num_attention_heads", self.num_attention_heads, LARGEST),
+            ("attention_head_dim", self.attention_head_dim, LARGEST),
+            ("num_layers", self.num_layers, 1 << 10),
+            (
+                "num_cross_attention_heads",
+                self.num_cross_attention_heads,
+                LARGEST,
+            ),
+            (
+                "cross_attention_head_dim",
+                self.cross_attention_head_dim,
+                LARGEST,
+            ),
+            ("caption_channels", self.caption_channels, LARGEST),
+            ("sample_size", self.sample_size, LARGEST),
+            ("patch_size", self.patch_size, 1 << 6),
         ];
-        // Far above every released size; keeps products of sizes from overflowing.
-        const LARGEST: usize = 1 << 20;
-        for (name, value) in positive {
-            if value == 0 || value > LARGEST {
-                return invalid(format!("{name} must lie in 1..={LARGEST}, got {value}"));
+        const LARGEST: usize = 1 << 16;
+        for (name, value, largest) in limited {
+            if value == 0 || value > largest {
+                return invalid(format!("{name} must lie in 1..={largest}, got {value}"));
             }
         }
         let width = self.width();
+        if width > LARGEST {
+            return invalid(format!(
+                "num_attention_heads {} x attention_head_dim {} must be at most {LARGEST}, got {width}",
+                self.num_attention_heads, self.attention_head_dim
+            ));
+        }
         if self.cross_attention_dim != width {
             return invalid(format!(
                 "cross_attention_dim {} must equal num_attention_heads x attention_head_dim = {width}",
@@ -288,6 +310,12 @@ impl SanaTransformerConfig {
         if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
             return invalid(format!("norm_eps must be positive, got {}", self.norm_eps));
         }
+        if !self.guidance_embeds_scale.is_finite() {
+            return invalid(format!(
+                "guidance_embeds_scale must be a finite number, got {}",
+                self.guidance_embeds_scale
+            ));
+        }
         if self.dropout != 0.0 {
             return invalid(format!(
                 "dropout {} is not implemented, only 0",
@@ -306,8 +334,11 @@ impl SanaTransformerConfig {
             ));
         }
         if let Some(scale) = self.interpolation_scale {
-            if !(scale > 0.0 && scale.is_finite()) {
-                return invalid(format!("interpolation_scale must be positive, got {scale}"));
+            // Beyond, positions in f32 would all be 0 or infinite.
+            if !(1e-6..=1e6).contains(&scale) {
+                return invalid(format!(
+                    "interpolation_scale must be positive, from 1e-6 to 1e6, got {scale}"
+                ));
             }
             if !width.is_multiple_of(4) {
                 return invalid(format!(
@@ -321,7 +352,7 @@ impl SanaTransformerConfig {
 
 /// The text of a config file.
 pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+    read_text_bounded(path, LARGEST_CONFIG).map_err(|source| ConfigError::Io {
         path: path.to_path_buf(),
         source,
     })

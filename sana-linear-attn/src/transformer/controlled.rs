@@ -11,8 +11,8 @@ use super::trunk::Conditions;
 /// From [`SanaTransformer::controlled`].
 #[derive(Debug, Clone, Copy)]
 pub struct ControlledTransformer<'a> {
-    transformer: &'a SanaTransformer,
-    residuals: &'a [Tensor<3>],
+    pub(super) transformer: &'a SanaTransformer,
+    pub(super) residuals: &'a [Tensor<3>],
 }
 
 impl<'a> ControlledTransformer<'a> {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 
+use super::read::open_regular;
+
 /// A file or bytes in memory. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Storage {
@@ -45,7 +47,7 @@ impl From<Cow<'static, [u8]>> for Storage {
 impl Storage {
     /// Maps a file, which must not be changed for as long as it is mapped.
     pub fn map(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let file = open_regular(path)?;
         let map = map(&MmapOptions::new(), &file)?;
         let file = Arc::new(Mapped { file, map });
         Ok(Self {

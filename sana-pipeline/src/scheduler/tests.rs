@@ -85,8 +85,14 @@ fn refusals_name_the_option_and_what_is_supported() {
         (dpm("solver_type", json!("heun")), "\"midpoint\""),
         (dpm("solver_order", json!(4)), "1, 2 or 3"),
         (dpm("final_sigmas_type", json!("sigma_min")), "\"zero\""),
-        (dpm("flow_shift", json!("Infinity")), "a positive number"),
-        (dpm("flow_shift", json!(-1)), "a positive number"),
+        (
+            dpm("flow_shift", json!("Infinity")),
+            "a positive number from 1e-6 to 1e6",
+        ),
+        (
+            dpm("flow_shift", json!(-1)),
+            "a positive number from 1e-6 to 1e6",
+        ),
         (dpm("lower_order_final", json!("yes")), "true or false"),
         (dpm("num_train_timesteps", json!(500)), "1000"),
         (

@@ -55,6 +55,7 @@ impl SanaPipeline {
         }
         Err(PipelineError::NotFinite {
             stage: "control",
+            place: None,
             dtype: self.autoencoder_dtype(),
         })
     }

@@ -1,7 +1,7 @@
 //! Latents to pictures, and back.
 
 use burn::tensor::Tensor;
-use sana_dcae::{MemoryOptions, Tiling};
+use sana_dcae::{DecoderPlace, MemoryOptions, Tiling};
 
 use crate::checkpoint::Part;
 use crate::dtype;
@@ -53,7 +53,7 @@ impl SanaPipeline {
         };
         let mut images = Vec::new();
         for latents in latents.split(pictures, 0) {
-            let decoded = self.decode_in(latents, tiling)?;
+            let decoded = self.decode_in(latents.clone(), tiling)?;
             let decoded = match size {
                 Some(size) => resize_and_crop(decoded, size),
                 None => decoded,
@@ -61,6 +61,7 @@ impl SanaPipeline {
             images.extend(image::from_tensor(decoded).map_err(|error| match error {
                 PipelineError::NotFinite { stage, .. } => PipelineError::NotFinite {
                     stage,
+                    place: self.locate_in_decoder(latents),
                     dtype: self.autoencoder_dtype(),
                 },
                 other => other,
@@ -110,6 +111,11 @@ impl SanaPipeline {
         };
         let picture = image::to_tensor(picture, &self.device);
         Ok(self.parts.autoencoder()?.encode_with(picture, &memory)?)
+    }
+
+    fn locate_in_decoder(&mut self, latents: Tensor<4>) -> Option<DecoderPlace> {
+        let autoencoder = self.parts.autoencoder().ok()?;
+        autoencoder.locate_non_finite(latents)
     }
 
     pub(super) fn autoencoder_dtype(&mut self) -> String {

@@ -64,6 +64,7 @@ impl SanaPipeline {
         if !all_finite(latents.clone())? {
             return Err(PipelineError::NotFinite {
                 stage: "encode",
+                place: None,
                 dtype: self.autoencoder_dtype(),
             });
         }

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use sana_linear_attn::transformer::{PerturbedOutput, TextContext};
+use sana_linear_attn::transformer::{PerturbedOutput, Place, TextContext};
 use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
 use sana_text::PromptEmbeds;
@@ -19,6 +19,7 @@ pub(super) struct Network<'a> {
     transformer: &'a SanaTransformer,
     settings: &'a Settings,
     device: &'a Device,
+    conditioning: &'a TextConditioning,
     prompt: PromptEmbeds,
     /// Keys and values of the prompts alone, made at the first step that needs them.
     plain: OnceCell<TextContext>,
@@ -53,7 +54,7 @@ impl<'a> Network<'a> {
         transformer: &'a SanaTransformer,
         control: Option<(&'a SanaControlNet, Tensor<4>)>,
         settings: &'a Settings,
-        conditioning: &TextConditioning,
+        conditioning: &'a TextConditioning,
         device: &'a Device,
     ) -> Result<Self, PipelineError> {
         let config = transformer.config();
@@ -77,6 +78,7 @@ impl<'a> Network<'a> {
             transformer,
             settings,
             device,
+            conditioning,
             prompt,
             plain: OnceCell::new(),
             guided: guided.map(|both| context(transformer, both)),
@@ -101,7 +103,7 @@ impl<'a> Network<'a> {
     ) -> Result<Tensor<4>, PipelineError> {
         self.step += 1;
         let predictions = self.predictions(latents.clone(), time, sigma);
-        let velocity = self.combined(latents, sigma, predictions);
+        let velocity = self.combined(latents.clone(), sigma, predictions);
         if all_finite(velocity.clone())? {
             return Ok(velocity);
         }
@@ -109,8 +111,54 @@ impl<'a> Network<'a> {
             step: self.step,
             steps: self.settings.steps(),
             timestep: time,
+            place: self.locate_non_finite(latents, time, sigma),
             dtype: dtype::name(self.transformer.compute_dtype()),
         })
+    }
+
+    /// The first part of the network that gives a value which is not finite, on the path with the
+    /// network's own attention or else on the perturbed one.
+    fn locate_non_finite(&self, latents: Tensor<4>, time: f64, sigma: f64) -> Option<Place> {
+        let guidance = self.settings.guidance;
+        let guided = self.guided.as_ref().filter(|_| guidance.applies(sigma));
+        let captions: Vec<_> = [&self.conditioning.prompt]
+            .into_iter()
+            .chain(guided.and(self.conditioning.negative.as_ref()))
+            .map(|embeds| embeds.embeds.clone().to_device(self.device))
+            .collect();
+        let locate = |latents: Tensor<4>, text: &TextContext, perturbed| {
+            let [batch, ..] = latents.dims();
+            let (time, guidance) = self.scalars(time, batch);
+            let residuals = self.residuals(&latents, &time);
+            self.transformer
+                .controlled(&residuals)
+                .locate_non_finite(latents, time, guidance, &captions, text, perturbed)
+        };
+        let (all, text) = match guided {
+            Some(both) => (Tensor::cat(vec![latents.clone(), latents.clone()], 0), both),
+            None => (latents.clone(), self.plain()),
+        };
+        locate(all, text, None).or_else(|| {
+            let blocks = self.settings.perturbed_blocks.as_ref();
+            let blocks = blocks.filter(|_| guidance.perturbs(sigma))?;
+            locate(latents, self.plain(), Some(blocks))
+        })
+    }
+
+    /// What the ControlNet adds at this step.
+    fn residuals(&self, latents: &Tensor<4>, time: &Tensor<1>) -> Vec<Tensor<3>> {
+        self.control.as_ref().map_or_else(Vec::new, |control| {
+            control.residuals(self.step - 1, latents.clone(), time.clone())
+        })
+    }
+
+    /// The time and the embedded guidance scale, `[batch]` each.
+    fn scalars(&self, time: f64, batch: usize) -> (Tensor<1>, Option<Tensor<1>>) {
+        let constant = |value: f64| {
+            let values = TensorData::new(vec![value as f32; batch], [batch]);
+            Tensor::<1>::from_data(values, (self.device, DType::F32))
+        };
+        (constant(time), self.embedded_guidance.map(constant))
     }
 
     /// The predictions that guidance needs at this noise level.
@@ -177,19 +225,13 @@ impl<'a> Network<'a> {
         perturbs: bool,
     ) -> Outputs {
         let [batch, channels, _, _] = latents.dims();
-        let constant = |value: f64| {
-            let values = TensorData::new(vec![value as f32; batch], [batch]);
-            Tensor::<1>::from_data(values, (self.device, DType::F32))
-        };
         // A learned variance, in the second half of the channels, has no use in a flow.
         let velocity = |output: Tensor<4>| match output.dims()[1] {
             outputs if outputs > channels => output.narrow(1, 0, channels),
             _ => output,
         };
-        let (time, guidance) = (constant(time), self.embedded_guidance.map(constant));
-        let residuals = self.control.as_ref().map_or_else(Vec::new, |control| {
-            control.residuals(self.step - 1, latents.clone(), time.clone())
-        });
+        let (time, guidance) = self.scalars(time, batch);
+        let residuals = self.residuals(&latents, &time);
         let transformer = self.transformer.controlled(&residuals);
         let blocks = self.settings.perturbed_blocks.as_ref();
         match blocks.filter(|_| perturbs) {

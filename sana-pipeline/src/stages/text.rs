@@ -72,6 +72,7 @@ impl SanaPipeline {
             }
             Err(PipelineError::NotFinite {
                 stage: "text",
+                place: None,
                 dtype: dtype.clone(),
             })
         };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use rand::{Rng, RngExt};
 
 use super::error::TrainError;
+use crate::image::{check_header, load_as_is, shortened};
 use crate::scenes::{Category, Scene, ScenePrompt};
 
 /// Objects of a scene for the autoencoder, at most.
@@ -76,10 +77,7 @@ impl Data {
         }
         // Headers alone: a picture that is not there is found now and not hours later.
         for (path, _) in &items {
-            image::image_dimensions(path).map_err(|source| TrainError::Picture {
-                path: path.clone(),
-                source,
-            })?;
+            check_header(path).map_err(TrainError::picture)?;
         }
         Ok(Self::Folder { size, items })
     }
@@ -185,10 +183,8 @@ fn read_pairs(folder: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
 }
 
 fn read_square(path: &Path, size: usize) -> Result<Vec<f32>, TrainError> {
-    let picture = image::open(path).map_err(|source| TrainError::Picture {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let picture = load_as_is(path).map_err(TrainError::picture)?;
+    let picture = shortened(picture, size as u32, size as u32);
     let filter = image::imageops::FilterType::Triangle;
     let picture = picture
         .resize_to_fill(size as u32, size as u32, filter)

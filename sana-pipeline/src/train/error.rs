@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use crate::error::PipelineError;
+
 /// What can go wrong while training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,13 +54,8 @@ pub enum TrainError {
         loss: f32,
     },
     /// A picture that cannot be read.
-    #[error("cannot read picture {path}: {source}")]
-    Picture {
-        /// The file.
-        path: PathBuf,
-        /// The decoder's reason.
-        source: image::ImageError,
-    },
+    #[error(transparent)]
+    Picture(Box<PipelineError>),
     /// Weights that do not fit.
     #[error(transparent)]
     Weights(#[from] sana_linear_attn::WeightError),
@@ -74,6 +71,13 @@ pub enum TrainError {
     /// The flow's own error.
     #[error(transparent)]
     Flow(#[from] sana_sampler::Error),
+}
+
+impl TrainError {
+    /// A picture that cannot be read.
+    pub(super) fn picture(error: PipelineError) -> Self {
+        Self::Picture(Box::new(error))
+    }
 }
 
 /// Refuses zero.

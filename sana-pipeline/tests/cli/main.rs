@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod check;
 mod control;
 mod devices;
 mod editing;

@@ -8,6 +8,7 @@ mod evaluation;
 mod hub;
 mod lora;
 mod memory;
+mod not_finite;
 mod original;
 mod parity;
 mod real_size;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TextError;
@@ -164,7 +166,7 @@ impl Gemma2Config {
     /// # Errors
     /// When the file cannot be read, or as [`from_json`](Self::from_json).
     pub fn from_file(path: &Path) -> Result<Self, TextError> {
-        let json = std::fs::read(path).map_err(|source| TextError::Io {
+        let json = read_bounded(path, LARGEST_CONFIG).map_err(|source| TextError::Io {
             path: path.to_path_buf(),
             source,
         })?;
@@ -176,11 +178,16 @@ impl Gemma2Config {
     /// # Errors
     /// When it is not JSON, a key has the wrong type, or [`validate`](Self::validate) refuses it.
     pub fn from_json(origin: &str, json: &[u8]) -> Result<Self, TextError> {
-        let config: Self =
-            serde_json::from_slice(json).map_err(|source| TextError::ConfigSyntax {
-                origin: origin.to_owned(),
-                source,
-            })?;
+        let syntax = |source| TextError::ConfigSyntax {
+            origin: origin.to_owned(),
+            source,
+        };
+        // serde would take a list for the fields in order, and an empty one for the defaults.
+        if json.trim_ascii_start().first() == Some(&b'[') {
+            let reason = "it is a list, expected an object";
+            return Err(syntax(serde_json::Error::custom(reason)));
+        }
+        let config: Self = serde_json::from_slice(json).map_err(syntax)?;
         config.validate().map_err(|error| match error {
             TextError::Config { reason } => TextError::Config {
                 reason: format!("{reason} (in {origin})"),
@@ -241,10 +248,29 @@ impl Gemma2Config {
         if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return refuse(format!("{key} is 0"));
         }
-        // Products of three such sizes still fit in 64 bits, and no real model comes near.
+        // No real model comes near. The number of elements of every weight and of all of them
+        // together stays below 2^62.
         const LARGEST: usize = 1 << 21;
+        const MOST_LAYERS: usize = 1 << 10;
         if let Some((key, size)) = sizes.iter().find(|(_, size)| *size > LARGEST) {
             return refuse(format!("{key} is {size}, more than {LARGEST}"));
+        }
+        if self.num_hidden_layers > MOST_LAYERS {
+            let layers = self.num_hidden_layers;
+            return refuse(format!(
+                "num_hidden_layers is {layers}, more than {MOST_LAYERS}"
+            ));
+        }
+        for (key, heads) in [
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+        ] {
+            if heads * self.head_dim > LARGEST {
+                return refuse(format!(
+                    "{key} {heads} x head_dim {} is more than {LARGEST}",
+                    self.head_dim
+                ));
+            }
         }
         let (heads, key_heads) = (self.num_attention_heads, self.num_key_value_heads);
         if !heads.is_multiple_of(key_heads) {
@@ -462,6 +488,9 @@ mod tests {
             ),
             (r#"{"hidden_size": "many"}"#, "many"),
             ("{", "config.json"),
+            ("[]", "a list"),
+            (r#"{"num_hidden_layers": 1025}"#, "more than 1024"),
+            (r#"{"num_attention_heads": 65536}"#, "65536 x head_dim 256"),
         ];
         for (json, expected) in cases {
             let message = message(json);

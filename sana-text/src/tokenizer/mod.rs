@@ -1,15 +1,20 @@
 //! Gemma's tokenizer: byte-pair encoding with byte fallback, read from `tokenizer.json`.
 
+mod outline;
 mod train;
 
 use std::path::Path;
 
+use sana_linear_attn::weights::read_bounded;
 use serde_json::Value;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
 use crate::error::TextError;
 
 pub use train::train_gemma_style;
+
+/// Bytes of a `tokenizer.json`, at most: 64 MiB. Gemma-2's has 17 MB.
+pub const LARGEST_TOKENIZER: u64 = 64 << 20;
 
 /// Name of the padding token.
 const PAD_TOKEN: &str = "<pad>";
@@ -54,7 +59,7 @@ impl GemmaTokenizer {
     /// # Errors
     /// When the file cannot be read, or as [`from_bytes`](Self::from_bytes).
     pub fn from_file(path: &Path) -> Result<Self, TextError> {
-        let json = std::fs::read(path).map_err(|source| TextError::Io {
+        let json = read_bounded(path, LARGEST_TOKENIZER).map_err(|source| TextError::Io {
             path: path.to_path_buf(),
             source,
         })?;
@@ -64,13 +69,16 @@ impl GemmaTokenizer {
     /// Reads the bytes of a `tokenizer.json`. `origin` names them in errors.
     ///
     /// # Errors
-    /// [`TextError::Tokenizer`] when they are not a tokenizer, it has no `<pad>`, or its
-    /// post-processor refers to tokens or texts that do not exist.
+    /// [`TextError::Tokenizer`] when they are not a tokenizer, it has no `<pad>`, it is of another
+    /// kind than Gemma's (byte-pair encoding without dropout and without prefixes or suffixes of
+    /// its own), its normalizer could make a text more than 64 times longer, or its post-processor
+    /// refers to tokens or texts that do not exist.
     pub fn from_bytes(origin: &str, json: &[u8]) -> Result<Self, TextError> {
         let unusable = |reason: String| TextError::Tokenizer {
             origin: origin.to_owned(),
             reason,
         };
+        outline::check(json).map_err(unusable)?;
         let mut inner = Tokenizer::from_bytes(json).map_err(|error| unusable(error.to_string()))?;
         inner
             .with_truncation(None)

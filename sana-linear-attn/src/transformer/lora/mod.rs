@@ -15,7 +15,7 @@ use self::settings::Settings;
 use super::config::SanaTransformerConfig;
 use super::model::SanaTransformer;
 use crate::linear::LowRank;
-use crate::weights::{WeightError, Weights, mismatch_lists};
+use crate::weights::{LARGEST_CONFIG, WeightError, Weights, mismatch_lists, read_text_bounded};
 
 /// What can be wrong with a LoRA.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +167,7 @@ impl Lora {
         let weights = Weights::open_file(path)?;
         let beside = path.with_file_name(PEFT_SETTINGS);
         let text = if path.ends_with(PEFT_FILE) && beside.is_file() {
-            let read = std::fs::read_to_string(&beside);
+            let read = read_text_bounded(&beside, LARGEST_CONFIG);
             Some(read.map_err(|source| WeightError::Io {
                 path: beside,
                 source,

@@ -23,6 +23,7 @@ Examples:
   sana inspect Sana_1600M_1024px_BF16_diffusers
   sana inspect Sana_1600M_1024px_BF16_diffusers --size 1536x1536
   sana inspect Sana_1600M_1024px_BF16_diffusers --json
+  sana inspect Sana_1600M_1024px_BF16_diffusers --check
   sana inspect sana.png";
 
 /// Show what a checkpoint or a ControlNet holds, how much memory a checkpoint needs, or how a
@@ -43,6 +44,9 @@ pub struct InspectArgs {
     /// Estimate the memory for pictures of this size [default: what the model was trained at]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
+    /// Read all weights and list those that are NaN or infinite; then the exit status is 1
+    #[arg(long)]
+    check: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -65,6 +69,18 @@ impl Display for Inspected {
 /// Runs `sana inspect`.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     match args.path {
+        Some(path) if path.is_file() && args.check => {
+            bail!(
+                "--check reads a checkpoint folder, {} is a file",
+                path.display()
+            )
+        }
+        path if args.check => check_weights(
+            path.as_deref(),
+            args.revision.as_deref(),
+            args.variant.as_deref(),
+            args.json,
+        ),
         Some(path) if path.is_file() => inspect_picture(&path, args.json),
         Some(path) if ControlNetFolder::is_one(&path) => {
             let folder = ControlNetFolder::open(&path)?;
@@ -105,6 +121,27 @@ fn tell(description: &(impl Display + Serialize), json: bool) -> anyhow::Result<
         writeln!(out, "{description}")?;
     }
     Ok(())
+}
+
+fn check_weights(
+    folder: Option<&Path>,
+    revision: Option<&str>,
+    variant: Option<&str>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let checkpoint = model::find(folder, revision, variant)?.checkpoint;
+    let check = checkpoint.check_weights(variant)?;
+    let mut out = output();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &check)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{check}")?;
+    }
+    match check.not_finite() {
+        0 => Ok(()),
+        tensors => bail!("{tensors} tensors of {} hold NaN or infinity", check.origin),
+    }
 }
 
 fn inspect_picture(path: &Path, json: bool) -> anyhow::Result<()> {

@@ -1,0 +1,12 @@
+//! A PNG or JPEG, and the texts of a PNG.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code)]
+#[path = "../../sana-pipeline/tests/hostile/entry.rs"]
+mod entry;
+
+fuzz_target!(|bytes: &[u8]| {
+    entry::picture(bytes);
+});

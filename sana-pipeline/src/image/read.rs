@@ -1,0 +1,220 @@
+//! Pictures from files that may be anything: what is read is limited before it is unpacked.
+
+#[cfg(feature = "train")]
+use std::fs::File;
+#[cfg(feature = "train")]
+use std::io::BufReader;
+use std::io::{BufRead, Cursor, Seek};
+use std::path::Path;
+
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use sana_linear_attn::weights::read_bounded;
+
+use super::RgbImage;
+use crate::error::PipelineError;
+
+/// Bytes of a picture file, at most: 256 MiB.
+pub const LARGEST_FILE: u64 = 256 << 20;
+/// Width and height of a picture that is read, at most; also of one that is made.
+pub const LARGEST_SIDE: u32 = 16384;
+/// Pixels of a picture that is read, at most: 8192 x 8192.
+pub const LARGEST_PIXELS: u64 = 1 << 26;
+/// Memory that a decoder may take: [`LARGEST_PIXELS`] of four channels of 16 bits.
+const LARGEST_MEMORY: u64 = 8 * LARGEST_PIXELS;
+
+/// Text chunks of a PNG, at most.
+const MOST_TEXTS: usize = 256;
+/// Bytes of one text, unpacked: a megabyte.
+const LARGEST_TEXT: usize = 1 << 20;
+/// Bytes of all texts of a PNG together, unpacked.
+const LARGEST_TEXTS: usize = 4 << 20;
+/// Memory that the chunks of a PNG may take before they are unpacked.
+const LARGEST_CHUNKS: usize = 16 << 20;
+
+/// Reads a PNG or JPEG as RGB with eight bits a channel. Transparency is dropped.
+///
+/// Files beyond [`LARGEST_FILE`], and pictures beyond [`LARGEST_SIDE`] or [`LARGEST_PIXELS`], are
+/// refused before anything is unpacked.
+///
+/// # Errors
+/// [`PipelineError::Read`] when there is no such file or it is too large,
+/// [`PipelineError::Picture`] when it is no picture or too large a one.
+pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
+    decode(path, &read(path)?)
+}
+
+/// [`load`] of bytes; `origin` names them in errors.
+///
+/// # Errors
+/// [`PipelineError::Picture`].
+pub fn decode(origin: &Path, bytes: &[u8]) -> Result<RgbImage, PipelineError> {
+    Ok(decode_as_is(origin, bytes)?.into_rgb8())
+}
+
+/// Reads a picture with the channels and the depth of its file, within the limits of [`load`].
+#[cfg(feature = "train")]
+pub(crate) fn load_as_is(path: &Path) -> Result<DynamicImage, PipelineError> {
+    decode_as_is(path, &read(path)?)
+}
+
+/// Checks by its header alone that a file is a picture within the limits of [`load`].
+#[cfg(feature = "train")]
+pub(crate) fn check_header(path: &Path) -> Result<(), PipelineError> {
+    let read_error = |source| PipelineError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
+    let found = std::fs::metadata(path).map_err(read_error)?;
+    if !found.is_file() || found.len() > LARGEST_FILE {
+        // Which tells why it is not read.
+        return read(path).map(drop);
+    }
+    let file = File::open(path).map_err(read_error)?;
+    decoder(path, BufReader::new(file)).map(drop)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PipelineError> {
+    read_bounded(path, LARGEST_FILE).map_err(|source| PipelineError::Read {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+fn decode_as_is(origin: &Path, bytes: &[u8]) -> Result<DynamicImage, PipelineError> {
+    let decoder = decoder(origin, Cursor::new(bytes))?;
+    DynamicImage::from_decoder(decoder).map_err(|error| unreadable(origin, error))
+}
+
+/// A decoder that has read the header, of a picture that is not too large.
+fn decoder<'a, R: BufRead + Seek + 'a>(
+    origin: &Path,
+    file: R,
+) -> Result<impl ImageDecoder + use<'a, R>, PipelineError> {
+    let mut reader = ImageReader::new(file)
+        .with_guessed_format()
+        .map_err(|error| unreadable(origin, error))?;
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(LARGEST_MEMORY);
+    reader.limits(limits.clone());
+    let mut decoder = reader
+        .into_decoder()
+        .map_err(|error| unreadable(origin, error))?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if width.max(height) > LARGEST_SIDE || pixels > LARGEST_PIXELS {
+        return Err(unreadable(
+            origin,
+            format!(
+                "it has {width}x{height} pixels; at most {LARGEST_SIDE} a side and \
+                 {LARGEST_PIXELS} in all are read"
+            ),
+        ));
+    }
+    // Decoders that hold several rows or the coefficients of a whole picture count them too.
+    limits.max_image_width = Some(LARGEST_SIDE);
+    limits.max_image_height = Some(LARGEST_SIDE);
+    decoder
+        .set_limits(limits)
+        .map_err(|error| unreadable(origin, error))?;
+    Ok(decoder)
+}
+
+fn unreadable(origin: &Path, reason: impl ToString) -> PipelineError {
+    PipelineError::Picture {
+        path: origin.to_path_buf(),
+        reason: reason.to_string(),
+    }
+}
+
+/// The text chunks of a PNG, in the order of the file by kind: `tEXt`, `zTXt`, `iTXt`. Pixels are
+/// passed over. A megabyte of text is read at most, 4 in all chunks together, and 256 chunks.
+///
+/// # Errors
+/// [`PipelineError::Read`] when there is no such file, [`PipelineError::Picture`] when it is no
+/// PNG or has more text.
+pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError> {
+    png_text(path, &read(path)?)
+}
+
+/// [`read_png_text`] of bytes; `origin` names them in errors.
+///
+/// # Errors
+/// [`PipelineError::Picture`].
+pub fn png_text(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, PipelineError> {
+    let unreadable = |error: png::DecodingError| unreadable(origin, error);
+    let limits = png::Limits {
+        bytes: LARGEST_CHUNKS,
+    };
+    let mut reader = png::Decoder::new_with_limits(Cursor::new(bytes), limits)
+        .read_info()
+        .map_err(unreadable)?;
+    reader.finish().map_err(unreadable)?;
+    let info = reader.info();
+    let mut texts = Texts {
+        origin,
+        read: Vec::new(),
+        bytes: 0,
+    };
+    for chunk in &info.uncompressed_latin1_text {
+        texts.push(&chunk.keyword, chunk.text.clone())?;
+    }
+    for chunk in &info.compressed_latin1_text {
+        let mut chunk = chunk.clone();
+        chunk
+            .decompress_text_with_limit(LARGEST_TEXT)
+            .map_err(unreadable)?;
+        texts.push(&chunk.keyword, chunk.get_text().map_err(unreadable)?)?;
+    }
+    for chunk in &info.utf8_text {
+        let mut chunk = chunk.clone();
+        chunk
+            .decompress_text_with_limit(LARGEST_TEXT)
+            .map_err(unreadable)?;
+        texts.push(&chunk.keyword, chunk.get_text().map_err(unreadable)?)?;
+    }
+    Ok(texts.read)
+}
+
+/// Texts of a PNG, up to the limits.
+struct Texts<'a> {
+    origin: &'a Path,
+    read: Vec<(String, String)>,
+    bytes: usize,
+}
+
+impl Texts<'_> {
+    fn push(&mut self, keyword: &str, text: String) -> Result<(), PipelineError> {
+        self.bytes += keyword.len() + text.len();
+        if self.read.len() == MOST_TEXTS || self.bytes > LARGEST_TEXTS {
+            let reason = format!(
+                "it has more than {MOST_TEXTS} text chunks or {LARGEST_TEXTS} bytes of text"
+            );
+            return Err(unreadable(self.origin, reason));
+        }
+        self.read.push((keyword.to_owned(), text));
+        Ok(())
+    }
+}
+
+/// Cuts what would stick out anyway off both ends of a picture that is far longer than `width` x
+/// `height` is: resizing it whole would make a picture of any length on the way.
+pub(crate) fn shortened(picture: DynamicImage, width: u32, height: u32) -> DynamicImage {
+    let [found_width, found_height, width, height] =
+        [picture.width(), picture.height(), width, height].map(|side| u64::from(side.max(1)));
+    // Four times as long as needed leaves the pixels near the cut as they were.
+    let longest_width = (4 * found_height * width).div_ceil(height);
+    let longest_height = (4 * found_width * height).div_ceil(width);
+    let [cut_width, cut_height] = [
+        found_width.min(longest_width),
+        found_height.min(longest_height),
+    ];
+    if (cut_width, cut_height) == (found_width, found_height) {
+        return picture;
+    }
+    let [x, y] = [
+        (found_width - cut_width) / 2,
+        (found_height - cut_height) / 2,
+    ];
+    let [x, y, cut_width, cut_height] = [x, y, cut_width, cut_height].map(|value| value as u32);
+    picture.crop_imm(x, y, cut_width, cut_height)
+}
