@@ -217,6 +217,14 @@ pub enum PipelineError {
         /// Negative prompts of the request.
         found: usize,
     },
+    /// Another number of seeds than of pictures.
+    #[error("{found} seeds for {expected} pictures: give one for each")]
+    SeedCount {
+        /// Pictures of the request: prompts times pictures per prompt.
+        expected: usize,
+        /// Seeds of the request.
+        found: usize,
+    },
     /// A tensor given with a request, or between two stages, that does not fit.
     #[error("{what} must have the shape {expected:?}, found {found:?}")]
     Shape {
@@ -357,6 +365,22 @@ pub enum PipelineError {
         left: [u32; 2],
         /// `[width, height]` of the other.
         right: [u32; 2],
+    },
+    /// A sheet of no pictures.
+    #[error("no pictures to put on a sheet")]
+    EmptyGrid,
+    /// More pictures than a sheet can show.
+    #[error(
+        "{pictures} pictures in {columns} columns, with gaps, do not fit on a sheet of {largest} \
+         pixels: put fewer on one, in more or fewer columns"
+    )]
+    GridSize {
+        /// Pictures.
+        pictures: usize,
+        /// Pictures in a row.
+        columns: usize,
+        /// The most pixels of a sheet.
+        largest: u64,
     },
     /// A keyword of a PNG text chunk that the format does not allow.
     #[error(

@@ -15,6 +15,7 @@ pub mod editing;
 pub mod error;
 pub mod evaluate;
 mod files;
+pub mod grid;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod image;

@@ -91,6 +91,34 @@ impl Parts {
         self.source.as_ref().map(|(checkpoint, _)| checkpoint)
     }
 
+    /// The dtype that each network has, or will have once it is loaded.
+    pub fn dtypes(&self) -> Result<Vec<(Part, DType)>, PipelineError> {
+        let Some((checkpoint, options)) = &self.source else {
+            let text_encoder = self.text_encoder.as_ref().map(Gemma2Model::dtype);
+            let transformer = self.transformer.as_ref().map(SanaTransformer::dtype);
+            let autoencoder = self.autoencoder.as_ref().map(|model| model.decoder.dtype());
+            let parts = [
+                (Part::TextEncoder, text_encoder),
+                (Part::Transformer, transformer),
+                (Part::Vae, autoencoder),
+            ];
+            let known = parts
+                .into_iter()
+                .filter_map(|(part, dtype)| Some((part, dtype?)));
+            return Ok(known.collect());
+        };
+        let parts = checkpoint
+            .parts()
+            .filter(|part| part.weights_stem().is_some());
+        parts
+            .map(|part| {
+                let weights = checkpoint.weights(part, options.variant.as_deref())?;
+                let choice = dtype::choose(part, &weights, options.dtype, &self.device);
+                Ok((part, choice.dtype))
+            })
+            .collect()
+    }
+
     /// Where the ControlNet comes from, if there is one.
     pub fn controlnet_folder(&self) -> Option<&ControlNetFolder> {
         self.controlnet_folder.as_ref()

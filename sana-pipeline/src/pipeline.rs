@@ -300,6 +300,15 @@ impl SanaPipeline {
         self.parts.notes()
     }
 
+    /// The dtype that the weights of each network have in memory, or will have once it is loaded;
+    /// only headers are read for it.
+    ///
+    /// # Errors
+    /// When a weight file has become unusable.
+    pub fn dtypes(&self) -> Result<Vec<(Part, DType)>, PipelineError> {
+        self.parts.dtypes()
+    }
+
     /// Whether networks are dropped when their stage is over; see [`MemoryPolicy`]. Each
     /// [`generate`](Self::generate) decides anew where that is left to it.
     pub fn releases_stages(&self) -> bool {

@@ -63,6 +63,7 @@ pub struct Request {
     perturbed_blocks: Option<Vec<usize>>,
     projection: Option<AdaptiveProjection>,
     seed: u64,
+    seeds: Option<Vec<u64>>,
     count: usize,
     solver: Option<Solver>,
     shift: Option<f64>,
@@ -106,6 +107,8 @@ pub struct Settings {
     pub editing: Option<EditSettings>,
     /// Seed of the first picture.
     pub seed: u64,
+    /// The seed of every picture, where they do not count up from the first.
+    pub(crate) own_seeds: Option<Vec<u64>>,
     /// How the control picture is followed; `None` without one.
     pub control: Option<ControlSettings>,
     /// Whether every step runs the network for the negative prompt too.
@@ -130,9 +133,12 @@ impl Settings {
         self.prompts * self.count
     }
 
-    /// The seed of every picture: picture `i` has `seed + i`, and a request for it alone with that
-    /// seed makes the same picture.
+    /// The seed of every picture: its [own](Request::seeds), or `seed + i` for picture `i`. A
+    /// request for it alone with that seed makes the same picture.
     pub fn seeds(&self) -> Vec<u64> {
+        if let Some(seeds) = &self.own_seeds {
+            return seeds.clone();
+        }
         (0..self.pictures() as u64)
             .map(|picture| self.seed.wrapping_add(picture))
             .collect()
@@ -161,6 +167,7 @@ impl Request {
             perturbed_blocks: None,
             projection: None,
             seed: 0,
+            seeds: None,
             count: 1,
             solver: None,
             shift: None,
@@ -265,6 +272,22 @@ impl Request {
         self
     }
 
+    /// A seed for each picture, those of a prompt one after the other, in place of
+    /// [`seed`](Self::seed).
+    pub fn seeds(mut self, seeds: Vec<u64>) -> Self {
+        self.seeds = Some(seeds);
+        self
+    }
+
+    /// Other prompts, made together with the settings of this request.
+    pub fn with_prompts<I>(mut self, prompts: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        self.prompts = prompts.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Pictures per prompt; 1 by default.
     pub fn count(mut self, pictures: usize) -> Self {
         self.count = pictures;
@@ -364,6 +387,14 @@ impl Request {
                 found: self.negatives.len(),
             });
         }
+        let pictures = prompts.saturating_mul(self.count);
+        let seeds = self.seeds.as_ref();
+        if let Some(seeds) = seeds.filter(|seeds| seeds.len() != pictures) {
+            return Err(PipelineError::SeedCount {
+                expected: pictures,
+                found: seeds.len(),
+            });
+        }
         if self.max_tokens == Some(0) {
             return Err(TextError::NoTokensKept.into());
         }
@@ -402,7 +433,8 @@ impl Request {
             solver,
             schedule,
             editing,
-            seed: self.seed,
+            seed: seeds.map_or(self.seed, |seeds| seeds[0]),
+            own_seeds: self.seeds.clone(),
             control: self.control.validate(pipeline, prompts, latents)?,
             classifier_free: guidance.is_active() && !embedded,
         };

@@ -129,7 +129,7 @@ impl SanaPipeline {
     }
 }
 
-/// Unit normal noise, picture `i` from its own seed `seed + i`.
+/// Unit normal noise, every picture from its own seed.
 fn seeded_noise(
     settings: &Settings,
     stream: noise::Stream,

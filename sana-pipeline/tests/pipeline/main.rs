@@ -14,6 +14,7 @@ mod parity;
 mod real_size;
 mod requests;
 mod running;
+mod seeds;
 mod sizes;
 
 use std::path::{Path, PathBuf};
