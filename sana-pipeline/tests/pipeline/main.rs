@@ -3,6 +3,8 @@
 mod checkpoints;
 mod controlnet;
 mod editing;
+#[cfg(all(feature = "flex", feature = "scenes-model"))]
+mod devices;
 mod evaluation;
 #[cfg(feature = "hub")]
 mod hub;
