@@ -107,16 +107,22 @@ impl Parts {
                 .filter_map(|(part, dtype)| Some((part, dtype?)));
             return Ok(known.collect());
         };
-        let parts = checkpoint
-            .parts()
-            .filter(|part| part.weights_stem().is_some());
-        parts
-            .map(|part| {
-                let weights = checkpoint.weights(part, options.variant.as_deref())?;
-                let choice = dtype::choose(part, &weights, options.dtype, &self.device);
-                Ok((part, choice.dtype))
-            })
-            .collect()
+        let variant = options.variant.as_deref();
+        let chosen = |part, weights: &Weights| {
+            let choice = dtype::choose(part, weights, options.dtype, &self.device);
+            (part, choice.dtype)
+        };
+        let mut dtypes = Vec::new();
+        for part in checkpoint.parts() {
+            if part.weights_stem().is_some() && part != Part::ControlNet {
+                dtypes.push(chosen(part, &checkpoint.weights(part, variant)?));
+            }
+        }
+        if let Some(folder) = &self.controlnet_folder {
+            let part = Part::ControlNet;
+            dtypes.push(chosen(part, &folder.weights(variant)?));
+        }
+        Ok(dtypes)
     }
 
     /// Where the ControlNet comes from, if there is one.

@@ -24,6 +24,16 @@ impl SanaPipeline {
         Ok(self.memory.estimate(&self.workload(request, &settings)))
     }
 
+    /// Refuses a request that does not fit into memory in any way, as
+    /// [`generate`](Self::generate) would, before anything is loaded.
+    ///
+    /// # Errors
+    /// [`PipelineError::Memory`] when it does not fit, or when the request is not valid.
+    pub fn check_memory(&mut self, request: &Request) -> Result<(), PipelineError> {
+        let settings = request.validate(self)?;
+        self.plan_request(request, &settings).map(drop)
+    }
+
     /// The memory that a request may take, the weights that are loaded already included, in bytes:
     /// [`LoadOptions::memory_limit`](crate::LoadOptions::memory_limit), or else on the CPU what the
     /// system has left, a tenth of which is kept free. `None` where it is not known, which it is not

@@ -37,6 +37,7 @@ fn a_picture_of_the_size_with_its_settings() {
     }
     assert_eq!(here.files(), ["sana.png"]);
     assert_eq!(picture(&here, "sana.png").dimensions(), (96, 64));
+    let model = checkpoint();
     let expected = [
         ("prompt", "a red circle"),
         ("negative", "größer 🙂"),
@@ -45,8 +46,9 @@ fn a_picture_of_the_size_with_its_settings() {
         ("guidance", "3"),
         ("solver", "flow-dpm"),
         ("size", "96x64"),
-        ("model", "sana"),
+        ("model", model.to_str().unwrap()),
         ("device", "flex"),
+        ("dtype", "f32"),
         ("Software", concat!("sana ", env!("CARGO_PKG_VERSION"))),
     ];
     for (key, value) in expected {

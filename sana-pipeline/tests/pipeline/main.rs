@@ -2,9 +2,9 @@
 
 mod checkpoints;
 mod controlnet;
-mod editing;
 #[cfg(all(feature = "flex", feature = "scenes-model"))]
 mod devices;
+mod editing;
 mod evaluation;
 #[cfg(feature = "hub")]
 mod hub;

@@ -6,13 +6,16 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, image};
+use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, grid, image};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
 use crate::args::{LoraArgs, ModelArgs, Size, interval, positive};
+use crate::contact_sheet;
 use crate::control::ControlArgs;
 use crate::editing::EditArgs;
+use crate::from_png::{self, FromPngArgs};
+use crate::many::{self, ManyArgs};
 use crate::model::Model;
 use crate::output::output;
 use crate::paths;
@@ -33,6 +36,8 @@ Examples:
   sana generate \"a cat\" --model Sana_1600M_1024px_BF16_diffusers --controlnet HED --control lines.png
   sana generate \"a red circle\" --image sana.png --strength 0.7
   sana generate \"a red circle\" --image sana.png --mask mask.png --mask-feather 8
+  sana generate --prompts prompts.txt --out pictures --grid
+  sana generate --from-png sana.png --steps 40
 
 The seed and every setting are stored in the picture: `sana inspect sana.png` shows them.";
 
@@ -41,6 +46,11 @@ The seed and every setting are stored in the picture: `sana inspect sana.png` sh
 #[command(after_help = EXAMPLES)]
 pub struct GenerateArgs {
     /// What to draw
+    #[arg(
+        default_value = "",
+        hide_default_value = true,
+        required_unless_present_any = ["prompts", "from_png"]
+    )]
     pub prompt: String,
     /// What not to draw [default: nothing]
     #[arg(
@@ -71,13 +81,13 @@ pub struct GenerateArgs {
     solver: Option<SolverName>,
     /// Number that the noise is drawn from [default: drawn at random, and told]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
-    seed: Option<u64>,
+    pub seed: Option<u64>,
     /// Pictures to make of the prompt
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = positive())]
-    count: usize,
+    pub count: usize,
     /// File of the picture; with --count, NAME-0.png, NAME-1.png and so on
     #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Wording of the instruction that goes before the prompt [default: what the checkpoint says]
     #[arg(
         long,
@@ -99,6 +109,10 @@ pub struct GenerateArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub lora: LoraArgs,
+    #[command(flatten)]
+    pub many: ManyArgs,
+    #[command(flatten)]
+    pub from_png: FromPngArgs,
 }
 
 /// Guidance beyond its scale; not for Sana-Sprint.
@@ -170,11 +184,19 @@ pub enum Wording {
 
 /// Runs `sana generate`.
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
+    let (args, options) = from_png::complete(args, std::env::args_os().skip(1))?;
+    if let Some(file) = &args.many.prompts {
+        return many::run(file, &args, &options);
+    }
     if args.prompt.trim().is_empty() {
         bail!("the prompt is empty: say what to draw");
     }
     let paths = paths::pictures(&args.out, args.count)?;
     args.control.check_writable(&paths)?;
+    let sheet = args
+        .many
+        .grid
+        .path(contact_sheet::beside(&args.out), &paths)?;
     let controlnet = args.control.controlnet();
     let mut model = Model::open_with(&args.model, args.lora.files(), controlnet)?;
     let request = request(&args, &model.pipeline)?;
@@ -216,10 +238,16 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     for path in args.control.saved().into_iter().chain(&paths) {
         writeln!(out, "wrote {}", path.display())?;
     }
+    if let Some(path) = sheet {
+        let sheet = grid::grid(&generation.images, &args.many.grid.options())?;
+        contact_sheet::save(&path, &sheet)?;
+        writeln!(out, "wrote {}", path.display())?;
+    }
     Ok(())
 }
 
-fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> anyhow::Result<Request> {
+/// What the options ask of a pipeline.
+pub fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> anyhow::Result<Request> {
     let mut request = Request::new(args.prompt.as_str())
         .negative(args.negative.as_str())
         .seed(args.seed.unwrap_or_else(random_seed))

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use burn::tensor::DType;
+use clap::ValueEnum;
 use sana_dcae::Tiling;
 use sana_pipeline::{
     Checkpoint, LoadOptions, LoraFile, MemoryPolicy, MemoryShortage, SanaPipeline,
 };
 
-use crate::args::ModelArgs;
+use crate::args::{Dtype, ModelArgs};
 use crate::devices::OpenDevice;
 use crate::hub;
 use crate::record::BUILT_IN;
@@ -80,6 +82,15 @@ impl Model {
 }
 
 impl Model {
+    /// The dtype of all networks, if they have one: with it the same weights are loaded anywhere.
+    pub fn dtype(&self) -> Option<Dtype> {
+        let dtypes = self.pipeline.dtypes().ok()?;
+        let (_, first) = dtypes.first()?;
+        let same = dtypes.iter().all(|(_, dtype)| dtype == first);
+        let mut names = Dtype::value_variants().iter().copied();
+        names.find(|name| same && DType::from(*name) == *first)
+    }
+
     /// Tells on stderr what was decided while parts were loaded, such as another dtype.
     pub fn tell_notes(&self) {
         for note in self.pipeline.notes() {

@@ -1,11 +1,16 @@
 //! What is written into a picture so that it can be made again: text chunks whose keys are the
 //! options of `sana generate`, several times for those that are given several times.
 
+use std::ffi::OsString;
+use std::path::{Component, Path};
+
+use anyhow::bail;
 use sana_pipeline::{Settings, Solver};
 use sana_sampler::GuidanceInterval;
 
 use crate::generate::GenerateArgs;
 use crate::model::Model;
+use crate::options::Options;
 
 /// Keys and values, in the order in which they are shown.
 pub struct Record(pub Vec<(String, String)>);
@@ -13,8 +18,9 @@ pub struct Record(pub Vec<(String, String)>);
 /// Keys that are no options.
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
-/// Options with a value. A picture comes from anywhere, so no other key becomes part of a command.
-const OPTIONS: [&str; 30] = [
+/// Options with a value. A picture comes from anywhere, so no other key becomes part of a command,
+/// and no option that names a file to be written may stand here.
+pub const OPTIONS: [&str; 30] = [
     "negative",
     "seed",
     "steps",
@@ -47,7 +53,7 @@ const OPTIONS: [&str; 30] = [
     "schedule",
 ];
 /// Options without a value.
-const FLAGS: [&str; 5] = [
+pub const FLAGS: [&str; 5] = [
     "no-instruction",
     "low-memory",
     "apg",
@@ -83,7 +89,10 @@ impl Record {
         pairs.extend([
             ("solver", solver_name(settings.solver).to_owned()),
             ("size", format!("{width}x{height}")),
-            ("model", model.name.clone()),
+            (
+                "model",
+                typed_model(args.model.model.as_deref(), model.revision.is_some()),
+            ),
             ("device", model.device.name.to_string()),
         ]);
         if let Some(commit) = &model.revision {
@@ -95,7 +104,7 @@ impl Record {
         if let Some(variant) = &args.model.variant {
             pairs.push(("variant", variant.clone()));
         }
-        if let Some(dtype) = args.model.dtype {
+        if let Some(dtype) = args.model.dtype.or_else(|| model.dtype()) {
             pairs.push(("dtype", dtype.name().to_owned()));
         }
         if let Some(wording) = args.instruction {
@@ -129,6 +138,44 @@ impl Record {
             .collect()
     }
 
+    /// Its prompt and options; `None` if this is no record of ours.
+    ///
+    /// # Errors
+    /// When a value of ours holds what cannot be typed: somebody else wrote it.
+    pub fn options(&self) -> anyhow::Result<Option<Options>> {
+        let ours = self.value(SOFTWARE).filter(|by| by.starts_with("sana "));
+        let (Some(_), Some(prompt)) = (ours, self.value(PROMPT)) else {
+            return Ok(None);
+        };
+        let mut options = Options::of(prompt);
+        for (key, value) in &self.0 {
+            if FLAGS.contains(&key.as_str()) {
+                options.push(key, None);
+            }
+            if !OPTIONS.contains(&key.as_str()) || is_default(key, value) {
+                continue;
+            }
+            if key != "negative" && value.contains(char::is_control) {
+                bail!("this is no record of `sana generate`: {key} holds control characters");
+            }
+            options.push(key, Some(OsString::from(value)));
+        }
+        Ok(Some(options))
+    }
+
+    /// The first key of a setting that two records of one picture do not share; where a picture was
+    /// made does not count.
+    pub fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
+        let all = |record: &'a Self, key: &str| -> Vec<&'a str> {
+            let pairs = record.0.iter().filter(|(own, _)| own == key);
+            pairs.map(|(_, value)| value.as_str()).collect()
+        };
+        let settings = self.0.iter().chain(&other.0).map(|(key, _)| key.as_str());
+        settings
+            .filter(|key| !["device", "dtype", "low-memory", SOFTWARE].contains(key))
+            .find(|key| all(self, key) != all(other, key))
+    }
+
     /// The command that makes the picture again, if this is a record of ours.
     pub fn command(&self) -> Option<String> {
         let software = self.value(SOFTWARE)?;
@@ -143,8 +190,7 @@ impl Record {
         }
         for (key, value) in &self.0 {
             match key.as_str() {
-                "negative" if value.is_empty() => {}
-                "model" if value == BUILT_IN => {}
+                option if is_default(option, value) => {}
                 option if OPTIONS.contains(&option) => {
                     let join = if value.starts_with('-') { '=' } else { ' ' };
                     command += &format!(" --{option}{join}{}", quoted(value));
@@ -163,6 +209,25 @@ impl Record {
         let mut values = self.0.iter().filter(|(key, _)| key == wanted);
         values.next().map(|(_, value)| value.as_str())
     }
+}
+
+/// The model as it was typed, so that nothing of the user's other folders gets into the picture. A
+/// folder that elsewhere would be taken for the built-in model, or for `owner/name` on the Hub and
+/// downloaded, has `./` before it.
+fn typed_model(model: Option<&Path>, from_hub: bool) -> String {
+    let Some(model) = model else {
+        return BUILT_IN.to_owned();
+    };
+    let typed = model.display();
+    match model.components().next() {
+        Some(Component::Normal(_)) if !from_hub => format!("./{typed}"),
+        _ => typed.to_string(),
+    }
+}
+
+/// Whether a record says of an option what holds without it.
+fn is_default(key: &str, value: &str) -> bool {
+    [("negative", ""), ("model", BUILT_IN)].contains(&(key, value))
 }
 
 /// Guidance beyond its scale, where there is any.
@@ -187,7 +252,7 @@ fn more_guidance(settings: &Settings) -> Vec<(&'static str, String)> {
 }
 
 /// As one word of a POSIX shell.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./:,=+-".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
@@ -273,6 +338,64 @@ mod tests {
             ("Software", "sana 0.1.0"),
         ];
         assert_eq!(record(&hostile).command().unwrap(), "sana generate a");
+    }
+
+    #[test]
+    fn options_are_those_of_the_command() {
+        let ours = record(&[
+            ("prompt", "-a\nb"),
+            ("negative", ""),
+            ("seed", "7"),
+            ("out", "/etc/passwd"),
+            ("prompts", "x"),
+            ("x; rm -r ~", "y"),
+            ("model", BUILT_IN),
+            ("apg-momentum", "-0.5"),
+            ("lora", "one:0.5"),
+            ("lora", "two:1"),
+            ("apg", "yes"),
+            ("Software", "sana 0.1.0"),
+        ]);
+        let options = ours.options().unwrap().unwrap();
+        assert_eq!(options.prompt.as_deref(), Some("-a\nb"));
+        let expected = "--seed=7 --apg-momentum=-0.5 --lora=one:0.5 --lora=two:1 --apg";
+        assert_eq!(options.to_string(), expected);
+
+        let foreign = [("prompt", "cat"), ("Software", "gimp")];
+        assert_eq!(record(&foreign).options().unwrap(), None);
+        assert_eq!(record(&[("prompt", "cat")]).options().unwrap(), None);
+        assert_eq!(record(&[("Software", "sana 1")]).options().unwrap(), None);
+        let hostile = [
+            ("prompt", "a"),
+            ("model", "a\x1b[2J"),
+            ("Software", "sana 1"),
+        ];
+        let error = record(&hostile).options().unwrap_err().to_string();
+        assert!(error.contains("model holds control characters"), "{error}");
+    }
+
+    #[test]
+    fn models_as_they_were_typed() {
+        let typed = |model: &str, from_hub| typed_model(Some(Path::new(model)), from_hub);
+        assert_eq!(typed_model(None, false), "built-in");
+        assert_eq!(typed("built-in", false), "./built-in");
+        assert_eq!(typed("runs/mine", false), "./runs/mine");
+        assert_eq!(typed("owner/name", true), "owner/name");
+        for path in ["../a b", "./mine", "/models/mine"] {
+            assert_eq!(typed(path, false), path);
+        }
+    }
+
+    #[test]
+    fn what_differs() {
+        let one = record(&[("prompt", "a"), ("steps", "2"), ("device", "flex")]);
+        let same = record(&[("steps", "2"), ("prompt", "a"), ("device", "cuda:0")]);
+        assert_eq!(one.difference(&same), None);
+        let more = record(&[("prompt", "a"), ("steps", "2"), ("lora", "x")]);
+        assert_eq!(one.difference(&more), Some("lora"));
+        let steps = record(&[("prompt", "a"), ("steps", "3")]);
+        assert_eq!(steps.difference(&one), Some("steps"));
+        assert_eq!(one.difference(&record(&[])), Some("prompt"));
     }
 
     #[test]

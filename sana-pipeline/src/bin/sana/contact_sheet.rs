@@ -1,0 +1,70 @@
+//! The sheet of all pictures of a run.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use sana_pipeline::grid::GridOptions;
+use sana_pipeline::image::{self, RgbImage};
+
+use crate::args::positive;
+
+/// The sheet of all pictures of a run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Many pictures")]
+pub struct GridArgs {
+    /// Put all pictures on one sheet as well [default of PATH: NAME-grid.png, or grid.png in the
+    /// folder of --prompts]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
+    grid: Option<Option<PathBuf>>,
+    /// Pictures in a row of the sheet [default: as many as rows, or one more]
+    #[arg(long, value_name = "N", requires = "grid", allow_negative_numbers = true, value_parser = positive())]
+    grid_columns: Option<usize>,
+}
+
+impl GridArgs {
+    /// Where the sheet goes if one was asked for, by default to `usual`; it can be written there,
+    /// and none of the pictures goes there.
+    ///
+    /// # Errors
+    /// When it is not so.
+    pub fn path(&self, usual: PathBuf, pictures: &[PathBuf]) -> anyhow::Result<Option<PathBuf>> {
+        let Some(path) = &self.grid else {
+            return Ok(None);
+        };
+        let path = path.clone().unwrap_or(usual);
+        let ending = path.extension().unwrap_or_default();
+        if !ending.eq_ignore_ascii_case("png") {
+            bail!(
+                "the sheet is written as PNG, so --grid must end in .png: {}",
+                path.display()
+            );
+        }
+        if pictures.contains(&path) {
+            bail!("--grid names the file of a picture: {}", path.display());
+        }
+        image::check_writable(&path)?;
+        Ok(Some(path))
+    }
+
+    /// The layout.
+    pub fn options(&self) -> GridOptions {
+        GridOptions {
+            columns: self.grid_columns.and_then(NonZeroUsize::new),
+            ..GridOptions::default()
+        }
+    }
+}
+
+/// `NAME-grid.png` beside the pictures of one prompt.
+pub fn beside(out: &Path) -> PathBuf {
+    let mut name = out.file_stem().unwrap_or_default().to_owned();
+    name.push("-grid.png");
+    out.with_file_name(name)
+}
+
+/// Writes a sheet.
+pub fn save(path: &Path, sheet: &RgbImage) -> anyhow::Result<()> {
+    Ok(image::save_png(path, sheet, &[])?)
+}

@@ -1,0 +1,345 @@
+//! `sana generate --prompts`: the pictures of many prompts, those with equal settings together.
+
+mod plan;
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use sana_pipeline::memory::StageReport;
+use sana_pipeline::{Control, Generation, Request, Settings, grid, image};
+
+use self::plan::{Line, Picture, batches, lines, pictures};
+use crate::args::positive;
+use crate::contact_sheet::{self, GridArgs};
+use crate::generate::{self, GenerateArgs};
+use crate::model::Model;
+use crate::options::{self, Options};
+use crate::output::output;
+use crate::progress::{Progress, write_stages};
+use crate::prompt_file::{self, Problems};
+use crate::record::Record;
+
+/// Where pictures go without --out.
+const FOLDER: &str = "pictures";
+/// Warnings of a kind that are shown; the others are counted.
+const SHOWN: usize = 5;
+
+/// Pictures of many prompts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Many pictures")]
+pub struct ManyArgs {
+    /// Draw the prompts of a file: a line each, or .json or .jsonl with settings of their own;
+    /// --out is a folder then [default: pictures], and pictures that are there already are skipped
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Pictures made at a time, of prompts with equal settings [default: 1]
+    #[arg(long, value_name = "N", requires = "prompts", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = positive())]
+    batch: Option<usize>,
+    #[command(flatten)]
+    pub grid: GridArgs,
+}
+
+/// Draws the prompts of a file. Everything that can be wrong with a line is found before the first
+/// picture is begun.
+pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Result<()> {
+    let folder = folder(args, options)?;
+    if args.control.saved().is_some() {
+        bail!("--control-save keeps the control picture of one prompt, and not of a file of them");
+    }
+    let mut definition = options::definition();
+    let known = options::settings_of_a_line(&definition);
+    let mut problems = Problems::default();
+    let entries = prompt_file::read(file, &known, &mut problems)?;
+    let lines = lines(entries, args, options, &mut definition, &mut problems);
+    let pictures = pictures(&lines, &folder, &mut problems);
+    problems.check(file)?;
+    if lines.is_empty() {
+        bail!("{} holds no prompt", file.display());
+    }
+
+    let controlnet = args.control.controlnet();
+    let mut model = Model::open_with(&args.model, args.lora.files(), controlnet)?;
+    let (mut settings, mut notes) = (Vec::with_capacity(lines.len()), BTreeSet::new());
+    for line in &lines {
+        let request = generate::request(&line.args, &model.pipeline);
+        match request.and_then(|request| Ok(request.validate(&model.pipeline)?)) {
+            Ok(checked) => {
+                notes.extend(model.pipeline.size_note(&checked));
+                settings.push(checked);
+            }
+            Err(error) => problems.add(line.number, format!("{error:#}")),
+        }
+    }
+    problems.check(file)?;
+
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let paths: Vec<PathBuf> = pictures.iter().map(|one| one.path.clone()).collect();
+    let sheet = args.many.grid.path(folder.join("grid.png"), &paths)?;
+    let (there, wanted): (Vec<&Picture>, Vec<&Picture>) =
+        pictures.iter().partition(|picture| picture.path.exists());
+    tell(&differing(&there, &lines, &settings, &model)?);
+    if let Some(first) = wanted.first() {
+        image::check_writable(&first.path)?;
+    }
+
+    let batches = batches(&wanted, &lines, args.many.batch.unwrap_or(1));
+    check_memory(&batches, &lines, &mut model)?;
+
+    let mut out = output();
+    writeln!(
+        out,
+        "model {}, device {}, {} pictures of {} prompts, {} of them there already",
+        model.name,
+        model.device.name,
+        pictures.len(),
+        lines.len(),
+        there.len()
+    )?;
+    for note in notes {
+        writeln!(out, "note: {note}")?;
+    }
+    let started = Instant::now();
+    let (stages, cut) = draw(&batches, &lines, &settings, &mut model)?;
+    let seconds = started.elapsed().as_secs_f64();
+    model.tell_notes();
+    tell(&cut);
+
+    write_stages(&stages, &mut out)?;
+    writeln!(out, "{}", summary(wanted.len(), seconds, there.len()))?;
+    writeln!(out, "wrote {}", folder.display())?;
+    if let Some(path) = sheet {
+        let sheet = grid::grid_of_files(&paths, &args.many.grid.options())?;
+        contact_sheet::save(&path, &sheet)?;
+        writeln!(out, "wrote {}", path.display())?;
+    }
+    Ok(())
+}
+
+/// The folder of `--out`.
+fn folder(args: &GenerateArgs, options: &Options) -> anyhow::Result<PathBuf> {
+    if !options.has("out") {
+        return Ok(FOLDER.into());
+    }
+    let folder = &args.out;
+    let png = folder
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    if folder.is_file() || (png && !folder.is_dir()) {
+        bail!(
+            "with --prompts, --out is a folder: {} is a file",
+            folder.display()
+        );
+    }
+    Ok(folder.clone())
+}
+
+/// Warnings of pictures that are there, but were made with other settings than they would be now.
+///
+/// # Errors
+/// When a file is there that is no PNG: it is nothing that was made here.
+fn differing(
+    there: &[&Picture],
+    lines: &[Line],
+    settings: &[Settings],
+    model: &Model,
+) -> anyhow::Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for picture in there {
+        let path = picture.path.display();
+        let text = image::read_png_text(&picture.path).with_context(|| {
+            format!("{path} is there, but is no PNG: remove it, and its picture is made")
+        })?;
+        let (line, settings) = (&lines[picture.line], &settings[picture.line]);
+        let now = Record::new(&line.args, settings, picture.seed, model);
+        if let Some(key) = now.difference(&Record(text)) {
+            warnings.push(format!(
+                "{path} was made with another {key}: remove it, and it is made anew"
+            ));
+        }
+    }
+    Ok(shortened(warnings))
+}
+
+/// At most [`SHOWN`] of them, and how many more there are.
+fn shortened(mut warnings: Vec<String>) -> Vec<String> {
+    let more = warnings.len().saturating_sub(SHOWN);
+    if more > 0 {
+        warnings.truncate(SHOWN);
+        warnings.push(format!("and {more} more like it"));
+    }
+    warnings
+}
+
+fn tell(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+}
+
+/// Refuses batches that do not fit into memory, once for all that are alike.
+fn check_memory(
+    batches: &[Vec<&Picture>],
+    lines: &[Line],
+    model: &mut Model,
+) -> anyhow::Result<()> {
+    let mut checked = HashSet::new();
+    for batch in batches {
+        let line = &lines[batch[0].line];
+        if checked.insert((&line.in_common, batch.len())) {
+            let request = request(batch, lines, model)?;
+            model.pipeline.check_memory(&request).with_context(|| {
+                format!(
+                    "{} pictures at a time with the settings of line {}; nothing was made",
+                    batch.len(),
+                    line.number
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the pictures and writes each as soon as its batch is done. Returns what the stages took,
+/// all batches together, and warnings.
+fn draw(
+    batches: &[Vec<&Picture>],
+    lines: &[Line],
+    settings: &[Settings],
+    model: &mut Model,
+) -> anyhow::Result<(Vec<StageReport>, Vec<String>)> {
+    let all: usize = batches.iter().map(Vec::len).sum();
+    let (mut done, mut stages) = (0, Vec::new());
+    let (mut cut, mut told) = (Vec::new(), HashSet::new());
+    if all == 0 {
+        return Ok((stages, cut));
+    }
+    let progress = Progress::new(all, "drawing");
+    for batch in batches {
+        let numbers = || {
+            let mut numbers: Vec<_> = batch.iter().map(|one| lines[one.line].number).collect();
+            numbers.dedup();
+            let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
+            numbers.join(", ")
+        };
+        let generation = request(batch, lines, model)
+            .and_then(|request| {
+                Ok(model
+                    .pipeline
+                    .generate(&request, &mut |_| Control::Continue)?)
+            })
+            .with_context(|| {
+                format!(
+                    "the pictures of line {} were not made; {done} of {all} were, and the same \
+                     command goes on from there",
+                    numbers()
+                )
+            })?;
+        for (picture, drawn) in batch.iter().zip(&generation.images) {
+            let line = &lines[picture.line];
+            let record = Record::new(&line.args, &settings[picture.line], picture.seed, model);
+            image::save_png(&picture.path, drawn, &record.chunks())?;
+        }
+        cut.extend(cuts(batch, lines, &generation, &mut told));
+        add(&mut stages, generation.stages);
+        done += batch.len();
+        progress.advance(done as u64, all as u64);
+    }
+    progress.finish();
+    Ok((stages, shortened(cut)))
+}
+
+/// The request for a batch.
+fn request(batch: &[&Picture], lines: &[Line], model: &Model) -> anyhow::Result<Request> {
+    let args = |picture: &&Picture| &lines[picture.line].args;
+    let first = &lines[batch[0].line].args;
+    let request = generate::request(first, &model.pipeline)?
+        .with_prompts(batch.iter().map(|one| args(one).prompt.as_str()))
+        .count(1)
+        .seeds(batch.iter().map(|one| one.seed).collect());
+    // One negative prompt for all is encoded once.
+    let shared = batch.iter().all(|one| args(one).negative == first.negative);
+    Ok(match shared {
+        true => request.negative(first.negative.as_str()),
+        false => request.negatives(batch.iter().map(|one| args(one).negative.as_str())),
+    })
+}
+
+/// What was cut off prompts that are too long; each text is told of once.
+fn cuts<'a>(
+    batch: &[&Picture],
+    lines: &'a [Line],
+    generation: &Generation,
+    told: &mut HashSet<(&'static str, &'a str)>,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let prompts = generation.dropped_tokens.iter();
+    let negatives = generation.dropped_negative_tokens.iter();
+    let prompts = prompts.map(|dropped| ("prompt", dropped));
+    let negatives = negatives.map(|dropped| ("negative prompt", dropped));
+    let pictures = || batch.iter().map(|picture| &lines[picture.line]);
+    let cut = pictures().zip(prompts).chain(pictures().zip(negatives));
+    for (line, (what, dropped)) in cut.filter(|(_, (_, dropped))| **dropped > 0) {
+        let text = match what {
+            "prompt" => &line.args.prompt,
+            _ => &line.args.negative,
+        };
+        if told.insert((what, text)) {
+            let number = line.number;
+            warnings.push(format!(
+                "the {what} of line {number} is too long, its last {dropped} tokens were left out"
+            ));
+        }
+    }
+    warnings
+}
+
+/// Adds the stages of a batch to those before.
+fn add(stages: &mut Vec<StageReport>, more: Vec<StageReport>) {
+    for stage in more {
+        match stages.iter_mut().find(|sum| sum.name == stage.name) {
+            None => stages.push(stage),
+            Some(sum) => {
+                sum.seconds += stage.seconds;
+                sum.load_seconds += stage.load_seconds;
+                sum.peak_memory_bytes = sum.peak_memory_bytes.max(stage.peak_memory_bytes);
+                sum.device_memory_bytes = sum.device_memory_bytes.max(stage.device_memory_bytes);
+            }
+        }
+    }
+}
+
+/// How many pictures, how fast, and how many were skipped.
+fn summary(made: usize, seconds: f64, skipped: usize) -> String {
+    let mut text = format!("made {made} pictures");
+    if made > 0 {
+        let per_minute = made as f64 / seconds.max(1e-3) * 60.0;
+        text += &format!(" in {seconds:.1} s, {per_minute:.1} a minute");
+    }
+    if skipped > 0 {
+        text += &format!(", skipped {skipped} that were there");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary() {
+        assert_eq!(
+            summary(3, 90.0, 0),
+            "made 3 pictures in 90.0 s, 2.0 a minute"
+        );
+        assert_eq!(
+            summary(0, 0.1, 4),
+            "made 0 pictures, skipped 4 that were there"
+        );
+    }
+}

@@ -1,0 +1,460 @@
+//! Files of prompts: text with a prompt per line, JSON, and JSON lines.
+
+use std::fmt::{self, Display, Write};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{StreamDeserializer, Value, de::StrRead};
+
+/// Problems shown at a time; the others are counted.
+const SHOWN: usize = 20;
+
+/// A prompt of a file and what the file says about its pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Where it begins, from 1.
+    pub line: usize,
+    pub prompt: String,
+    /// What its files are to be called.
+    pub name: Option<String>,
+    /// Options of `sana generate` by their long names.
+    pub settings: Vec<(String, Setting)>,
+}
+
+/// What a file says about an option.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Setting {
+    /// Its value.
+    Value(String),
+    /// `true`: the option, without a value.
+    On,
+    /// `false`: not this option, whatever the command line says.
+    Off,
+}
+
+/// What is wrong with a file, line by line: all of it is told at once.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<(usize, String)>);
+
+impl Problems {
+    pub fn add(&mut self, line: usize, problem: impl Display) {
+        self.0.push((line, problem.to_string()));
+    }
+
+    /// # Errors
+    /// When there is any problem: the lines, and what is wrong with each.
+    pub fn check(&mut self, path: &Path) -> anyhow::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        self.0.sort_by_key(|(line, _)| *line);
+        let mut told = format!("{} cannot be used, nothing was made", path.display());
+        for (line, problem) in self.0.iter().take(SHOWN) {
+            write!(told, "\n  line {line}: {problem}")?;
+        }
+        if self.0.len() > SHOWN {
+            write!(told, "\n  and {} more", self.0.len() - SHOWN)?;
+        }
+        bail!(told)
+    }
+}
+
+/// The prompts of a file. `.json` is a list of prompts and objects, `.jsonl` has an object (or a
+/// prompt in quotes) per line, anything else is text. `known` are the settings of an object besides
+/// `prompt` and `name`; others, and whatever else is wrong, are `problems`.
+///
+/// # Errors
+/// When the file cannot be read or is not UTF-8.
+pub fn read(path: &Path, known: &[&str], problems: &mut Problems) -> anyhow::Result<Vec<Entry>> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+            bail!("{} is not UTF-8 text, see line {line}", path.display());
+        }
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    let mut reader = Reader {
+        known,
+        problems,
+        entries: Vec::new(),
+    };
+    match ending.to_str() {
+        Some("json") => reader.array(text),
+        Some("jsonl" | "ndjson") => reader.json_lines(text),
+        _ => reader.lines(text),
+    }
+    Ok(reader.entries)
+}
+
+struct Reader<'a> {
+    known: &'a [&'a str],
+    problems: &'a mut Problems,
+    entries: Vec<Entry>,
+}
+
+/// Lines with something on them, from 1.
+fn filled(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().map(str::trim);
+    let numbered = (1..).zip(lines);
+    numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+impl Reader<'_> {
+    fn lines(&mut self, text: &str) {
+        for (line, prompt) in filled(text) {
+            self.add(line, vec![("prompt".to_owned(), prompt.into())]);
+        }
+    }
+
+    fn json_lines(&mut self, text: &str) {
+        for (line, text) in filled(text) {
+            match serde_json::from_str::<Fields>(text) {
+                Ok(fields) => self.add(line, fields.0),
+                Err(error) => self.problems.add(line, reason(&error)),
+            }
+        }
+    }
+
+    /// Elements one by one, so that each is known by its line.
+    fn array(&mut self, text: &str) {
+        let mut place = Place {
+            text,
+            at: 0,
+            line: 1,
+        };
+        if place.next() != Some('[') {
+            let expected = "expected a list, as in [\"a cat\", {\"prompt\": \"a dog\"}]; a file with \
+                            an object per line is named .jsonl";
+            return self.problems.add(place.line, expected);
+        }
+        place.advance(1);
+        if place.next() == Some(']') {
+            place.advance(1);
+        } else {
+            loop {
+                place.next();
+                let (line, mut elements) = (place.line, place.elements());
+                match elements.next() {
+                    Some(Ok(Fields(fields))) => {
+                        place.advance(elements.byte_offset());
+                        self.add(line, fields);
+                    }
+                    Some(Err(error)) => {
+                        let line = line + error.line().max(1) - 1;
+                        return self.problems.add(line, reason(&error));
+                    }
+                    None => return self.problems.add(line, "the list does not end"),
+                }
+                match place.next() {
+                    Some(',') => place.advance(1),
+                    Some(']') => break place.advance(1),
+                    Some(other) => {
+                        let problem = format!("expected a comma or ], found {other:?}");
+                        return self.problems.add(place.line, problem);
+                    }
+                    None => return self.problems.add(place.line, "the list does not end"),
+                }
+            }
+        }
+        if place.next().is_some() {
+            self.problems
+                .add(place.line, "expected nothing more behind the list");
+        }
+    }
+
+    fn add(&mut self, line: usize, fields: Vec<(String, Value)>) {
+        match self.entry(line, fields) {
+            Ok(entry) => self.entries.push(entry),
+            Err(problem) => self.problems.add(line, problem),
+        }
+    }
+
+    fn entry(&self, line: usize, fields: Vec<(String, Value)>) -> Result<Entry, String> {
+        let (mut prompt, mut name, mut settings) = (None, None, Vec::new());
+        for (index, (key, value)) in fields.iter().enumerate() {
+            let key = key.replace('_', "-");
+            let mut before = fields[..index].iter().map(|(key, _)| key.replace('_', "-"));
+            if before.any(|before| before == key) {
+                return Err(format!("{key:?} stands there twice"));
+            }
+            match key.as_str() {
+                "prompt" => prompt = Some(string(&key, value)?),
+                "name" if value.is_null() => {}
+                "name" => name = Some(string(&key, value)?),
+                known if self.known.contains(&known) => {
+                    if let Some(setting) = setting(&key, value)? {
+                        settings.push((key, setting));
+                    }
+                }
+                _ => {
+                    return Err(format!(
+                        "unknown key {key:?}, known are prompt, name, {}",
+                        self.known.join(", ")
+                    ));
+                }
+            }
+        }
+        let prompt = prompt.ok_or("no \"prompt\"")?;
+        if prompt.trim().is_empty() {
+            return Err("the prompt is empty: say what to draw".to_owned());
+        }
+        Ok(Entry {
+            line,
+            prompt,
+            name,
+            settings,
+        })
+    }
+}
+
+/// A place in a text, and its line.
+struct Place<'a> {
+    text: &'a str,
+    at: usize,
+    line: usize,
+}
+
+impl<'a> Place<'a> {
+    /// Goes on to what is no white space, and tells it.
+    fn next(&mut self) -> Option<char> {
+        let rest = self.text[self.at..].trim_start_matches([' ', '\t', '\r', '\n']);
+        self.advance(self.text.len() - self.at - rest.len());
+        rest.chars().next()
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        let passed = &self.text[self.at..self.at + bytes];
+        self.line += passed.matches('\n').count();
+        self.at += bytes;
+    }
+
+    fn elements(&self) -> StreamDeserializer<'a, StrRead<'a>, Fields> {
+        serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter()
+    }
+}
+
+/// What serde_json says, without the place in its part of the text.
+fn reason(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let end = told.rfind(" at line ").unwrap_or(told.len());
+    told[..end].to_owned()
+}
+
+fn string(key: &str, value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => written(key, text),
+        other => Err(format!("{key:?} must be text in quotes, not {other}")),
+    }
+}
+
+/// Text without what could steer a terminal; a prompt may have several lines.
+fn written(key: &str, text: &str) -> Result<String, String> {
+    let prose = ["prompt", "negative"].contains(&key);
+    let wrong = |c: char| c.is_control() && !(prose && "\n\r\t".contains(c));
+    match text.find(wrong) {
+        None => Ok(text.to_owned()),
+        Some(_) => Err(format!("{key:?} holds control characters")),
+    }
+}
+
+/// The setting as it is typed; `null` says nothing.
+fn setting(key: &str, value: &Value) -> Result<Option<Setting>, String> {
+    let number_or_text = |value: &Value| match value {
+        Value::String(text) => written(key, text),
+        Value::Number(number) => Ok(number.to_string()),
+        other => Err(format!("{key:?} cannot be {other}")),
+    };
+    Ok(match value {
+        Value::Null => None,
+        Value::Bool(true) => Some(Setting::On),
+        Value::Bool(false) => Some(Setting::Off),
+        Value::Array(parts) => {
+            let parts: Vec<String> = parts.iter().map(number_or_text).collect::<Result<_, _>>()?;
+            let between = match key {
+                "size" => "x",
+                "aspect" => ":",
+                _ => ",",
+            };
+            Some(Setting::Value(parts.join(between)))
+        }
+        value => Some(Setting::Value(number_or_text(value)?)),
+    })
+}
+
+/// An object with its keys in order, twice where they stand there twice; a text is its prompt.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfFields;
+
+        impl<'de> Visitor<'de> for OfFields {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a prompt in quotes or an object with a prompt")
+            }
+
+            fn visit_str<E: de::Error>(self, prompt: &str) -> Result<Fields, E> {
+                Ok(Fields(vec![("prompt".to_owned(), prompt.into())]))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_any(OfFields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [&str; 5] = ["seed", "size", "pag-layers", "apg", "negative"];
+
+    fn read_as(ending: &str, text: &[u8]) -> anyhow::Result<Vec<Entry>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("prompts.{ending}"));
+        fs::write(&path, text).unwrap();
+        let mut problems = Problems::default();
+        let entries = read(&path, &KNOWN, &mut problems)?;
+        problems.check(Path::new("prompts"))?;
+        Ok(entries)
+    }
+
+    fn entry(line: usize, prompt: &str) -> Entry {
+        Entry {
+            line,
+            prompt: prompt.to_owned(),
+            name: None,
+            settings: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn refused(ending: &str, text: &str, expected: &[&str]) {
+        let error = read_as(ending, text.as_bytes()).unwrap_err().to_string();
+        for part in expected {
+            assert!(error.contains(part), "no {part:?} in {error}");
+        }
+    }
+
+    #[test]
+    fn text_has_a_prompt_per_line() {
+        let text = "\u{feff}a red circle\r\n\n  # not this\n  {\"a\": 1}  \n\tein grüner Kreis";
+        let expected = [
+            entry(1, "a red circle"),
+            entry(4, "{\"a\": 1}"),
+            entry(5, "ein grüner Kreis"),
+        ];
+        for ending in ["txt", "", "prompts"] {
+            assert_eq!(read_as(ending, text.as_bytes()).unwrap(), expected);
+        }
+        assert_eq!(read_as("txt", b"\n# a\n").unwrap(), []);
+        let error = read_as("txt", b"a\nb\xff\n").unwrap_err().to_string();
+        assert!(error.contains("not UTF-8 text, see line 2"), "{error}");
+    }
+
+    #[test]
+    fn objects_have_settings() {
+        let object = r#"{"prompt": "a", "name": "one", "size": [96, 64], "pag_layers": [1, 2],
+            "seed": 18446744073709551615, "apg": true, "negative": null}"#;
+        let settings = [
+            ("size", Setting::Value("96x64".to_owned())),
+            ("pag-layers", Setting::Value("1,2".to_owned())),
+            ("seed", Setting::Value(u64::MAX.to_string())),
+            ("apg", Setting::On),
+        ];
+        let full = |line| Entry {
+            name: Some("one".to_owned()),
+            settings: settings
+                .iter()
+                .map(|(key, setting)| ((*key).to_owned(), setting.clone()))
+                .collect(),
+            ..entry(line, "a")
+        };
+        let array = format!("\n[\n {object} ,\n\"b\\n]\"\n, {{\"prompt\":\"c\"}}]\n");
+        let expected = [full(3), entry(5, "b\n]"), entry(6, "c")];
+        assert_eq!(read_as("json", array.as_bytes()).unwrap(), expected);
+        let lines = format!("{}\n\n\"b\"\n", object.replace('\n', ""));
+        let expected = [full(1), entry(3, "b")];
+        assert_eq!(read_as("jsonl", lines.as_bytes()).unwrap(), expected);
+        assert_eq!(read_as("NDJSON", lines.as_bytes()).unwrap(), expected);
+        assert_eq!(read_as("json", b"[ ]").unwrap(), []);
+        let off = read_as("jsonl", br#"{"prompt": "a", "apg": false}"#).unwrap();
+        assert_eq!(off[0].settings, [("apg".to_owned(), Setting::Off)]);
+    }
+
+    #[test]
+    fn lists_that_are_none() {
+        for (text, expected) in [
+            ("", ["line 1", "expected a list"]),
+            ("{\"prompt\": \"a\"}", ["line 1", ".jsonl"]),
+            ("[", ["line 1", "does not end"]),
+            ("[\n\"a\"", ["line 2", "does not end"]),
+            ("[\"a\",\n]", ["line 2", "expected value"]),
+            ("[\"a\"\n\"b\"]", ["line 2", "comma or ]"]),
+            ("[\"a\",\n 3]", ["line 2", "a prompt in quotes"]),
+            ("[\"a\",\n {\"prompt\":\n x}]", ["line 3", "expected value"]),
+            ("[\"a\"]\n\n[", ["line 3", "nothing more"]),
+        ] {
+            refused("json", text, &expected);
+        }
+    }
+
+    #[test]
+    fn lines_that_are_no_prompts() {
+        let lines = [
+            r#"{"prompt": "a", "step": 3}"#,
+            r#"{"seed": 3}"#,
+            r#"{"prompt": " "}"#,
+            r#"{"prompt": 3}"#,
+            r#"{"prompt": "a", "seed": 1, "seed": 2}"#,
+            r#"{"prompt": "a", "size": {}}"#,
+            r#"{"prompt": "a", "size": [[1], 2]}"#,
+            r#"{"prompt": "a", "seed": "1\u001b"}"#,
+            r#"{"prompt": "a\u0000"}"#,
+            r#"{"prompt": "a", "name": 3}"#,
+            r#"{"prompt": "a""#,
+            "[1]",
+        ];
+        let expected = [
+            "line 1: unknown key \"step\", known are prompt, name, seed, size, pag-layers, apg",
+            "line 2: no \"prompt\"",
+            "line 3: the prompt is empty",
+            "line 4: \"prompt\" must be text in quotes, not 3",
+            "line 5: \"seed\" stands there twice",
+            "line 6: \"size\" cannot be {}",
+            "line 7: \"size\" cannot be [1]",
+            "line 8: \"seed\" holds control characters",
+            "line 9: \"prompt\" holds control characters",
+            "line 10: \"name\" must be text in quotes",
+            "line 11: EOF",
+            "line 12: invalid type",
+        ];
+        refused("jsonl", &lines.join("\n"), &expected);
+    }
+
+    #[test]
+    fn many_problems_are_counted() {
+        refused(
+            "jsonl",
+            &"{}\n".repeat(25),
+            &["line 20: no", "\n  and 5 more"],
+        );
+        let error = read(Path::new("none.txt"), &KNOWN, &mut Problems::default()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read none.txt");
+    }
+}
