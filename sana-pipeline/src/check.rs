@@ -152,8 +152,11 @@ impl Counts {
     }
 }
 
+/// Counts the elements in little-endian bytes.
+type Count = fn(&[u8]) -> Counts;
+
 /// Name of a dtype, and what counts little-endian elements of it.
-fn counter(dtype: DType) -> Option<(&'static str, fn(&[u8]) -> Counts)> {
+fn counter(dtype: DType) -> Option<(&'static str, Count)> {
     match dtype {
         DType::F32 => Some(("f32", |bytes| {
             let values = bytes.as_chunks().0.iter();

@@ -11,11 +11,13 @@ fn infinite<const D: usize>(weight: &mut Param<Tensor<D>>) {
     *weight = Param::from_tensor(weight.val().full_like(f32::INFINITY));
 }
 
+type Spoil = fn(&mut DcAe);
+
 #[test]
 fn the_layer_is_named() {
     let device = device();
     let latents = waves([2, 4, 5, 20], &device);
-    let cases: [(fn(&mut DcAe), DecoderPlace, &str); 4] = [
+    let cases: [(Spoil, DecoderPlace, &str); 4] = [
         (
             |model| infinite(&mut model.decoder.conv_in.weight),
             DecoderPlace::ConvIn,

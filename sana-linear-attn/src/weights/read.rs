@@ -134,7 +134,7 @@ impl Header {
             mut tensors,
             metadata,
         } = serde_json::from_str(header).map_err(|error| format!("header: {error}"))?;
-        tensors.sort_by(|(_, a), (_, b)| a.data_offsets.cmp(&b.data_offsets));
+        tensors.sort_by_key(|(_, info)| info.data_offsets);
 
         let data_start = 8 + header.len();
         let data = file.len() - data_start;

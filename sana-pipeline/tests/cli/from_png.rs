@@ -264,42 +264,47 @@ fn options_that_need_it() {
         .fails(1, &["--without out", "negative, seed, steps"]);
 }
 
-/// A ControlNet and its picture, for one prompt and for several together.
+/// Pictures that are followed or started from, for one prompt and for several together.
 #[test]
-fn controlled_pictures_too() {
+fn pictures_made_of_pictures_too() {
     let here = Workplace::new();
-    let photo = RgbImage::from_fn(120, 80, |x, _| [if x < 50 { 10 } else { 220 }; 3].into());
+    let photo = RgbImage::from_fn(96, 64, |x, _| [if x < 40 { 10 } else { 220 }; 3].into());
     save_png(&here.path("photo.png"), &photo, &[]).unwrap();
+    std::fs::write(here.path("p.txt"), "a red circle\na blue cat\n").unwrap();
     let folder = "pipeline/controlnet/controlnet";
     let folder = built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), folder);
-    let folder = folder.to_str().unwrap();
+    let controlnet = format!("--controlnet={}", folder.to_str().unwrap());
     let control = [
         "--control=photo.png",
-        "--controlnet",
-        folder,
+        &controlnet,
         "--control-scale=0.75",
-    ];
-    let more = [
         "--control-interval=0..0.5",
         "--control-from=edges",
-        "--seed=5",
     ];
-    here.generate(&[&control[..], &more].concat())
-        .quiet_success();
-    here.sana(&["generate", "--from-png", "sana.png"])
-        .quiet_success();
-    assert!(bytes(&here, "sana-again.png") == bytes(&here, "sana.png"));
+    let start = ["--image=photo.png", "--strength=0.5"];
+    let mask = ["--image=photo.png", "--mask=photo.png", "--mask-feather=3"];
+    for (index, options) in [&control[..], &start, &mask].into_iter().enumerate() {
+        here.generate(&[options, &["--seed=5"]].concat())
+            .quiet_success();
+        here.sana(&["generate", "--from-png", "sana.png"])
+            .quiet_success();
+        assert!(
+            bytes(&here, "sana-again.png") == bytes(&here, "sana.png"),
+            "{options:?}"
+        );
 
-    std::fs::write(here.path("p.txt"), "a red circle\na blue cat\n").unwrap();
-    let from = ["generate", "--from-png=sana.png", "--prompts=p.txt"];
-    here.sana(&from).quiet_success();
-    here.sana(&[&from[..], &["--batch=2", "--out=two"]].concat())
-        .quiet_success();
-    let first = "0001-a-red-circle.png";
-    assert!(bytes(&here, &format!("pictures/{first}")) == bytes(&here, "sana.png"));
-    for name in [first, "0002-a-blue-cat.png"] {
-        let alone = picture(&here, &format!("pictures/{name}"));
-        let decibels = psnr(&picture(&here, &format!("two/{name}")), &alone).unwrap();
-        assert!(decibels >= 60.0, "{name}: {decibels:.1} dB");
+        let (one, two) = (format!("one-{index}"), format!("two-{index}"));
+        for (folder, batch) in [(&one, "--batch=1"), (&two, "--batch=2")] {
+            let from = ["generate", "--from-png=sana.png", "--prompts=p.txt"];
+            here.sana(&[&from[..], &["--out", folder, batch]].concat())
+                .quiet_success();
+        }
+        let first = "0001-a-red-circle.png";
+        assert!(bytes(&here, &format!("{one}/{first}")) == bytes(&here, "sana.png"));
+        for name in [first, "0002-a-blue-cat.png"] {
+            let alone = picture(&here, &format!("{one}/{name}"));
+            let decibels = psnr(&picture(&here, &format!("{two}/{name}")), &alone).unwrap();
+            assert!(decibels >= 60.0, "{options:?}, {name}: {decibels:.1} dB");
+        }
     }
 }

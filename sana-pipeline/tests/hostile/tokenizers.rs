@@ -148,7 +148,7 @@ fn large_vocabularies_need_memory_in_proportion() {
     // Only added tokens, each in the automaton that finds them.
     let token = |index: usize| {
         serde_json::json!({"id": 100_000 + index, "content": format!("<unused{index}>"),
-            "single_word": false, "lstrip": false, "rstrip": false, "normalized": index % 2 == 0,
+            "single_word": false, "lstrip": false, "rstrip": false, "normalized": index < 1500,
             "special": false})
     };
     let added = file["added_tokens"].as_array_mut().unwrap();
