@@ -406,8 +406,8 @@ impl SanaPipeline {
     /// Makes pictures: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
     /// [`decode`](Self::decode), each measured, and [`composite`](Self::composite). A control picture
     /// and pictures to start from are encoded before, as stages of their own, so that the autoencoder
-    /// is out of memory again where one stage runs at a time. `observe` sees every step and may end the run;
-    /// what is there by then is decoded.
+    /// is out of memory again where one stage runs at a time. `observe` sees every step and may end
+    /// the run; what is there by then is decoded.
     ///
     /// # Errors
     /// As the three stages. The request is checked before anything is loaded, also against the

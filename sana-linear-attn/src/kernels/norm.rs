@@ -32,7 +32,7 @@ pub fn rms_norm_channels<const D: usize>(
             Some(bias) => {
                 let mut broadcast = [1; D];
                 broadcast[axis] = bias.dims()[0];
-                y + super::cast(bias, DType::F32).reshape(broadcast)
+                y + bias.reshape(broadcast)
             }
             None => y,
         };

@@ -1,25 +1,29 @@
 //! Results that parallel tasks write in pieces which no slice can be cut into.
 
-/// A buffer that tasks write disjoint parts of.
-pub(super) struct Disjoint {
+use std::marker::PhantomData;
+
+/// A buffer that tasks write disjoint parts of, borrowed for as long as they do.
+pub(super) struct Disjoint<'a> {
     start: *mut f32,
     length: usize,
+    buffer: PhantomData<&'a mut [f32]>,
 }
 
 // SAFETY: the pointer is used by `write` alone, whose callers write disjoint parts.
 #[allow(unsafe_code)]
-unsafe impl Sync for Disjoint {}
+unsafe impl Sync for Disjoint<'_> {}
 
-impl Disjoint {
-    pub fn new(buffer: &mut [f32]) -> Self {
+impl<'a> Disjoint<'a> {
+    pub fn new(buffer: &'a mut [f32]) -> Self {
         Self {
             start: buffer.as_mut_ptr(),
             length: buffer.len(),
+            buffer: PhantomData,
         }
     }
 
     /// # Safety
-    /// The buffer lives, and nobody else reads or writes this part of it meanwhile.
+    /// No other task writes this part of the buffer.
     #[allow(unsafe_code)]
     pub unsafe fn write(&self, offset: usize, values: &[f32]) {
         assert!(offset + values.len() <= self.length, "beyond the buffer");
