@@ -4,7 +4,7 @@
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::Conv3x3;
-use sana_linear_attn::kernels::{add, nearest_upsample};
+use sana_linear_attn::kernels::{add, add_upsampled};
 
 use crate::{DownsampleBlockType, UpsampleBlockType};
 
@@ -182,29 +182,15 @@ impl UpBlock {
     /// - input `[batch, d_input, height, width]`
     /// - output `[batch, d_output, 2 * height, 2 * width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        if self.shuffles {
-            let y = pixel_shuffle(self.conv.forward(x.clone()));
-            return match self.shortcut_repeats {
-                Some(repeats) => add(y, shortcut_up(x, repeats)),
-                None => y,
-            };
-        }
-        let doubled = nearest_upsample(x.clone());
+        let y = match self.shuffles {
+            true => pixel_shuffle(self.conv.forward(x.clone())),
+            false => self.conv.forward_upsampled(x.clone()),
+        };
         match self.shortcut_repeats {
-            // Four repeats fill each 2x2 square with its pixel: what the convolution has read.
-            Some(4) => add(self.conv.forward(doubled.clone()), doubled),
-            // What it has read is the largest tensor of a decoder: gone before the shortcut is made.
-            Some(repeats) => add(self.conv.forward(doubled), shortcut_up(x, repeats)),
-            None => self.conv.forward(doubled),
+            Some(repeats) => add_upsampled(y, x, repeats),
+            None => y,
         }
     }
-}
-
-fn shortcut_up(x: Tensor<4>, repeats: usize) -> Tensor<4> {
-    if repeats == 4 {
-        return nearest_upsample(x);
-    }
-    pixel_shuffle(repeat_channels(x, repeats))
 }
 
 #[cfg(test)]
@@ -239,20 +225,17 @@ mod tests {
     }
 
     #[test]
-    fn nearest_upsampling_is_the_shortcut_with_four_repeats() {
-        let x = ramp([2, 3, 4, 5]);
-        let slow = pixel_shuffle(repeat_channels(x.clone(), 4));
-        assert_eq!(values(shortcut_up(x.clone(), 4)), values(slow));
-        assert_eq!(
-            values(nearest_upsample(x.clone()).narrow(3, 8, 2).narrow(2, 6, 1)),
-            {
-                let corner = values(x.narrow(3, 4, 1).narrow(2, 3, 1));
-                corner
-                    .into_iter()
-                    .flat_map(|pixel| [pixel, pixel])
-                    .collect::<Vec<_>>()
-            }
-        );
+    fn the_shortcut_shuffles_repeated_channels() {
+        for (inputs, repeats) in [(3, 4), (4, 2), (8, 1), (2, 8)] {
+            let x = ramp([2, inputs, 4, 5]);
+            let y = ramp([2, inputs * repeats / 4, 8, 10]).flip([2]);
+            let shortcut = pixel_shuffle(repeat_channels(x.clone(), repeats));
+            assert_eq!(
+                values(add_upsampled(y.clone(), x, repeats)),
+                values(y + shortcut),
+                "{repeats} repeats"
+            );
+        }
     }
 
     #[test]

@@ -92,8 +92,6 @@ fn linear<const D: usize>(
     let rows = dims[..D - 1].iter().product();
     let x: Tensor<2> = x.reshape([rows, d_input]);
     let terms = low_rank.iter().map(|term| term.forward(x.clone()));
-    let dtype = x.dtype();
-    let (weight, bias) = (cast(weight, dtype), bias.map(|bias| cast(bias, dtype)));
     let y = match terms.reduce(|sum, term| sum + term) {
         Some(terms) => {
             let y = kernels::linear(x, weight, bias, Epilogue::None) + terms; // [rows, out]
@@ -277,5 +275,20 @@ impl Conv3x3 {
             self.stride,
             epilogue,
         )
+    }
+
+    /// [`forward`](Self::forward) of an input whose height and width are doubled first, each pixel
+    /// becoming a square of 2x2.
+    ///
+    /// # Shapes
+    /// - input `[batch, in, height, width]`
+    /// - output `[batch, out, ceil(2 * height / stride), ceil(2 * width / stride)]`
+    pub fn forward_upsampled(&self, x: Tensor<4>) -> Tensor<4> {
+        if self.stride != 1 {
+            return self.forward(kernels::nearest_upsample(x));
+        }
+        let dtype = x.dtype();
+        let bias = self.bias.as_ref().map(|bias| cast(bias.val(), dtype));
+        kernels::conv3x3_upsampled(x, cast(self.weight.val(), dtype), bias)
     }
 }

@@ -402,6 +402,79 @@ fn winograd_equals_plain() {
 }
 
 #[test]
+fn convolution_of_doubled_pixels_equals_plain() {
+    let device = Device::flex();
+    for [batch, input, output, height, width] in [
+        [1, 16, 16, 1, 1],
+        [2, 17, 19, 3, 5],
+        [1, 20, 33, 9, 35],
+        [1, 32, 16, 6, 64],
+        [2, 3, 5, 4, 6], // too few channels for Winograd's kernel
+    ] {
+        let x = pseudo_random([batch, input, height, width], 1, &device);
+        let weight = pseudo_random([output, input, 3, 3], 2, &device);
+        let bias = pseudo_random([output], 3, &device);
+        let plain = conv3x3_plain(nearest_upsample_plain(x.clone()), weight.clone(), 1);
+        for bias in [None, Some(bias)] {
+            let plain = match &bias {
+                Some(bias) => plain.clone() + bias.clone().reshape([1, output, 1, 1]),
+                None => plain.clone(),
+            };
+            let name = format!("{batch}x{input}->{output} {height}x{width}");
+            let ours = conv3x3_upsampled(x.clone(), weight.clone(), bias);
+            assert_close(&name, &values(ours), &values(plain), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn upsampled_shortcut_equals_plain() {
+    let device = Device::flex();
+    for (inputs, repeats, height, width) in
+        [(3, 4, 1, 1), (4, 2, 5, 7), (8, 1, 3, 40), (2, 8, 4, 9)]
+    {
+        let x = pseudo_random([2, inputs, height, width], 1, &device);
+        let shape = [2, inputs * repeats / 4, 2 * height, 2 * width];
+        let y = pseudo_random(shape, 2, &device);
+        let plain = values(add_upsampled_plain(y.clone(), x.clone(), repeats));
+        let shared = add_upsampled(y.clone(), x.clone(), repeats);
+        assert!(values(shared) == plain, "{repeats} repeats, shared");
+        let before = values(y.clone());
+        assert!(
+            values(pseudo_random(shape, 2, &device)) == before,
+            "y was written"
+        );
+        let alone = add_upsampled(
+            pseudo_random(shape, 2, &device),
+            x.flip([0]).flip([0]),
+            repeats,
+        );
+        assert!(values(alone) == plain, "{repeats} repeats, in place");
+    }
+}
+
+/// Sums in place leave tensors alone that something else still needs.
+#[test]
+fn shared_tensors_are_not_written() {
+    let device = Device::flex();
+    let random = |seed| pseudo_random([2, 5, 7], seed, &device);
+    let (x, y) = (random(1), random(2));
+    let gate = random(3).narrow(1, 0, 1);
+    let sum = values(x.clone() + y.clone());
+    let gated = values(gated_residual_plain(x.clone(), gate.clone(), y.clone()));
+    assert!(values(add(x.clone(), y.clone())) == sum, "both shared");
+    assert!(values(add(x.clone(), random(2))) == sum, "right one alone");
+    assert!(values(add(random(1), y.clone())) == sum, "left one alone");
+    let ours = gated_residual(x.clone(), gate.clone(), y.clone());
+    assert_close("shared", &values(ours), &gated, 1e-6);
+    let ours = gated_residual(x.clone(), gate, random(2));
+    assert_close("alone", &values(ours), &gated, 1e-6);
+    let doubled = values(x.clone() * 2.0);
+    assert!(values(add(x.clone(), x.clone())) == doubled, "with itself");
+    assert!(values(x) == values(random(1)) && values(y) == values(random(2)));
+}
+
+#[test]
 fn winograd_takes_strided_input() {
     let device = Device::flex();
     let x = pseudo_random([2, 6, 9, 18], 1, &device).permute([0, 3, 1, 2]);

@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
-use super::{Epilogue, silu};
+use super::{Epilogue, nearest_upsample, silu};
 #[cfg(feature = "flex")]
 use super::{on_flex, on_flex_untracked};
 
@@ -28,10 +28,9 @@ pub fn conv3x3_fused(
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
     {
-        let [output, input, ..] = weight.dims();
-        let wide = stride == 1 && input.min(output) >= WINOGRAD_CHANNELS;
-        if wide && on_flex_untracked(&x) && on_flex_untracked(&weight) {
-            return super::inference::winograd(x, weight, bias, epilogue == Epilogue::Silu);
+        if stride == 1 && is_winograd(&x, &weight) {
+            let silu = epilogue == Epilogue::Silu;
+            return super::inference::winograd(x, weight, bias, false, silu);
         }
     }
     let y = conv3x3(x, weight, stride);
@@ -46,6 +45,28 @@ pub fn conv3x3_fused(
         Epilogue::None => y,
         Epilogue::Silu => silu(y),
     }
+}
+
+/// [`conv3x3_fused`] of stride 1 of the [upsampled](nearest_upsample) input, which the CPU does not
+/// make.
+///
+/// # Shapes
+/// - `x` `[batch, in, height, width]`
+/// - `weight` `[out, in, 3, 3]`, `bias` `[out]`
+/// - result `[batch, out, 2 * height, 2 * width]`
+pub fn conv3x3_upsampled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_winograd(&x, &weight) {
+        return super::inference::winograd(x, weight, bias, true, false);
+    }
+    conv3x3_fused(nearest_upsample(x), weight, bias, 1, Epilogue::None)
+}
+
+/// Whether Winograd's kernel takes a convolution of stride 1.
+#[cfg(feature = "flex")]
+fn is_winograd(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
+    let [output, input, ..] = weight.dims();
+    input.min(output) >= WINOGRAD_CHANNELS && on_flex_untracked(x) && on_flex_untracked(weight)
 }
 
 /// 3x3 convolution with padding 1 and without bias, stride 1 or 2.

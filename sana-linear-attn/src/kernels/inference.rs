@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::flex;
 use super::flex::softmax_attention::Scores;
 
-/// Forward operations of untracked f32 tensors.
+/// Forward operations of untracked f32 tensors; the weight of a linear layer may be bf16.
 #[backend_extension(Flex)]
 pub trait InferenceOps: Backend {
     /// See [`linear`](super::linear); `x` is `[rows, in]`.
@@ -95,13 +95,26 @@ pub trait InferenceOps: Backend {
         height: usize,
         width: usize,
     ) -> FloatTensor<Self>;
-    /// See [`conv3x3_act`](super::conv3x3_act), of stride 1 and without bias.
-    fn winograd(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
-    /// [`winograd`](Self::winograd) with bias and, where asked for, SiLU.
+    /// See [`add_upsampled`](super::add_upsampled).
+    fn add_upsampled(
+        y: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        repeats: usize,
+    ) -> FloatTensor<Self>;
+    /// See [`conv3x3_fused`](super::conv3x3_fused) of stride 1, and of `doubled` input
+    /// [`conv3x3_upsampled`](super::conv3x3_upsampled), without bias.
+    fn winograd(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        doubled: bool,
+        silu: bool,
+    ) -> FloatTensor<Self>;
+    /// [`winograd`](Self::winograd) with bias.
     fn winograd_bias(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        doubled: bool,
         silu: bool,
     ) -> FloatTensor<Self>;
 }
@@ -224,18 +237,37 @@ impl InferenceOps for Flex {
         flex::gated_depthwise::forward(x, taps, bias, [height, width])
     }
 
-    fn winograd(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        flex::winograd::forward(x, weight, None, false)
+    fn add_upsampled(
+        y: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        repeats: usize,
+    ) -> FloatTensor<Self> {
+        flex::layout::add_upsampled(y, x, repeats)
+    }
+
+    fn winograd(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        doubled: bool,
+        silu: bool,
+    ) -> FloatTensor<Self> {
+        flex::winograd::forward(x, weight, None, doubled, silu)
     }
 
     fn winograd_bias(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        doubled: bool,
         silu: bool,
     ) -> FloatTensor<Self> {
-        flex::winograd::forward(x, weight, Some(bias), silu)
+        flex::winograd::forward(x, weight, Some(bias), doubled, silu)
     }
+}
+
+/// Whether [`linear`] takes a bf16 weight of this depth.
+pub(super) fn takes_bf16(depth: usize) -> bool {
+    flex::linear::takes_bf16(depth)
 }
 
 pub(super) fn linear(
@@ -372,18 +404,24 @@ pub(super) fn depthwise_gate(
     ))
 }
 
+pub(super) fn add_upsampled(y: Tensor<4>, x: Tensor<4>, repeats: usize) -> Tensor<4> {
+    let (y, x) = (y.into_dispatch(), x.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as InferenceOps>::add_upsampled(y, x, repeats))
+}
+
 pub(super) fn winograd(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
+    doubled: bool,
     silu: bool,
 ) -> Tensor<4> {
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(match bias {
         Some(bias) => {
             let bias = bias.into_dispatch();
-            <Dispatch as InferenceOps>::winograd_bias(x, weight, bias, silu)
+            <Dispatch as InferenceOps>::winograd_bias(x, weight, bias, doubled, silu)
         }
-        None => <Dispatch as InferenceOps>::winograd(x, weight),
+        None => <Dispatch as InferenceOps>::winograd(x, weight, doubled, silu),
     })
 }

@@ -52,3 +52,33 @@ pub fn nearest_upsample_plain(x: Tensor<4>) -> Tensor<4> {
         .expand([batch, channels, height, 2, width, 2])
         .reshape([batch, channels, 2 * height, 2 * width])
 }
+
+/// `y` plus the shortcut of an upsampling block of DC-AE: each channel of `x` `repeats` times in a
+/// row, then four consecutive channels as a 2x2 square of pixels.
+///
+/// # Shapes
+/// - `y` and result `[batch, channels, 2 * height, 2 * width]`
+/// - `x` `[batch, 4 * channels / repeats, height, width]`
+pub fn add_upsampled(y: Tensor<4>, x: Tensor<4>, repeats: usize) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if on_flex_untracked(&y) && on_flex_untracked(&x) {
+        return super::inference::add_upsampled(y, x, repeats);
+    }
+    add_upsampled_plain(y, x, repeats)
+}
+
+/// [`add_upsampled`] in plain tensor operations.
+pub fn add_upsampled_plain(y: Tensor<4>, x: Tensor<4>, repeats: usize) -> Tensor<4> {
+    if repeats == 4 {
+        return y + nearest_upsample_plain(x);
+    }
+    let [batch, inputs, height, width] = x.dims();
+    let channels = inputs * repeats / 4;
+    let shortcut = x
+        .reshape([batch, inputs, 1, height * width])
+        .expand([batch, inputs, repeats, height * width])
+        .reshape([batch, channels, 2, 2, height, width])
+        .permute([0, 1, 4, 2, 5, 3]) // [batch, channels, height, 2, width, 2]
+        .reshape([batch, channels, 2 * height, 2 * width]);
+    y + shortcut
+}

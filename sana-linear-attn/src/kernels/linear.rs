@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use super::on_flex_untracked;
-use super::silu;
+use super::{cast, silu};
 
 /// What is applied to each element of a layer's output before it leaves the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,7 +14,11 @@ pub enum Epilogue {
     Silu,
 }
 
-/// `x W^T + b`, then a function of each element.
+/// `x W^T + b`, then a function of each element, in the dtype of `x`.
+///
+/// A weight or bias of another dtype is cast to it. But f32 rows times a bf16 weight are a product of
+/// bf16 with f32 sums where [`bf16_products`](crate::precision::bf16_products) says so: `x` is
+/// rounded to bf16 then, and the weight is read as it is.
 ///
 /// # Shapes
 /// - `x` `[rows, in]`
@@ -26,9 +30,18 @@ pub fn linear(
     bias: Option<Tensor<1>>,
     epilogue: Epilogue,
 ) -> Tensor<2> {
+    let bias = bias.map(|bias| cast(bias, x.dtype()));
+    #[cfg(feature = "flex")]
+    let weight = match is_bf16_product(&x, &weight) {
+        true => weight,
+        false => cast(weight, x.dtype()),
+    };
+    #[cfg(not(feature = "flex"))]
+    let weight = cast(weight, x.dtype());
     #[cfg(feature = "flex")]
     {
-        let kernel = on_flex_untracked(&x) && on_flex_untracked(&weight);
+        let stored = weight.dtype() != x.dtype() || on_flex_untracked(&weight);
+        let kernel = on_flex_untracked(&x) && stored;
         if kernel && bias.as_ref().is_none_or(on_flex_untracked) {
             return super::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
         }
@@ -63,7 +76,17 @@ pub fn grouped_linear_plain(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
         .reshape([batch, tokens, channels])
 }
 
-/// [`linear`] in plain tensor operations.
+/// Whether the CPU kernel multiplies with the weight as it is.
+#[cfg(feature = "flex")]
+fn is_bf16_product(x: &Tensor<2>, weight: &Tensor<2>) -> bool {
+    weight.dtype() == burn::tensor::DType::BF16
+        && !weight.is_autodiff()
+        && on_flex_untracked(x)
+        && crate::precision::bf16_products()
+        && super::inference::takes_bf16(weight.dims()[1])
+}
+
+/// [`linear`] in plain tensor operations, all of one dtype.
 pub fn linear_plain(
     x: Tensor<2>,
     weight: Tensor<2>,

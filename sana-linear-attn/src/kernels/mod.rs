@@ -7,21 +7,22 @@
 //! |---|---|---|
 //! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | plain |
 //! | [`softmax_attention`] | a few queries at a time, all cores | plain |
-//! | [`linear`] | GEMM that starts at the bias, SiLU in the same pass | plain |
+//! | [`linear`] | on AVX-512 with the weight as stored, bf16 through AVX512-BF16; else GEMM; bias and SiLU in the same pass | plain |
 //! | [`grouped_linear`] | a product for each group, read out of token rows, all cores | plain |
 //! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain |
-//! | [`conv3x3_fused`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain |
+//! | [`conv3x3_fused`], [`conv3x3_upsampled`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain |
 //! | [`depthwise_tokens`] | channels innermost, all cores, with its own gradients | plain |
 //! | [`gelu_gate`] | one pass, all cores | plain |
 //! | [`depthwise_gate`] | convolution, bias and gate in one pass, all cores | plain |
 //! | [`norm_modulate`], [`gated_residual`] | one pass, all cores | plain |
 //! | [`rms_norm_channels`] | one pass, all cores, with its own gradients | plain |
 //! | [`rms_norm_residual`], [`add`] | one pass, all cores | plain |
+//! | [`add_upsampled`] | one pass, all cores | plain |
 //! | [`image_to_tokens`], [`tokens_to_image`], [`nearest_upsample`] | copies by all cores | plain |
 //! | [`silu`], [`silu_gate`] | one pass, all cores, with its own gradients | plain |
 //! | [`cast()`] of 16-bit floats to f32 | all cores, into large pages | plain |
 //!
-//! The fast forms serve f32 tensors ([`cast()`]: 16-bit ones) on burn's `flex` backend when the
+//! The fast forms serve f32 tensors ([`cast()`] 16-bit ones, [`linear`] bf16 weights too) on burn's `flex` backend when the
 //! crate's feature `flex` is on. Those without gradients of their own leave tensors that track
 //! gradients to the plain form, the others need the feature `autodiff` for them; every other tensor
 //! takes the plain form.
@@ -51,10 +52,14 @@ pub use attention::{
 };
 pub use cast::cast;
 pub use conv::{
-    conv3x3, conv3x3_fused, conv3x3_plain, depthwise_gate, depthwise_tokens, depthwise_tokens_plain,
+    conv3x3, conv3x3_fused, conv3x3_plain, conv3x3_upsampled, depthwise_gate, depthwise_tokens,
+    depthwise_tokens_plain,
 };
 pub use elementwise::{add, gelu_gate, gelu_gate_plain, silu, silu_gate, silu_gate_plain};
-pub use layout::{image_to_tokens, nearest_upsample, nearest_upsample_plain, tokens_to_image};
+pub use layout::{
+    add_upsampled, add_upsampled_plain, image_to_tokens, nearest_upsample, nearest_upsample_plain,
+    tokens_to_image,
+};
 pub use linear::{Epilogue, grouped_linear, grouped_linear_plain, linear, linear_plain};
 pub use modulate::{
     gated_residual, gated_residual_plain, layer_norm, norm_modulate, norm_modulate_plain,

@@ -1,12 +1,14 @@
 //! Results that parallel tasks write in pieces which no slice can be cut into.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
-/// A buffer that tasks write disjoint parts of, borrowed for as long as they do.
+/// A buffer that tasks write disjoint parts of, borrowed for as long as they do. It may be memory
+/// that nothing was written to yet, and is not read.
 pub(super) struct Disjoint<'a> {
     start: *mut f32,
     length: usize,
-    buffer: PhantomData<&'a mut [f32]>,
+    buffer: PhantomData<&'a mut [MaybeUninit<f32>]>,
 }
 
 // SAFETY: the pointer is used by `write` alone, whose callers write disjoint parts.
@@ -14,9 +16,9 @@ pub(super) struct Disjoint<'a> {
 unsafe impl Sync for Disjoint<'_> {}
 
 impl<'a> Disjoint<'a> {
-    pub fn new(buffer: &'a mut [f32]) -> Self {
+    fn new(buffer: &'a mut [MaybeUninit<f32>]) -> Self {
         Self {
-            start: buffer.as_mut_ptr(),
+            start: buffer.as_mut_ptr().cast(),
             length: buffer.len(),
             buffer: PhantomData,
         }
@@ -33,4 +35,17 @@ impl<'a> Disjoint<'a> {
             std::ptr::copy_nonoverlapping(values.as_ptr(), target, values.len());
         }
     }
+}
+
+/// A vector whose values `write` fills. Nothing is spent on clearing it before.
+///
+/// # Safety
+/// `write` writes all `length` values.
+#[allow(unsafe_code)]
+pub(super) unsafe fn filled(length: usize, write: impl FnOnce(&Disjoint<'_>)) -> Vec<f32> {
+    let mut values = Vec::with_capacity(length);
+    write(&Disjoint::new(&mut values.spare_capacity_mut()[..length]));
+    // SAFETY: the values are there, by the caller's promise.
+    unsafe { values.set_len(length) };
+    values
 }

@@ -2,10 +2,10 @@ use burn::backend::TensorMetadata;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::{Primitive, contiguous, dims, tensor, unique_values, values};
 
 /// Elements of one parallel task: small enough to stay in cache, large enough to be worth a task.
-const CHUNK: usize = 1 << 14;
+pub(super) const CHUNK: usize = 1 << 14;
 
 /// `1 / (1 + exp(-x))`.
 #[inline(always)]
@@ -123,9 +123,29 @@ fn gelu_gate_chunk(out: &mut [f32], gate: &[f32], up: &[f32]) {
     }
 }
 
-/// `x + y` of equal shapes.
+/// `x + y` of equal shapes, in the memory of one of them where nothing else needs it.
 pub(in super::super) fn add(x: Primitive, y: Primitive) -> Primitive {
+    let (mut x, mut y) = (contiguous(x), contiguous(y));
+    if let Some(target) = unique_values(&mut x) {
+        add_to(target, values(&y));
+        return x;
+    }
+    if let Some(target) = unique_values(&mut y) {
+        add_to(target, values(&x));
+        return y;
+    }
     map2(x, y, |x, y| x + y)
+}
+
+fn add_to(target: &mut [f32], x: &[f32]) {
+    target
+        .par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(target, x)| {
+            for (target, x) in target.iter_mut().zip(x) {
+                *target += x;
+            }
+        });
 }
 
 pub(in super::super) fn silu_gate_gradient(x: Primitive, grad: Primitive) -> Primitive {

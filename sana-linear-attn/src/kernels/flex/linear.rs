@@ -1,10 +1,14 @@
 //! A linear layer in one pass: the bias is where the product starts, and SiLU is applied while the
-//! result is still in cache.
+//! result is still in cache. On AVX-512 the product is that of [`wide_product`](super::wide_product),
+//! elsewhere GEMM's.
 
+use burn::tensor::DType;
 use rayon::prelude::*;
 
 use super::elementwise::silu_in_place;
 use super::product::{Strides, parallel_product};
+#[cfg(target_arch = "x86_64")]
+use super::wide_product::{Stored, product};
 use super::{Primitive, contiguous, dims, tensor, values};
 
 /// Elements of one parallel task of the passes beside the product.
@@ -13,10 +17,20 @@ const CHUNK: usize = 1 << 15;
 /// Elements of a result that GEMM treats on its own, at most.
 const SMALLEST: usize = 256;
 
+/// Whether a weight of this depth may be bf16.
+pub(in super::super) fn takes_bf16(depth: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let supported = Stored::Bf16.is_supported(depth);
+    #[cfg(not(target_arch = "x86_64"))]
+    let supported = false;
+    supported
+}
+
 /// `x W^T + b`, then SiLU where asked for.
 ///
 /// # Shapes
-/// - `x` `[rows, in]`, `weight` `[out, in]`, `bias` `[out]`, result `[rows, out]`
+/// - `x` `[rows, in]`, `weight` `[out, in]`, f32 or where [`takes_bf16`] says so bf16, `bias` `[out]`
+/// - result `[rows, out]`
 pub(in super::super) fn forward(
     x: Primitive,
     weight: Primitive,
@@ -27,6 +41,19 @@ pub(in super::super) fn forward(
     let bias = bias.map(contiguous);
     let ([count, depth], [columns, _]) = (dims(&x), dims(&weight));
     let bias = bias.as_ref().map(values);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let stored = match weight.dtype() {
+            DType::BF16 => Stored::Bf16,
+            _ => Stored::F32,
+        };
+        if stored.is_supported(depth) {
+            let bytes = &weight.bytes()[..weight.dtype().size() * columns * depth];
+            let shape = [count, columns, depth];
+            let out = product(shape, values(&x), (bytes, stored), bias, silu);
+            return tensor(out, [count, columns]);
+        }
+    }
     // A row is the same alone and among others: rows of zeros keep the product out of the form
     // that GEMM has for results of so few elements, which sums in another order.
     let rows = match count * columns <= SMALLEST {

@@ -14,6 +14,8 @@ pub(super) mod modulate;
 mod product;
 pub(super) mod rms_norm;
 pub(super) mod softmax_attention;
+#[cfg(target_arch = "x86_64")]
+mod wide_product;
 pub(super) mod widen;
 pub(super) mod winograd;
 
@@ -37,6 +39,12 @@ fn contiguous(x: Primitive) -> Primitive {
 fn values(x: &Primitive) -> &[f32] {
     let length = x.layout().num_elements();
     &x.storage::<f32>()[..length]
+}
+
+/// [`values`], to be changed in place: `None` where another tensor shares them.
+fn unique_values(x: &mut Primitive) -> Option<&mut [f32]> {
+    let length = x.layout().num_elements();
+    Some(&mut x.try_storage_mut::<f32>()?[..length])
 }
 
 fn dims<const D: usize>(x: &Primitive) -> [usize; D] {

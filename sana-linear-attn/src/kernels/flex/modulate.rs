@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::{Primitive, contiguous, dims, tensor, unique_values, values};
 
 /// Elements of one parallel task.
 const CHUNK: usize = 1 << 15;
@@ -67,39 +67,42 @@ fn norm_modulate_row(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32], e
     }
 }
 
-/// `x + gate * y`.
+/// `x + gate * y`, in the memory of `y` where nothing else needs it.
 ///
 /// # Shapes
 /// - `x`, `y` and result `[batch, tokens, channels]`
 /// - `gate` `[batch, 1, channels]`
 pub(in super::super) fn gated_residual(x: Primitive, gate: Primitive, y: Primitive) -> Primitive {
-    let (x, gate, y) = (contiguous(x), contiguous(gate), contiguous(y));
+    let (x, gate, mut y) = (contiguous(x), contiguous(gate), contiguous(y));
     let shape: [usize; 3] = dims(&x);
     let [_, tokens, channels] = shape;
-    let mut out = vec![0f32; values(&x).len()];
-    let (x, gate, y) = (values(&x), values(&gate), values(&y));
+    let (x, gate) = (values(&x), values(&gate));
     let many = CHUNK.div_ceil(channels.max(1));
-    out.par_chunks_mut(many * channels)
-        .zip(x.par_chunks(many * channels))
-        .zip(y.par_chunks(many * channels))
-        .enumerate()
-        .for_each(|(task, ((out, x), y))| {
-            let rows = out
-                .chunks_exact_mut(channels)
-                .zip(x.chunks_exact(channels))
-                .zip(y.chunks_exact(channels));
-            for (row, ((out, x), y)) in rows.enumerate() {
-                let batch = (task * many + row) / tokens;
-                let gate = &gate[batch * channels..(batch + 1) * channels];
-                gated_residual_row(out, x, gate, y);
-            }
-        });
+    let add = |y: &mut [f32]| {
+        y.par_chunks_mut(many * channels)
+            .zip(x.par_chunks(many * channels))
+            .enumerate()
+            .for_each(|(task, (y, x))| {
+                let rows = y.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
+                for (row, (y, x)) in rows.enumerate() {
+                    let batch = (task * many + row) / tokens;
+                    let gate = &gate[batch * channels..(batch + 1) * channels];
+                    gated_residual_row(y, x, gate);
+                }
+            });
+    };
+    if let Some(values) = unique_values(&mut y) {
+        add(values);
+        return y;
+    }
+    let mut out = values(&y).to_vec();
+    add(&mut out);
     tensor(out, shape)
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
-fn gated_residual_row(out: &mut [f32], x: &[f32], gate: &[f32], y: &[f32]) {
-    for (((out, x), gate), y) in out.iter_mut().zip(x).zip(gate).zip(y) {
-        *out = x + gate * y;
+fn gated_residual_row(y: &mut [f32], x: &[f32], gate: &[f32]) {
+    for ((y, x), gate) in y.iter_mut().zip(x).zip(gate) {
+        *y = x + gate * *y;
     }
 }

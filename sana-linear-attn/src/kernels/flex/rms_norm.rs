@@ -2,7 +2,7 @@ use burn::backend::TensorMetadata;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::disjoint::Disjoint;
+use super::disjoint::{Disjoint, filled};
 use super::{Primitive, contiguous, sum_in_order, tensor, values};
 
 /// The tensor as `[outer, channels, inner]`, the norm running over `channels`.
@@ -143,8 +143,6 @@ fn norm_row(out: &mut [f32], x: &[f32], affine: Affine, start: usize, eps: f32) 
 
 /// The norm with channels outermost: a task takes some pixels of all channels.
 fn columns(x: &[f32], view: &View, affine: Affine, eps: f32) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    let target = Disjoint::new(&mut out);
     let pixels = (TASK_ELEMENTS / view.channels.max(1))
         .max(64)
         .min(view.inner);
@@ -155,43 +153,49 @@ fn columns(x: &[f32], view: &View, affine: Affine, eps: f32) -> Vec<f32> {
                 .map(move |first| (slab, first))
         })
         .collect();
-    tasks
-        .into_par_iter()
-        .for_each_init(Vec::new, |scratch, (slab, first)| {
-            let count = pixels.min(view.inner - first);
-            let start = slab * view.slab() + first;
-            scratch.clear();
-            scratch.resize(2 * count, 0.0);
-            let (sums, line) = scratch.split_at_mut(count);
-            for channel in 0..view.channels {
-                add_squares(sums, &x[start + channel * view.inner..][..count]);
-            }
-            for sum in sums.iter_mut() {
-                *sum = 1.0 / (*sum / view.channels as f32 + eps).sqrt();
-            }
-            for channel in 0..view.channels {
-                let at = start + channel * view.inner;
-                let shift = affine.bias.get(channel).copied().unwrap_or(0.0);
-                let residual = match affine.residual {
-                    [] => &[],
-                    residual => &residual[at..][..count],
-                };
-                scale_line(
-                    line,
-                    &x[at..][..count],
-                    sums,
-                    affine.weight[channel],
-                    shift,
-                    residual,
-                );
-                // SAFETY: a task writes its own pixels of each channel, inside the slab.
-                #[allow(unsafe_code)]
-                unsafe {
-                    target.write(at, line);
+    let write = |target: &Disjoint<'_>| {
+        tasks
+            .into_par_iter()
+            .for_each_init(Vec::new, |scratch, (slab, first)| {
+                let count = pixels.min(view.inner - first);
+                let start = slab * view.slab() + first;
+                scratch.clear();
+                scratch.resize(2 * count, 0.0);
+                let (sums, line) = scratch.split_at_mut(count);
+                for channel in 0..view.channels {
+                    add_squares(sums, &x[start + channel * view.inner..][..count]);
                 }
-            }
-        });
-    out
+                for sum in sums.iter_mut() {
+                    *sum = 1.0 / (*sum / view.channels as f32 + eps).sqrt();
+                }
+                for channel in 0..view.channels {
+                    let at = start + channel * view.inner;
+                    let shift = affine.bias.get(channel).copied().unwrap_or(0.0);
+                    let residual = match affine.residual {
+                        [] => &[],
+                        residual => &residual[at..][..count],
+                    };
+                    scale_line(
+                        line,
+                        &x[at..][..count],
+                        sums,
+                        affine.weight[channel],
+                        shift,
+                        residual,
+                    );
+                    // SAFETY: a task writes its own pixels of each channel, inside the slab.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        target.write(at, line);
+                    }
+                }
+            });
+    };
+    // SAFETY: the tasks have all pixels of all slabs between them.
+    #[allow(unsafe_code)]
+    unsafe {
+        filled(x.len(), write)
+    }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]

@@ -12,7 +12,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::disjoint::Disjoint;
+use super::disjoint::{Disjoint, filled};
 use super::elementwise::sigmoid;
 use super::product::{Strides, product};
 use super::{Primitive, contiguous, dims, tensor, values};
@@ -40,8 +40,11 @@ struct Shape {
     batch: usize,
     input: usize,
     output: usize,
+    /// Of the output, and of the input where it is not doubled.
     height: usize,
     width: usize,
+    /// Whether each pixel of the input stands for a square of 2x2.
+    doubled: bool,
     tile_rows: usize,
     tile_columns: usize,
 }
@@ -55,15 +58,18 @@ struct Band {
 }
 
 impl Shape {
-    fn new(x: &Primitive, weight: &Primitive) -> Self {
+    fn new(x: &Primitive, weight: &Primitive, doubled: bool) -> Self {
         let [batch, input, height, width] = dims(x);
         let [output, ..] = dims::<4>(weight);
+        let scale = 1 + usize::from(doubled);
+        let (height, width) = (scale * height, scale * width);
         Self {
             batch,
             input,
             output,
             height,
             width,
+            doubled,
             tile_rows: height.div_ceil(TILE),
             tile_columns: width.div_ceil(TILE),
         }
@@ -90,83 +96,125 @@ impl Shape {
     }
 }
 
-/// The convolution with padding 1 and bias, then SiLU where asked for.
+/// The convolution with padding 1 and bias, then SiLU where asked for. Of `doubled` input, each pixel
+/// is read as a square of 2x2.
 ///
 /// # Shapes
 /// - `x` `[batch, in, height, width]`, `weight` `[out, in, 3, 3]`, `bias` `[out]`
-/// - result `[batch, out, height, width]`
+/// - result `[batch, out, height, width]`, of doubled input `[batch, out, 2 height, 2 width]`
 pub(in super::super) fn forward(
     x: Primitive,
     weight: Primitive,
     bias: Option<Primitive>,
+    doubled: bool,
     silu: bool,
 ) -> Primitive {
     let (x, weight) = (contiguous(x), contiguous(weight));
-    let shape = Shape::new(&x, &weight);
+    let shape = Shape::new(&x, &weight, doubled);
     let bias = bias.map(contiguous);
     let bias = bias.as_ref().map(values);
     let kernel = transformed_kernel(values(&weight), &shape);
     let x = values(&x);
     let pixels = shape.height * shape.width;
-    let mut out = vec![0f32; shape.batch * shape.output * pixels];
-    let target = Disjoint::new(&mut out);
-    shape.bands().into_par_iter().for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(inputs, products), band| {
-            let tiles = band.rows * shape.tile_columns;
-            let image = &x[band.item * shape.input * pixels..][..shape.input * pixels];
-            inputs.resize(READ * READ * shape.input * tiles, 0.0);
-            products.resize(READ * READ * shape.output * tiles, 0.0);
-            for (channel, plane) in image.chunks_exact(pixels).enumerate() {
-                for row in 0..band.rows {
-                    let place = Place {
-                        start: channel * tiles + row * shape.tile_columns,
-                        step: shape.input * tiles,
-                    };
-                    transform_input(plane, &shape, band.first + row, inputs, place);
-                }
-            }
-            let per_product = kernel.chunks_exact(shape.output * shape.input);
-            let per_product = per_product
-                .zip(inputs.chunks_exact(shape.input * tiles))
-                .zip(products.chunks_exact_mut(shape.output * tiles));
-            for ((kernel, inputs), products) in per_product {
-                product(
-                    [shape.output, tiles, shape.input],
-                    products,
-                    Strides::rows(tiles),
-                    false,
-                    kernel,
-                    Strides::rows(shape.input),
-                    inputs,
-                    Strides::rows(tiles),
-                );
-            }
-            let mut rows = vec![0f32; TILE * shape.tile_columns * TILE];
-            for channel in 0..shape.output {
-                let bias = bias.map_or(0.0, |bias| bias[channel]);
-                for row in 0..band.rows {
-                    let place = Place {
-                        start: channel * tiles + row * shape.tile_columns,
-                        step: shape.output * tiles,
-                    };
-                    transform_output(products, place, shape.tile_columns, bias, silu, &mut rows);
-                    let plane = (band.item * shape.output + channel) * pixels;
-                    let first = TILE * (band.first + row);
-                    let lines = rows.chunks_exact(TILE * shape.tile_columns);
-                    for (y, line) in (first..shape.height.min(first + TILE)).zip(lines) {
-                        // SAFETY: a task writes the rows of its own band alone, and bands of an
-                        // image do not overlap; rows end inside their plane.
-                        #[allow(unsafe_code)]
-                        unsafe {
-                            target.write(plane + y * shape.width, &line[..shape.width]);
-                        }
-                    }
-                }
-            }
-        },
-    );
+    let plane = match doubled {
+        true => pixels / 4,
+        false => pixels,
+    };
+    let length = shape.batch * shape.output * pixels;
+    // SAFETY: the bands of an image have all its rows, and each writes all channels of its own.
+    #[allow(unsafe_code)]
+    let out = unsafe {
+        filled(length, |target| {
+            shape.bands().into_par_iter().for_each_init(
+                || (Vec::new(), Vec::new()),
+                |(inputs, products), band| {
+                    let image = &x[band.item * shape.input * plane..][..shape.input * plane];
+                    transform_band(image, &shape, band, inputs);
+                    multiply_band(&kernel, &shape, band, inputs, products);
+                    store_band(products, &shape, band, bias, silu, target);
+                },
+            );
+        })
+    };
     tensor(out, [shape.batch, shape.output, shape.height, shape.width])
+}
+
+/// `B^T x B` of all tiles of a band: `[36, input, tiles]`.
+fn transform_band(image: &[f32], shape: &Shape, band: Band, inputs: &mut Vec<f32>) {
+    let tiles = band.rows * shape.tile_columns;
+    inputs.resize(READ * READ * shape.input * tiles, 0.0);
+    let planes = image.chunks_exact(image.len() / shape.input);
+    for (channel, plane) in planes.enumerate() {
+        for row in 0..band.rows {
+            let place = Place {
+                start: channel * tiles + row * shape.tile_columns,
+                step: shape.input * tiles,
+            };
+            transform_input(plane, shape, band.first + row, inputs, place);
+        }
+    }
+}
+
+/// The 36 products: `[36, output, tiles]`.
+fn multiply_band(
+    kernel: &[f32],
+    shape: &Shape,
+    band: Band,
+    inputs: &[f32],
+    products: &mut Vec<f32>,
+) {
+    let tiles = band.rows * shape.tile_columns;
+    products.resize(READ * READ * shape.output * tiles, 0.0);
+    let per_product = kernel
+        .chunks_exact(shape.output * shape.input)
+        .zip(inputs.chunks_exact(shape.input * tiles))
+        .zip(products.chunks_exact_mut(shape.output * tiles));
+    for ((kernel, inputs), products) in per_product {
+        product(
+            [shape.output, tiles, shape.input],
+            products,
+            Strides::rows(tiles),
+            false,
+            kernel,
+            Strides::rows(shape.input),
+            inputs,
+            Strides::rows(tiles),
+        );
+    }
+}
+
+/// Pixels from the products of a band, into the result.
+fn store_band(
+    products: &[f32],
+    shape: &Shape,
+    band: Band,
+    bias: Option<&[f32]>,
+    silu: bool,
+    target: &Disjoint<'_>,
+) {
+    let tiles = band.rows * shape.tile_columns;
+    let mut rows = vec![0f32; TILE * shape.tile_columns * TILE];
+    for channel in 0..shape.output {
+        let bias = bias.map_or(0.0, |bias| bias[channel]);
+        for row in 0..band.rows {
+            let place = Place {
+                start: channel * tiles + row * shape.tile_columns,
+                step: shape.output * tiles,
+            };
+            transform_output(products, place, shape.tile_columns, bias, silu, &mut rows);
+            let plane = (band.item * shape.output + channel) * shape.height * shape.width;
+            let first = TILE * (band.first + row);
+            let lines = rows.chunks_exact(TILE * shape.tile_columns);
+            for (y, line) in (first..shape.height.min(first + TILE)).zip(lines) {
+                // SAFETY: a task writes the rows of its own band alone, and bands of an image do
+                // not overlap; rows end inside their plane.
+                #[allow(unsafe_code)]
+                unsafe {
+                    target.write(plane + y * shape.width, &line[..shape.width]);
+                }
+            }
+        }
+    }
 }
 
 /// Where the tiles of one row and channel stand in a buffer: those of product `p` from
@@ -180,48 +228,69 @@ struct Place {
 /// `G w G^T` of every kernel: `[36, output, input]`.
 fn transformed_kernel(weight: &[f32], shape: &Shape) -> Vec<f32> {
     let Shape { input, output, .. } = *shape;
-    let mut kernel = vec![0f32; READ * READ * output * input];
-    let target = Disjoint::new(&mut kernel);
-    (0..output).into_par_iter().for_each_init(
-        || vec![0f32; READ * READ * input],
-        |row, o| {
-            for i in 0..input {
-                let w: &[f32; 9] = weight[(o * input + i) * 9..]
-                    .first_chunk()
-                    .expect("nine taps of every kernel");
-                let columns: [[f32; READ]; 3] =
-                    [0, 1, 2].map(|x| kernel_column([w[x], w[3 + x], w[6 + x]]));
-                for y in 0..READ {
-                    let line = kernel_column([columns[0][y], columns[1][y], columns[2][y]]);
-                    for (x, value) in line.into_iter().enumerate() {
-                        row[(y * READ + x) * input + i] = value;
+    let write = |target: &Disjoint<'_>| {
+        weight.par_chunks(9 * input).enumerate().for_each_init(
+            || vec![0f32; READ * READ * input],
+            |rows, (o, weight)| {
+                transform_kernels(weight, input, rows);
+                for (p, row) in rows.chunks_exact(input).enumerate() {
+                    // SAFETY: every output channel writes its own row of each product.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        target.write((p * output + o) * input, row);
                     }
                 }
+            },
+        );
+    };
+    // SAFETY: every row of each product is written.
+    #[allow(unsafe_code)]
+    unsafe {
+        filled(READ * READ * output * input, write)
+    }
+}
+
+/// `G w G^T` of the kernels of one output channel: `[input, 9]` to `[36, input]`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+fn transform_kernels(weight: &[f32], input: usize, out: &mut [f32]) {
+    let mut columns = [[[0f32; LANES]; READ]; 3]; // [x of the kernel][y of the product]
+    let mut line = [[0f32; LANES]; READ];
+    for first in (0..input).step_by(LANES) {
+        let count = LANES.min(input - first);
+        let mut taps = [[0f32; LANES]; 9];
+        let (kernels, _) = weight[9 * first..].as_chunks::<9>();
+        for (lane, kernel) in kernels.iter().take(count).enumerate() {
+            for (tap, value) in taps.iter_mut().zip(kernel) {
+                tap[lane] = *value;
             }
-            for (p, values) in row.chunks_exact(input).enumerate() {
-                // SAFETY: every output channel writes its own row of each product.
-                #[allow(unsafe_code)]
-                unsafe {
-                    target.write((p * output + o) * input, values);
-                }
+        }
+        for (x, column) in columns.iter_mut().enumerate() {
+            kernel_column([&taps[x], &taps[3 + x], &taps[6 + x]], column);
+        }
+        for y in 0..READ {
+            kernel_column([&columns[0][y], &columns[1][y], &columns[2][y]], &mut line);
+            for (x, lanes) in line.iter().enumerate() {
+                let start = (y * READ + x) * input + first;
+                copy(&lanes[..count], &mut out[start..start + count]);
             }
-        },
-    );
-    kernel
+        }
+    }
 }
 
 /// `G` times a column of three.
-fn kernel_column([a, b, c]: [f32; 3]) -> [f32; READ] {
-    let (even, odd) = (a + c, b);
-    let (far_even, far_odd) = (a / 24.0 + c / 6.0, b / 12.0);
-    [
-        a / 4.0,
-        (even + odd) / -6.0,
-        (even - odd) / -6.0,
-        far_even + far_odd,
-        far_even - far_odd,
-        c,
-    ]
+#[inline(always)]
+fn kernel_column(w: [&Lanes; 3], out: &mut [Lanes; READ]) {
+    for lane in 0..LANES {
+        let (a, b, c) = (w[0][lane], w[1][lane], w[2][lane]);
+        let (even, odd) = (a + c, b);
+        let (far_even, far_odd) = (a / 24.0 + c / 6.0, b / 12.0);
+        out[0][lane] = a / 4.0;
+        out[1][lane] = (even + odd) / -6.0;
+        out[2][lane] = (even - odd) / -6.0;
+        out[3][lane] = far_even + far_odd;
+        out[4][lane] = far_even - far_odd;
+        out[5][lane] = c;
+    }
 }
 
 /// `B^T` times a column of six.
@@ -266,30 +335,62 @@ fn copy(from: &[f32], to: &mut [f32]) {
     }
 }
 
+/// Pixels of a line that [`LANES`] tiles read, and those of a line before it is doubled.
+const LINE: usize = TILE * LANES + READ - TILE;
+const HALF_LINE: usize = LINE / 2 + 1;
+
+/// The pixels from `first - 1` on; those beyond the ends are padding and keep what `line` has.
+#[inline(always)]
+fn read(row: &[f32], first: usize, line: &mut [f32]) {
+    let padding = usize::from(first == 0);
+    let from = first + padding - 1;
+    let count = (line.len() - padding).min(row.len() - from);
+    let (row, line) = (
+        &row[from..from + count],
+        &mut line[padding..padding + count],
+    );
+    for (line, row) in line.chunks_exact_mut(LANES).zip(row.chunks_exact(LANES)) {
+        copy(row, line);
+    }
+    match (row.last_chunk::<LANES>(), line.last_chunk_mut::<LANES>()) {
+        (Some(row), Some(line)) => *line = *row,
+        _ => line.copy_from_slice(row),
+    }
+}
+
 /// `B^T x B` of a row of tiles of one channel.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 fn transform_input(plane: &[f32], shape: &Shape, tile_row: usize, out: &mut [f32], place: Place) {
-    // Of the tiles that are transformed together, the pixels of one line.
-    const LINE: usize = TILE * LANES + READ - TILE;
+    // [x of the tile][y of the tile], and what becomes of the columns
+    let mut columns = [[[0f32; LANES]; READ]; READ];
+    let mut lines = [[[0f32; LANES]; READ]; READ]; // [product row][x]
     for first in (0..shape.tile_columns).step_by(LANES) {
         let count = LANES.min(shape.tile_columns - first);
-        // [x of the tile][y of the tile], and what becomes of the columns
-        let mut columns = [[[0f32; LANES]; READ]; READ];
-        let mut lines = [[[0f32; LANES]; READ]; READ]; // [product row][x]
         for y in 0..READ {
-            let mut line = [0f32; LINE];
-            // Pixels of the line that lie on the image; the others are padding.
-            let x0 = (TILE * first).saturating_sub(1);
-            let x1 = (TILE * (first + count) + 1).min(shape.width);
             let row = (TILE * tile_row + y).checked_sub(1);
-            if let Some(row) = row.filter(|&row| row < shape.height) {
-                let source = &plane[row * shape.width..][x0..x1];
-                let start = x0 + 1 - TILE * first;
-                line[start..start + source.len()].copy_from_slice(source);
-            }
-            for (x, column) in columns.iter_mut().enumerate() {
-                for lane in 0..LANES {
-                    column[y][lane] = line[TILE * lane + x];
+            let row = row.filter(|&row| row < shape.height);
+            if shape.doubled {
+                let mut line = [0f32; HALF_LINE];
+                if let Some(row) = row {
+                    let width = shape.width / 2;
+                    let row = &plane[row / 2 * width..][..width];
+                    read(row, TILE / 2 * first, &mut line);
+                }
+                for (x, column) in columns.iter_mut().enumerate() {
+                    for lane in 0..LANES {
+                        column[y][lane] = line[TILE / 2 * lane + x.div_ceil(2)];
+                    }
+                }
+            } else {
+                let mut line = [0f32; LINE];
+                if let Some(row) = row {
+                    let row = &plane[row * shape.width..][..shape.width];
+                    read(row, TILE * first, &mut line);
+                }
+                for (x, column) in columns.iter_mut().enumerate() {
+                    for lane in 0..LANES {
+                        column[y][lane] = line[TILE * lane + x];
+                    }
                 }
             }
         }
@@ -320,16 +421,16 @@ fn transform_output(
     silu: bool,
     rows: &mut [f32],
 ) {
+    let mut columns = [[[0f32; LANES]; READ]; READ]; // [x][y]
+    let mut lines = [[[0f32; LANES]; READ]; TILE]; // [y of the output][x]
     for first in (0..tile_columns).step_by(LANES) {
         let count = LANES.min(tile_columns - first);
-        let mut columns = [[[0f32; LANES]; READ]; READ]; // [x][y]
         for (x, column) in columns.iter_mut().enumerate() {
             for (y, lanes) in column.iter_mut().enumerate() {
                 let start = place.start + (y * READ + x) * place.step + first;
                 copy(&products[start..start + count], &mut lanes[..count]);
             }
         }
-        let mut lines = [[[0f32; LANES]; READ]; TILE]; // [y of the output][x]
         let mut transformed = [[0f32; LANES]; TILE];
         for (x, column) in columns.iter().enumerate() {
             output_column(column, &mut transformed);

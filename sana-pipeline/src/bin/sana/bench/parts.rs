@@ -162,7 +162,9 @@ impl Bench<'_> {
         // Never made: a prompt needs a few of its rows, which are looked up on the host.
         model.embed_tokens = None;
         let (model, weights) = random(model, self.dtype());
+        // As a prompt's rows are: in the dtype that the model computes in.
         let embeddings = self.random(1, [rows, tokens, config.hidden_size]);
+        let embeddings = embeddings.cast(model.compute_dtype());
         let mask = self.ones([rows, tokens]);
         let timing = self.run(|| Ok(model.forward(embeddings.clone(), mask.clone())))?;
         Ok(vec![Measurement {
@@ -211,6 +213,7 @@ impl Bench<'_> {
         let steps = self.options.steps.unwrap_or(scheduler.default_steps());
         let schedule = scheduler.schedule(scheduler.solver(), steps, None)?;
         let embeddings = self.random(1, [rows, tokens, text_config.hidden_size]);
+        let embeddings = embeddings.cast(text.compute_dtype());
         let mask = self.ones([rows, tokens]);
         let initial = self.random_f32(2, self.latent_shape(pictures));
         let timing = self.run(|| {

@@ -1,0 +1,105 @@
+//! f32 rows times bf16 weights: products of bf16 with f32 sums where the processor has them, and
+//! elsewhere, or where they are not wanted, the widened weights bit for bit.
+//!
+//! The switch is the process's, so all of it is one test.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use sana_linear_attn::TorchLinear;
+use sana_linear_attn::kernels::{Epilogue, linear, linear_plain};
+use sana_linear_attn::parity::{assert_close, values};
+use sana_linear_attn::precision::{bf16_products, has_bf16_products, set_bf16_products};
+
+/// Values without a pattern, of magnitude up to 1.
+fn waves<const D: usize>(shape: [usize; D], seed: f32) -> Tensor<D> {
+    let count = shape.iter().product::<usize>();
+    let values: Vec<f32> = (0..count)
+        .map(|i| (i as f32 * 0.731 + seed + (i as f32 * 0.0131).cos()).sin())
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+fn rounded<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.cast(DType::BF16).cast(DType::F32)
+}
+
+/// `[rows, depth, columns]`: tiles, lanes and blocks cut evenly and not, and more rows than are
+/// packed at a time.
+const SHAPES: [[usize; 3]; 9] = [
+    [1, 2, 1],
+    [3, 8, 5],
+    [32, 32, 12],
+    [33, 34, 13],
+    [70, 62, 97],
+    [5, 1000, 30],
+    [200, 96, 300],
+    [1100, 64, 24],
+    [7, 9, 11], // a depth of no whole pairs
+];
+
+#[test]
+fn bf16_weights_are_multiplied_as_they_are() {
+    assert_eq!(bf16_products(), has_bf16_products(), "on by default");
+    for wanted in [true, false] {
+        set_bf16_products(wanted);
+        assert_eq!(bf16_products(), wanted && has_bf16_products());
+        for [rows, depth, columns] in SHAPES {
+            let multiplies = bf16_products() && depth.is_multiple_of(2);
+            let x = waves([rows, depth], 1.0);
+            let weight = waves([columns, depth], 2.0).cast(DType::BF16);
+            let bias = waves([columns], 3.0);
+            for bias in [None, Some(bias)] {
+                for epilogue in [Epilogue::None, Epilogue::Silu] {
+                    let name = format!("{rows}x{depth}->{columns}, {epilogue:?}, {wanted}");
+                    let wide = weight.clone().cast(DType::F32);
+                    let ours = linear(x.clone(), weight.clone(), bias.clone(), epilogue);
+                    assert_eq!(ours.dtype(), DType::F32, "{name}");
+                    let ours = values(ours);
+                    let exact = linear(x.clone(), wide.clone(), bias.clone(), epilogue);
+                    let exact = values(exact);
+                    if multiplies {
+                        // Products of two bf16 are exact in f32, the order of the sums differs.
+                        let plain = linear_plain(rounded(x.clone()), wide, bias.clone(), epilogue);
+                        assert_close(&name, &ours, &values(plain), 1e-5);
+                        assert!(ours != exact, "{name}: x was not rounded");
+                    } else {
+                        assert!(ours == exact, "{name}");
+                    }
+                }
+            }
+        }
+    }
+    set_bf16_products(true);
+
+    // A layer; strided rows; rows alone as among others; gradients by the widened weight.
+    let device = Device::flex();
+    let mut layer = TorchLinear::new(64, 40, true, &device);
+    layer.weight = layer.weight.map(|weight| weight.cast(DType::BF16));
+    let x = waves([64, 50], 4.0).transpose();
+    let together = values(layer.forward(x.clone()));
+    for row in [0, 17, 49] {
+        let alone = values(layer.forward(x.clone().narrow(0, row, 1)));
+        assert!(alone == together[40 * row..40 * (row + 1)], "row {row}");
+    }
+    let plain = linear_plain(
+        rounded(x.clone()),
+        layer.weight.val().cast(DType::F32),
+        layer.bias.as_ref().map(|bias| bias.val()),
+        Epilogue::None,
+    );
+    if bf16_products() {
+        assert_close("strided", &together, &values(plain), 1e-5);
+    }
+    let tracked = Tensor::<2>::from_data(x.into_data(), &device.autodiff()).require_grad();
+    let weight = layer.weight.val();
+    let grads = linear(
+        tracked.clone(),
+        Tensor::from_data(weight.clone().into_data(), (&tracked.device(), DType::BF16)),
+        None,
+        Epilogue::None,
+    )
+    .sum()
+    .backward();
+    let gradient = tracked.grad(&grads).expect("a gradient of x");
+    let columns = weight.cast(DType::F32).sum_dim(0).repeat(&[50, 1]);
+    assert_close("gradient", &values(gradient), &values(columns), 1e-5);
+}
