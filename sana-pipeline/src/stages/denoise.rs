@@ -1,9 +1,11 @@
 //! Noise to latents.
 
 use burn::tensor::{DType, Device, Tensor};
+use sana_sampler::trigflow::TrigFlow;
 use sana_sampler::{dpm_solver, flow_euler, noise, scm, trigflow};
 
 use super::editing::{Inpainting, Known};
+use super::finite::When;
 use super::network::Network;
 use super::{Control, StepInfo, TextConditioning};
 use crate::checkpoint::Part;
@@ -23,6 +25,10 @@ impl SanaPipeline {
     /// The keys and values of the text are computed once. With classifier-free guidance the
     /// network runs on `[negative, prompt]` as one batch, and perturbed attention branches off it
     /// at the first perturbed block.
+    ///
+    /// On a GPU nothing waits for the device before the last step: steps are queued faster than they
+    /// are computed, `observe` is called as they are queued, and whether predictions are finite is
+    /// looked at after the last one. An observer that reads values waits for them.
     ///
     /// # Shapes
     /// - output `[prompts * count, channels, height / compression, width / compression]`, f32
@@ -53,6 +59,20 @@ impl SanaPipeline {
         known: Option<&Known>,
         observe: &mut dyn FnMut(StepInfo) -> Control,
     ) -> Result<Tensor<4>, PipelineError> {
+        let when = When::on(&self.device);
+        self.sample_looking(when, request, conditioning, control, known, observe)
+    }
+
+    /// [`sample_encoded`](Self::sample_encoded), looking `when` whether predictions are finite.
+    pub(super) fn sample_looking(
+        &mut self,
+        when: When,
+        request: &Request,
+        conditioning: &TextConditioning,
+        control: Option<Tensor<4>>,
+        known: Option<&Known>,
+        observe: &mut dyn FnMut(StepInfo) -> Control,
+    ) -> Result<Tensor<4>, PipelineError> {
         let settings = request.validate(self)?;
         self.check_conditioning(
             &settings,
@@ -75,7 +95,16 @@ impl SanaPipeline {
         self.load_for(Part::Transformer)?;
         let (transformer, controlnet) = self.parts.denoiser(control.is_some())?;
         let control = controlnet.zip(control);
-        let mut network = Network::new(transformer, control, &settings, conditioning, &device)?;
+        let times = network_times(&settings, &scheduler)?;
+        let mut network = Network::new(
+            transformer,
+            control,
+            &settings,
+            conditioning,
+            times,
+            when,
+            &device,
+        )?;
         match (&settings.schedule, &scheduler) {
             (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
                 let initial = match known {
@@ -88,6 +117,7 @@ impl SanaPipeline {
                     trigflow::from_flow(*sigma_data, |x, time| network.predict(x, time, time));
                 let noise = |index| Ok(step_noise(index));
                 let denoised = scm(schedule, *sigma_data, initial, predict, noise, observe)?;
+                network.finish()?;
                 Ok(inpainting.result(denoised).div_scalar(sigma_data.value()))
             }
             (Schedule::Flow(schedule), _) => {
@@ -108,12 +138,10 @@ impl SanaPipeline {
                     }
                     _ => flow_euler(schedule, initial, predict, observe),
                 }?;
+                network.finish()?;
                 Ok(inpainting.result(latents))
             }
-            (Schedule::Scm(_), _) => Err(PipelineError::SolverMismatch {
-                solver: settings.solver.to_string(),
-                expected: "flow-dpm or flow-euler",
-            }),
+            (Schedule::Scm(_), _) => Err(mismatch(&settings)),
         }
     }
 
@@ -126,6 +154,26 @@ impl SanaPipeline {
             settings.height / compression,
             settings.width / compression,
         ]
+    }
+}
+
+/// The times that the network is called with, one for each step.
+fn network_times(settings: &Settings, scheduler: &Scheduler) -> Result<Vec<f64>, PipelineError> {
+    match (&settings.schedule, scheduler) {
+        (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
+            let times = schedule.times().split_last().map_or(&[][..], |(_, t)| t);
+            let flow_time = |time: &f64| TrigFlow::at(*time, *sigma_data).flow_time();
+            Ok(times.iter().map(flow_time).collect())
+        }
+        (Schedule::Flow(schedule), _) => Ok(schedule.timesteps().to_vec()),
+        (Schedule::Scm(_), _) => Err(mismatch(settings)),
+    }
+}
+
+fn mismatch(settings: &Settings) -> PipelineError {
+    PipelineError::SolverMismatch {
+        solver: settings.solver.to_string(),
+        expected: "flow-dpm or flow-euler",
     }
 }
 

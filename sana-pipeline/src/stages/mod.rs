@@ -4,13 +4,16 @@ mod control;
 mod decode;
 mod denoise;
 mod editing;
+mod finite;
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod looking_tests;
 mod network;
 mod text;
 
-use burn::tensor::{DType, Tensor};
 use sana_sampler::Step;
 
-use crate::error::PipelineError;
+use finite::all_finite;
 
 pub(crate) use decode::pictures_decoded_at_once;
 pub use text::TextConditioning;
@@ -21,15 +24,3 @@ pub use text::TextConditioning;
 pub type StepInfo = Step<4>;
 /// What an observer answers: go on, stop, or go on from other latents.
 pub type Control = sana_sampler::Control<4>;
-
-/// Whether no element is NaN or infinite.
-fn all_finite<const D: usize>(tensor: Tensor<D>) -> Result<bool, PipelineError> {
-    let sum = tensor.cast(DType::F32).abs().sum();
-    let sum: f32 = sum
-        .try_into_scalar()
-        .map_err(|error| PipelineError::Device {
-            doing: "reading a result",
-            reason: format!("{error:?}"),
-        })?;
-    Ok(sum.is_finite())
-}

@@ -8,8 +8,9 @@ use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
 use sana_text::PromptEmbeds;
 
+use super::TextConditioning;
 use super::control::ControlRun;
-use super::{TextConditioning, all_finite};
+use super::finite::{Call, FiniteCheck, When};
 use crate::dtype;
 use crate::error::PipelineError;
 use crate::request::Settings;
@@ -27,9 +28,19 @@ pub(super) struct Network<'a> {
     guided: Option<TextContext>,
     control: Option<ControlRun<'a>>,
     projected: Option<ProjectedGuidance<4>>,
-    embedded_guidance: Option<f64>,
+    /// The embedded guidance scale, `[1]`.
+    embedded_guidance: Option<Tensor<1>>,
+    times: Times,
+    check: FiniteCheck,
     /// Steps taken.
     pub step: usize,
+}
+
+/// The times that the network is called with in a run.
+struct Times {
+    values: Vec<f64>,
+    /// `[steps]`, brought to the device once.
+    tensor: Tensor<1>,
 }
 
 /// What one run of the network gives.
@@ -50,11 +61,15 @@ struct Predictions {
 }
 
 impl<'a> Network<'a> {
+    /// For a run that calls the network at `times`, one for each step, and looks `when` whether
+    /// its values are finite.
     pub fn new(
         transformer: &'a SanaTransformer,
         control: Option<(&'a SanaControlNet, Tensor<4>)>,
         settings: &'a Settings,
         conditioning: &'a TextConditioning,
+        times: Vec<f64>,
+        when: When,
         device: &'a Device,
     ) -> Result<Self, PipelineError> {
         let config = transformer.config();
@@ -86,9 +101,15 @@ impl<'a> Network<'a> {
             projected: settings
                 .projection
                 .map(|options| ProjectedGuidance::new(settings.guidance.scale(), options)),
-            embedded_guidance: config
-                .guidance_embeds
-                .then(|| settings.guidance.scale() * config.guidance_embeds_scale),
+            embedded_guidance: config.guidance_embeds.then(|| {
+                let scale = settings.guidance.scale() * config.guidance_embeds_scale;
+                uploaded(&[scale], device)
+            }),
+            times: Times {
+                tensor: uploaded(&times, device),
+                values: times,
+            },
+            check: FiniteCheck::new(when),
             step: 0,
         })
     }
@@ -104,16 +125,44 @@ impl<'a> Network<'a> {
         self.step += 1;
         let predictions = self.predictions(latents.clone(), time, sigma);
         let velocity = self.combined(latents.clone(), sigma, predictions);
-        if all_finite(velocity.clone())? {
-            return Ok(velocity);
-        }
-        Err(PipelineError::StepNotFinite {
+        let call = Call {
             step: self.step,
+            latents,
+            time,
+            sigma,
+        };
+        match self.check.look(velocity.clone(), call)? {
+            None => Ok(velocity),
+            Some(call) => Err(self.not_finite(call)),
+        }
+    }
+
+    /// To be called after the last step: looks at the predictions that were not looked at in their
+    /// own step.
+    pub fn finish(&mut self) -> Result<(), PipelineError> {
+        match self.check.first()? {
+            None => Ok(()),
+            Some(call) => Err(self.not_finite(call)),
+        }
+    }
+
+    /// The error of a call whose prediction is not finite; the call is run once more for the place.
+    fn not_finite(&mut self, call: Call) -> PipelineError {
+        let Call {
+            step,
+            latents,
+            time,
+            sigma,
+        } = call;
+        // What belongs to a step, such as its control, is that of this step again.
+        self.step = step;
+        PipelineError::StepNotFinite {
+            step,
             steps: self.settings.steps(),
             timestep: time,
             place: self.locate_non_finite(latents, time, sigma),
             dtype: dtype::name(self.transformer.compute_dtype()),
-        })
+        }
     }
 
     /// The first part of the network that gives a value which is not finite, on the path with the
@@ -154,11 +203,16 @@ impl<'a> Network<'a> {
 
     /// The time and the embedded guidance scale, `[batch]` each.
     fn scalars(&self, time: f64, batch: usize) -> (Tensor<1>, Option<Tensor<1>>) {
-        let constant = |value: f64| {
-            let values = TensorData::new(vec![value as f32; batch], [batch]);
-            Tensor::<1>::from_data(values, (self.device, DType::F32))
+        let index = self.step - 1;
+        let time = match self.times.values.get(index) {
+            Some(known) if *known == time => self.times.tensor.clone().narrow(0, index, 1),
+            _ => uploaded(&[time], self.device),
         };
-        (constant(time), self.embedded_guidance.map(constant))
+        let guidance = self.embedded_guidance.clone();
+        (
+            time.expand([batch]),
+            guidance.map(|scale| scale.expand([batch])),
+        )
     }
 
     /// The predictions that guidance needs at this noise level.
@@ -255,6 +309,13 @@ impl<'a> Network<'a> {
             }
         }
     }
+}
+
+/// Numbers of the host on a device, in f32.
+fn uploaded(values: &[f64], device: &Device) -> Tensor<1> {
+    let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+    let shape = [values.len()];
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
 }
 
 /// Embeddings that may have been made elsewhere.

@@ -1,5 +1,7 @@
 //! What is run for each part.
 
+use std::cell::RefCell;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::SanaTransformer;
 use sana_linear_attn::kernels::relu_linear_attention;
@@ -249,6 +251,7 @@ impl Bench<'_> {
         let go_on = |_| Control::Continue;
         let sprint = transformer.config().guidance_embeds;
         let guidance = Guidance::new(GUIDANCE)?;
+        let magnitudes = RefCell::new(Vec::new());
         let velocity = |latents: Tensor<4>, time: f64| {
             let [pictures, channels, _, _] = latents.dims();
             let rows = match sprint {
@@ -264,11 +267,16 @@ impl Bench<'_> {
                     all.narrow(0, pictures, pictures),
                 ),
             };
-            // The pipeline looks at every step too, and so waits for it.
-            let _ = velocity.clone().finite()?;
+            // As the pipeline does: at every step on the CPU, and elsewhere after the last.
+            let magnitude = velocity.clone().cast(DType::F32).abs().sum();
+            if self.on_cpu {
+                let _ = magnitude.finite()?;
+            } else {
+                magnitudes.borrow_mut().push(magnitude);
+            }
             anyhow::Ok(velocity)
         };
-        match (schedule, &self.models.scheduler) {
+        let latents = match (schedule, &self.models.scheduler) {
             (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
                 let noises = |index: usize| {
                     let shape = initial.dims();
@@ -277,14 +285,19 @@ impl Bench<'_> {
                 let scaled = initial.clone().mul_scalar(sigma_data.value());
                 let predict = trigflow::from_flow(*sigma_data, velocity);
                 let latents = scm(schedule, *sigma_data, scaled, predict, noises, go_on)?;
-                Ok(latents.div_scalar(sigma_data.value()))
+                latents.div_scalar(sigma_data.value())
             }
             (Schedule::Flow(schedule), Scheduler::FlowDpm { options, .. }) => {
-                dpm_solver(schedule, options, initial, velocity, go_on)
+                dpm_solver(schedule, options, initial, velocity, go_on)?
             }
-            (Schedule::Flow(schedule), _) => flow_euler(schedule, initial, velocity, go_on),
+            (Schedule::Flow(schedule), _) => flow_euler(schedule, initial, velocity, go_on)?,
             (Schedule::Scm(_), _) => anyhow::bail!("a consistency schedule for a flow model"),
+        };
+        let magnitudes = magnitudes.into_inner();
+        if !magnitudes.is_empty() {
+            let _ = Tensor::cat(magnitudes, 0).finite()?;
         }
+        Ok(latents)
     }
 
     fn matmul(&self) -> anyhow::Result<Vec<Measurement>> {
@@ -401,6 +414,11 @@ mod tests {
     use sana_sampler::SigmaData;
 
     fn measured(models: &Models, part: Part, steps: Option<usize>) -> Measurement {
+        measured_as(true, models, part, steps)
+    }
+
+    /// As on the CPU, or as elsewhere: there no step waits.
+    fn measured_as(on_cpu: bool, models: &Models, part: Part, steps: Option<usize>) -> Measurement {
         let bench = Bench {
             models,
             options: Options {
@@ -414,7 +432,7 @@ mod tests {
                 repeat: 1,
             },
             device: &Device::flex(),
-            on_cpu: true,
+            on_cpu,
         };
         bench.measure(part).unwrap().pop().unwrap()
     }
@@ -436,9 +454,11 @@ mod tests {
         assert_eq!(measured(&sprint, Part::Dit, None).rows, 2);
         assert_eq!(measured(&scenes, Part::Dit, None).rows, 4);
         for (steps, expected) in [(Some(1), 1), (None, 2), (Some(4), 4)] {
-            let picture = measured(&sprint, Part::Picture, steps);
-            assert_eq!((picture.rows, picture.steps), (2, Some(expected)));
-            assert!(picture.timing.finite);
+            for on_cpu in [true, false] {
+                let picture = measured_as(on_cpu, &sprint, Part::Picture, steps);
+                assert_eq!((picture.rows, picture.steps), (2, Some(expected)));
+                assert!(picture.timing.finite);
+            }
         }
     }
 

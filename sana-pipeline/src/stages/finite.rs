@@ -1,0 +1,167 @@
+//! Whether every step's prediction has finite values only, without a wait in every step.
+
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::dtype;
+use crate::error::PipelineError;
+
+/// When predictions are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Each at once, so that a run ends at the first that is not finite.
+    EachStep,
+    /// All together after the last step. Reading a value waits for all the work that is queued on a
+    /// device, and a device that the host waits for in every step stands still while the next one
+    /// is being queued.
+    AfterTheRun,
+}
+
+impl When {
+    /// What suits a device: the CPU computes as it is called, and has nothing to wait for.
+    pub fn on(device: &Device) -> Self {
+        if dtype::is_cpu(device) {
+            Self::EachStep
+        } else {
+            Self::AfterTheRun
+        }
+    }
+}
+
+/// What the network was called with at one step. Small beside the network's own tensors (128 kB for
+/// a megapixel), so that those of all steps can be kept until the run has been looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    /// From 1.
+    pub step: usize,
+    pub latents: Tensor<4>,
+    pub time: f64,
+    pub sigma: f64,
+}
+
+/// Looks at the predictions of a run.
+pub(super) struct FiniteCheck {
+    when: When,
+    /// Calls with the sum of their prediction's magnitudes, which lies on the device still.
+    pending: Vec<(Call, Tensor<1>)>,
+    /// How often values were read from the device.
+    reads: usize,
+}
+
+impl FiniteCheck {
+    pub fn new(when: When) -> Self {
+        Self {
+            when,
+            pending: Vec::new(),
+            reads: 0,
+        }
+    }
+
+    /// Takes note of a prediction. The call comes back where it is known already that the
+    /// prediction is not finite.
+    pub fn look(
+        &mut self,
+        prediction: Tensor<4>,
+        call: Call,
+    ) -> Result<Option<Call>, PipelineError> {
+        self.pending.push((call, magnitude(prediction)));
+        match self.when {
+            When::EachStep => self.first(),
+            When::AfterTheRun => Ok(None),
+        }
+    }
+
+    /// The first call, of those that were not looked at yet, whose prediction is not finite.
+    pub fn first(&mut self) -> Result<Option<Call>, PipelineError> {
+        let (calls, sums): (Vec<_>, Vec<_>) = self.pending.drain(..).unzip();
+        if sums.is_empty() {
+            return Ok(None);
+        }
+        self.reads += 1;
+        let sums = read(Tensor::cat(sums, 0))?;
+        let bad = sums.iter().position(|sum| !sum.is_finite());
+        Ok(bad.and_then(|index| calls.into_iter().nth(index)))
+    }
+}
+
+/// Whether no element is NaN or infinite.
+pub(super) fn all_finite<const D: usize>(tensor: Tensor<D>) -> Result<bool, PipelineError> {
+    let sum = read(magnitude(tensor))?;
+    Ok(sum.iter().all(|sum| sum.is_finite()))
+}
+
+/// The sum of the magnitudes, which is finite where all elements are.
+fn magnitude<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    tensor.cast(DType::F32).abs().sum()
+}
+
+fn read(values: Tensor<1>) -> Result<Vec<f32>, PipelineError> {
+    let failed = |reason| PipelineError::Device {
+        doing: "reading a result",
+        reason,
+    };
+    let data = values
+        .try_into_data()
+        .map_err(|error| failed(format!("{error:?}")))?;
+    data.try_into_vec()
+        .map_err(|error| failed(format!("{error:?}")))
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+
+    /// Predictions of which those of the steps in `bad` are not finite.
+    fn looked_at(when: When, bad: &[usize]) -> (Vec<Option<usize>>, FiniteCheck) {
+        let mut check = FiniteCheck::new(when);
+        let device = Device::flex();
+        let told = (1..=5).map(|step| {
+            let latents = Tensor::<4>::full([1, 2, 1, 3], step as f32, &device);
+            let (time, sigma) = (step as f64, 0.5);
+            let call = Call {
+                step,
+                latents: latents.clone(),
+                time,
+                sigma,
+            };
+            let value = match (bad.contains(&step), step % 2) {
+                (false, _) => -2.0,
+                (true, 0) => f32::NAN,
+                (true, _) => f32::NEG_INFINITY,
+            };
+            // One element is enough.
+            let prediction = latents.slice_fill([0..1, 1..2, 0..1, 2..3], value);
+            let told = check.look(prediction, call).unwrap();
+            told.map(|call| call.step)
+        });
+        (told.collect(), check)
+    }
+
+    #[test]
+    fn each_step_on_the_cpu() {
+        assert_eq!(When::on(&Device::flex()), When::EachStep);
+        let (told, mut check) = looked_at(When::EachStep, &[2, 5]);
+        assert_eq!(told, [None, Some(2), None, None, Some(5)]);
+        assert_eq!(check.reads, 5);
+        assert!(check.first().unwrap().is_none());
+        assert_eq!(check.reads, 5);
+    }
+
+    /// One read, however many steps there were, and the first of the bad steps with its inputs.
+    #[test]
+    fn after_the_run_elsewhere() {
+        for bad in [vec![], vec![1], vec![3, 4], vec![2, 5]] {
+            let (told, mut check) = looked_at(When::AfterTheRun, &bad);
+            assert_eq!(told, [None; 5]);
+            assert_eq!(check.reads, 0);
+            let call = check.first().unwrap();
+            assert_eq!(check.reads, 1);
+            assert_eq!(call.as_ref().map(|call| call.step), bad.first().copied());
+            if let Some(call) = call {
+                let latents: Vec<f32> = call.latents.into_data().try_to_vec().unwrap();
+                assert_eq!(latents, [call.step as f32; 6]);
+                assert_eq!((call.time, call.sigma), (call.step as f64, 0.5));
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Predictions looked at after the run, as on a GPU, against those looked at in each step.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use sana_linear_attn::transformer::{BlockPart, Place};
+use sana_sampler::AdaptiveProjection;
+use tempfile::TempDir;
+
+use super::finite::When;
+use super::{Control, StepInfo};
+use crate::error::PipelineError;
+use crate::pipeline::SanaPipeline;
+use crate::request::Request;
+
+const WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/pipeline")
+        .join(name)
+}
+
+/// A copy of a checkpoint with NaN in one tensor of the transformer.
+fn spoilt(name: &str, tensor: &str) -> TempDir {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in from.read_dir().unwrap() {
+            let (path, target) = entry.map(|e| (e.path(), to.join(e.file_name()))).unwrap();
+            if path.is_dir() {
+                copy(&path, &target);
+            } else {
+                std::fs::write(target, std::fs::read(path).unwrap()).unwrap();
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixture(name), folder.path());
+    let path = folder.path().join(WEIGHTS);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    assert_eq!(json[tensor]["dtype"], "F32", "{tensor}");
+    let end = |index: usize| json[tensor]["data_offsets"][index].as_u64().unwrap() as usize;
+    for element in bytes[8 + header..][end(0)..end(1)].chunks_exact_mut(4) {
+        element.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    std::fs::write(path, bytes).unwrap();
+    folder
+}
+
+/// The result of a run, and how many steps were taken.
+fn run(
+    when: When,
+    folder: &Path,
+    request: &Request,
+    observe: impl Fn(&StepInfo) -> Control,
+) -> (Result<Vec<f32>, PipelineError>, usize) {
+    let mut pipeline = SanaPipeline::load(folder, &Device::flex()).unwrap();
+    let conditioning = pipeline.encode_prompt(request).unwrap();
+    let mut steps = 0;
+    let mut counted = |step: StepInfo| {
+        steps += 1;
+        observe(&step)
+    };
+    let latents = pipeline.sample_looking(when, request, &conditioning, None, None, &mut counted);
+    let values = |latents: Tensor<4>| latents.into_data().try_to_vec().unwrap();
+    (latents.map(values), steps)
+}
+
+fn small() -> Request {
+    Request::new("a red circle").size(64, 32).steps(3)
+}
+
+fn go_on(_: &StepInfo) -> Control {
+    Control::Continue
+}
+
+#[test]
+fn the_latents_are_the_same() {
+    for name in ["sana", "sprint"] {
+        let request = small().count(2);
+        let [at_once, afterwards] = [When::EachStep, When::AfterTheRun]
+            .map(|when| run(when, &fixture(name), &request, go_on));
+        assert_eq!((at_once.1, afterwards.1), (3, 3));
+        // The same operations in the same order: bit for bit.
+        assert_eq!(at_once.0.unwrap(), afterwards.0.unwrap());
+    }
+}
+
+#[test]
+fn the_same_step_and_place_are_named() {
+    let weight = "transformer_blocks.1.ff.conv_depth.weight";
+    let block = Place::Block {
+        index: 1,
+        part: BlockPart::FeedForward,
+    };
+    let (sana, sprint) = (spoilt("sana", weight), spoilt("sprint", weight));
+    let projection = AdaptiveProjection::default();
+    for (folder, request) in [
+        (&sana, small()),
+        (&sana, small().guidance(1.0)),
+        (&sana, small().perturbed_attention(2.0)),
+        (&sana, small().projection(projection)),
+        (&sprint, small()),
+    ] {
+        for (when, taken) in [(When::EachStep, 0), (When::AfterTheRun, 3)] {
+            let (result, steps) = run(when, folder.path(), &request, go_on);
+            let error = result.unwrap_err();
+            let PipelineError::StepNotFinite { step, place, .. } = error else {
+                panic!("{error}")
+            };
+            assert_eq!((step, place, steps), (1, Some(block), taken), "{when:?}");
+        }
+    }
+}
+
+/// The first bad step is told with what it was called with, not the last.
+#[test]
+fn a_later_step_is_named_with_its_own_inputs() {
+    for (name, value, place) in [
+        // Beyond the range of f32 after the first product.
+        ("sana", 3e38, Place::PatchEmbedding),
+        ("sana", f32::NAN, Place::Latents),
+        ("sprint", f32::NAN, Place::Latents),
+    ] {
+        let observe = |step: &StepInfo| match step.index {
+            1 => Control::ContinueFrom(step.latents.full_like(value)),
+            _ => Control::Continue,
+        };
+        let [at_once, afterwards] = [When::EachStep, When::AfterTheRun]
+            .map(|when| run(when, &fixture(name), &small().steps(4), observe));
+        assert_eq!((at_once.1, afterwards.1), (2, 4));
+        let errors = [at_once, afterwards].map(|(result, _)| result.unwrap_err());
+        for error in &errors {
+            let PipelineError::StepNotFinite {
+                step, place: found, ..
+            } = error
+            else {
+                panic!("{error}")
+            };
+            assert_eq!((*step, *found), (3, Some(place)), "{name}");
+        }
+        assert_eq!(errors[0].to_string(), errors[1].to_string());
+    }
+}
+
+/// A run that the observer ended is looked at as far as it went.
+#[test]
+fn a_run_that_was_stopped() {
+    let folder = spoilt("sana", "proj_out.bias");
+    let stop = |_: &StepInfo| Control::Stop;
+    let (result, steps) = run(When::AfterTheRun, folder.path(), &small(), stop);
+    assert_eq!(steps, 1);
+    assert!(matches!(
+        result,
+        Err(PipelineError::StepNotFinite {
+            step: 1,
+            place: Some(Place::Output),
+            ..
+        })
+    ));
+}
