@@ -74,14 +74,89 @@ class Plans(unittest.TestCase):
             self.assertIn(case, cases)
         # The ceilings come first, so that a run that is cut off has them.
         self.assertEqual([case.part for case in options.cases[:2]], ["matmul", "stream"])
-        sides = compare.commands(options, "sana", options.cases[0])
+        sides = compare.commands(options, ["sana"], options.cases[0])
         self.assertEqual(list(sides), ["sana", "PyTorch", "compiled"])
         self.assertEqual(sides["sana"][-2:], ["--device", "cuda:1"])
         self.assertEqual(sides["PyTorch"][-2:], ["--device", "cuda:1"])
         self.assertEqual(sides["compiled"][-1], "--compile")
         self.assertIn("/gpu-", options.out)
         single = compare.parse(["--device", "cuda", "--dtype", "f32"])
-        self.assertIn("--tf32", compare.commands(single, "sana", single.cases[0])["PyTorch"])
+        self.assertIn("--tf32", compare.commands(single, ["sana"], single.cases[0])["PyTorch"])
+
+    def test_what_comes_first_on_a_card(self):
+        """A run that is cut off has what matters."""
+        options = compare.parse(["--device", "cuda"])
+        ranks = [compare.rank(case) for case in options.cases]
+        self.assertEqual(ranks, sorted(ranks))
+        main = [str(case) for case in options.cases if compare.rank(case) < 3]
+        self.assertEqual(main, [
+            "matmul sana-1600m-1024px bf16",
+            "stream sana-1600m-1024px bf16",
+            "dit sana-1600m-1024px bf16 1024 px",
+            "decode sana-1600m-1024px bf16 1024 px",
+            "picture sana-1600m-1024px bf16 1024 px 20 steps",
+            "picture sana-sprint-1.6b bf16 1024 px 1 steps",
+            "encode sana-1600m-1024px bf16 1024 px",
+            "text sana-1600m-1024px bf16 300 tokens",
+            "attention sana-1600m-1024px bf16 4096 tokens",
+        ])
+        short = compare.parse(["--device", "cuda", "--short"])
+        self.assertEqual([str(case) for case in short.cases], main)
+        self.assertIn("for a card", fails(compare.parse, ["--short"]))
+
+    def test_a_second_line(self):
+        options = compare.parse(["--device", "cuda:1,vulkan", "--short", "--compile", "max-autotune",
+                                 "--sana", "sana"])
+        first = [case for case in options.cases if not case.device]
+        second = [case for case in options.cases if case.device]
+        self.assertEqual({case.dtype for case in first}, {"bf16"})
+        self.assertEqual([case.dtype for case in second], len(first) * ["f32"] + len(first) * ["f16"])
+        self.assertEqual({case.device for case in second}, {"vulkan"})
+        self.assertFalse(any(case.target for case in second))
+        self.assertTrue(str(second[0]).endswith("on vulkan"))
+        sides = compare.commands(options, ["sana"], second[0])
+        self.assertEqual(sides["sana"][-2:], ["--device", "vulkan"])
+        # The same card for both, in full f32 as Vulkan computes it.
+        self.assertEqual(sides["PyTorch"][-2:], ["--device", "cuda:1"])
+        self.assertNotIn("--tf32", sides["PyTorch"])
+        self.assertEqual(sides["compiled"][-2:], ["--compile", "max-autotune"])
+        # In the whole table it stands before what takes long, as time may end.
+        whole = compare.parse(["--device", "cuda,vulkan"]).cases
+        ranks = [3 if not case.device and compare.rank(case) == 3 else 0 for case in whole]
+        self.assertEqual(ranks, sorted(ranks))
+        tried = compare.parse(["--device", "cuda,vulkan", "--variant", "scenes"]).cases
+        self.assertEqual({(case.device, case.dtype) for case in tried},
+                         {(None, "bf16"), ("vulkan", "f32"), ("vulkan", "f16")})
+        alone = compare.parse(["--device", "vulkan"])
+        self.assertEqual(alone.dtype, ["f32", "f16"])
+        torch = compare.commands(alone, ["sana"], alone.cases[0])["PyTorch"]
+        self.assertEqual(torch[-2:], ["--device", "cuda"])
+        self.assertIn("measured alone", fails(compare.parse, ["--device", "cuda,flex"]))
+        self.assertIn("twice", fails(compare.parse, ["--device", "cuda:0,cuda:1"]))
+
+    def test_the_build_has_all_backends(self):
+        options = compare.parse(["--device", "cuda:1,vulkan", "--features", "cuda-nvrtc",
+                                 "--dry-run"])
+        said = []
+        real = compare.subprocess.run
+        compare.subprocess.run = lambda command, **_: said.append(command)
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                options.dry_run = False
+                compare.build(options)
+        finally:
+            compare.subprocess.run = real
+        self.assertEqual(said[0][-2:], ["--features", "cuda,vulkan,cuda-nvrtc"])
+
+    def test_binaries_that_are_there(self):
+        here = os.path.abspath(__file__)
+        for given, expected in [(here, [here]), ("nice sana", ["nice", "sana"]), ("packed/run sana", [os.path.abspath("packed/run"),
+                                                                      "sana"])]:
+            options = compare.parse(["--sana", given])
+            command = compare.build(options)
+            self.assertEqual(command, expected)
+            sides = compare.commands(options, command, options.cases[0])
+            self.assertEqual(sides["sana"][:len(expected) + 1], [*expected, "bench"])
 
     def test_selection(self):
         options = compare.parse(["--only", "text,attention"])
@@ -90,6 +165,7 @@ class Plans(unittest.TestCase):
         self.assertEqual([case.size for case in options.cases], [1024])
 
     def test_refusals(self):
+        self.assertIn("--timeout", fails(compare.parse, ["--timeout", "0"]))
         self.assertIn("vae", fails(compare.parse, ["--only", "vae"]))
         self.assertIn("fp8", fails(compare.parse, ["--dtype", "fp8"]))
         self.assertIn("--rounds", fails(compare.parse, ["--rounds", "0"]))
@@ -159,6 +235,26 @@ class Tables(unittest.TestCase):
         self.assertIsNone(compare.slope(rows, "PyTorch", "f32"))
         self.assertIsNone(compare.slope(rows[:3], "sana", "f32"))
 
+    def test_the_ceiling_is_the_device_s_own(self):
+        """Fake measurements of two ways to one card: shares are of the product in the same type
+        by the same way, and slopes of the first way alone."""
+        def row(part, device, dtype, ours, theirs, gflop):
+            case = compare.Case(part, "m", dtype, device=device)
+            sides = {side: compare.Results(record(part, [time], gflop=gflop), [time])
+                     for side, time in [("sana", ours), ("PyTorch", theirs)]}
+            return compare.Row(case, part, sides, None, {})
+
+        rows = [row("matmul", None, "f32", 2.0, 1.0, 1000.0), row("dit", None, "f32", 1.0, 1.0, 500.0),
+                row("matmul", "vulkan", "f32", 4.0, 2.0, 1000.0),
+                row("dit", "vulkan", "f32", 2.0, 1.0, 500.0)]
+        self.assertEqual(compare.ceiling(rows, rows[1].case), 1000.0)
+        self.assertEqual(compare.ceiling(rows, rows[3].case), 500.0)
+        text = compare.markdown(dict(title="T", facts={}), rows, [], ["sana", "PyTorch"])
+        lines = [line for line in text.splitlines() if line.startswith("| dit")]
+        self.assertIn("| 500 | 50 % |", lines[0])
+        self.assertIn("sana on vulkan", lines[1])
+        self.assertIn("| 250 | 50 % |", lines[1])
+
     def test_markdown_without_pytorch(self):
         row = self.rows()[0]
         del row.sides["PyTorch"]
@@ -227,6 +323,13 @@ open({log!r}, "a").write("p")
         code, text, lines, turns = self.run_compare("print(ENTRY)", None)
         self.assertEqual((code, turns, len(lines)), (0, "ss", 1))
         self.assertIn("PyTorch was not measured", text)
+
+    def test_a_side_that_hangs(self):
+        hangs = "import time; time.sleep(60)"
+        done = self.run_compare("print(ENTRY)", hangs, "--timeout", "0.01")
+        code, text, _, turns = done
+        self.assertEqual((code, turns), (0, "sps"))
+        self.assertIn("PyTorch failed: took longer than 0.01 minutes (--timeout)", text)
 
     def test_no_time_left(self):
         done = self.run_compare("print(ENTRY)", "print(ENTRY)", "--minutes", "0")
