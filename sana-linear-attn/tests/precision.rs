@@ -1,11 +1,11 @@
 //! 16-bit weights under f32 arithmetic on the CPU: bit for bit what f32 weights of the same values
 //! give, in every layer and in the whole transformer, where products in bf16 are not wanted.
 
-use sana_linear_attn::precision::set_bf16_products;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::cast;
 use sana_linear_attn::parity::{Fixture, built_in_fixture_path, values};
+use sana_linear_attn::precision::set_bf16_products;
 use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::weights::{check_module, write_tensors};
 use sana_linear_attn::{

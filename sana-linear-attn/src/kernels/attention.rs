@@ -1,6 +1,8 @@
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor};
 
+#[cfg(feature = "cubecl-backend")]
+use super::cube;
 #[cfg(feature = "flex")]
 use super::on_flex_untracked;
 
@@ -30,6 +32,10 @@ pub fn relu_linear_attention(
     #[cfg(feature = "flex")]
     if [&query, &key, &value].into_iter().all(on_flex_untracked) {
         return super::inference::linear_attention(query, key, value, head_dim);
+    }
+    #[cfg(feature = "cubecl-backend")]
+    if cube::takes::linear_attention(&query, &key, &value, head_dim) {
+        return cube::linear_attention(query, key, value, head_dim);
     }
     relu_linear_attention_plain(query, key, value, head_dim)
 }
@@ -67,6 +73,10 @@ pub fn relu_linear_attention_packed(qkv: Tensor<3>, head_dim: usize) -> Tensor<3
     #[cfg(feature = "flex")]
     if on_flex_untracked(&qkv) {
         return super::inference::packed_linear_attention(qkv, head_dim);
+    }
+    #[cfg(feature = "cubecl-backend")]
+    if cube::takes::packed_attention(&qkv, head_dim) {
+        return cube::packed_attention(qkv, head_dim);
     }
     relu_linear_attention_packed_plain(qkv, head_dim)
 }

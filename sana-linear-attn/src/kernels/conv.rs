@@ -2,6 +2,8 @@ use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
+#[cfg(feature = "cubecl-backend")]
+use super::cube;
 use super::{Epilogue, nearest_upsample, silu};
 #[cfg(feature = "flex")]
 use super::{on_flex, on_flex_untracked};
@@ -105,6 +107,10 @@ pub fn depthwise_tokens(x: Tensor<3>, weight: Tensor<4>, grid: [usize; 2]) -> Te
         let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]
         return super::ops::depthwise_tokens(x, taps, grid);
     }
+    #[cfg(feature = "cubecl-backend")]
+    if cube::takes::depthwise(&x, &weight, grid) {
+        return cube::depthwise_tokens(x, weight, grid);
+    }
     depthwise_tokens_plain(x, weight, grid)
 }
 
@@ -125,6 +131,10 @@ pub fn depthwise_gate(
         let [channels, _, kernel, _] = weight.dims();
         let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]
         return super::inference::depthwise_gate(x, taps, bias, grid);
+    }
+    #[cfg(feature = "cubecl-backend")]
+    if cube::takes::depthwise_gate(&x, &weight, &bias, grid) {
+        return cube::depthwise_gate(x, weight, bias, grid);
     }
     super::silu_gate(depthwise_tokens(x, weight, grid) + bias.unsqueeze::<3>())
 }

@@ -1,7 +1,21 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 #[cfg(feature = "flex")]
 use super::on_flex_untracked;
+
+/// Whether the convolutions of a device leave the channels of an image innermost in memory, as
+/// burn's on GPUs do. There an image is put in order as `[batch, height, width, channels]`: what
+/// moves its pixels then reads and writes whole rows of channels, and the next convolution finds
+/// what it would else have to copy.
+pub fn channels_last(device: &Device) -> bool {
+    #[cfg(feature = "cubecl-backend")]
+    return super::cube::is_gpu(device);
+    #[cfg(not(feature = "cubecl-backend"))]
+    {
+        let _ = device;
+        false
+    }
+}
 
 /// The pixels of an image as tokens.
 ///
@@ -10,6 +24,10 @@ use super::on_flex_untracked;
 /// - result `[batch, height * width, channels]`
 pub fn image_to_tokens(x: Tensor<4>) -> Tensor<3> {
     let [batch, channels, height, width] = x.dims();
+    if channels_last(&x.device()) {
+        let pixels = x.permute([0, 2, 3, 1]); // [batch, height, width, channels]
+        return pixels.reshape([batch, height * width, channels]);
+    }
     transpose(x.reshape([batch, channels, height * width]))
 }
 
@@ -20,6 +38,10 @@ pub fn image_to_tokens(x: Tensor<4>) -> Tensor<3> {
 /// - result `[batch, channels, height, width]`
 pub fn tokens_to_image(x: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {
     let [batch, _, channels] = x.dims();
+    if channels_last(&x.device()) {
+        let pixels = x.reshape([batch, height, width, channels]);
+        return pixels.permute([0, 3, 1, 2]);
+    }
     transpose(x).reshape([batch, channels, height, width])
 }
 
@@ -48,6 +70,14 @@ pub fn nearest_upsample(x: Tensor<4>) -> Tensor<4> {
 /// [`nearest_upsample`] in plain tensor operations.
 pub fn nearest_upsample_plain(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
+    if channels_last(&x.device()) {
+        return x
+            .permute([0, 2, 3, 1])
+            .reshape([batch, height, 1, width, 1, channels])
+            .expand([batch, height, 2, width, 2, channels])
+            .reshape([batch, 2 * height, 2 * width, channels])
+            .permute([0, 3, 1, 2]);
+    }
     x.reshape([batch, channels, height, 1, width, 1])
         .expand([batch, channels, height, 2, width, 2])
         .reshape([batch, channels, 2 * height, 2 * width])

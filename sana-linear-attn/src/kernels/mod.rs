@@ -3,33 +3,42 @@
 //! Each has a plain-tensor form, which every backend and autodiff can run and which is the oracle
 //! of the faster forms beside it:
 //!
-//! | function | CPU (`flex`) | others |
-//! |---|---|---|
-//! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | plain |
-//! | [`softmax_attention`] | a few queries at a time, all cores | plain |
-//! | [`linear`] | on AVX-512 with the weight as stored, bf16 through AVX512-BF16; else GEMM; bias and SiLU in the same pass | plain |
-//! | [`grouped_linear`] | a product for each group, read out of token rows, all cores | plain |
-//! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain |
-//! | [`conv3x3_fused`], [`conv3x3_upsampled`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain |
-//! | [`depthwise_tokens`] | channels innermost, all cores, with its own gradients | plain |
-//! | [`gelu_gate`] | one pass, all cores | plain |
-//! | [`depthwise_gate`] | convolution, bias and gate in one pass, all cores | plain |
-//! | [`norm_modulate`], [`gated_residual`] | one pass, all cores | plain |
-//! | [`rms_norm_channels`] | one pass, all cores, with its own gradients | plain |
-//! | [`rms_norm_residual`], [`add`] | one pass, all cores | plain |
-//! | [`add_upsampled`] | one pass, all cores | plain |
-//! | [`image_to_tokens`], [`tokens_to_image`], [`nearest_upsample`] | copies by all cores | plain |
-//! | [`silu`], [`silu_gate`] | one pass, all cores, with its own gradients | plain |
-//! | [`cast()`] of 16-bit floats to f32 | all cores, into large pages | plain |
+//! | function | CPU (`flex`) | GPUs | others |
+//! |---|---|---|---|
+//! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | the same, sums over chunks of tokens | plain |
+//! | [`softmax_attention`] | a few queries at a time, all cores | with mask and cap: tiles of keys, no map in memory | plain |
+//! | [`linear`] | on AVX-512 with the weight as stored, bf16 through AVX512-BF16; else GEMM; bias and SiLU in the same pass | plain | plain |
+//! | [`grouped_linear`] | a product for each group, read out of token rows, all cores | plain | plain |
+//! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain | plain |
+//! | [`conv3x3_fused`], [`conv3x3_upsampled`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain | plain |
+//! | [`depthwise_tokens`] | channels innermost, all cores, with its own gradients | rows of pixels, taps in shared memory | plain |
+//! | [`gelu_gate`] | one pass, all cores | plain | plain |
+//! | [`depthwise_gate`] | convolution, bias and gate in one pass, all cores | the same | plain |
+//! | [`norm_modulate`] | one pass, all cores | one pass | plain |
+//! | [`gated_residual`] | one pass, all cores | plain | plain |
+//! | [`rms_norm_channels`] | one pass, all cores, with its own gradients | one pass, in the layout of the input | plain |
+//! | [`rms_norm_residual`] | one pass, all cores | the same | plain |
+//! | [`add`] | one pass, all cores | plain | plain |
+//! | [`add_upsampled`] | one pass, all cores | plain, [channels last](channels_last) | plain |
+//! | [`image_to_tokens`], [`tokens_to_image`], [`nearest_upsample`] | copies by all cores | plain, [channels last](channels_last) | plain |
+//! | [`silu`], [`silu_gate`] | one pass, all cores, with its own gradients | plain | plain |
+//! | [`cast()`] of 16-bit floats to f32 | all cores, into large pages | plain | plain |
 //!
-//! The fast forms serve f32 tensors ([`cast()`] 16-bit ones, [`linear`] bf16 weights too) on burn's `flex` backend when the
+//! The CPU's forms serve f32 tensors ([`cast()`] 16-bit ones, [`linear`] bf16 weights too) on burn's `flex` backend when the
 //! crate's feature `flex` is on. Those without gradients of their own leave tensors that track
 //! gradients to the plain form, the others need the feature `autodiff` for them; every other tensor
 //! takes the plain form.
+//!
+//! Those of GPUs are CubeCL kernels, one source for CUDA, ROCm, Vulkan, Metal and WebGPU. They serve
+//! tensors of f32, f16 and bf16 that track no gradients, compute in f32 and round once, where the
+//! feature of a GPU backend is on. Burn's kernel fusion runs what is plain there, and joins it to
+//! the products around it.
 
 mod attention;
 mod cast;
 mod conv;
+#[cfg(feature = "cubecl-backend")]
+mod cube;
 mod elementwise;
 #[cfg(feature = "flex")]
 // The gradients serve autodiff alone.
@@ -57,8 +66,8 @@ pub use conv::{
 };
 pub use elementwise::{add, gelu_gate, gelu_gate_plain, silu, silu_gate, silu_gate_plain};
 pub use layout::{
-    add_upsampled, add_upsampled_plain, image_to_tokens, nearest_upsample, nearest_upsample_plain,
-    tokens_to_image,
+    add_upsampled, add_upsampled_plain, channels_last, image_to_tokens, nearest_upsample,
+    nearest_upsample_plain, tokens_to_image,
 };
 pub use linear::{Epilogue, grouped_linear, grouped_linear_plain, linear, linear_plain};
 pub use modulate::{

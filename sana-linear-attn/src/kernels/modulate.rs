@@ -1,5 +1,7 @@
 use burn::tensor::{DType, Tensor};
 
+#[cfg(feature = "cubecl-backend")]
+use super::cube;
 #[cfg(feature = "flex")]
 use super::on_flex_untracked;
 
@@ -25,6 +27,10 @@ pub fn norm_modulate(x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>, eps: f64)
     #[cfg(feature = "flex")]
     if [&x, &scale, &shift].into_iter().all(on_flex_untracked) {
         return super::inference::norm_modulate(x, scale, shift, eps);
+    }
+    #[cfg(feature = "cubecl-backend")]
+    if cube::takes::norm_modulate(&x, &scale, &shift) {
+        return cube::norm_modulate(x, scale, shift, eps);
     }
     norm_modulate_plain(x, scale, shift, eps)
 }

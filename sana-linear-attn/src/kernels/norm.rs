@@ -1,5 +1,7 @@
 use burn::tensor::{DType, Tensor};
 
+#[cfg(feature = "cubecl-backend")]
+use super::cube;
 #[cfg(feature = "flex")]
 use super::{on_flex, on_flex_untracked};
 
@@ -37,6 +39,10 @@ pub fn rms_norm_channels<const D: usize>(
             None => y,
         };
     }
+    #[cfg(feature = "cubecl-backend")]
+    if cube::takes::rms_norm(&x, &weight, bias.as_ref(), axis) {
+        return cube::rms_norm(x, weight, bias, eps, axis);
+    }
     rms_norm_channels_plain(x, weight, bias, eps, axis)
 }
 
@@ -62,6 +68,12 @@ pub fn rms_norm_residual<const D: usize>(
         if on_flex_untracked(&weight) && on_flex_untracked(&bias) {
             return super::inference::rms_norm(x, weight, bias, Some(residual), eps, axis);
         }
+    }
+    #[cfg(feature = "cubecl-backend")]
+    if let Some(bias) = &bias
+        && cube::takes::rms_norm_residual(&x, &weight, bias, &residual, axis)
+    {
+        return cube::rms_norm_residual(x, weight, bias.clone(), residual, eps, axis);
     }
     super::add(rms_norm_channels(x, weight, bias, eps, axis), residual)
 }

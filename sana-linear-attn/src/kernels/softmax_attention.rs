@@ -1,6 +1,8 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Tensor};
 
+#[cfg(feature = "cubecl-backend")]
+use super::cube;
 #[cfg(feature = "flex")]
 use super::on_flex_untracked;
 
@@ -28,6 +30,13 @@ pub fn softmax_attention(
         if kernel && mask.as_ref().is_none_or(on_flex_untracked) {
             return super::inference::softmax_attention(query, key, value, mask, scale, softcap);
         }
+    }
+    // Without a cap burn's products, on tensor cores where there are any, are the better form.
+    #[cfg(feature = "cubecl-backend")]
+    if let (Some(mask), Some(softcap)) = (&mask, softcap)
+        && cube::takes::softmax_attention(&query, &key, &value, mask)
+    {
+        return cube::softmax_attention(query, key, value, mask.clone(), scale, softcap);
     }
     softmax_attention_plain(query, key, value, mask, scale, softcap)
 }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use sana_linear_attn::precision::set_bf16_products;
 use sana_linear_attn::Weights;
+use sana_linear_attn::precision::set_bf16_products;
 use tempfile::TempDir;
 
 use super::*;
