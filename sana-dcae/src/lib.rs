@@ -20,7 +20,6 @@ pub use diagnose::DecoderPlace;
 pub use encoder::{Encoder, EncoderStem};
 pub use error::DcAeError;
 pub use model::{DcAe, MemoryOptions};
-pub use resample::{
-    DownBlock, UpBlock, group_mean, pixel_shuffle, pixel_unshuffle, repeat_channels,
-};
+pub use resample::{DownBlock, UpBlock, group_mean};
+pub use sana_linear_attn::kernels::{pixel_shuffle, pixel_unshuffle, repeat_channels};
 pub use tiling::Tiling;

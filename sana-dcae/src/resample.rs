@@ -4,33 +4,11 @@
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::Conv3x3;
-use sana_linear_attn::kernels::{add, add_upsampled};
+use sana_linear_attn::kernels::{
+    add, add_upsampled, channels_last, pixel_shuffle, pixel_unshuffle,
+};
 
 use crate::{DownsampleBlockType, UpsampleBlockType};
-
-/// Moves each 2x2 square of pixels into four consecutive channels, row by row.
-///
-/// # Shapes
-/// - input `[batch, channels, height, width]`, height and width even
-/// - output `[batch, 4 * channels, height / 2, width / 2]`
-pub fn pixel_unshuffle(x: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = x.dims();
-    x.reshape([batch, channels, height / 2, 2, width / 2, 2])
-        .permute([0, 1, 3, 5, 2, 4]) // [batch, channels, 2, 2, height / 2, width / 2]
-        .reshape([batch, 4 * channels, height / 2, width / 2])
-}
-
-/// The inverse of [`pixel_unshuffle`]: four consecutive channels become a 2x2 square of pixels.
-///
-/// # Shapes
-/// - input `[batch, 4 * channels, height, width]`
-/// - output `[batch, channels, 2 * height, 2 * width]`
-pub fn pixel_shuffle(x: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = x.dims();
-    x.reshape([batch, channels / 4, 2, 2, height, width])
-        .permute([0, 1, 4, 2, 5, 3]) // [batch, channels / 4, height, 2, width, 2]
-        .reshape([batch, channels / 4, 2 * height, 2 * width])
-}
 
 /// Mean over each group of `group` consecutive channels, summed in f32.
 ///
@@ -43,26 +21,21 @@ pub fn group_mean(x: Tensor<4>, group: usize) -> Tensor<4> {
     }
     let [batch, channels, height, width] = x.dims();
     let dtype = x.dtype();
+    if channels_last(&x.device()) {
+        return x
+            .permute([0, 2, 3, 1])
+            .cast(DType::F32)
+            .reshape([batch, height, width, channels / group, group])
+            .mean_dim(4)
+            .cast(dtype)
+            .reshape([batch, height, width, channels / group])
+            .permute([0, 3, 1, 2]);
+    }
     x.cast(DType::F32)
         .reshape([batch, channels / group, group, height * width])
         .mean_dim(2)
         .cast(dtype)
         .reshape([batch, channels / group, height, width])
-}
-
-/// Repeats each channel `repeats` times in a row.
-///
-/// # Shapes
-/// - input `[batch, channels, height, width]`
-/// - output `[batch, channels * repeats, height, width]`
-pub fn repeat_channels(x: Tensor<4>, repeats: usize) -> Tensor<4> {
-    if repeats == 1 {
-        return x;
-    }
-    let [batch, channels, height, width] = x.dims();
-    x.reshape([batch, channels, 1, height * width])
-        .expand([batch, channels, repeats, height * width])
-        .reshape([batch, channels * repeats, height, width])
 }
 
 /// Halves height and width:
@@ -195,6 +168,8 @@ impl UpBlock {
 
 #[cfg(test)]
 mod tests {
+    use sana_linear_attn::kernels::repeat_channels;
+
     use super::*;
 
     fn ramp(shape: [usize; 4]) -> Tensor<4> {
@@ -248,6 +223,43 @@ mod tests {
         );
         for (mean, pixel) in values(group_mean(repeated, 3)).iter().zip(values(x)) {
             assert!((mean - pixel).abs() < 1e-6, "{mean} is not {pixel}");
+        }
+    }
+
+    /// Devices whose images have channels last in memory move pixels by other steps.
+    ///
+    /// Run by `.ci/wgpu`, or by
+    /// `SANA_TEST_DEVICE=wgpu cargo test -p sana-dcae --features wgpu --lib resample:: -- --include-ignored`.
+    #[test]
+    #[ignore = "compares with the device that SANA_TEST_DEVICE names"]
+    fn every_move_is_the_same_as_on_the_cpu() {
+        let device = sana_linear_attn::parity::device();
+        assert!(
+            channels_last(&device),
+            "SANA_TEST_DEVICE must name a GPU, or an adapter that stands for one"
+        );
+        let here = ramp([2, 12, 4, 6]);
+        let there = Tensor::from_data(here.clone().into_data(), &device);
+        // The same image as a convolution leaves it.
+        let pixels = there.clone().permute([0, 2, 3, 1]) * 1.0;
+        let innermost = pixels.permute([0, 3, 1, 2]);
+        type Move = fn(Tensor<4>) -> Tensor<4>;
+        let moves: [Move; 5] = [
+            pixel_unshuffle,
+            pixel_shuffle,
+            |x| repeat_channels(x, 3),
+            sana_linear_attn::kernels::nearest_upsample,
+            |x| group_mean(x, 4),
+        ];
+        for (index, step) in moves.into_iter().enumerate() {
+            let expected = step(here.clone());
+            for x in [there.clone(), innermost.clone()] {
+                let ours = step(x);
+                assert_eq!(ours.dims(), expected.dims(), "move {index}");
+                for (a, b) in values(ours).iter().zip(values(expected.clone())) {
+                    assert!((a - b).abs() < 1e-6, "move {index}: {a} is not {b}");
+                }
+            }
         }
     }
 }

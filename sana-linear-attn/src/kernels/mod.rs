@@ -21,6 +21,7 @@
 //! | [`add`] | one pass, all cores | plain | plain |
 //! | [`add_upsampled`] | one pass, all cores | plain, [channels last](channels_last) | plain |
 //! | [`image_to_tokens`], [`tokens_to_image`], [`nearest_upsample`] | copies by all cores | plain, [channels last](channels_last) | plain |
+//! | [`pixel_shuffle`], [`pixel_unshuffle`], [`repeat_channels`] | plain | plain, [channels last](channels_last) | plain |
 //! | [`silu`], [`silu_gate`] | one pass, all cores, with its own gradients | plain | plain |
 //! | [`cast()`] of 16-bit floats to f32 | all cores, into large pages | plain | plain |
 //!
@@ -67,7 +68,7 @@ pub use conv::{
 pub use elementwise::{add, gelu_gate, gelu_gate_plain, silu, silu_gate, silu_gate_plain};
 pub use layout::{
     add_upsampled, add_upsampled_plain, channels_last, image_to_tokens, nearest_upsample,
-    nearest_upsample_plain, tokens_to_image,
+    nearest_upsample_plain, pixel_shuffle, pixel_unshuffle, repeat_channels, tokens_to_image,
 };
 pub use linear::{Epilogue, grouped_linear, grouped_linear_plain, linear, linear_plain};
 pub use modulate::{
