@@ -4,10 +4,11 @@
 //! The switch is the process's, so all of it is one test.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use sana_linear_attn::TorchLinear;
 use sana_linear_attn::kernels::{Epilogue, linear, linear_plain};
-use sana_linear_attn::parity::{assert_close, values};
+use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, values};
 use sana_linear_attn::precision::{bf16_products, has_bf16_products, set_bf16_products};
+use sana_linear_attn::transformer::F16Clamp;
+use sana_linear_attn::{SanaTransformerConfig, TorchLinear, Weights};
 
 /// Values without a pattern, of magnitude up to 1.
 fn waves<const D: usize>(shape: [usize; D], seed: f32) -> Tensor<D> {
@@ -69,8 +70,12 @@ fn bf16_weights_are_multiplied_as_they_are() {
         }
     }
     set_bf16_products(true);
+    a_layer();
+    the_transformer();
+}
 
-    // A layer; strided rows; rows alone as among others; gradients by the widened weight.
+/// A layer; strided rows; rows alone as among others; gradients by the widened weight.
+fn a_layer() {
     let device = Device::flex();
     let mut layer = TorchLinear::new(64, 40, true, &device);
     layer.weight = layer.weight.map(|weight| weight.cast(DType::BF16));
@@ -102,4 +107,32 @@ fn bf16_weights_are_multiplied_as_they_are() {
     let gradient = tracked.grad(&grads).expect("a gradient of x");
     let columns = weight.cast(DType::F32).sum_dim(0).repeat(&[50, 1]);
     assert_close("gradient", &values(gradient), &values(columns), 1e-5);
+}
+
+/// What rounding the input of every linear layer does to a transformer's output.
+fn the_transformer() {
+    let device = Device::flex();
+    let folder = built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "transformer/sana");
+    let io = Fixture::at(&folder.join("io.safetensors"));
+    let config = SanaTransformerConfig::from_file(&folder.join("config.json"));
+    let weights =
+        Weights::open_folder(&folder, "diffusion_pytorch_model", None).expect("its weights");
+    let narrow = config
+        .expect("its config")
+        .load(&weights, Some(DType::BF16), F16Clamp::Auto, &device)
+        .expect("its weights");
+    let run = || {
+        let tensor = |name| io.tensor::<1>(name, &device);
+        let mask = io.tensor("caption_mask", &device);
+        let text = narrow.text_context(io.tensor("caption", &device), Some(mask));
+        let input = io.tensor("input", &device);
+        values(narrow.forward(input, tensor("timestep"), None, &text))
+    };
+    set_bf16_products(true);
+    let ours = run();
+    set_bf16_products(false);
+    let exact = run();
+    // A bf16 has 8 bits: 2^-9 of each input, some layers after each other.
+    assert_close("transformer", &ours, &exact, 2e-2);
+    assert_eq!(ours != exact, has_bf16_products());
 }

@@ -11,6 +11,7 @@ use sana_pipeline::{LoraFile, LoraMode};
 use sana_sampler::GuidanceInterval;
 
 use crate::bench::BenchArgs;
+use crate::cpu::CpuArgs;
 use crate::devices::{DeviceName, DevicesArgs};
 use crate::encode::{DecodeArgs, EncodeArgs};
 use crate::evaluate::EvaluateArgs;
@@ -18,7 +19,6 @@ use crate::generate::GenerateArgs;
 use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
 use crate::quantities::Bytes;
-use crate::threads::ThreadArgs;
 use crate::train::TrainArgs;
 use crate::{bench, devices, encode, evaluate, generate, init, inspect, train};
 
@@ -108,7 +108,7 @@ pub struct ModelArgs {
     #[arg(long)]
     pub ignore_memory: bool,
     #[command(flatten)]
-    pub threads: ThreadArgs,
+    pub cpu: CpuArgs,
 }
 
 /// LoRAs on top of the model.

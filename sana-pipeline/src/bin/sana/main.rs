@@ -6,6 +6,7 @@ mod backends;
 mod bench;
 mod contact_sheet;
 mod control;
+mod cpu;
 mod devices;
 mod editing;
 mod encode;
@@ -26,7 +27,6 @@ mod progress;
 mod prompt_file;
 mod quantities;
 mod record;
-mod threads;
 mod train;
 
 use std::process::ExitCode;

@@ -15,10 +15,10 @@ use clap::{Args, ValueEnum};
 use sana_pipeline::memory::available_bytes;
 
 use crate::args::{Dtype, Size, positive};
+use crate::cpu::CpuArgs;
 use crate::devices::{DeviceName, OpenDevice};
 use crate::output::output;
 use crate::probe::catch;
-use crate::threads::ThreadArgs;
 
 use models::Models;
 use parts::{Bench, Measurement};
@@ -106,7 +106,7 @@ pub struct BenchArgs {
     )]
     dtype: Dtype,
     #[command(flatten)]
-    threads: ThreadArgs,
+    cpu: CpuArgs,
 }
 
 /// What is measured.
@@ -146,7 +146,7 @@ struct Options {
 
 /// Runs `sana bench`.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
-    args.threads.start()?;
+    args.cpu.start()?;
     let models = Models::of(&args.variant)?;
     let (width, height) = size(&models, args.size)?;
     let options = Options {

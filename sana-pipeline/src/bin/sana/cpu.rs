@@ -1,14 +1,15 @@
-//! How many threads compute on the CPU.
+//! How the CPU computes: its threads, and its products with bf16 weights.
 
 use anyhow::Context;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use sana_linear_attn::precision::set_bf16_products;
 
-/// Threads of the pool that everything on the CPU shares: burn's backend, its matrix products and
-/// the kernels of this project.
+/// Threads of the pool that everything on the CPU shares (burn's backend, its matrix products and the
+/// kernels of this project), and whether these multiply in bf16.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Model and device")]
-pub struct ThreadArgs {
+pub struct CpuArgs {
     /// Threads that compute on the CPU [default: one for each core]
     #[arg(
         long,
@@ -17,15 +18,20 @@ pub struct ThreadArgs {
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024)
     )]
     pub threads: Option<usize>,
+    /// Widen bf16 weights to f32 on CPUs that could multiply them as they are (AVX512-BF16): slower,
+    /// and equal to f32 bit for bit
+    #[arg(long)]
+    pub widen_bf16: bool,
 }
 
-impl ThreadArgs {
-    /// Starts the pool, if a number of threads was asked for. It can be started only once in a
-    /// process, and has to be before anything computes.
+impl CpuArgs {
+    /// Starts the pool, if a number of threads was asked for, and chooses the products. A pool can be
+    /// started only once in a process, and has to be before anything computes.
     ///
     /// # Errors
     /// When the system gives no threads, or the pool is there already.
     pub fn start(self) -> anyhow::Result<()> {
+        set_bf16_products(!self.widen_bf16);
         let Some(threads) = self.threads else {
             return Ok(());
         };
@@ -43,7 +49,14 @@ mod tests {
     /// The only test of this program that starts the pool of the whole process.
     #[test]
     fn the_pool_is_started_once() {
-        let start = |threads| ThreadArgs { threads }.start();
+        let start = |threads| {
+            let widen_bf16 = false;
+            CpuArgs {
+                threads,
+                widen_bf16,
+            }
+            .start()
+        };
         start(None).unwrap();
         rayon::join(|| (), || ());
         let error = start(Some(3)).unwrap_err().to_string();
