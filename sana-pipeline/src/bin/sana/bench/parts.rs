@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::SanaTransformer;
-use sana_linear_attn::kernels::relu_linear_attention;
+use sana_linear_attn::compute_dtype;
+use sana_linear_attn::kernels::{Epilogue, linear, relu_linear_attention};
 use sana_linear_attn::transformer::TextContext;
 use sana_pipeline::{Schedule, Scheduler};
 use sana_sampler::{Control, Guidance, dpm_solver, flow_euler, noise, scm, trigflow};
@@ -164,9 +165,7 @@ impl Bench<'_> {
         // Never made: a prompt needs a few of its rows, which are looked up on the host.
         model.embed_tokens = None;
         let (model, weights) = random(model, self.dtype());
-        // As a prompt's rows are: in the dtype that the model computes in.
         let embeddings = self.random(1, [rows, tokens, config.hidden_size]);
-        let embeddings = embeddings.cast(model.compute_dtype());
         let mask = self.ones([rows, tokens]);
         let timing = self.run(|| Ok(model.forward(embeddings.clone(), mask.clone())))?;
         Ok(vec![Measurement {
@@ -215,7 +214,6 @@ impl Bench<'_> {
         let steps = self.options.steps.unwrap_or(scheduler.default_steps());
         let schedule = scheduler.schedule(scheduler.solver(), steps, None)?;
         let embeddings = self.random(1, [rows, tokens, text_config.hidden_size]);
-        let embeddings = embeddings.cast(text.compute_dtype());
         let mask = self.ones([rows, tokens]);
         let initial = self.random_f32(2, self.latent_shape(pictures));
         let timing = self.run(|| {
@@ -306,8 +304,10 @@ impl Bench<'_> {
             false => 8192,
         };
         let side = self.options.tokens.unwrap_or(default);
-        let [a, b] = [1, 2].map(|seed| self.random(seed, [side, side]));
-        let timing = self.run(|| Ok(a.clone().matmul(b.clone())))?;
+        // As a linear layer multiplies: activations with a weight.
+        let x = self.random(1, [side, side]);
+        let weight = self.random_f32(2, [side, side]).cast(self.dtype());
+        let timing = self.run(|| Ok(linear(x.clone(), weight.clone(), None, Epilogue::None)))?;
         Ok(vec![Measurement {
             tokens: Some(side),
             gflop: Some(work::matmul(side)),
@@ -316,9 +316,10 @@ impl Bench<'_> {
     }
 
     fn stream(&self) -> anyhow::Result<Vec<Measurement>> {
-        let x = Tensor::<1>::ones([STREAM], (self.device, self.dtype()));
+        let dtype = compute_dtype(self.dtype(), self.device);
+        let x = Tensor::<1>::ones([STREAM], (self.device, dtype));
         let timing = self.run(|| Ok(x.clone().mul_scalar(2.0)))?;
-        let bytes = 2 * STREAM * self.dtype().size();
+        let bytes = 2 * STREAM * dtype.size();
         Ok(vec![Measurement {
             tokens: Some(STREAM),
             gbyte: Some(bytes as f64 / 1e9),
@@ -362,9 +363,11 @@ impl Bench<'_> {
         ]
     }
 
-    /// Unit normal numbers in the dtype that is measured, the same in every run.
+    /// Unit normal numbers in the dtype that networks with weights of the measured one compute in, the
+    /// same in every run.
     fn random<const D: usize>(&self, seed: u64, shape: [usize; D]) -> Tensor<D> {
-        self.random_f32(seed, shape).cast(self.dtype())
+        let dtype = compute_dtype(self.dtype(), self.device);
+        self.random_f32(seed, shape).cast(dtype)
     }
 
     fn random_f32<const D: usize>(&self, seed: u64, shape: [usize; D]) -> Tensor<D> {
