@@ -1,15 +1,14 @@
 //! Every kernel of `sana-linear-attn` beside its plain form, at shapes of the 1.6B transformer and of
-//! DC-AE. Off the CPU, and in 16-bit floats, both are the plain form.
+//! DC-AE. Off the CPU, and in 16-bit floats, most kernels are the plain form: see
+//! `sana_linear_attn::kernels`.
 
 use std::process::ExitCode;
 
-use burn::tensor::Tensor;
 use burn::tensor::activation;
+use burn::tensor::{DType, Tensor};
 use sana_benches::{Case, Suite, assert_close, run, shape};
-use sana_linear_attn::kernels::{
-    conv3x3, conv3x3_plain, depthwise_tokens, depthwise_tokens_plain, rms_norm_channels,
-    rms_norm_channels_plain, silu, silu_gate, silu_gate_plain,
-};
+use sana_linear_attn::kernels::*;
+use sana_linear_attn::precision::bf16_products;
 
 fn main() -> ExitCode {
     run(|suite| {
@@ -76,10 +75,217 @@ fn main() -> ExitCode {
                 |x, _| silu_gate_plain(x),
             );
         }
+        inference(suite);
     })
 }
 
-/// Measures both forms of an operation of an input and a weight.
+/// Kernels of inference alone.
+fn inference(suite: &mut Suite) {
+    // Products of a 0.6B block at 512 px with guidance, and Gemma-2's widest.
+    let products = [[512, 1152, 5760], [512, 2880, 1152], [300, 2304, 9216]];
+    for [rows, depth, columns] in suite.shapes([5, 6, 7], &products) {
+        let label = format!("{rows}x{depth}->{columns}");
+        let size = rows * columns;
+        forms(
+            suite,
+            "linear",
+            &label,
+            size,
+            |suite| (suite.random(1, [rows, depth]), suite.random(2, [columns, depth])),
+            |(x, weight)| linear(x.clone(), weight.clone(), None, Epilogue::None),
+            |(x, weight)| linear_plain(x.clone(), weight.clone(), None, Epilogue::None),
+        );
+        // Where the CPU multiplies bf16 `x` is rounded, so the plain form rounds it too, and it
+        // widens the weight, as layers do elsewhere.
+        forms(
+            suite,
+            "linear_bf16",
+            &label,
+            size,
+            |suite| {
+                let weight = suite.random::<2>(2, [columns, depth]).cast(DType::BF16);
+                (suite.random(1, [rows, depth]), weight)
+            },
+            |(x, weight)| linear(x.clone(), weight.clone(), None, Epilogue::None),
+            |(x, weight)| {
+                let dtype = x.dtype();
+                let x = match bf16_products() {
+                    true => x.clone().cast(DType::BF16).cast(dtype),
+                    false => x.clone(),
+                };
+                linear_plain(x, cast(weight.clone(), dtype), None, Epilogue::None)
+            },
+        );
+    }
+    let images = [[128, 128, 256], [512, 512, 64]];
+    for [input, output, size] in suite.shapes([17, 18, 5], &images) {
+        let label = format!("{input}->{output} at {size}x{size}");
+        let image = [suite.batch(), input, size, size];
+        let elements = suite.batch() * output * size * size;
+        let prepare = |suite: &Suite| {
+            let weight = suite.random(2, [output, input, 3, 3]);
+            (suite.random::<4>(1, image), weight)
+        };
+        forms(
+            suite,
+            "conv3x3_fused",
+            &label,
+            elements,
+            prepare,
+            |(x, weight)| conv3x3_fused(x.clone(), weight.clone(), None, 1, Epilogue::None),
+            |(x, weight)| conv3x3_plain(x.clone(), weight.clone(), 1),
+        );
+        forms(
+            suite,
+            "conv3x3_upsampled",
+            &label,
+            4 * elements,
+            prepare,
+            |(x, weight)| conv3x3_upsampled(x.clone(), weight.clone(), None),
+            |(x, weight)| conv3x3_plain(nearest_upsample_plain(x.clone()), weight.clone(), 1),
+        );
+        let doubled = [suite.batch(), input / 2, 2 * size, 2 * size];
+        if input.is_multiple_of(2) {
+            forms(
+                suite,
+                "add_upsampled",
+                &shape(doubled),
+                doubled.iter().product(),
+                |suite| (suite.random(1, doubled), suite.random(2, image)),
+                |(y, x)| add_upsampled(y.clone(), x.clone(), 2),
+                |(y, x)| add_upsampled_plain(y.clone(), x.clone(), 2),
+            );
+        }
+        forms(
+            suite,
+            "rms_norm_residual",
+            &shape(image),
+            image.iter().product(),
+            |suite| {
+                let affine = [2, 3].map(|seed| suite.random(seed, [input]));
+                (suite.random(1, image), affine, suite.random(4, image))
+            },
+            |(x, [weight, bias], y)| {
+                let bias = Some(bias.clone());
+                rms_norm_residual(x.clone(), weight.clone(), bias, y.clone(), 1e-5, 1)
+            },
+            |(x, [weight, bias], y): &(Tensor<4>, [Tensor<1>; 2], Tensor<4>)| {
+                let bias = Some(bias.clone());
+                rms_norm_channels_plain(x.clone(), weight.clone(), bias, 1e-5, 1) + y.clone()
+            },
+        );
+    }
+    for [side, channels] in suite.shapes([3, 6], &[[16, 2240], [32, 2240]]) {
+        let tokens = side * side;
+        let rows = [suite.batch(), tokens, channels];
+        let row = [suite.batch(), 1, channels];
+        let prepare = |suite: &Suite| {
+            let [scale, shift] = [2, 3].map(|seed| suite.random::<3>(seed, row));
+            (suite.random::<3>(1, rows), scale, shift, suite.random::<3>(4, rows))
+        };
+        let (label, elements) = (shape(rows), rows.iter().product());
+        forms(
+            suite,
+            "norm_modulate",
+            &label,
+            elements,
+            prepare,
+            |(x, scale, shift, _)| norm_modulate(x.clone(), scale.clone(), shift.clone(), 1e-6),
+            |(x, scale, shift, _)| {
+                norm_modulate_plain(x.clone(), scale.clone(), shift.clone(), 1e-6)
+            },
+        );
+        forms(
+            suite,
+            "gated_residual",
+            &label,
+            elements,
+            prepare,
+            |(x, gate, _, y)| gated_residual(x.clone(), gate.clone(), y.clone()),
+            |(x, gate, _, y)| gated_residual_plain(x.clone(), gate.clone(), y.clone()),
+        );
+        let hidden = [suite.batch(), tokens, 5 * channels];
+        forms(
+            suite,
+            "depthwise_gate",
+            &shape(hidden),
+            hidden.iter().product(),
+            |suite| {
+                let taps = suite.random(2, [5 * channels, 1, 3, 3]);
+                let bias = suite.random(3, [5 * channels]);
+                (suite.random(1, hidden), taps, bias)
+            },
+            |(x, taps, bias)| depthwise_gate(x.clone(), taps.clone(), bias.clone(), [side; 2]),
+            |(x, taps, bias): &(Tensor<3>, Tensor<4>, Tensor<1>)| {
+                let y = depthwise_tokens_plain(x.clone(), taps.clone(), [side; 2]);
+                silu_gate_plain(y + bias.clone().unsqueeze::<3>())
+            },
+        );
+    }
+    // Gemma-2's attention and feed-forward of a prompt.
+    for [tokens, heads, head_dim] in suite.shapes([5, 2, 4], &[[300, 8, 256]]) {
+        let dims = [suite.batch(), heads, tokens, head_dim];
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        forms(
+            suite,
+            "softmax_attention",
+            &shape(dims),
+            dims.iter().product(),
+            |suite| {
+                let mask = suite.random(4, [1, 1, tokens, tokens]);
+                ([1, 2, 3].map(|seed| suite.random::<4>(seed, dims)), mask)
+            },
+            |([q, k, v], mask)| {
+                let mask = Some(mask.clone());
+                softmax_attention(q.clone(), k.clone(), v.clone(), mask, scale, Some(50.0))
+            },
+            |([q, k, v], mask): &([Tensor<4>; 3], Tensor<4>)| {
+                let mask = Some(mask.clone());
+                softmax_attention_plain(q.clone(), k.clone(), v.clone(), mask, scale, Some(50.0))
+            },
+        );
+        let hidden = [suite.batch(), tokens, 36 * head_dim];
+        forms(
+            suite,
+            "gelu_gate",
+            &shape(hidden),
+            hidden.iter().product(),
+            |suite| [1, 2].map(|seed| suite.random::<3>(seed, hidden)),
+            |[gate, up]| gelu_gate(gate.clone(), up.clone()),
+            |[gate, up]| gelu_gate_plain(gate.clone(), up.clone()),
+        );
+    }
+}
+
+/// Measures both forms of an operation, and compares their answers.
+fn forms<S, const Y: usize>(
+    suite: &mut Suite,
+    op: &str,
+    label: &str,
+    elements: usize,
+    prepare: impl Fn(&Suite) -> S,
+    fast: impl Fn(&S) -> Tensor<Y>,
+    plain: impl Fn(&S) -> Tensor<Y>,
+) {
+    let bound = suite.bound();
+    let mut measure = |op: &str, form: &dyn Fn(&S) -> Tensor<Y>| {
+        suite.measure(
+            Case {
+                area: "kernels",
+                op,
+                shape: label,
+                elements,
+            },
+            &prepare,
+            |inputs| form(inputs),
+            |inputs, answer| assert_close(answer, plain(inputs), bound),
+        );
+    };
+    measure(op, &fast);
+    measure(&format!("{op}-plain"), &plain);
+}
+
+/// [`forms`] of an operation of an input and a weight whose result has the input's shape.
 fn compare<const X: usize, const W: usize>(
     suite: &mut Suite,
     op: &str,
@@ -88,20 +294,13 @@ fn compare<const X: usize, const W: usize>(
     fast: impl Fn(Tensor<X>, Tensor<W>) -> Tensor<X>,
     plain: impl Fn(Tensor<X>, Tensor<W>) -> Tensor<X>,
 ) {
-    let bound = suite.bound();
-    let mut measure = |op: &str, form: &dyn Fn(Tensor<X>, Tensor<W>) -> Tensor<X>| {
-        suite.measure(
-            Case {
-                area: "kernels",
-                op,
-                shape: &shape(input),
-                elements: input.iter().product(),
-            },
-            |suite| (suite.random(1, input), suite.random(2, weight)),
-            |(x, weight)| form(x.clone(), weight.clone()),
-            |(x, weight), answer| assert_close(answer, plain(x.clone(), weight.clone()), bound),
-        );
-    };
-    measure(op, &fast);
-    measure(&format!("{op}-plain"), &plain);
+    forms(
+        suite,
+        op,
+        &shape(input),
+        input.iter().product(),
+        |suite| (suite.random(1, input), suite.random(2, weight)),
+        |(x, weight)| fast(x.clone(), weight.clone()),
+        |(x, weight)| plain(x.clone(), weight.clone()),
+    );
 }
