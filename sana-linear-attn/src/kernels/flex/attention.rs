@@ -4,6 +4,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::prefetch::prefetch;
 use super::product::{Strides, product};
 use super::{Primitive, contiguous, dims, tensor, values};
 use crate::kernels::ATTENTION_EPS;
@@ -11,6 +12,9 @@ use crate::kernels::ATTENTION_EPS;
 /// Tokens that are copied, rectified and multiplied at a time: a head of 32 channels then needs
 /// 32 KB each of keys and values.
 const TOKENS: usize = 256;
+/// Tokens between the one that is copied and the one that memory is asked for: a head's channels are
+/// a piece of every row.
+const AHEAD: usize = 32;
 
 /// Queries, keys or values of all heads, in the rows of a tensor `[batch, tokens, width]`.
 #[derive(Clone, Copy)]
@@ -164,6 +168,9 @@ impl Sums {
 
     fn add(&mut self, key: Head, value: Head, keys: &mut Vec<f32>) {
         let head_dim = self.key.len();
+        for row in value.rows.chunks_exact(value.width) {
+            prefetch(&row[value.offset..value.offset + head_dim]);
+        }
         rectified(key, head_dim, keys);
         add_rows(&mut self.key, keys);
         product(
@@ -190,7 +197,11 @@ struct Target {
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 fn rectified(head: Head, head_dim: usize, out: &mut Vec<f32>) {
     out.clear();
-    for row in head.rows.chunks_exact(head.width) {
+    for (index, row) in head.rows.chunks_exact(head.width).enumerate() {
+        let ahead = (index + AHEAD) * head.width + head.offset;
+        if let Some(channels) = head.rows.get(ahead..ahead + head_dim) {
+            prefetch(channels);
+        }
         let channels = &row[head.offset..head.offset + head_dim];
         out.extend(channels.iter().map(|x| x.max(0.0)));
     }

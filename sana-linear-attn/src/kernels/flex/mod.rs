@@ -11,6 +11,7 @@ pub(super) mod grouped;
 pub(super) mod layout;
 pub(super) mod linear;
 pub(super) mod modulate;
+mod prefetch;
 mod product;
 pub(super) mod rms_norm;
 pub(super) mod softmax_attention;

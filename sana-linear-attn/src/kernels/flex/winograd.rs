@@ -9,11 +9,14 @@
 //! The sum over input channels turns the 36 element-wise products into 36 matrix products
 //! `[output, input] x [input, tiles]`.
 
+use std::ops::Range;
+
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::disjoint::{Disjoint, filled};
 use super::elementwise::sigmoid;
+use super::prefetch::prefetch;
 use super::product::{Strides, product};
 use super::{Primitive, contiguous, dims, tensor, values};
 
@@ -72,6 +75,19 @@ impl Shape {
             doubled,
             tile_rows: height.div_ceil(TILE),
             tile_columns: width.div_ceil(TILE),
+        }
+    }
+
+    /// The pixels of a channel that a band reads.
+    fn pixels(&self, band: Band) -> Range<usize> {
+        let rows = (TILE * band.first).saturating_sub(1)
+            ..self.height.min(TILE * (band.first + band.rows) + 1);
+        match self.doubled {
+            true => {
+                let width = self.width / 2;
+                rows.start / 2 * width..rows.end.div_ceil(2) * width
+            }
+            false => rows.start * self.width..rows.end * self.width,
         }
     }
 
@@ -143,8 +159,13 @@ pub(in super::super) fn forward(
 fn transform_band(image: &[f32], shape: &Shape, band: Band, inputs: &mut Vec<f32>) {
     let tiles = band.rows * shape.tile_columns;
     inputs.resize(READ * READ * shape.input * tiles, 0.0);
-    let planes = image.chunks_exact(image.len() / shape.input);
-    for (channel, plane) in planes.enumerate() {
+    let size = image.len() / shape.input;
+    let pixels = shape.pixels(band);
+    for (channel, plane) in image.chunks_exact(size).enumerate() {
+        let next = (channel + 1) * size;
+        if let Some(next) = image.get(next + pixels.start..next + pixels.end) {
+            prefetch(next);
+        }
         for row in 0..band.rows {
             let place = Place {
                 start: channel * tiles + row * shape.tile_columns,
