@@ -91,7 +91,12 @@ fn inference(suite: &mut Suite) {
             "linear",
             &label,
             size,
-            |suite| (suite.random(1, [rows, depth]), suite.random(2, [columns, depth])),
+            |suite| {
+                (
+                    suite.random(1, [rows, depth]),
+                    suite.random(2, [columns, depth]),
+                )
+            },
             |(x, weight)| linear(x.clone(), weight.clone(), None, Epilogue::None),
             |(x, weight)| linear_plain(x.clone(), weight.clone(), None, Epilogue::None),
         );
@@ -181,7 +186,12 @@ fn inference(suite: &mut Suite) {
         let row = [suite.batch(), 1, channels];
         let prepare = |suite: &Suite| {
             let [scale, shift] = [2, 3].map(|seed| suite.random::<3>(seed, row));
-            (suite.random::<3>(1, rows), scale, shift, suite.random::<3>(4, rows))
+            (
+                suite.random::<3>(1, rows),
+                scale,
+                shift,
+                suite.random::<3>(4, rows),
+            )
         };
         let (label, elements) = (shape(rows), rows.iter().product());
         forms(
