@@ -21,16 +21,16 @@ IDLE, LOOPS, OTHER = "waiting and scheduling", "parallel loops without a name", 
 # convolution is a matter of the rules' order alone where both stand in one frame.
 NAMED = [
     (WEIGHTS, r"Distribution|::random|rand_|chacha|Initializer|noise::|standard_normal"),
-    (DEPTHWISE, r"kernels::flex::depthwise|conv\w*depthwise|depthwise_conv"),
+    (DEPTHWISE, r"kernels::flex::(gated_)?depthwise|conv\w*depthwise|depthwise_conv"),
     (CONVOLUTION, r"kernels::flex::(conv|winograd)|burn_flex::ops::conv|conv[123]d"),
+    (ATTENTION, r"kernels::flex::(\w+_)?attention|burn_flex::ops::attention"),
     (REDUCTION, r"kernels::flex::(rms_norm|layer_norm|norm)|ops::(reduce|cumulative|pool)"
                 r"|softmax|layer_norm"),
-    (ATTENTION, r"kernels::flex::(linear_)?attention|burn_flex::ops::attention"),
-    (ELEMENTWISE, r"kernels::flex::(elementwise|modul|gate|resid)|burn_flex::ops::(unary|binary"
+    (ELEMENTWISE, r"kernels::flex::(elementwise|modul|resid|widen)|burn_flex::ops::(unary|binary"
                   r"|activation|comparison|mask|float)|burn_flex::(zip|simd)|zip_(map|apply)"),
-    (COPY, r"burn_flex::ops::(cat|slice|expand|flip|gather|repeat|interpolate|unfold)"
+    (COPY, r"kernels::flex::layout|burn_flex::ops::(cat|slice|expand|flip|gather|repeat|interpolate|unfold)"
            r"|to_contiguous|copy_\w*2d|copy_strided|strided_index|contiguous"),
-    (MATMUL, r"burn_flex::ops::matmul|kernels::flex::(matmul|linear|dot|bf16)"),
+    (MATMUL, r"burn_flex::ops::matmul|kernels::flex::(linear|wide_product|grouped)"),
     (MEMORY, r"FlexTensor>?::(empty|zeros|full)"),
 ]
 # A frame that says it only where no other frame does.
