@@ -288,8 +288,9 @@ fn transform_kernels(weight: &[f32], input: usize, out: &mut [f32]) {
         for (x, column) in columns.iter_mut().enumerate() {
             kernel_column([&taps[x], &taps[3 + x], &taps[6 + x]], column);
         }
-        for y in 0..READ {
-            kernel_column([&columns[0][y], &columns[1][y], &columns[2][y]], &mut line);
+        let [left, middle, right] = &columns;
+        for (y, ((left, middle), right)) in left.iter().zip(middle).zip(right).enumerate() {
+            kernel_column([left, middle, right], &mut line);
             for (x, lanes) in line.iter().enumerate() {
                 let start = (y * READ + x) * input + first;
                 copy(&lanes[..count], &mut out[start..start + count]);
