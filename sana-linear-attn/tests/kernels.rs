@@ -245,6 +245,24 @@ fn packed_attention_is_that_of_its_parts() {
     }
 }
 
+/// A NaN in a query is in that token's result, one in a key in every token's.
+#[test]
+fn nan_is_not_rectified() {
+    let device = Device::flex();
+    let ones = Tensor::<3>::ones([1, 6, 4], &device);
+    let hole = ones.clone().slice_assign(
+        [0..1, 2..3, 1..2],
+        Tensor::full([1, 1, 1], f32::NAN, &device),
+    );
+    let nans = |query: &Tensor<3>, key: &Tensor<3>| {
+        let out = relu_linear_attention(query.clone(), key.clone(), ones.clone(), 4);
+        values(out).iter().filter(|x| x.is_nan()).count()
+    };
+    assert_eq!(nans(&ones, &ones), 0);
+    assert_eq!(nans(&hole, &ones), 4);
+    assert_eq!(nans(&ones, &hole), 24);
+}
+
 #[test]
 fn tokens_without_a_key_give_zero() {
     let device = Device::flex();
@@ -472,6 +490,15 @@ fn shared_tensors_are_not_written() {
     let doubled = values(x.clone() * 2.0);
     assert!(values(add(x.clone(), x.clone())) == doubled, "with itself");
     assert!(values(x) == values(random(1)) && values(y) == values(random(2)));
+}
+
+#[test]
+#[should_panic(expected = "shape of the kernel")]
+fn a_kernel_of_other_channels_is_refused() {
+    let device = Device::flex();
+    let x = pseudo_random([1, 32, 8, 8], 1, &device);
+    let weight = pseudo_random([32, 16, 3, 3], 2, &device);
+    conv3x3_fused(x, weight, None, 1, Epilogue::None);
 }
 
 #[test]

@@ -26,11 +26,15 @@ const QUERIES: usize = 4;
 /// Elements of a tile of keys in shared memory, 4 KiB, and as many of values.
 const TILE: usize = 1024;
 
+/// Shared memory that every device has, in bytes.
+const SHARED: usize = 16 << 10;
+
 /// Whether heads of this size fit the kernels: the sums of a head are cut into squares of the
-/// vector width, one for each unit at most. That is 64 channels, or 16 that fours do not divide.
+/// vector width, one for each unit at most, and all of them are in shared memory. That is 60
+/// channels, or 16 that fours do not divide.
 pub(super) fn fits(head_dim: usize) -> bool {
     let vectors = head_dim / vector_width(head_dim);
-    vectors * vectors <= UNITS
+    vectors * vectors <= UNITS && (head_dim + 1) * head_dim * size_of::<f32>() <= SHARED
 }
 
 /// Sums of `relu(k)^T v` and, in a last row, of `relu(k)`, over a chunk of tokens.
@@ -91,7 +95,7 @@ fn key_value_sums<F: Float, N: Size>(
             if token < end {
                 let k = key[(key_start + token * key_step + channel) / width];
                 let v = value[(value_start + token * value_step + channel) / width];
-                keys[i] = max(Vector::<f32, N>::cast_from(k), Vector::new(0.0f32));
+                keys[i] = rectified::<N>(Vector::cast_from(k));
                 values[i] = Vector::<f32, N>::cast_from(v);
             } else {
                 keys[i] = Vector::new(0.0f32);
@@ -141,6 +145,13 @@ fn head_start(
     } else {
         head * head_dim
     }
+}
+
+/// `relu`. A NaN stays one, where a maximum would hide it.
+#[cube]
+fn rectified<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    let zero = Vector::new(0.0f32);
+    select_many(x.less_than(&zero), zero, x)
 }
 
 /// Adds the chunks of each head, the first first.
@@ -234,7 +245,7 @@ fn query_products<F: Float, N: Size>(
         #[unroll]
         for m in 0..queries {
             let q = query[(rows[m] + part * width) / width];
-            let q = max(Vector::<f32, N>::cast_from(q), Vector::new(0.0f32));
+            let q = rectified::<N>(Vector::cast_from(q));
             #[unroll]
             for i in 0..width {
                 products[m] += Vector::new(q.extract(i)) * columns[i];

@@ -203,7 +203,8 @@ fn rectified(head: Head, head_dim: usize, out: &mut Vec<f32>) {
             prefetch(channels);
         }
         let channels = &row[head.offset..head.offset + head_dim];
-        out.extend(channels.iter().map(|x| x.max(0.0)));
+        // A NaN stays one, where a maximum would hide it.
+        out.extend(channels.iter().map(|&x| if x < 0.0 { 0.0 } else { x }));
     }
 }
 

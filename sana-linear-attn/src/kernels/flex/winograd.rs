@@ -127,6 +127,11 @@ pub(in super::super) fn forward(
 ) -> Primitive {
     let (x, weight) = (contiguous(x), contiguous(weight));
     let shape = Shape::new(&x, &weight, doubled);
+    assert_eq!(
+        dims::<4>(&weight),
+        [shape.output, shape.input, 3, 3],
+        "shape of the kernel"
+    );
     let bias = bias.map(contiguous);
     let bias = bias.as_ref().map(values);
     let kernel = transformed_kernel(values(&weight), &shape);
@@ -351,8 +356,8 @@ fn output_column(m: &[Lanes; READ], out: &mut [Lanes; TILE]) {
 /// known only at run time would be a call.
 #[inline(always)]
 fn copy(from: &[f32], to: &mut [f32]) {
-    match (from.first_chunk::<LANES>(), to.first_chunk_mut::<LANES>()) {
-        (Some(from), Some(to)) if from.len() == LANES => *to = *from,
+    match (<&Lanes>::try_from(from), <&mut Lanes>::try_from(&mut *to)) {
+        (Ok(from), Ok(to)) => *to = *from,
         _ => to.copy_from_slice(from),
     }
 }
