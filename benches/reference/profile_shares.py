@@ -20,7 +20,8 @@ IDLE, LOOPS, OTHER = "waiting and scheduling", "parallel loops without a name", 
 # A frame that says what is computed. The innermost that matches decides, so a product within a
 # convolution is a matter of the rules' order alone where both stand in one frame.
 NAMED = [
-    (WEIGHTS, r"Distribution|::random|rand_|chacha|Initializer|noise::|standard_normal"),
+    (WEIGHTS, r"Distribution|::random|rand_|chacha|Initializer|noise::|standard_normal"
+              r"|bench::models::Cast"),
     (DEPTHWISE, r"kernels::flex::(gated_)?depthwise|conv\w*depthwise|depthwise_conv"),
     (CONVOLUTION, r"kernels::flex::(conv|winograd)|burn_flex::ops::conv|conv[123]d"),
     (ATTENTION, r"kernels::flex::(\w+_)?attention|burn_flex::ops::attention"),

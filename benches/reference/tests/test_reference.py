@@ -357,6 +357,8 @@ class Profiles(unittest.TestCase):
              profile.ELEMENTWISE),
             (["__memcpy_avx512", "burn_flex::ops::cat::cat"], profile.COPY),
             (["asm_exc_page_fault", "main"], profile.MEMORY),
+            (["asm_exc_page_fault", "Flex::float_cast", "Param::map::<sana::bench::models::Cast>"],
+             profile.WEIGHTS),
             (["sana_linear_attn::kernels::flex::depthwise::convolve"], profile.DEPTHWISE),
             (["sana_linear_attn::kernels::flex::gated_depthwise::gated"], profile.DEPTHWISE),
             (["sana_linear_attn::kernels::flex::softmax_attention::softmax_row"],
