@@ -56,14 +56,14 @@ impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Generate(args) => generate::run(*args),
+            Command::Generate(args) => args.model.cpu.run(|| generate::run(*args)),
             Command::Inspect(args) => inspect::run(args),
-            Command::Encode(args) => encode::run_encode(args),
-            Command::Decode(args) => encode::run_decode(args),
-            Command::Evaluate(args) => evaluate::run(args),
+            Command::Encode(args) => args.model.cpu.run(|| encode::run_encode(args)),
+            Command::Decode(args) => args.model.cpu.run(|| encode::run_decode(args)),
+            Command::Evaluate(args) => args.model.cpu.run(|| evaluate::run(args)),
             Command::Init(args) => init::run(args),
             Command::Train(args) => train::run(args),
-            Command::Bench(args) => bench::run(args),
+            Command::Bench(args) => args.cpu.run(|| bench::run(args)),
             Command::Devices(args) => devices::run(args),
         }
     }

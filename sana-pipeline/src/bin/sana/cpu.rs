@@ -25,12 +25,22 @@ pub struct CpuArgs {
 }
 
 impl CpuArgs {
+    /// Runs a command on a thread of the pool. One outside it sleeps through every operation and is
+    /// woken for the next, which takes longer than a small operation does.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start) and of the command.
+    pub fn run(self, command: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+        self.start()?;
+        rayon::scope(|_| command())
+    }
+
     /// Starts the pool, if a number of threads was asked for, and chooses the products. A pool can be
     /// started only once in a process, and has to be before anything computes.
     ///
     /// # Errors
     /// When the system gives no threads, or the pool is there already.
-    pub fn start(self) -> anyhow::Result<()> {
+    fn start(self) -> anyhow::Result<()> {
         set_bf16_products(!self.widen_bf16);
         let Some(threads) = self.threads else {
             return Ok(());

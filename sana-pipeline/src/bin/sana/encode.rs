@@ -45,7 +45,7 @@ pub struct EncodeArgs {
     )]
     out: PathBuf,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 /// Decode latents into pictures
@@ -58,7 +58,7 @@ pub struct DecodeArgs {
     #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
     out: PathBuf,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 /// Runs `sana encode`.

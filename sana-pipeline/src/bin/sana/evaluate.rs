@@ -52,7 +52,7 @@ pub struct EvaluateArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
     #[command(flatten)]
     lora: LoraArgs,
 }

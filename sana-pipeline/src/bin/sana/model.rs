@@ -42,7 +42,6 @@ impl Model {
         loras: Vec<LoraFile>,
         controlnet: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
-        args.cpu.start()?;
         let found = find(
             args.model.as_deref(),
             args.revision.as_deref(),

@@ -106,7 +106,7 @@ pub struct BenchArgs {
     )]
     dtype: Dtype,
     #[command(flatten)]
-    cpu: CpuArgs,
+    pub cpu: CpuArgs,
 }
 
 /// What is measured.
@@ -146,7 +146,6 @@ struct Options {
 
 /// Runs `sana bench`.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
-    args.cpu.start()?;
     let models = Models::of(&args.variant)?;
     let (width, height) = size(&models, args.size)?;
     let options = Options {
