@@ -1,4 +1,4 @@
-"""Tests of compare and profile_shares.py, without PyTorch: python3 -m unittest discover -s THIS_FOLDER"""
+"""Tests of the scripts beside this folder, without PyTorch: python3 -m unittest discover -s THIS_FOLDER"""
 
 import contextlib
 import csv
@@ -28,6 +28,7 @@ def load(file):
 
 
 compare, profile, torch_bench = load("compare"), load("profile_shares.py"), load("torch_bench.py")
+kernels = load("kernels_table.py")
 
 
 def record(part, seconds, **more):
@@ -341,6 +342,57 @@ open({log!r}, "a").write("p")
         code, text, _, _ = self.run_compare("import sys; sys.exit('error: gone')", "print(ENTRY)")
         self.assertEqual(code, 1)
         self.assertIn("sana failed: error: gone", text)
+
+
+class Kernels(unittest.TestCase):
+    def case(self, folder, number, group, operation, shape, nanoseconds, elements=20_000):
+        path = os.path.join(folder, str(number), "new")
+        os.makedirs(path)
+        with open(os.path.join(path, "benchmark.json"), "w", encoding="utf-8") as file:
+            json.dump(dict(group_id=group, function_id=operation, value_str=shape,
+                           throughput={"Elements": elements}), file)
+        with open(os.path.join(path, "estimates.json"), "w", encoding="utf-8") as file:
+            json.dump(dict(median=dict(point_estimate=nanoseconds)), file)
+
+    def test_kernels_with_a_plain_form_are_rows(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for number, case in enumerate([
+                ("flex/kernels", "silu", "1x1024x20", 2e6),
+                ("flex/kernels", "silu-plain", "1x1024x20", 4e6),
+                ("flex/kernels", "silu", "1x512x20", 1e6),
+                ("flex/kernels", "silu-plain", "1x512x20", 3e6),
+                ("flex/kernels", "alone", "1x512x20", 3e6),
+                ("flex/kernels", "silu", "1x9x6", 1e3, 54),
+                ("flex/kernels", "silu-plain", "1x9x6", 1e3, 54),
+                ("cuda/kernels", "silu", "1x512x20", 1e3),
+                ("flex/attention", "silu-plain", "1x512x40", 1e3),
+            ]):
+                self.case(folder, number, *case)
+            rows = kernels.pairs(kernels.measured(folder))
+        self.assertEqual(rows, [("silu", "1x512x20", 1e-3, 3e-3), ("silu", "1x1024x20", 2e-3, 4e-3)])
+
+    def test_numbers_of_labels(self):
+        for label, expected in [("1x1024x2240", [1, 1024, 2240]),
+                                ("512x1152->5760", [512, 1152, 5760]),
+                                ("128->64 at 32x32", [128, 64, 32, 32])]:
+            self.assertEqual(kernels.numbers(label), expected)
+
+    def test_table(self):
+        text = kernels.table([("silu", "1x2", 2e-3, 4e-3, 8e-3), ("other", "3", 2.5e-6, 1e-5, None)])
+        self.assertIn("| `silu` | 1x2 | 2 ms | 4 ms | 8 ms | 0.50 | 0.25 |", text)
+        self.assertIn("| `other` | 3 | 2.5 µs | 10 µs |  | 0.25 |  |", text)
+
+    def test_median_of_ten_runs_at_least(self):
+        ticks = iter(range(1000))
+        runs = []
+        seconds = kernels.timed(lambda: runs.append(0), 0.0, lambda: next(ticks))
+        self.assertEqual((seconds, len(runs)), (1, 11))
+
+    def test_nothing_measured(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with self.assertRaises(SystemExit) as stop:
+                kernels.main(["--criterion", folder])
+        self.assertIn("cargo bench -p sana-benches --bench kernels", str(stop.exception))
 
 
 class Profiles(unittest.TestCase):
