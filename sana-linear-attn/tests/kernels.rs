@@ -492,8 +492,42 @@ fn shared_tensors_are_not_written() {
     assert!(values(x) == values(random(1)) && values(y) == values(random(2)));
 }
 
+/// What the kernels do not compute is broadcast by the plain forms.
 #[test]
-#[should_panic(expected = "shape of the kernel")]
+fn other_shapes_are_broadcast() {
+    let device = Device::flex();
+    let random = |shape, seed| pseudo_random::<3>(shape, seed, &device);
+    let (x, y) = (random([2, 5, 6], 1), random([2, 5, 6], 2));
+    for shape in [[2, 5, 6], [1, 1, 6], [1, 5, 6], [2, 1, 1]] {
+        let (scale, shift) = (random(shape, 3), random(shape, 4));
+        let modulated = norm_modulate(x.clone(), scale.clone(), shift.clone(), 1e-6);
+        let plain = norm_modulate_plain(x.clone(), scale.clone(), shift, 1e-6);
+        assert_eq!(values(modulated), values(plain), "modulation of {shape:?}");
+        let gated = gated_residual(x.clone(), scale.clone(), y.clone());
+        let plain = gated_residual_plain(x.clone(), scale, y.clone());
+        assert_eq!(values(gated), values(plain), "gate of {shape:?}");
+    }
+    let random = |shape, seed| pseudo_random::<4>(shape, seed, &device);
+    let (q, kv) = (random([2, 3, 4, 2], 1), random([2, 3, 5, 2], 2));
+    for shape in [[2, 3, 4, 5], [1, 1, 4, 5], [1, 1, 1, 5], [2, 3, 1, 1]] {
+        let attend = |attention: fn(_, _, _, _, _, _) -> Tensor<3>| {
+            let mask = Some(random(shape, 3));
+            values(attention(
+                q.clone(),
+                kv.clone(),
+                kv.clone(),
+                mask,
+                0.5,
+                None,
+            ))
+        };
+        let (out, plain) = (attend(softmax_attention), attend(softmax_attention_plain));
+        assert_eq!(out, plain, "mask of {shape:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "Number of channels in input tensor and input channels of convolution")]
 fn a_kernel_of_other_channels_is_refused() {
     let device = Device::flex();
     let x = pseudo_random([1, 32, 8, 8], 1, &device);

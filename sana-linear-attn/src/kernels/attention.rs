@@ -30,7 +30,9 @@ pub fn relu_linear_attention(
 ) -> Tensor<3> {
     check_heads(query.dims()[2], head_dim);
     #[cfg(feature = "flex")]
-    if [&query, &key, &value].into_iter().all(on_flex_untracked) {
+    if [&query, &key, &value].into_iter().all(on_flex_untracked)
+        && super::shapes::linear_attention(&query, &key, &value)
+    {
         return super::inference::linear_attention(query, key, value, head_dim);
     }
     #[cfg(feature = "cubecl-backend")]

@@ -6,7 +6,7 @@ use burn::tensor::ops::ConvOptions;
 use super::cube;
 use super::{Epilogue, nearest_upsample, silu};
 #[cfg(feature = "flex")]
-use super::{on_flex, on_flex_untracked};
+use super::{on_flex, on_flex_untracked, shapes};
 
 /// Channels from which on Winograd's transforms cost less than the products that they save.
 #[cfg(feature = "flex")]
@@ -14,8 +14,8 @@ const WINOGRAD_CHANNELS: usize = 16;
 
 /// [`conv3x3`] with bias, then a function of each element.
 ///
-/// On the CPU the stride 1 of at least 16 channels goes by Winograd's F(4x4, 3x3), whose rounding
-/// error is about ten times that of the sum.
+/// On the CPU, convolutions of stride 1 with at least 16 input and output channels use Winograd's
+/// F(4x4, 3x3), whose rounding error is about ten times that of the direct sum.
 ///
 /// # Shapes
 /// - `x` `[batch, in, height, width]`
@@ -30,7 +30,7 @@ pub fn conv3x3_fused(
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
     {
-        if stride == 1 && is_winograd(&x, &weight) {
+        if stride == 1 && is_winograd(&x, &weight, bias.as_ref()) {
             let silu = epilogue == Epilogue::Silu;
             return super::inference::winograd(x, weight, bias, false, silu);
         }
@@ -58,7 +58,7 @@ pub fn conv3x3_fused(
 /// - result `[batch, out, 2 * height, 2 * width]`
 pub fn conv3x3_upsampled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if is_winograd(&x, &weight) {
+    if is_winograd(&x, &weight, bias.as_ref()) {
         return super::inference::winograd(x, weight, bias, true, false);
     }
     conv3x3_fused(nearest_upsample(x), weight, bias, 1, Epilogue::None)
@@ -66,9 +66,13 @@ pub fn conv3x3_upsampled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>
 
 /// Whether Winograd's kernel takes a convolution of stride 1.
 #[cfg(feature = "flex")]
-fn is_winograd(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
+fn is_winograd(x: &Tensor<4>, weight: &Tensor<4>, bias: Option<&Tensor<1>>) -> bool {
     let [output, input, ..] = weight.dims();
-    input.min(output) >= WINOGRAD_CHANNELS && on_flex_untracked(x) && on_flex_untracked(weight)
+    input.min(output) >= WINOGRAD_CHANNELS
+        && on_flex_untracked(x)
+        && on_flex_untracked(weight)
+        && bias.is_none_or(on_flex_untracked)
+        && shapes::conv3x3(x, weight, bias)
 }
 
 /// 3x3 convolution with padding 1 and without bias, stride 1 or 2.
@@ -79,7 +83,11 @@ fn is_winograd(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
 /// - result `[batch, out, ceil(height / stride), ceil(width / stride)]`
 pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if on_flex(&x) && on_flex(&weight) {
+    if matches!(stride, 1 | 2)
+        && on_flex(&x)
+        && on_flex(&weight)
+        && shapes::conv3x3(&x, &weight, None)
+    {
         return super::ops::conv3x3(x, weight, stride);
     }
     conv3x3_plain(x, weight, stride)
@@ -102,7 +110,7 @@ pub fn conv3x3_plain(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4
 /// - `weight` `[channels, 1, kernel, kernel]`
 pub fn depthwise_tokens(x: Tensor<3>, weight: Tensor<4>, grid: [usize; 2]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if on_flex(&x) && on_flex(&weight) {
+    if on_flex(&x) && on_flex(&weight) && shapes::depthwise(&x, &weight, grid, None) {
         let [channels, _, kernel, _] = weight.dims();
         let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]
         return super::ops::depthwise_tokens(x, taps, grid);
@@ -127,7 +135,12 @@ pub fn depthwise_gate(
     grid: [usize; 2],
 ) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if on_flex_untracked(&x) && on_flex_untracked(&weight) && on_flex_untracked(&bias) {
+    if on_flex_untracked(&x)
+        && on_flex_untracked(&weight)
+        && on_flex_untracked(&bias)
+        && x.dims()[2].is_multiple_of(2)
+        && shapes::depthwise(&x, &weight, grid, Some(&bias))
+    {
         let [channels, _, kernel, _] = weight.dims();
         let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]
         return super::inference::depthwise_gate(x, taps, bias, grid);

@@ -29,7 +29,7 @@ pub fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
 /// - result `[batch, tokens, channels]`
 pub fn silu_gate(x: Tensor<3>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if on_flex(&x) {
+    if on_flex(&x) && x.dims()[2].is_multiple_of(2) {
         return super::ops::silu_gate(x);
     }
     silu_gate_plain(x)
@@ -47,7 +47,7 @@ pub fn silu_gate(x: Tensor<3>) -> Tensor<3> {
 /// - `gate`, `up` and result `[batch, tokens, channels]`
 pub fn gelu_gate(gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if on_flex_untracked(&gate) && on_flex_untracked(&up) {
+    if gate.dims() == up.dims() && on_flex_untracked(&gate) && on_flex_untracked(&up) {
         return super::inference::gelu_gate(gate, up);
     }
     gelu_gate_plain(gate, up)

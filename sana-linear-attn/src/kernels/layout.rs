@@ -154,7 +154,7 @@ pub fn repeat_channels(x: Tensor<4>, repeats: usize) -> Tensor<4> {
 /// - `x` `[batch, 4 * channels / repeats, height, width]`
 pub fn add_upsampled(y: Tensor<4>, x: Tensor<4>, repeats: usize) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if on_flex_untracked(&y) && on_flex_untracked(&x) {
+    if on_flex_untracked(&y) && on_flex_untracked(&x) && super::shapes::upsampled(&y, &x, repeats) {
         return super::inference::add_upsampled(y, x, repeats);
     }
     add_upsampled_plain(y, x, repeats)

@@ -41,7 +41,8 @@ pub fn linear(
     #[cfg(feature = "flex")]
     {
         let stored = weight.dtype() != x.dtype() || on_flex_untracked(&weight);
-        let kernel = on_flex_untracked(&x) && stored;
+        let fits = super::shapes::linear(&x, &weight, bias.as_ref());
+        let kernel = fits && on_flex_untracked(&x) && stored;
         if kernel && bias.as_ref().is_none_or(on_flex_untracked) {
             return super::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
         }
@@ -57,7 +58,10 @@ pub fn linear(
 /// - `weight` `[channels, size]`, the groups' `[size, size]` below each other
 pub fn grouped_linear(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if on_flex_untracked(&x) && on_flex_untracked(&weight) {
+    if on_flex_untracked(&x)
+        && on_flex_untracked(&weight)
+        && super::shapes::grouped_linear(&x, &weight)
+    {
         return super::inference::grouped_linear(x, weight);
     }
     grouped_linear_plain(x, weight)
@@ -82,6 +86,7 @@ fn is_bf16_product(x: &Tensor<2>, weight: &Tensor<2>) -> bool {
     weight.dtype() == burn::tensor::DType::BF16
         && !weight.is_autodiff()
         && on_flex_untracked(x)
+        && super::shapes::linear(x, weight, None)
         && crate::precision::bf16_products()
         && super::inference::takes_bf16(weight.dims()[1])
 }

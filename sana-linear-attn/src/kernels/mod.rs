@@ -53,6 +53,8 @@ mod modulate;
 mod norm;
 #[cfg(feature = "flex")]
 mod ops;
+#[cfg(any(feature = "flex", feature = "cubecl-backend"))]
+mod shapes;
 mod softmax_attention;
 
 pub use attention::{

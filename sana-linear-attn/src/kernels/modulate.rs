@@ -3,7 +3,7 @@ use burn::tensor::{DType, Tensor};
 #[cfg(feature = "cubecl-backend")]
 use super::cube;
 #[cfg(feature = "flex")]
-use super::on_flex_untracked;
+use super::{on_flex_untracked, shapes};
 
 /// Layer norm without learnt scale or shift over the last axis:
 /// `(x - mean) / sqrt(var + eps)`, the variance biased, in f32, cast back once.
@@ -25,7 +25,9 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
 /// - `scale`, `shift` `[batch, 1, channels]`
 pub fn norm_modulate(x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>, eps: f64) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if [&x, &scale, &shift].into_iter().all(on_flex_untracked) {
+    if [&x, &scale, &shift].into_iter().all(on_flex_untracked)
+        && shapes::of_items(&x, [&scale, &shift])
+    {
         return super::inference::norm_modulate(x, scale, shift, eps);
     }
     #[cfg(feature = "cubecl-backend")]
@@ -52,7 +54,10 @@ pub fn norm_modulate_plain(
 /// - `gate` `[batch, 1, channels]`
 pub fn gated_residual(x: Tensor<3>, gate: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if [&x, &gate, &y].into_iter().all(on_flex_untracked) {
+    if [&x, &gate, &y].into_iter().all(on_flex_untracked)
+        && x.dims() == y.dims()
+        && shapes::of_items(&x, [&gate, &gate])
+    {
         return super::inference::gated_residual(x, gate, y);
     }
     gated_residual_plain(x, gate, y)

@@ -3,7 +3,7 @@ use burn::tensor::{DType, Tensor};
 #[cfg(feature = "cubecl-backend")]
 use super::cube;
 #[cfg(feature = "flex")]
-use super::{on_flex, on_flex_untracked};
+use super::{on_flex, on_flex_untracked, shapes};
 
 /// RMS norm along one axis with scale and optional shift:
 /// `x / sqrt(mean(x^2) + eps) * weight + bias`, in f32, cast back once.
@@ -19,7 +19,7 @@ pub fn rms_norm_channels<const D: usize>(
     axis: usize,
 ) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if on_flex(&x) {
+    if on_flex(&x) && shapes::affine(&x, &weight, bias.as_ref(), axis) {
         let weight = super::cast(weight, DType::F32);
         let bias = bias.map(|bias| super::cast(bias, DType::F32));
         if let Some(bias) = &bias
@@ -63,6 +63,8 @@ pub fn rms_norm_residual<const D: usize>(
     if let Some(bias) = &bias
         && on_flex_untracked(&x)
         && on_flex_untracked(&residual)
+        && x.dims() == residual.dims()
+        && shapes::affine(&x, &weight, Some(bias), axis)
     {
         let [weight, bias] = [weight.clone(), bias.clone()].map(|x| super::cast(x, DType::F32));
         if on_flex_untracked(&weight) && on_flex_untracked(&bias) {

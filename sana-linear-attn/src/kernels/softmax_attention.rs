@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor};
 #[cfg(feature = "cubecl-backend")]
 use super::cube;
 #[cfg(feature = "flex")]
-use super::on_flex_untracked;
+use super::{on_flex_untracked, shapes};
 
 /// Softmax attention: `softmax(cap(scale q k^T) + mask) v` with `cap(s) = c tanh(s / c)` where
 /// there is a soft cap `c`. Several neighbouring query heads may share a key and value head.
@@ -26,8 +26,11 @@ pub fn softmax_attention(
 ) -> Tensor<3> {
     #[cfg(feature = "flex")]
     {
-        let kernel = [&query, &key, &value].into_iter().all(on_flex_untracked);
-        if kernel && mask.as_ref().is_none_or(on_flex_untracked) {
+        let kernel = [&query, &key, &value].into_iter().all(on_flex_untracked)
+            && shapes::softmax_attention(&query, &key, &value);
+        let takes =
+            |mask: &Tensor<4>| on_flex_untracked(mask) && shapes::shared_mask(&query, &key, mask);
+        if kernel && mask.as_ref().is_none_or(takes) {
             return super::inference::softmax_attention(query, key, value, mask, scale, softcap);
         }
     }

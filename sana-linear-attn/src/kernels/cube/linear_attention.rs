@@ -31,7 +31,7 @@ const SHARED: usize = 16 << 10;
 
 /// Whether heads of this size fit the kernels: the sums of a head are cut into squares of the
 /// vector width, one for each unit at most, and all of them are in shared memory. That is 60
-/// channels, or 16 that fours do not divide.
+/// channels, or 15 that four does not divide.
 pub(super) fn fits(head_dim: usize) -> bool {
     let vectors = head_dim / vector_width(head_dim);
     vectors * vectors <= UNITS && (head_dim + 1) * head_dim * size_of::<f32>() <= SHARED

@@ -1,7 +1,8 @@
-//! Which tensors the kernels take. They check no bounds of their own: what is not of the shapes
-//! asked for here goes to the plain form, which says what is wrong with it.
+//! Which tensors the kernels take: their dtypes and devices, and [`shapes`].
 
 use burn::tensor::{DType, Tensor};
+
+use crate::kernels::shapes;
 
 use super::{depthwise as taps, is_gpu, linear_attention as heads, softmax_attention as queries};
 
@@ -30,8 +31,10 @@ pub(in crate::kernels) fn linear_attention(
     value: &Tensor<3>,
     head_dim: usize,
 ) -> bool {
-    let same = |x: &Tensor<3>| alike(query, x) && query.dims() == x.dims();
-    same(key) && same(value) && heads::fits(head_dim)
+    alike(query, key)
+        && alike(query, value)
+        && shapes::linear_attention(query, key, value)
+        && heads::fits(head_dim)
 }
 
 pub(in crate::kernels) fn packed_attention(qkv: &Tensor<3>, head_dim: usize) -> bool {
@@ -45,32 +48,19 @@ pub(in crate::kernels) fn softmax_attention(
     mask: &Tensor<4>,
 ) -> bool {
     let [batch, heads, tokens, head_dim] = query.dims();
-    let [_, key_heads, keys, _] = key.dims();
+    let keys = key.dims()[2];
     alike(query, key)
         && alike(query, value)
-        && key.dims() == [batch, key_heads, keys, head_dim]
-        && value.dims() == key.dims()
+        && shapes::softmax_attention(query, key, value)
         && keys > 0
-        && heads.is_multiple_of(key_heads)
         && on_gpu(mask)
         && mask.dtype() == DType::F32
         && broadcasts(mask.dims(), [batch, heads, tokens, keys])
         && queries::fits(head_dim)
 }
 
-/// Square kernels of odd size.
-pub(in crate::kernels) fn depthwise(
-    x: &Tensor<3>,
-    weight: &Tensor<4>,
-    [height, width]: [usize; 2],
-) -> bool {
-    let [_, tokens, channels] = x.dims();
-    let kernel = weight.dims()[3];
-    alike(x, weight)
-        && tokens == height * width
-        && weight.dims() == [channels, 1, kernel, kernel]
-        && kernel % 2 == 1
-        && taps::fits(kernel)
+pub(in crate::kernels) fn depthwise(x: &Tensor<3>, weight: &Tensor<4>, grid: [usize; 2]) -> bool {
+    alike(x, weight) && shapes::depthwise(x, weight, grid, None) && taps::fits(weight.dims()[3])
 }
 
 pub(in crate::kernels) fn depthwise_gate(
@@ -79,11 +69,10 @@ pub(in crate::kernels) fn depthwise_gate(
     bias: &Tensor<1>,
     grid: [usize; 2],
 ) -> bool {
-    let channels = x.dims()[2];
     depthwise(x, weight, grid)
         && alike(x, bias)
-        && bias.dims() == [channels]
-        && channels.is_multiple_of(2)
+        && shapes::depthwise(x, weight, grid, Some(bias))
+        && x.dims()[2].is_multiple_of(2)
 }
 
 pub(in crate::kernels) fn norm_modulate(
@@ -103,9 +92,10 @@ pub(in crate::kernels) fn rms_norm<const D: usize>(
     bias: Option<&Tensor<1>>,
     axis: usize,
 ) -> bool {
-    let channels = [x.dims()[axis]];
-    let fits = |bias: &Tensor<1>| alike(weight, bias) && bias.dims() == channels;
-    on_gpu(x) && on_gpu(weight) && weight.dims() == channels && bias.is_none_or(fits)
+    on_gpu(x)
+        && on_gpu(weight)
+        && bias.is_none_or(|bias| alike(weight, bias))
+        && shapes::affine(x, weight, bias, axis)
 }
 
 pub(in crate::kernels) fn rms_norm_residual<const D: usize>(

@@ -1,5 +1,6 @@
 //! The kernels themselves, on the CPU backend's tensors in f32: rayon over rows, planes or tiles,
-//! inner loops that the compiler vectorises, products by the GEMM that burn's CPU backend uses.
+//! inner loops that the compiler vectorises, products by the GEMM that burn's CPU backend uses or, of
+//! linear layers on AVX-512, by `wide_product`.
 
 pub(super) mod attention;
 pub(super) mod conv3x3;
