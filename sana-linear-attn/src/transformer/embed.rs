@@ -211,33 +211,47 @@ impl CaptionProjection {
 /// positions run to `base_size / interpolation_scale` along either axis, the first half of the
 /// channels encodes x, the second y, each as `[sin | cos]`.
 ///
-/// Returns `height * width * channels` values in row-major order.
+/// The host computes the two axes; the device makes the table of them.
+///
+/// # Shapes
+/// - output `[1, height * width, channels]`, in row-major order of the grid
 pub fn sin_cos_positions(
     channels: usize,
-    height: usize,
-    width: usize,
+    [height, width]: [usize; 2],
+    base_size: usize,
+    interpolation_scale: f64,
+    device: &Device,
+    dtype: DType,
+) -> Tensor<3> {
+    let half = channels / 2;
+    let axis = |length: usize| {
+        let values = sin_cos_axis(half, length, base_size, interpolation_scale);
+        Tensor::<2>::from_data(TensorData::new(values, [length, half]), (device, dtype))
+    };
+    let x = axis(width).reshape([1, width, half]);
+    let y = axis(height).reshape([height, 1, half]);
+    let table = Tensor::cat([x, y].map(|t| t.expand([height, width, half])).into(), 2);
+    table.reshape([1, height * width, 2 * half])
+}
+
+/// `[sin | cos]` of the positions along one axis: `[length, channels]`.
+fn sin_cos_axis(
+    channels: usize,
+    length: usize,
     base_size: usize,
     interpolation_scale: f64,
 ) -> Vec<f32> {
-    let quarter = channels / 4;
-    let frequencies: Vec<f64> = (0..quarter)
-        .map(|i| 10000f64.powf(-(i as f64) / quarter as f64))
+    let half = channels / 2;
+    let frequencies: Vec<f64> = (0..half)
+        .map(|i| 10000f64.powf(-(i as f64) / half as f64))
         .collect();
-    let axis = |length: usize| -> Vec<f64> {
-        // Positions in f32, as in the reference.
-        let step = (length as f64 / base_size as f64) as f32;
-        let positions = (0..length).map(|i| i as f32 / step / interpolation_scale as f32);
-        positions.map(f64::from).collect()
-    };
-    let (rows, columns) = (axis(height), axis(width));
-    let mut table = Vec::with_capacity(height * width * channels);
-    for &y in &rows {
-        for &x in &columns {
-            for position in [x, y] {
-                table.extend(frequencies.iter().map(|w| (position * w).sin() as f32));
-                table.extend(frequencies.iter().map(|w| (position * w).cos() as f32));
-            }
-        }
+    // Positions in f32, as in the reference.
+    let step = (length as f64 / base_size as f64) as f32;
+    let mut values = Vec::with_capacity(length * channels);
+    for i in 0..length {
+        let position = f64::from(i as f32 / step / interpolation_scale as f32);
+        values.extend(frequencies.iter().map(|w| (position * w).sin() as f32));
+        values.extend(frequencies.iter().map(|w| (position * w).cos() as f32));
     }
-    table
+    values
 }

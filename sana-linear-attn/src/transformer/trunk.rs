@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::cross_attention::mask_bias;
 use crate::linear_attention::LinearAttention;
@@ -119,16 +119,16 @@ impl Trunk<'_> {
     }
 
     /// The position table `[1, tokens, width]` of networks that have one.
-    fn positions(&self, [height, width]: [usize; 2], device: &Device) -> Option<Tensor<3>> {
+    fn positions(&self, grid: [usize; 2], device: &Device) -> Option<Tensor<3>> {
         let Patches {
-            width: channels,
+            width,
             size,
             sample_size,
             interpolation_scale,
         } = self.patches;
-        let scale = interpolation_scale?;
-        let table = sin_cos_positions(channels, height, width, sample_size / size, scale);
-        let data = TensorData::new(table, [1, height * width, channels]);
-        Some(Tensor::from_data(data, (device, self.dtype)))
+        let (base, scale) = (sample_size / size, interpolation_scale?);
+        Some(sin_cos_positions(
+            width, grid, base, scale, device, self.dtype,
+        ))
     }
 }

@@ -1,5 +1,6 @@
 //! Sizes: aspect-ratio buckets, pictures resized from a bucket, positions at bucket sizes.
 
+use burn::tensor::{DType, Device};
 use sana_linear_attn::transformer::sin_cos_positions;
 use sana_pipeline::{Control, PipelineError, Settings, variants};
 
@@ -163,7 +164,10 @@ fn positions_of_buckets() {
         let size = buckets.nearest(1.0 / aspect);
         assert_eq!(size, [32 * height, 32 * width], "{name}");
         let (base, scale) = (config.sample_size, config.interpolation_scale.unwrap());
-        let table = sin_cos_positions(config.width(), height, width, base, scale);
+        let grid = [height, width];
+        let (device, dtype) = (Device::flex(), DType::F32);
+        let table = sin_cos_positions(config.width(), grid, base, scale, &device, dtype);
+        let table: Vec<f32> = table.into_data().try_into_vec().unwrap();
         assert_eq!(table.len(), height * width * config.width());
         for ([y, x], expected) in rows {
             let row = &table[(y * width + x) * config.width()..][..config.width()];
