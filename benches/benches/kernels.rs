@@ -1,6 +1,6 @@
-//! Every kernel of `sana-linear-attn` beside its plain form, at shapes of the 1.6B transformer and of
-//! DC-AE. Off the CPU, and in 16-bit floats, most kernels are the plain form: see
-//! `sana_linear_attn::kernels`.
+//! The kernels of `sana-linear-attn` beside their plain forms, at shapes of the 1.6B transformer and of
+//! DC-AE, but for linear attention (see `attention.rs`), grouped products and copies. Where a device
+//! has no kernel of its own, as `sana_linear_attn::kernels` tells, both columns time the plain form.
 
 use std::process::ExitCode;
 

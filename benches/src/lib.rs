@@ -23,9 +23,10 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-/// Runs the cases that `define` adds, on the device that the environment names.
-pub fn run(define: impl FnOnce(&mut Suite)) -> ExitCode {
-    match Suite::from_env() {
+/// Runs the cases that `define` adds, on the device that the environment names, and on a thread of
+/// rayon's pool, as the `sana` command does.
+pub fn run(define: impl FnOnce(&mut Suite) + Send) -> ExitCode {
+    rayon::scope(|_| match Suite::from_env() {
         Ok(mut suite) => {
             define(&mut suite);
             suite.criterion.final_summary();
@@ -35,7 +36,7 @@ pub fn run(define: impl FnOnce(&mut Suite)) -> ExitCode {
             eprintln!("error: {message}");
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 /// The cases of one benchmark file.
