@@ -42,8 +42,9 @@ pub enum MemoryPolicy {
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// Dtype of the weights in memory. `None` is that of the files, but f32 on the CPU backend.
-    /// That backend computes in f32 whatever the weights are: in bf16 or f16 they take half the
-    /// memory, and each layer widens its own when it is applied. Other devices compute in this
+    /// That backend has f32 activations whatever the weights are: in bf16 or f16 they take half the
+    /// memory, and each layer widens its own when it is applied, or multiplies with bf16 as it is
+    /// where the CPU has AVX512-BF16 (`sana_linear_attn::precision`). Other devices compute in this
     /// dtype; there, what the device does not support becomes f32, and the text encoder and the
     /// autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`] says so.
     pub dtype: Option<DType>,

@@ -92,7 +92,7 @@ pub struct ModelArgs {
     /// device as listed by `sana devices` [default: the first GPU that works, else flex]
     #[arg(short, long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
-    /// Type of the weights in memory, and of the computation except on flex, which always computes
+    /// Type of the weights in memory, and of the computation except on flex, whose activations stay
     /// in f32 [default: f32 on flex, elsewhere the checkpoint's]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub dtype: Option<Dtype>,
