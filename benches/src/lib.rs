@@ -23,6 +23,10 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// The allocator of the `sana` command.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the cases that `define` adds, on the device that the environment names, and on a thread of
 /// rayon's pool, as the `sana` command does.
 pub fn run(define: impl FnOnce(&mut Suite) + Send) -> ExitCode {
