@@ -2,6 +2,8 @@
 //! lanes and chunks unevenly. Sums are taken in another order than in the plain form: 1e-5 of the
 //! largest magnitude, gradients of weights (sums over a whole batch) 1e-4.
 
+mod attention_edges;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::*;
 use sana_linear_attn::parity::{assert_close, values};
@@ -245,31 +247,14 @@ fn packed_attention_is_that_of_its_parts() {
     }
 }
 
-/// A NaN in a query is in that token's result, one in a key in every token's.
 #[test]
 fn nan_is_not_rectified() {
-    let device = Device::flex();
-    let ones = Tensor::<3>::ones([1, 6, 4], &device);
-    let hole = ones.clone().slice_assign(
-        [0..1, 2..3, 1..2],
-        Tensor::full([1, 1, 1], f32::NAN, &device),
-    );
-    let nans = |query: &Tensor<3>, key: &Tensor<3>| {
-        let out = relu_linear_attention(query.clone(), key.clone(), ones.clone(), 4);
-        values(out).iter().filter(|x| x.is_nan()).count()
-    };
-    assert_eq!(nans(&ones, &ones), 0);
-    assert_eq!(nans(&hole, &ones), 4);
-    assert_eq!(nans(&ones, &hole), 24);
+    attention_edges::nan_is_not_rectified(&Device::flex());
 }
 
 #[test]
 fn tokens_without_a_key_give_zero() {
-    let device = Device::flex();
-    let value = pseudo_random([1, 6, 4], 1, &device);
-    let negative = Tensor::<3>::ones([1, 6, 4], &device) * -1.0;
-    let out = relu_linear_attention(negative.clone(), negative, value, 2);
-    assert_eq!(values(out), [0.0; 24]);
+    attention_edges::tokens_without_a_key_give_zero([1, 6, 4], 2, &Device::flex());
 }
 
 #[test]
@@ -506,6 +491,16 @@ fn other_shapes_are_broadcast() {
         let gated = gated_residual(x.clone(), scale.clone(), y.clone());
         let plain = gated_residual_plain(x.clone(), scale, y.clone());
         assert_eq!(values(gated), values(plain), "gate of {shape:?}");
+    }
+    let random = |shape, seed| pseudo_random::<2>(shape, seed, &device);
+    let (x, weight) = (random([5, 6], 1), random([4, 6], 2));
+    let bias = Some(Tensor::<1>::ones([1], &device));
+    for stored in [DType::F32, DType::BF16] {
+        let weight = weight.clone().cast(stored);
+        let y = linear(x.clone(), weight.clone(), bias.clone(), Epilogue::None);
+        let weight = weight.cast(DType::F32);
+        let plain = linear_plain(x.clone(), weight, bias.clone(), Epilogue::None);
+        assert_eq!(values(y), values(plain), "bias of all, {stored:?}");
     }
     let random = |shape, seed| pseudo_random::<4>(shape, seed, &device);
     let (q, kv) = (random([2, 3, 4, 2], 1), random([2, 3, 5, 2], 2));

@@ -110,7 +110,7 @@ pub fn conv3x3_plain(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4
 /// - `weight` `[channels, 1, kernel, kernel]`
 pub fn depthwise_tokens(x: Tensor<3>, weight: Tensor<4>, grid: [usize; 2]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if on_flex(&x) && on_flex(&weight) && shapes::depthwise(&x, &weight, grid, None) {
+    if on_flex(&x) && on_flex(&weight) && shapes::depthwise(&x, &weight, grid) {
         let [channels, _, kernel, _] = weight.dims();
         let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]
         return super::ops::depthwise_tokens(x, taps, grid);
@@ -138,8 +138,7 @@ pub fn depthwise_gate(
     if on_flex_untracked(&x)
         && on_flex_untracked(&weight)
         && on_flex_untracked(&bias)
-        && x.dims()[2].is_multiple_of(2)
-        && shapes::depthwise(&x, &weight, grid, Some(&bias))
+        && shapes::depthwise_gate(&x, &weight, &bias, grid)
     {
         let [channels, _, kernel, _] = weight.dims();
         let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]

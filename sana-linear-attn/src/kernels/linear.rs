@@ -32,20 +32,17 @@ pub fn linear(
 ) -> Tensor<2> {
     let bias = bias.map(|bias| cast(bias, x.dtype()));
     #[cfg(feature = "flex")]
-    let weight = match is_bf16_product(&x, &weight) {
-        true => weight,
-        false => cast(weight, x.dtype()),
-    };
-    #[cfg(not(feature = "flex"))]
+    let takes = on_flex_untracked(&x)
+        && bias.as_ref().is_none_or(on_flex_untracked)
+        && super::shapes::linear(&x, &weight, bias.as_ref());
+    #[cfg(feature = "flex")]
+    if takes && is_multiplied_as_stored(&weight) {
+        return super::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
+    }
     let weight = cast(weight, x.dtype());
     #[cfg(feature = "flex")]
-    {
-        let stored = weight.dtype() != x.dtype() || on_flex_untracked(&weight);
-        let fits = super::shapes::linear(&x, &weight, bias.as_ref());
-        let kernel = fits && on_flex_untracked(&x) && stored;
-        if kernel && bias.as_ref().is_none_or(on_flex_untracked) {
-            return super::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
-        }
+    if takes && on_flex_untracked(&weight) {
+        return super::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
     }
     linear_plain(x, weight, bias, epilogue)
 }
@@ -80,13 +77,11 @@ pub fn grouped_linear_plain(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
         .reshape([batch, tokens, channels])
 }
 
-/// Whether the CPU kernel multiplies with the weight as it is.
+/// Whether the CPU kernel multiplies f32 rows with a weight in bf16.
 #[cfg(feature = "flex")]
-fn is_bf16_product(x: &Tensor<2>, weight: &Tensor<2>) -> bool {
+fn is_multiplied_as_stored(weight: &Tensor<2>) -> bool {
     weight.dtype() == burn::tensor::DType::BF16
         && !weight.is_autodiff()
-        && on_flex_untracked(x)
-        && super::shapes::linear(x, weight, None)
         && crate::precision::bf16_products()
         && super::inference::takes_bf16(weight.dims()[1])
 }

@@ -26,7 +26,8 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
 pub fn norm_modulate(x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>, eps: f64) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if [&x, &scale, &shift].into_iter().all(on_flex_untracked)
-        && shapes::of_items(&x, [&scale, &shift])
+        && shapes::of_items(&x, &scale)
+        && shapes::of_items(&x, &shift)
     {
         return super::inference::norm_modulate(x, scale, shift, eps);
     }
@@ -56,7 +57,7 @@ pub fn gated_residual(x: Tensor<3>, gate: Tensor<3>, y: Tensor<3>) -> Tensor<3> 
     #[cfg(feature = "flex")]
     if [&x, &gate, &y].into_iter().all(on_flex_untracked)
         && x.dims() == y.dims()
-        && shapes::of_items(&x, [&gate, &gate])
+        && shapes::of_items(&x, &gate)
     {
         return super::inference::gated_residual(x, gate, y);
     }

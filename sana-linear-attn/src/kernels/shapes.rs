@@ -48,25 +48,28 @@ pub(super) fn conv3x3(x: &Tensor<4>, weight: &Tensor<4>, bias: Option<&Tensor<1>
 }
 
 /// A depthwise convolution of tokens with a square kernel of odd size.
-pub(super) fn depthwise(
-    x: &Tensor<3>,
-    weight: &Tensor<4>,
-    [height, width]: [usize; 2],
-    bias: Option<&Tensor<1>>,
-) -> bool {
+pub(super) fn depthwise(x: &Tensor<3>, weight: &Tensor<4>, [height, width]: [usize; 2]) -> bool {
     let [_, tokens, channels] = x.dims();
     let kernel = weight.dims()[3];
-    tokens == height * width
-        && weight.dims() == [channels, 1, kernel, kernel]
-        && kernel % 2 == 1
-        && bias.is_none_or(|bias| bias.dims() == [channels])
+    tokens == height * width && weight.dims() == [channels, 1, kernel, kernel] && kernel % 2 == 1
+}
+
+/// [`depthwise`] with bias, whose first half of channels the second gates.
+pub(super) fn depthwise_gate(
+    x: &Tensor<3>,
+    weight: &Tensor<4>,
+    bias: &Tensor<1>,
+    grid: [usize; 2],
+) -> bool {
+    let channels = x.dims()[2];
+    depthwise(x, weight, grid) && bias.dims() == [channels] && channels.is_multiple_of(2)
 }
 
 /// Rows of tokens, and something for each item's channels.
 #[cfg(feature = "flex")]
-pub(super) fn of_items(x: &Tensor<3>, others: [&Tensor<3>; 2]) -> bool {
+pub(super) fn of_items(x: &Tensor<3>, y: &Tensor<3>) -> bool {
     let [batch, _, channels] = x.dims();
-    others.iter().all(|y| y.dims() == [batch, 1, channels])
+    y.dims() == [batch, 1, channels]
 }
 
 /// Scale and shift along an axis.

@@ -60,7 +60,7 @@ pub(in crate::kernels) fn softmax_attention(
 }
 
 pub(in crate::kernels) fn depthwise(x: &Tensor<3>, weight: &Tensor<4>, grid: [usize; 2]) -> bool {
-    alike(x, weight) && shapes::depthwise(x, weight, grid, None) && taps::fits(weight.dims()[3])
+    alike(x, weight) && shapes::depthwise(x, weight, grid) && taps::fits(weight.dims()[3])
 }
 
 pub(in crate::kernels) fn depthwise_gate(
@@ -69,10 +69,10 @@ pub(in crate::kernels) fn depthwise_gate(
     bias: &Tensor<1>,
     grid: [usize; 2],
 ) -> bool {
-    depthwise(x, weight, grid)
+    alike(x, weight)
         && alike(x, bias)
-        && shapes::depthwise(x, weight, grid, Some(bias))
-        && x.dims()[2].is_multiple_of(2)
+        && shapes::depthwise_gate(x, weight, bias, grid)
+        && taps::fits(weight.dims()[3])
 }
 
 pub(in crate::kernels) fn norm_modulate(

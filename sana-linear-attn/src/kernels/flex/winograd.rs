@@ -127,6 +127,7 @@ pub(in super::super) fn forward(
 ) -> Primitive {
     let (x, weight) = (contiguous(x), contiguous(weight));
     let shape = Shape::new(&x, &weight, doubled);
+    // What `transformed_kernel` relies on.
     assert_eq!(
         dims::<4>(&weight),
         [shape.output, shape.input, 3, 3],
@@ -269,7 +270,7 @@ fn transformed_kernel(weight: &[f32], shape: &Shape) -> Vec<f32> {
             },
         );
     };
-    // SAFETY: every row of each product is written.
+    // SAFETY: `weight` has a kernel for every row of each product, and that row is written.
     #[allow(unsafe_code)]
     unsafe {
         filled(READ * READ * output * input, write)
