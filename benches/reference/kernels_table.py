@@ -3,7 +3,8 @@
 
 Run the criterion groups first, on the same machine and as idle:
 cargo bench -p sana-benches --bench kernels. Every kernel that has a plain form there gets a row;
-the PyTorch operations of the same shape are timed here. The table goes to standard output.
+the PyTorch operations of the same shape are timed here, and a kernel without any is an error. The
+table goes to standard output.
 """
 
 import argparse
@@ -56,11 +57,8 @@ def numbers(shape):
 def torch_form(operation, shape, torch):
     """A function of no arguments that computes a case in PyTorch, in the layout that diffusers or
     transformers have there."""
-    functional = torch.nn.functional
+    functional, random = torch.nn.functional, torch.randn
     dims = numbers(shape)
-
-    def random(*dims):
-        return torch.randn(*dims)
 
     if operation in ("linear", "linear_bf16"):
         rows, depth, columns = dims
@@ -140,7 +138,7 @@ def torch_form(operation, shape, torch):
             return out.transpose(1, 2).contiguous()
 
         return attend
-    return None
+    sys.exit(f"error: no PyTorch form of {operation}: add it to torch_form")
 
 
 def timed(form, seconds, clock=time.perf_counter):
@@ -166,13 +164,12 @@ def written(seconds):
 
 
 def table(rows):
-    """Rows are (operation, shape, kernel, plain, PyTorch or None), in seconds."""
+    """Rows are (operation, shape, kernel, plain, PyTorch), in seconds."""
     lines = ["| kernel | shape | kernel | plain form | PyTorch | kernel / plain | kernel / PyTorch |",
              "|---|---|---|---|---|---|---|"]
     for operation, shape, kernel, plain, torch in rows:
-        beside = ("", "") if torch is None else (written(torch), f"{kernel / torch:.2f}")
-        lines.append(f"| `{operation}` | {shape} | {written(kernel)} | {written(plain)} | {beside[0]} "
-                     f"| {kernel / plain:.2f} | {beside[1]} |")
+        lines.append(f"| `{operation}` | {shape} | {written(kernel)} | {written(plain)} "
+                     f"| {written(torch)} | {kernel / plain:.2f} | {kernel / torch:.2f} |")
     return "\n".join(lines)
 
 
@@ -203,9 +200,8 @@ def main(arguments=None):
     with torch.inference_mode():
         for operation, shape, kernel, plain in rows:
             print(operation, shape, file=sys.stderr)
-            form = torch_form(operation, shape, torch)
-            done.append((operation, shape, kernel, plain,
-                         form and timed(form, options.seconds)))
+            seconds = timed(torch_form(operation, shape, torch), options.seconds)
+            done.append((operation, shape, kernel, plain, seconds))
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print(table(done))
 

@@ -378,9 +378,17 @@ class Kernels(unittest.TestCase):
             self.assertEqual(kernels.numbers(label), expected)
 
     def test_table(self):
-        text = kernels.table([("silu", "1x2", 2e-3, 4e-3, 8e-3), ("other", "3", 2.5e-6, 1e-5, None)])
+        text = kernels.table([("silu", "1x2", 2e-3, 4e-3, 8e-3), ("other", "3", 2.5e-6, 1e-5, 1e-6)])
         self.assertIn("| `silu` | 1x2 | 2 ms | 4 ms | 8 ms | 0.50 | 0.25 |", text)
-        self.assertIn("| `other` | 3 | 2.5 µs | 10 µs |  | 0.25 |  |", text)
+        self.assertIn("| `other` | 3 | 2.5 µs | 10 µs | 1 µs | 0.25 | 2.50 |", text)
+
+    def test_a_kernel_without_a_form_is_an_error(self):
+        class Torch:
+            nn = type("nn", (), dict(functional=None))
+            randn = None
+        with self.assertRaises(SystemExit) as stop:
+            kernels.torch_form("new_kernel", "1x2", Torch)
+        self.assertIn("no PyTorch form of new_kernel", str(stop.exception))
 
     def test_median_of_ten_runs_at_least(self):
         ticks = iter(range(1000))

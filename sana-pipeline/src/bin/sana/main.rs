@@ -1,6 +1,8 @@
 //! The `sana` command: pictures from text, checkpoints inspected, encoded, decoded, judged and
 //! trained.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod backends;
 mod bench;
