@@ -12,7 +12,7 @@ use sana_sampler::GuidanceInterval;
 
 use crate::bench::BenchArgs;
 use crate::cpu::CpuArgs;
-use crate::devices::{DeviceName, DevicesArgs};
+use crate::device::{DeviceName, DevicesArgs};
 use crate::encode::{DecodeArgs, EncodeArgs};
 use crate::evaluate::EvaluateArgs;
 use crate::generate::GenerateArgs;
@@ -20,7 +20,7 @@ use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
 use crate::quantities::Bytes;
 use crate::train::TrainArgs;
-use crate::{bench, devices, encode, evaluate, generate, init, inspect, train};
+use crate::{bench, device, encode, evaluate, generate, init, inspect, train};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,7 +64,7 @@ impl Cli {
             Command::Init(args) => init::run(args),
             Command::Train(args) => train::run(args),
             Command::Bench(args) => args.cpu.run(|| bench::run(args)),
-            Command::Devices(args) => devices::run(args),
+            Command::Devices(args) => device::run(args),
         }
     }
 }

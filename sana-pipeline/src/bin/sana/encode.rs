@@ -11,8 +11,8 @@ use sana_pipeline::image;
 
 use crate::args::ModelArgs;
 use crate::model::Model;
-use crate::output::output;
 use crate::paths;
+use crate::terminal::output;
 
 const ENCODE_EXAMPLES: &str = "\
 Examples:

@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use crate::args::{LoraArgs, ModelArgs, positive};
 use crate::model::Model;
-use crate::output::output;
-use crate::progress::Progress;
+use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
 Examples:

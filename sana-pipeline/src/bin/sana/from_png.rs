@@ -11,8 +11,8 @@ use sana_pipeline::image;
 use crate::generate::GenerateArgs;
 use crate::model;
 use crate::options::{self, Options};
-use crate::output::output;
 use crate::record::{FLAGS, OPTIONS, Record};
+use crate::terminal::output;
 
 /// The options that a picture records.
 #[derive(Debug, Args)]

@@ -17,11 +17,10 @@ use crate::editing::EditArgs;
 use crate::from_png::{self, FromPngArgs};
 use crate::many::{self, ManyArgs};
 use crate::model::Model;
-use crate::output::output;
 use crate::paths;
-use crate::progress::{Progress, write_stages};
 use crate::quantities::Aspect;
 use crate::record::Record;
+use crate::terminal::{Progress, output, write_stages};
 
 const EXAMPLES: &str = "\
 Examples:

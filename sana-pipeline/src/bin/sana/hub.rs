@@ -25,7 +25,7 @@ pub fn checkpoint(
     use indicatif::DecimalBytes;
     use sana_pipeline::hub::{self, HubOptions, HubRepo};
 
-    use crate::progress::Progress;
+    use crate::terminal::Progress;
 
     let mut repo = HubRepo::new(name)?;
     if let Some(revision) = revision {

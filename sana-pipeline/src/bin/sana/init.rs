@@ -8,9 +8,8 @@ use clap::builder::PossibleValuesParser;
 use sana_pipeline::{Checkpoint, init, variants};
 
 use crate::args::{Dtype, positive};
-use crate::devices::OpenDevice;
-use crate::output::output;
-use crate::progress::Progress;
+use crate::device::OpenDevice;
+use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
 Examples:

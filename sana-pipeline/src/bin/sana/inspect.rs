@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 use crate::args::Size;
 use crate::model;
-use crate::output::output;
 use crate::record::Record;
+use crate::terminal::output;
 
 const EXAMPLES: &str = "\
 Examples:

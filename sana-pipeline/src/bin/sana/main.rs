@@ -4,12 +4,11 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod backends;
 mod bench;
 mod contact_sheet;
 mod control;
 mod cpu;
-mod devices;
+mod device;
 mod editing;
 mod encode;
 mod evaluate;
@@ -21,14 +20,12 @@ mod inspect;
 mod many;
 mod model;
 mod options;
-mod output;
 mod paths;
 mod picture_name;
-mod probe;
-mod progress;
 mod prompt_file;
 mod quantities;
 mod record;
+mod terminal;
 mod train;
 
 use std::process::ExitCode;

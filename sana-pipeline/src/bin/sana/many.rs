@@ -19,10 +19,9 @@ use crate::contact_sheet::{self, GridArgs};
 use crate::generate::{self, GenerateArgs};
 use crate::model::Model;
 use crate::options::{self, Options};
-use crate::output::output;
-use crate::progress::{Progress, write_stages};
 use crate::prompt_file::{self, Problems};
 use crate::record::Record;
+use crate::terminal::{Progress, output, write_stages};
 
 /// Where pictures go without --out.
 const FOLDER: &str = "pictures";

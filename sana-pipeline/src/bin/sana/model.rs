@@ -11,7 +11,7 @@ use sana_pipeline::{
 };
 
 use crate::args::{Dtype, ModelArgs};
-use crate::devices::OpenDevice;
+use crate::device::OpenDevice;
 use crate::hub;
 use crate::record::BUILT_IN;
 

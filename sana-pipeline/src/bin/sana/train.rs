@@ -20,8 +20,8 @@ use sana_text::{
     EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer, PromptTokenizer,
 };
 
-use crate::devices::{DeviceName, OpenDevice};
-use crate::progress::Progress;
+use crate::device::{DeviceName, OpenDevice};
+use crate::terminal::Progress;
 
 const EXAMPLES: &str = "\
 Examples:

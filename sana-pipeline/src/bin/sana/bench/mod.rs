@@ -16,9 +16,8 @@ use sana_pipeline::memory::available_bytes;
 
 use crate::args::{Dtype, Size, positive};
 use crate::cpu::CpuArgs;
-use crate::devices::{DeviceName, OpenDevice};
-use crate::output::output;
-use crate::probe::catch;
+use crate::device::{DeviceName, OpenDevice, catch};
+use crate::terminal::output;
 
 use models::Models;
 use parts::{Bench, Measurement};

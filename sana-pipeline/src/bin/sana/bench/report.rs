@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Options;
 use super::parts::Measurement;
 use super::timing::Statistics;
-use crate::devices::{OpenDevice, identity};
+use crate::device::{OpenDevice, identity};
 
 /// Where it was measured.
 #[derive(Debug, Clone)]

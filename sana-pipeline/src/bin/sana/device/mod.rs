@@ -1,5 +1,8 @@
 //! Devices by name, opened and probed, and `sana devices`.
 
+mod backends;
+mod probe;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
@@ -8,9 +11,10 @@ use anyhow::{Error, bail};
 use burn::tensor::{DType, Device};
 use clap::Args;
 
-use crate::backends::{Backend, Listed, built};
-use crate::output::output;
-use crate::probe::catch;
+use self::backends::{Backend, Listed, built};
+use crate::terminal::output;
+
+pub use self::probe::catch;
 
 const EXAMPLES: &str = "\
 Examples:

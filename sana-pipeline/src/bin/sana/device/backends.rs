@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, DeviceKind, DeviceType, Devices};
 
-use crate::probe::probe;
+use super::probe::probe;
 
 /// A backend of burn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
