@@ -10,7 +10,7 @@ use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, g
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
-use crate::args::{LoraArgs, ModelArgs, Size, interval, positive};
+use crate::args::{Aspect, LoraArgs, ModelArgs, Size, interval, positive};
 use crate::contact_sheet;
 use crate::control::ControlArgs;
 use crate::editing::EditArgs;
@@ -18,7 +18,6 @@ use crate::from_png::{self, FromPngArgs};
 use crate::many::{self, ManyArgs};
 use crate::model::Model;
 use crate::paths;
-use crate::quantities::Aspect;
 use crate::record::Record;
 use crate::terminal::{Progress, output, write_stages};
 

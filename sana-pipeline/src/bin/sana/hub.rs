@@ -2,7 +2,15 @@
 
 use std::path::Path;
 
-use crate::model::Found;
+use sana_pipeline::Checkpoint;
+
+/// A checkpoint, and what it is called.
+pub struct Found {
+    pub checkpoint: Checkpoint,
+    pub name: String,
+    /// Of one from the Hub.
+    pub commit: Option<String>,
+}
 
 /// The name of a repository that a path reads as: `owner/name`, unless something is there.
 pub fn repository(model: &Path) -> Option<&str> {

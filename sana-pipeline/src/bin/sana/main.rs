@@ -5,9 +5,9 @@
 
 mod args;
 mod bench;
+mod cli;
 mod contact_sheet;
 mod control;
-mod cpu;
 mod device;
 mod editing;
 mod encode;
@@ -23,7 +23,6 @@ mod options;
 mod paths;
 mod picture_name;
 mod prompt_file;
-mod quantities;
 mod record;
 mod terminal;
 mod train;
@@ -38,7 +37,7 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match args::Cli::parse().run() {
+    match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("{}", describe(&error));

@@ -12,8 +12,10 @@ use sana_pipeline::{
 
 use crate::args::{Dtype, ModelArgs};
 use crate::device::OpenDevice;
-use crate::hub;
-use crate::record::BUILT_IN;
+use crate::hub::{self, Found};
+
+/// What the model of this build is called.
+pub const BUILT_IN: &str = "built-in";
 
 /// A pipeline, and what it was made of.
 pub struct Model {
@@ -96,14 +98,6 @@ impl Model {
             eprintln!("note: {note}");
         }
     }
-}
-
-/// A checkpoint, and what it is called.
-pub struct Found {
-    pub checkpoint: Checkpoint,
-    pub name: String,
-    /// Of one from the Hub.
-    pub commit: Option<String>,
 }
 
 /// The checkpoint in the folder `model`, that of the Hub with the name `model`, or the built-in

@@ -9,7 +9,7 @@ use sana_pipeline::{Settings, Solver};
 use sana_sampler::GuidanceInterval;
 
 use crate::generate::GenerateArgs;
-use crate::model::Model;
+use crate::model::{BUILT_IN, Model};
 use crate::options::Options;
 
 /// Keys and values, in the order in which they are shown.
@@ -60,9 +60,6 @@ pub const FLAGS: [&str; 5] = [
     "lora-apart",
     "bucket",
 ];
-
-/// What the model of this build is called.
-pub const BUILT_IN: &str = "built-in";
 
 /// The name of a solver on the command line.
 pub fn solver_name(solver: Solver) -> &'static str {

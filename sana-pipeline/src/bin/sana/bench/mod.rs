@@ -14,8 +14,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 use sana_pipeline::memory::available_bytes;
 
-use crate::args::{Dtype, Size, positive};
-use crate::cpu::CpuArgs;
+use crate::args::{CpuArgs, Dtype, Size, positive};
 use crate::device::{DeviceName, OpenDevice, catch};
 use crate::terminal::output;
 

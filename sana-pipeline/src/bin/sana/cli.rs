@@ -1,0 +1,128 @@
+//! The command line: the subcommands, and what runs each of them.
+
+use clap::{Parser, Subcommand};
+
+use crate::bench::BenchArgs;
+use crate::device::DevicesArgs;
+use crate::encode::{DecodeArgs, EncodeArgs};
+use crate::evaluate::EvaluateArgs;
+use crate::generate::GenerateArgs;
+use crate::init::InitArgs;
+use crate::inspect::InspectArgs;
+use crate::train::TrainArgs;
+use crate::{bench, device, encode, evaluate, generate, init, inspect, train};
+
+const EXAMPLES: &str = "\
+Examples:
+  sana generate \"a red circle left of a blue square\"
+  sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --device cuda:0
+  sana inspect Sana_1600M_1024px_BF16_diffusers
+  sana devices
+
+`sana COMMAND --help` tells the options of a command, with examples.";
+
+/// Pictures from text with NVIDIA's Sana, on CPU or GPU.
+#[derive(Debug, Parser)]
+#[command(name = "sana", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Generate(Box<GenerateArgs>),
+    Inspect(InspectArgs),
+    Encode(EncodeArgs),
+    Decode(DecodeArgs),
+    Evaluate(EvaluateArgs),
+    Init(InitArgs),
+    Train(TrainArgs),
+    Bench(BenchArgs),
+    Devices(DevicesArgs),
+}
+
+impl Cli {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Generate(args) => args.model.cpu.run(|| generate::run(*args)),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Encode(args) => args.model.cpu.run(|| encode::run_encode(args)),
+            Command::Decode(args) => args.model.cpu.run(|| encode::run_decode(args)),
+            Command::Evaluate(args) => args.model.cpu.run(|| evaluate::run(args)),
+            Command::Init(args) => init::run(args),
+            Command::Train(args) => train::run(args),
+            Command::Bench(args) => args.cpu.run(|| bench::run(args)),
+            Command::Devices(args) => device::run(args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use sana_pipeline::{LoraFile, LoraMode};
+
+    use super::*;
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_instruction_is_told_once() {
+        let parse = |options: &[&str]| {
+            Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
+        };
+        for wording in ["reference", "repository", "none"] {
+            assert!(parse(&["--instruction", wording]).is_ok(), "{wording}");
+        }
+        assert!(parse(&["--no-instruction"]).is_ok());
+        let error = parse(&["--instruction", "none", "--no-instruction"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{error}");
+        let error = parse(&["--instruction", "paper"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidValue, "{error}");
+        assert!(error.to_string().contains("repository"), "{error}");
+    }
+
+    #[test]
+    fn options_of_guidance_need_what_they_are_options_of() {
+        let parse = |options: &[&str]| {
+            Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
+        };
+        let pag = ["--pag", "2", "--pag-layers", "8,14"];
+        assert!(parse(&pag).is_ok());
+        let apg = ["--apg", "--apg-eta", "0.5", "--apg-norm", "inf"];
+        let momentum = ["--apg-momentum", "-0.75"];
+        assert!(parse(&[&apg[..], &momentum].concat()).is_ok());
+        for options in [&pag[2..], &apg[1..3], &apg[3..], &momentum] {
+            let error = parse(options).unwrap_err();
+            let expected = ErrorKind::MissingRequiredArgument;
+            assert_eq!(error.kind(), expected, "{options:?}: {error}");
+        }
+        for layers in ["", "8,", "-1", "8;14"] {
+            assert!(parse(&["--pag", "2", "--pag-layers", layers]).is_err());
+        }
+    }
+
+    #[test]
+    fn loras_are_given_one_by_one() {
+        let parse = |options: &[&str]| {
+            Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
+        };
+        let cli = parse(&["--lora", "a:0.5", "--lora", "b", "--lora-apart"]).unwrap();
+        let Command::Generate(args) = cli.command else {
+            panic!("another command")
+        };
+        let apart = |path: &str| LoraFile::new(path).mode(LoraMode::Apart);
+        assert_eq!(args.lora.files(), [apart("a").scale(0.5), apart("b")]);
+        let error = parse(&["--lora-apart"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{error}");
+        let error = parse(&["--lora", "a:inf"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ValueValidation, "{error}");
+    }
+}
