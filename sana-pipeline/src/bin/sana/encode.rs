@@ -10,8 +10,8 @@ use sana_linear_attn::weights::{Weights, write_tensors};
 use sana_pipeline::image;
 
 use crate::args::ModelArgs;
+use crate::generate::paths;
 use crate::model::Model;
-use crate::paths;
 use crate::terminal::output;
 
 const ENCODE_EXAMPLES: &str = "\

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::Size;
+use crate::generate::Record;
 use crate::model;
-use crate::record::Record;
 use crate::terminal::output;
 
 const EXAMPLES: &str = "\

@@ -6,24 +6,14 @@
 mod args;
 mod bench;
 mod cli;
-mod contact_sheet;
-mod control;
 mod device;
-mod editing;
 mod encode;
 mod evaluate;
-mod from_png;
 mod generate;
 mod hub;
 mod init;
 mod inspect;
-mod many;
 mod model;
-mod options;
-mod paths;
-mod picture_name;
-mod prompt_file;
-mod record;
 mod terminal;
 mod train;
 

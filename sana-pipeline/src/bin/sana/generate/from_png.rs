@@ -5,28 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, bail};
-use clap::Args;
 use sana_pipeline::image;
 
-use crate::generate::GenerateArgs;
+use super::args::GenerateArgs;
+use super::metadata::Record;
+use super::options::{self, FLAGS, OPTIONS, Options};
 use crate::model;
-use crate::options::{self, Options};
-use crate::record::{FLAGS, OPTIONS, Record};
 use crate::terminal::output;
-
-/// The options that a picture records.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "From a picture")]
-pub struct FromPngArgs {
-    /// Repeat this picture: every option that it records holds unless it is given here [output:
-    /// NAME-again.png]
-    #[arg(long, value_name = "FILE")]
-    from_png: Option<PathBuf>,
-    /// Leave out an option that the picture records, and those of it: --without apg leaves out
-    /// --apg-eta too
-    #[arg(long, value_name = "OPTION", requires = "from_png")]
-    without: Vec<String>,
-}
 
 /// The arguments with those that the picture of `--from-png` records, and both as text. `words` is
 /// the command line from the subcommand on.

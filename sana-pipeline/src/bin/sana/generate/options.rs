@@ -8,8 +8,50 @@ use std::fmt;
 use clap::parser::ValueSource;
 use clap::{Arg, Args, Command, FromArgMatches};
 
-use crate::generate::GenerateArgs;
-use crate::record::{FLAGS, OPTIONS, quoted};
+use super::args::GenerateArgs;
+
+/// Options with a value. A picture comes from anywhere, so no other key becomes part of a command,
+/// and no option that names a file to be written may stand here.
+pub const OPTIONS: [&str; 30] = [
+    "negative",
+    "seed",
+    "steps",
+    "guidance",
+    "guidance-interval",
+    "pag",
+    "pag-layers",
+    "apg-eta",
+    "apg-norm",
+    "apg-momentum",
+    "solver",
+    "size",
+    "model",
+    "revision",
+    "transformer",
+    "device",
+    "variant",
+    "dtype",
+    "instruction",
+    "lora",
+    "control",
+    "controlnet",
+    "control-scale",
+    "control-interval",
+    "control-from",
+    "image",
+    "strength",
+    "mask",
+    "mask-feather",
+    "schedule",
+];
+/// Options without a value.
+pub const FLAGS: [&str; 5] = [
+    "no-instruction",
+    "low-memory",
+    "apg",
+    "lora-apart",
+    "bucket",
+];
 
 /// The heading of the options that choose what is loaded.
 const MODEL_HEADING: &str = "Model and device";
@@ -219,6 +261,16 @@ pub fn loaded_once(definition: &Command) -> Vec<String> {
     chosen.chain(LOADED_ONCE).map(str::to_owned).collect()
 }
 
+/// As one word of a POSIX shell.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:,=+-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,5 +457,14 @@ mod tests {
         for key in OF_A_RUN {
             assert!(!settings.contains(&key), "{key}");
         }
+    }
+
+    #[test]
+    fn words_of_the_shell() {
+        assert_eq!(quoted("96x64"), "96x64");
+        assert_eq!(quoted("cuda:0"), "cuda:0");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("$(a) b"), "'$(a) b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }

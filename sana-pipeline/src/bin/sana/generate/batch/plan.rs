@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Command;
 
-use crate::generate::GenerateArgs;
-use crate::options::{self, Options};
-use crate::picture_name;
-use crate::prompt_file::{Entry, Problems, Setting};
+use super::file_name;
+use super::prompt_file::{Entry, Problems, Setting};
+use crate::generate::args::GenerateArgs;
+use crate::generate::options::{self, Options};
 
 /// A prompt with all its options.
 pub struct Line {
@@ -56,8 +56,8 @@ pub fn lines(
             own.push("seed", Some(seed.to_string().into()));
         }
         let name = match entry.name.as_deref() {
-            None => Some(picture_name::of_prompt(index + 1, &entry.prompt)),
-            Some(name) => picture_name::given(name),
+            None => Some(file_name::of_prompt(index + 1, &entry.prompt)),
+            Some(name) => file_name::given(name),
         };
         let Some(name) = name else {
             problems.add(entry.line, "\"name\" has no letter or digit");
@@ -85,8 +85,8 @@ pub fn pictures(lines: &[Line], folder: &Path, problems: &mut Problems) -> Vec<P
     for (index, line) in lines.iter().enumerate() {
         let first = line.args.seed.unwrap_or(0);
         for picture in 0..line.args.count {
-            let file = picture_name::file(&line.name, picture);
-            let before = taken.insert(picture_name::folded(&file), line.number);
+            let file = file_name::file(&line.name, picture);
+            let before = taken.insert(file_name::folded(&file), line.number);
             if let Some(before) = before {
                 let problem =
                     format!("{file} is a picture of line {before} too: name one otherwise");

@@ -1,25 +1,17 @@
-//! `sana generate`: pictures from a prompt.
+//! Options of `sana generate`, and what they ask of a pipeline.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
-use sana_pipeline::{Control, InstructionChoice, Request, SanaPipeline, Solver, grid, image};
+use sana_pipeline::{InstructionChoice, Request, SanaPipeline, Solver};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
+use super::control::ControlArgs;
+use super::grid::GridArgs;
+use super::image_to_image::EditArgs;
 use crate::args::{Aspect, LoraArgs, ModelArgs, Size, interval, positive};
-use crate::contact_sheet;
-use crate::control::ControlArgs;
-use crate::editing::EditArgs;
-use crate::from_png::{self, FromPngArgs};
-use crate::many::{self, ManyArgs};
-use crate::model::Model;
-use crate::paths;
-use crate::record::Record;
-use crate::terminal::{Progress, output, write_stages};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,14 +52,14 @@ pub struct GenerateArgs {
     pub negative: String,
     /// Width and height in pixels, multiples of 32 [default: what the model was trained at]
     #[arg(long, value_name = "WxH")]
-    size: Option<Size>,
+    pub size: Option<Size>,
     /// Make the nearest size that the model was trained at, and resize and crop it to --size, which
     /// then need not be multiples of 32
     #[arg(long, requires = "size")]
     pub bucket: bool,
     /// The size of this aspect ratio, width to height, that the model was trained at
     #[arg(long, value_name = "W:H", conflicts_with = "size")]
-    aspect: Option<Aspect>,
+    pub aspect: Option<Aspect>,
     /// Steps of the solver [default: 20, for Sana-Sprint 2]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
     steps: Option<usize>,
@@ -180,68 +172,33 @@ pub enum Wording {
     None,
 }
 
-/// Runs `sana generate`.
-pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let (args, options) = from_png::complete(args, std::env::args_os().skip(1))?;
-    if let Some(file) = &args.many.prompts {
-        return many::run(file, &args, &options);
-    }
-    if args.prompt.trim().is_empty() {
-        bail!("the prompt is empty: say what to draw");
-    }
-    let paths = paths::pictures(&args.out, args.count)?;
-    args.control.check_writable(&paths)?;
-    let sheet = args
-        .many
-        .grid
-        .path(contact_sheet::beside(&args.out), &paths)?;
-    let controlnet = args.control.controlnet();
-    let mut model = Model::open_with(&args.model, args.lora.files(), controlnet)?;
-    let request = request(&args, &model.pipeline)?;
-    let settings = request.validate(&model.pipeline)?;
+/// Pictures of many prompts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Many pictures")]
+pub struct ManyArgs {
+    /// Draw the prompts of a file: a line each, or .json or .jsonl with settings of their own;
+    /// --out is a folder then [default: pictures], and pictures that are there already are skipped
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Pictures made at a time, of prompts with equal settings [default: 1]
+    #[arg(long, value_name = "N", requires = "prompts", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = positive())]
+    pub batch: Option<usize>,
+    #[command(flatten)]
+    pub grid: GridArgs,
+}
 
-    let mut out = output();
-    writeln!(
-        out,
-        "model {}, device {}, seed {}",
-        model.name, model.device.name, settings.seed
-    )?;
-    if args.aspect.is_some() || args.bucket {
-        writeln!(out, "bucket {}x{}", settings.width, settings.height)?;
-    }
-    if let Some(note) = model.pipeline.size_note(&settings) {
-        writeln!(out, "note: {note}")?;
-    }
-    let progress = Progress::new(settings.steps(), "reading the prompt");
-    let generation = model.pipeline.generate(&request, &mut |step| {
-        let done = step.index + 1;
-        progress.advance(done as u64, step.steps as u64);
-        progress.tell(match done == step.steps {
-            true => "decoding",
-            false => "drawing",
-        });
-        Control::Continue
-    })?;
-    progress.finish();
-    model.tell_notes();
-    warn_of_cut("prompt", &generation.dropped_tokens);
-    warn_of_cut("negative prompt", &generation.dropped_negative_tokens);
-
-    let pictures = generation.images.iter().zip(&generation.seeds);
-    for (path, (picture, seed)) in paths.iter().zip(pictures) {
-        let record = Record::new(&args, &settings, *seed, &model);
-        image::save_png(path, picture, &record.chunks())?;
-    }
-    write_stages(&generation.stages, &mut out)?;
-    for path in args.control.saved().into_iter().chain(&paths) {
-        writeln!(out, "wrote {}", path.display())?;
-    }
-    if let Some(path) = sheet {
-        let sheet = grid::grid(&generation.images, &args.many.grid.options())?;
-        contact_sheet::save(&path, &sheet)?;
-        writeln!(out, "wrote {}", path.display())?;
-    }
-    Ok(())
+/// The options that a picture records.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "From a picture")]
+pub struct FromPngArgs {
+    /// Repeat this picture: every option that it records holds unless it is given here [output:
+    /// NAME-again.png]
+    #[arg(long, value_name = "FILE")]
+    pub from_png: Option<PathBuf>,
+    /// Leave out an option that the picture records, and those of it: --without apg leaves out
+    /// --apg-eta too
+    #[arg(long, value_name = "OPTION", requires = "from_png")]
+    pub without: Vec<String>,
 }
 
 /// What the options ask of a pipeline.
@@ -299,13 +256,6 @@ impl GuidanceArgs {
             )?);
         }
         Ok(request)
-    }
-}
-
-fn warn_of_cut(what: &str, dropped_tokens: &[usize]) {
-    let dropped: usize = dropped_tokens.iter().sum();
-    if dropped > 0 {
-        eprintln!("warning: the {what} is too long, its last {dropped} tokens were left out");
     }
 }
 

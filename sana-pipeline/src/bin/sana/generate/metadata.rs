@@ -8,9 +8,9 @@ use anyhow::bail;
 use sana_pipeline::{Settings, Solver};
 use sana_sampler::GuidanceInterval;
 
-use crate::generate::GenerateArgs;
+use super::args::GenerateArgs;
+use super::options::{FLAGS, OPTIONS, Options, quoted};
 use crate::model::{BUILT_IN, Model};
-use crate::options::Options;
 
 /// Keys and values, in the order in which they are shown.
 pub struct Record(pub Vec<(String, String)>);
@@ -18,49 +18,6 @@ pub struct Record(pub Vec<(String, String)>);
 /// Keys that are no options.
 const PROMPT: &str = "prompt";
 const SOFTWARE: &str = "Software";
-/// Options with a value. A picture comes from anywhere, so no other key becomes part of a command,
-/// and no option that names a file to be written may stand here.
-pub const OPTIONS: [&str; 30] = [
-    "negative",
-    "seed",
-    "steps",
-    "guidance",
-    "guidance-interval",
-    "pag",
-    "pag-layers",
-    "apg-eta",
-    "apg-norm",
-    "apg-momentum",
-    "solver",
-    "size",
-    "model",
-    "revision",
-    "transformer",
-    "device",
-    "variant",
-    "dtype",
-    "instruction",
-    "lora",
-    "control",
-    "controlnet",
-    "control-scale",
-    "control-interval",
-    "control-from",
-    "image",
-    "strength",
-    "mask",
-    "mask-feather",
-    "schedule",
-];
-/// Options without a value.
-pub const FLAGS: [&str; 5] = [
-    "no-instruction",
-    "low-memory",
-    "apg",
-    "lora-apart",
-    "bucket",
-];
-
 /// The name of a solver on the command line.
 pub fn solver_name(solver: Solver) -> &'static str {
     match solver {
@@ -248,16 +205,6 @@ fn more_guidance(settings: &Settings) -> Vec<(&'static str, String)> {
     pairs
 }
 
-/// As one word of a POSIX shell.
-pub fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:,=+-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,14 +340,5 @@ mod tests {
         let steps = record(&[("prompt", "a"), ("steps", "3")]);
         assert_eq!(steps.difference(&one), Some("steps"));
         assert_eq!(one.difference(&record(&[])), Some("prompt"));
-    }
-
-    #[test]
-    fn words_of_the_shell() {
-        assert_eq!(quoted("96x64"), "96x64");
-        assert_eq!(quoted("cuda:0"), "cuda:0");
-        assert_eq!(quoted(""), "''");
-        assert_eq!(quoted("$(a) b"), "'$(a) b'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }

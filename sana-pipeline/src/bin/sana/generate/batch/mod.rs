@@ -1,6 +1,8 @@
 //! `sana generate --prompts`: the pictures of many prompts, those with equal settings together.
 
+mod file_name;
 mod plan;
+mod prompt_file;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -9,39 +11,22 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use clap::Args;
 use sana_pipeline::memory::StageReport;
 use sana_pipeline::{Control, Generation, Request, Settings, grid, image};
 
 use self::plan::{Line, Picture, batches, lines, pictures};
-use crate::args::positive;
-use crate::contact_sheet::{self, GridArgs};
-use crate::generate::{self, GenerateArgs};
+use self::prompt_file::Problems;
+use super::args::{GenerateArgs, request as request_of};
+use super::grid::save;
+use super::metadata::Record;
+use super::options::{self, Options};
 use crate::model::Model;
-use crate::options::{self, Options};
-use crate::prompt_file::{self, Problems};
-use crate::record::Record;
 use crate::terminal::{Progress, output, write_stages};
 
 /// Where pictures go without --out.
 const FOLDER: &str = "pictures";
 /// Warnings of a kind that are shown; the others are counted.
 const SHOWN: usize = 5;
-
-/// Pictures of many prompts.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Many pictures")]
-pub struct ManyArgs {
-    /// Draw the prompts of a file: a line each, or .json or .jsonl with settings of their own;
-    /// --out is a folder then [default: pictures], and pictures that are there already are skipped
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
-    pub prompts: Option<PathBuf>,
-    /// Pictures made at a time, of prompts with equal settings [default: 1]
-    #[arg(long, value_name = "N", requires = "prompts", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = positive())]
-    batch: Option<usize>,
-    #[command(flatten)]
-    pub grid: GridArgs,
-}
 
 /// Draws the prompts of a file. Everything that can be wrong with a line is found before the first
 /// picture is begun.
@@ -65,7 +50,7 @@ pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Resul
     let mut model = Model::open_with(&args.model, args.lora.files(), controlnet)?;
     let (mut settings, mut notes) = (Vec::with_capacity(lines.len()), BTreeSet::new());
     for line in &lines {
-        let request = generate::request(&line.args, &model.pipeline);
+        let request = request_of(&line.args, &model.pipeline);
         match request.and_then(|request| Ok(request.validate(&model.pipeline)?)) {
             Ok(checked) => {
                 notes.extend(model.pipeline.size_note(&checked));
@@ -114,7 +99,7 @@ pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Resul
     writeln!(out, "wrote {}", folder.display())?;
     if let Some(path) = sheet {
         let sheet = grid::grid_of_files(&paths, &args.many.grid.options())?;
-        contact_sheet::save(&path, &sheet)?;
+        save(&path, &sheet)?;
         writeln!(out, "wrote {}", path.display())?;
     }
     Ok(())
@@ -257,7 +242,7 @@ fn draw(
 fn request(batch: &[&Picture], lines: &[Line], model: &Model) -> anyhow::Result<Request> {
     let args = |picture: &&Picture| &lines[picture.line].args;
     let first = &lines[batch[0].line].args;
-    let request = generate::request(first, &model.pipeline)?
+    let request = request_of(first, &model.pipeline)?
         .with_prompts(batch.iter().map(|one| args(one).prompt.as_str()))
         .count(1)
         .seeds(batch.iter().map(|one| one.seed).collect());
