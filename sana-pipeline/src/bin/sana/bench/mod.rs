@@ -1,7 +1,8 @@
 //! `sana bench`: how long the parts of a model take, with random weights.
 
+mod args;
+mod components;
 mod models;
-mod parts;
 mod report;
 mod timing;
 mod work;
@@ -10,137 +11,20 @@ use std::io::Write;
 
 use anyhow::{Context, Error, bail};
 use burn::tensor::{DType, Device};
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
-use clap::{Args, ValueEnum};
 use sana_pipeline::memory::available_bytes;
 
-use crate::args::{CpuArgs, Dtype, Size, positive};
-use crate::device::{DeviceName, OpenDevice, catch};
+use self::args::{Options, Part};
+use self::components::{Bench, Measurement};
+use self::models::Models;
+use self::report::{Machine, Record};
+use crate::args::Size;
+use crate::device::{OpenDevice, catch};
 use crate::terminal::output;
 
-use models::Models;
-use parts::{Bench, Measurement};
-use report::{Machine, Record};
-
-const EXAMPLES: &str = "\
-Examples:
-  sana bench --part dit,decode --variant sana-600m-512px
-  sana bench --part attention --tokens 4096 --repeat 20 --json
-  sana bench --part dit,encode,decode --variant sana-1600m-1024px --dtype bf16 --device cuda:0
-  sana bench --part picture --variant sana-sprint-1.6b --steps 1 --dtype bf16 --device cuda:0
-
-Weights are random and made in memory; speed does not depend on them. --json prints an object on a
-line for each measurement. Other work on the machine makes the numbers worthless.";
+pub use self::args::BenchArgs;
 
 /// Largest side of a picture in pixels, four times that of the largest released model.
 const LARGEST_SIDE: usize = 16_384;
-
-/// Measure how long the parts of a model take, with random weights
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub struct BenchArgs {
-    /// What to measure; several with commas
-    #[arg(
-        long,
-        value_name = "PART",
-        value_enum,
-        value_delimiter = ',',
-        required = true
-    )]
-    part: Vec<Part>,
-    /// Sizes of the networks: a released model, or scenes, the built-in one
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "sana-600m-512px",
-        value_parser = PossibleValuesParser::new(models::names())
-    )]
-    variant: String,
-    /// Width and height of the picture in pixels, multiples of 32 [default: what the model is
-    /// trained at]
-    #[arg(long, value_name = "WxH")]
-    size: Option<Size>,
-    /// Pictures or prompts at a time
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = positive())]
-    batch: usize,
-    /// Tokens of attention [default: those of the size], of the text [default: 300], or rows and
-    /// columns of the product of matmul [default: 2048, on a GPU 8192]
-    #[arg(
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        value_parser = RangedU64ValueParser::<usize>::new().range(1..=1 << 20)
-    )]
-    tokens: Option<usize>,
-    /// Steps of a picture [default: 20, for Sana-Sprint 2]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
-    steps: Option<usize>,
-    /// Runs that count
-    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = positive())]
-    repeat: usize,
-    /// Runs before them that do not; a GPU compiles and tunes its kernels in the first
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        allow_negative_numbers = true,
-        value_parser = RangedU64ValueParser::<usize>::new().range(0..=10_000)
-    )]
-    warmup: usize,
-    /// Print a JSON object on a line for each measurement
-    #[arg(long)]
-    json: bool,
-    /// Where to compute: flex (the CPU), cuda, rocm, metal, vulkan or wgpu, with :N for the N-th
-    /// device as listed by `sana devices` [default: the first GPU that works, else flex]
-    #[arg(short, long, value_name = "DEVICE", help_heading = "Model and device")]
-    device: Option<DeviceName>,
-    /// Type of weights and computation
-    #[arg(
-        long,
-        value_name = "TYPE",
-        value_enum,
-        default_value = "f32",
-        help_heading = "Model and device"
-    )]
-    dtype: Dtype,
-    #[command(flatten)]
-    pub cpu: CpuArgs,
-}
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Part {
-    /// One run of the transformer, on two rows a picture where the model has classifier-free
-    /// guidance; and apart from it the text's keys and values, which are made once for a picture
-    Dit,
-    /// Latents to a picture
-    Decode,
-    /// A picture to latents
-    Encode,
-    /// The layers of the text encoder, without looking up the tokens' embeddings
-    Text,
-    /// The transformer's linear attention alone, without its projections
-    Attention,
-    /// From embedded tokens to a decoded picture: text encoder, all steps with guidance, decoder
-    Picture,
-    /// The product of two square matrices: what the device can compute
-    Matmul,
-    /// 2^27 numbers times two: what its memory can move
-    Stream,
-}
-
-/// How often and on what a part is run.
-#[derive(Debug, Clone, Copy)]
-struct Options {
-    width: usize,
-    height: usize,
-    batch: usize,
-    tokens: Option<usize>,
-    steps: Option<usize>,
-    dtype: Dtype,
-    warmup: usize,
-    repeat: usize,
-}
 
 /// Runs `sana bench`.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -195,7 +79,7 @@ fn measure(
     options: Options,
     device: &OpenDevice,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let name = part_name(part);
+    let name = part.name();
     let bench = Bench {
         models,
         options,
@@ -205,11 +89,6 @@ fn measure(
     let measured = catch(|| bench.measure(part)).map_err(Error::msg).flatten();
     device.device.memory_cleanup();
     measured.with_context(|| format!("cannot measure {name}"))
-}
-
-fn part_name(part: Part) -> String {
-    part.to_possible_value()
-        .map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// Width and height in pixels.
@@ -260,12 +139,12 @@ fn check_memory(
     device: &Device,
 ) -> anyhow::Result<()> {
     let element = DType::from(options.dtype).size() as u64;
-    let needed = models.parameters(part, device) * element;
+    let needed = part.parameters(models, device) * element;
     match available_bytes() {
         Some(available) if needed > available => bail!(
             "the weights of {} take {} in {}, and {} of memory are free: choose a smaller \
              --variant, or a --dtype of 16 bits",
-            part_name(part),
+            part.name(),
             report::gigabytes(needed),
             options.dtype.name(),
             report::gigabytes(available)
@@ -278,6 +157,7 @@ fn check_memory(
 #[cfg(all(feature = "flex", feature = "scenes-model"))]
 mod tests {
     use super::*;
+    use crate::args::Dtype;
 
     #[test]
     fn sizes() {

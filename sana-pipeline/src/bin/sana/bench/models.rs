@@ -8,8 +8,6 @@ use sana_linear_attn::weights::parameter_shapes;
 use sana_pipeline::{Scheduler, variants};
 use sana_text::Gemma2Config;
 
-use super::Part;
-
 /// The built-in model's name among the variants.
 #[cfg(feature = "scenes-model")]
 const SCENES: &str = "scenes";
@@ -79,24 +77,8 @@ impl Models {
         }
     }
 
-    /// Parameters that a part needs, counted from shapes: nothing is
-    /// allocated.
-    pub fn parameters(&self, part: Part, device: &Device) -> u64 {
-        match part {
-            Part::Dit => self.transformer_parameters(device),
-            Part::Text => self.text_parameters(),
-            // Half of the autoencoder, near enough to refuse what cannot fit.
-            Part::Encode | Part::Decode => self.autoencoder_parameters(device) / 2,
-            Part::Picture => {
-                self.transformer_parameters(device)
-                    + self.text_parameters()
-                    + self.autoencoder_parameters(device) / 2
-            }
-            Part::Attention | Part::Matmul | Part::Stream => 0,
-        }
-    }
-
-    fn transformer_parameters(&self, device: &Device) -> u64 {
+    /// Parameters of the transformer, counted from shapes: nothing is allocated.
+    pub fn transformer_parameters(&self, device: &Device) -> u64 {
         let config = &self.transformer;
         let one = |num_layers| {
             let config = SanaTransformerConfig {
@@ -110,7 +92,8 @@ impl Models {
         one(1) + (config.num_layers as u64 - 1) * block
     }
 
-    fn text_parameters(&self) -> u64 {
+    /// Parameters of the matrices in the text encoder's layers.
+    pub fn text_parameters(&self) -> u64 {
         let Gemma2Config {
             hidden_size,
             intermediate_size,
@@ -125,7 +108,8 @@ impl Models {
         (num_hidden_layers * layer) as u64
     }
 
-    fn autoencoder_parameters(&self, device: &Device) -> u64 {
+    /// Parameters of the autoencoder, counted from shapes.
+    pub fn autoencoder_parameters(&self, device: &Device) -> u64 {
         count(&self.autoencoder.init(device))
     }
 }
@@ -190,19 +174,6 @@ impl ModuleVisitor for Make {
 #[cfg(feature = "flex")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parameters_of_released_parts() {
-        // As the configs of the published checkpoints give them, see `sana inspect`.
-        let (models, device) = (Models::of("sana-1600m-512px").unwrap(), Device::flex());
-        assert_eq!(models.parameters(Part::Dit, &device), 1_604_462_752);
-        assert_eq!(models.parameters(Part::Decode, &device), 312_250_275 / 2);
-        // Gemma-2 2B without its table of 256,000 x 2,304, but for the norms' vectors.
-        let with_norms = models.parameters(Part::Text, &device) + 2304 * (26 * 4 + 1);
-        assert_eq!(with_norms, 2_614_341_888 - 256_000 * 2304);
-        assert_eq!(models.parameters(Part::Matmul, &device), 0);
-        assert!(models.parameters(Part::Picture, &device) > models.parameters(Part::Text, &device));
-    }
 
     #[test]
     fn rows_and_sizes() {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Options;
-use super::parts::Measurement;
+use super::args::Options;
+use super::components::Measurement;
 use super::timing::Statistics;
 use crate::device::{OpenDevice, identity};
 

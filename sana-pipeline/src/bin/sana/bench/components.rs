@@ -10,9 +10,10 @@ use sana_linear_attn::transformer::TextContext;
 use sana_pipeline::{Schedule, Scheduler};
 use sana_sampler::{Control, Guidance, dpm_solver, flow_euler, noise, scm, trigflow};
 
+use super::args::{Options, Part};
 use super::models::{Models, Weights, random};
 use super::timing::{Finite, Timing, measure};
-use super::{Options, Part, work};
+use super::work;
 
 /// Text tokens where nothing else is asked for: what the transformer is given.
 const TEXT_TOKENS: usize = 300;
@@ -65,6 +66,24 @@ impl Measurement {
             gbyte: None,
             weights: Weights::default(),
             timing,
+        }
+    }
+}
+
+impl Part {
+    /// Parameters that are needed to measure it, counted from shapes: nothing is allocated.
+    pub fn parameters(self, models: &Models, device: &Device) -> u64 {
+        match self {
+            Self::Dit => models.transformer_parameters(device),
+            Self::Text => models.text_parameters(),
+            // Half of the autoencoder, near enough to refuse what cannot fit.
+            Self::Encode | Self::Decode => models.autoencoder_parameters(device) / 2,
+            Self::Picture => {
+                models.transformer_parameters(device)
+                    + models.text_parameters()
+                    + models.autoencoder_parameters(device) / 2
+            }
+            Self::Attention | Self::Matmul | Self::Stream => 0,
         }
     }
 }
@@ -479,5 +498,19 @@ mod tests {
         let parts = [Part::Dit, Part::Text, Part::Decode].map(|part| of(part).weights);
         let sum = parts.into_iter().reduce(Weights::plus);
         assert_eq!(Some(picture.weights), sum);
+    }
+
+    #[test]
+    fn parameters_of_released_models() {
+        // As the configs of the published checkpoints give them, see `sana inspect`.
+        let (models, device) = (Models::of("sana-1600m-512px").unwrap(), Device::flex());
+        let parameters = |part: Part| part.parameters(&models, &device);
+        assert_eq!(parameters(Part::Dit), 1_604_462_752);
+        assert_eq!(parameters(Part::Decode), 312_250_275 / 2);
+        // Gemma-2 2B without its table of 256,000 x 2,304, but for the norms' vectors.
+        let with_norms = parameters(Part::Text) + 2304 * (26 * 4 + 1);
+        assert_eq!(with_norms, 2_614_341_888 - 256_000 * 2304);
+        assert_eq!(parameters(Part::Matmul), 0);
+        assert!(parameters(Part::Picture) > parameters(Part::Text));
     }
 }

@@ -1,0 +1,133 @@
+//! Options of `sana bench`.
+
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
+use clap::{Args, ValueEnum};
+
+use super::models;
+use crate::args::{CpuArgs, Dtype, Size, positive};
+use crate::device::DeviceName;
+
+const EXAMPLES: &str = "\
+Examples:
+  sana bench --part dit,decode --variant sana-600m-512px
+  sana bench --part attention --tokens 4096 --repeat 20 --json
+  sana bench --part dit,encode,decode --variant sana-1600m-1024px --dtype bf16 --device cuda:0
+  sana bench --part picture --variant sana-sprint-1.6b --steps 1 --dtype bf16 --device cuda:0
+
+Weights are random and made in memory; speed does not depend on them. --json prints an object on a
+line for each measurement. Other work on the machine makes the numbers worthless.";
+
+/// Measure how long the parts of a model take, with random weights
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    /// What to measure; several with commas
+    #[arg(
+        long,
+        value_name = "PART",
+        value_enum,
+        value_delimiter = ',',
+        required = true
+    )]
+    pub part: Vec<Part>,
+    /// Sizes of the networks: a released model, or scenes, the built-in one
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "sana-600m-512px",
+        value_parser = PossibleValuesParser::new(models::names())
+    )]
+    pub variant: String,
+    /// Width and height of the picture in pixels, multiples of 32 [default: what the model is
+    /// trained at]
+    #[arg(long, value_name = "WxH")]
+    pub size: Option<Size>,
+    /// Pictures or prompts at a time
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = positive())]
+    pub batch: usize,
+    /// Tokens of attention [default: those of the size], of the text [default: 300], or rows and
+    /// columns of the product of matmul [default: 2048, on a GPU 8192]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=1 << 20)
+    )]
+    pub tokens: Option<usize>,
+    /// Steps of a picture [default: 20, for Sana-Sprint 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
+    pub steps: Option<usize>,
+    /// Runs that count
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = positive())]
+    pub repeat: usize,
+    /// Runs before them that do not; a GPU compiles and tunes its kernels in the first
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true,
+        value_parser = RangedU64ValueParser::<usize>::new().range(0..=10_000)
+    )]
+    pub warmup: usize,
+    /// Print a JSON object on a line for each measurement
+    #[arg(long)]
+    pub json: bool,
+    /// Where to compute: flex (the CPU), cuda, rocm, metal, vulkan or wgpu, with :N for the N-th
+    /// device as listed by `sana devices` [default: the first GPU that works, else flex]
+    #[arg(short, long, value_name = "DEVICE", help_heading = "Model and device")]
+    pub device: Option<DeviceName>,
+    /// Type of weights and computation
+    #[arg(
+        long,
+        value_name = "TYPE",
+        value_enum,
+        default_value = "f32",
+        help_heading = "Model and device"
+    )]
+    pub dtype: Dtype,
+    #[command(flatten)]
+    pub cpu: CpuArgs,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// One run of the transformer, on two rows a picture where the model has classifier-free
+    /// guidance; and apart from it the text's keys and values, which are made once for a picture
+    Dit,
+    /// Latents to a picture
+    Decode,
+    /// A picture to latents
+    Encode,
+    /// The layers of the text encoder, without looking up the tokens' embeddings
+    Text,
+    /// The transformer's linear attention alone, without its projections
+    Attention,
+    /// From embedded tokens to a decoded picture: text encoder, all steps with guidance, decoder
+    Picture,
+    /// The product of two square matrices: what the device can compute
+    Matmul,
+    /// 2^27 numbers times two: what its memory can move
+    Stream,
+}
+
+/// How often and on what a part is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub width: usize,
+    pub height: usize,
+    pub batch: usize,
+    pub tokens: Option<usize>,
+    pub steps: Option<usize>,
+    pub dtype: Dtype,
+    pub warmup: usize,
+    pub repeat: usize,
+}
+
+impl Part {
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
