@@ -6,8 +6,8 @@ use sana_linear_attn::TorchLinear;
 use sana_linear_attn::kernels::softmax_attention;
 
 use super::config::Gemma2Config;
+use super::init::MatrixInit;
 use super::rope::Rope;
-use crate::gemma2::layer::MatrixInit;
 
 /// `softmax(cap tanh(q k^T / (sqrt(s) cap)) + mask) v` with rotary positions, where several query
 /// heads share a key and value head and `s` is `query_pre_attn_scalar`.

@@ -1,15 +1,13 @@
 //! One decoder layer and its feed-forward part.
 
-use burn::module::{Initializer, Module, Param};
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
 use sana_linear_attn::TorchLinear;
 use sana_linear_attn::kernels::{add, gelu_gate};
 
 use super::attention::Gemma2Attention;
 use super::config::Gemma2Config;
+use super::init::MatrixInit;
 use super::norm::GemmaRmsNorm;
 use super::rope::Rope;
 
@@ -69,10 +67,10 @@ impl Gemma2Layer {
         Self {
             self_attn: Gemma2Attention::new(config, init),
             mlp: Gemma2Mlp::new(config, init),
-            input_layernorm: norm(init.device),
-            post_attention_layernorm: norm(init.device),
-            pre_feedforward_layernorm: norm(init.device),
-            post_feedforward_layernorm: norm(init.device),
+            input_layernorm: norm(init.device()),
+            post_attention_layernorm: norm(init.device()),
+            pre_feedforward_layernorm: norm(init.device()),
+            post_feedforward_layernorm: norm(init.device()),
         }
     }
 
@@ -93,55 +91,6 @@ impl Gemma2Layer {
     }
 }
 
-/// Source of a new stack's weight matrices: normal with the config's standard deviation.
-pub(super) struct MatrixInit<'a> {
-    device: &'a Device,
-    std: f64,
-    /// Draws on the host, the same on every backend. Without it, the matrices are lazy and drawn
-    /// by the backend when first read.
-    rng: Option<ChaCha8Rng>,
-}
-
-impl<'a> MatrixInit<'a> {
-    pub(super) fn lazy(std: f64, device: &'a Device) -> Self {
-        Self {
-            device,
-            std,
-            rng: None,
-        }
-    }
-
-    pub(super) fn seeded(seed: u64, std: f64, device: &'a Device) -> Self {
-        Self {
-            device,
-            std,
-            rng: Some(ChaCha8Rng::seed_from_u64(seed)),
-        }
-    }
-
-    pub(super) fn matrix(&mut self, rows: usize, columns: usize) -> Param<Tensor<2>> {
-        let Some(rng) = &mut self.rng else {
-            return Initializer::Normal {
-                mean: 0.0,
-                std: self.std,
-            }
-            .init([rows, columns], self.device);
-        };
-        let normal = Normal::new(0.0, self.std as f32).expect("validated standard deviation");
-        let values: Vec<f32> = normal.sample_iter(rng).take(rows * columns).collect();
-        let data = TensorData::new(values, [rows, columns]);
-        Param::from_tensor(Tensor::from_data(data, (self.device, DType::F32)))
-    }
-
-    pub(super) fn linear(&mut self, d_input: usize, d_output: usize) -> TorchLinear {
-        TorchLinear {
-            weight: self.matrix(d_output, d_input),
-            bias: None,
-            low_rank: Vec::new(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,31 +106,5 @@ mod tests {
         );
         let ones = Tensor::ones_like(&x);
         assert_parity("gelu", gelu_gate(x, ones), expected);
-    }
-
-    #[test]
-    fn seeded_weights_have_the_asked_deviation() {
-        let device = device();
-        let mut init = MatrixInit::seeded(5, 0.1, &device);
-        let first = init
-            .matrix(60, 50)
-            .val()
-            .into_data()
-            .try_into_vec::<f32>()
-            .unwrap();
-        let again = MatrixInit::seeded(5, 0.1, &device).matrix(60, 50);
-        assert_eq!(
-            first,
-            again.val().into_data().try_into_vec::<f32>().unwrap()
-        );
-        let second = init
-            .matrix(60, 50)
-            .val()
-            .into_data()
-            .try_into_vec::<f32>()
-            .unwrap();
-        assert_ne!(first, second);
-        let variance = first.iter().map(|v| v * v).sum::<f32>() / first.len() as f32;
-        assert!((variance.sqrt() - 0.1).abs() < 0.005, "{variance}");
     }
 }

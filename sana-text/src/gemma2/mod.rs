@@ -12,6 +12,7 @@
 
 mod attention;
 mod config;
+mod init;
 mod layer;
 mod mask;
 mod model;

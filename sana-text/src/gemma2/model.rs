@@ -8,7 +8,8 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use sana_linear_attn::{KeyMap, LoadOptions, Weights, compute_dtype, load_module};
 
 use super::config::Gemma2Config;
-use super::layer::{Gemma2Layer, MatrixInit};
+use super::init::MatrixInit;
+use super::layer::Gemma2Layer;
 use super::mask::AttentionMasks;
 use super::norm::GemmaRmsNorm;
 use super::rope::Rope;
