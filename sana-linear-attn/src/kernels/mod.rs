@@ -35,7 +35,6 @@
 //! feature of a GPU backend is on. Burn's kernel fusion runs what is plain there, and joins it to
 //! the products around it.
 
-mod attention;
 mod cast;
 mod conv;
 #[cfg(feature = "cubecl-backend")]
@@ -49,6 +48,7 @@ mod flex;
 mod inference;
 mod layout;
 mod linear;
+mod linear_attention;
 mod modulate;
 mod norm;
 #[cfg(feature = "flex")]
@@ -57,11 +57,6 @@ mod ops;
 mod shapes;
 mod softmax_attention;
 
-pub use attention::{
-    ATTENTION_EPS, relu_linear_attention, relu_linear_attention_packed,
-    relu_linear_attention_packed_plain, relu_linear_attention_plain, relu_quadratic_attention,
-    relu_quadratic_attention_packed,
-};
 pub use cast::cast;
 pub use conv::{
     conv3x3, conv3x3_fused, conv3x3_plain, conv3x3_upsampled, depthwise_gate, depthwise_tokens,
@@ -73,6 +68,11 @@ pub use layout::{
     nearest_upsample_plain, pixel_shuffle, pixel_unshuffle, repeat_channels, tokens_to_image,
 };
 pub use linear::{Epilogue, grouped_linear, grouped_linear_plain, linear, linear_plain};
+pub use linear_attention::{
+    ATTENTION_EPS, relu_linear_attention, relu_linear_attention_packed,
+    relu_linear_attention_packed_plain, relu_linear_attention_plain, relu_quadratic_attention,
+    relu_quadratic_attention_packed,
+};
 pub use modulate::{
     gated_residual, gated_residual_plain, layer_norm, norm_modulate, norm_modulate_plain,
 };
