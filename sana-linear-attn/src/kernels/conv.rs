@@ -116,7 +116,7 @@ pub fn depthwise_tokens(x: Tensor<3>, weight: Tensor<4>, grid: [usize; 2]) -> Te
         return super::ops::depthwise_tokens(x, taps, grid);
     }
     #[cfg(feature = "cubecl-backend")]
-    if cube::takes::depthwise(&x, &weight, grid) {
+    if cube::supports::depthwise(&x, &weight, grid) {
         return cube::depthwise_tokens(x, weight, grid);
     }
     depthwise_tokens_plain(x, weight, grid)
@@ -145,7 +145,7 @@ pub fn depthwise_gate(
         return super::inference::depthwise_gate(x, taps, bias, grid);
     }
     #[cfg(feature = "cubecl-backend")]
-    if cube::takes::depthwise_gate(&x, &weight, &bias, grid) {
+    if cube::supports::depthwise_gate(&x, &weight, &bias, grid) {
         return cube::depthwise_gate(x, weight, bias, grid);
     }
     super::silu_gate(depthwise_tokens(x, weight, grid) + bias.unsqueeze::<3>())

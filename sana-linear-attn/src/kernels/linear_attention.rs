@@ -36,7 +36,7 @@ pub fn relu_linear_attention(
         return super::inference::linear_attention(query, key, value, head_dim);
     }
     #[cfg(feature = "cubecl-backend")]
-    if cube::takes::linear_attention(&query, &key, &value, head_dim) {
+    if cube::supports::linear_attention(&query, &key, &value, head_dim) {
         return cube::linear_attention(query, key, value, head_dim);
     }
     relu_linear_attention_plain(query, key, value, head_dim)
@@ -77,7 +77,7 @@ pub fn relu_linear_attention_packed(qkv: Tensor<3>, head_dim: usize) -> Tensor<3
         return super::inference::packed_linear_attention(qkv, head_dim);
     }
     #[cfg(feature = "cubecl-backend")]
-    if cube::takes::packed_attention(&qkv, head_dim) {
+    if cube::supports::packed_attention(&qkv, head_dim) {
         return cube::packed_attention(qkv, head_dim);
     }
     relu_linear_attention_packed_plain(qkv, head_dim)

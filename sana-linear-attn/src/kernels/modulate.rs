@@ -32,7 +32,7 @@ pub fn norm_modulate(x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>, eps: f64)
         return super::inference::norm_modulate(x, scale, shift, eps);
     }
     #[cfg(feature = "cubecl-backend")]
-    if cube::takes::norm_modulate(&x, &scale, &shift) {
+    if cube::supports::norm_modulate(&x, &scale, &shift) {
         return cube::norm_modulate(x, scale, shift, eps);
     }
     norm_modulate_plain(x, scale, shift, eps)

@@ -40,7 +40,7 @@ pub fn rms_norm_channels<const D: usize>(
         };
     }
     #[cfg(feature = "cubecl-backend")]
-    if cube::takes::rms_norm(&x, &weight, bias.as_ref(), axis) {
+    if cube::supports::rms_norm(&x, &weight, bias.as_ref(), axis) {
         return cube::rms_norm(x, weight, bias, eps, axis);
     }
     rms_norm_channels_plain(x, weight, bias, eps, axis)
@@ -73,7 +73,7 @@ pub fn rms_norm_residual<const D: usize>(
     }
     #[cfg(feature = "cubecl-backend")]
     if let Some(bias) = &bias
-        && cube::takes::rms_norm_residual(&x, &weight, bias, &residual, axis)
+        && cube::supports::rms_norm_residual(&x, &weight, bias, &residual, axis)
     {
         return cube::rms_norm_residual(x, weight, bias.clone(), residual, eps, axis);
     }

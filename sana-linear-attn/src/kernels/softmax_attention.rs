@@ -37,7 +37,7 @@ pub fn softmax_attention(
     // Without a cap burn's products, on tensor cores where there are any, are the better form.
     #[cfg(feature = "cubecl-backend")]
     if let (Some(mask), Some(softcap)) = (&mask, softcap)
-        && cube::takes::softmax_attention(&query, &key, &value, mask)
+        && cube::supports::softmax_attention(&query, &key, &value, mask)
     {
         return cube::softmax_attention(query, key, value, mask.clone(), scale, softcap);
     }

@@ -15,7 +15,7 @@ mod norm_modulate;
 mod reduce;
 mod rms_norm;
 mod softmax_attention;
-pub(super) mod takes;
+pub(super) mod supports;
 #[cfg(test)]
 mod tests;
 
