@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
 use sana_benches::{Case, Suite, assert_close, run, shape};
-use sana_linear_attn::kernels::{depthwise_tokens_plain, rms_norm_channels_plain, silu_gate_plain};
+use sana_linear_attn::kernels::plain;
 use sana_linear_attn::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
 
 #[derive(Clone, Copy)]
@@ -99,16 +99,16 @@ fn measure(
 /// residual connection too.
 fn plain(layer: &GluMbConv, x: Tensor<3>, side: usize) -> Tensor<3> {
     let hidden = silu(layer.conv_inverted.forward(x.clone()));
-    let hidden = depthwise_tokens_plain(hidden, layer.conv_depth.weight.val(), [side, side]);
+    let hidden = plain::depthwise_tokens(hidden, layer.conv_depth.weight.val(), [side, side]);
     let hidden = match &layer.conv_depth.bias {
         Some(bias) => hidden + bias.val().unsqueeze::<3>(),
         None => hidden,
     };
-    let out = layer.conv_point.forward(silu_gate_plain(hidden));
+    let out = layer.conv_point.forward(plain::silu_gate(hidden));
     match &layer.norm {
         Some(norm) => {
             let bias = norm.bias.as_ref().map(|bias| bias.val());
-            rms_norm_channels_plain(out, norm.weight.val(), bias, norm.eps, 2) + x
+            plain::rms_norm_channels(out, norm.weight.val(), bias, norm.eps, 2) + x
         }
         None => out,
     }

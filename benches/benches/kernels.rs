@@ -22,7 +22,7 @@ fn main() -> ExitCode {
                 [suite.batch(), input, size, size],
                 [output, input, 3, 3],
                 |x, weight| conv3x3(x, weight, 1),
-                |x, weight| conv3x3_plain(x, weight, 1),
+                |x, weight| plain::conv3x3(x, weight, 1),
             );
         }
         // Twice 2.5 times the width of 2240.
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
                 [suite.batch(), side * side, channels],
                 [channels, 1, 3, 3],
                 |x, weight| depthwise_tokens(x, weight, [side, side]),
-                |x, weight| depthwise_tokens_plain(x, weight, [side, side]),
+                |x, weight| plain::depthwise_tokens(x, weight, [side, side]),
             );
         }
         for [channels, size] in suite.shapes([6, 5], &[[128, 256], [1024, 16]]) {
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
                 [suite.batch(), channels, size, size],
                 [channels],
                 |x, weight| rms_norm_channels(x, weight, None, 1e-5, 1),
-                |x, weight| rms_norm_channels_plain(x, weight, None, 1e-5, 1),
+                |x, weight| plain::rms_norm_channels(x, weight, None, 1e-5, 1),
             );
         }
         for [tokens, channels] in suite.shapes([9, 6], &[[256, 2240], [1024, 2240]]) {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
                 [suite.batch(), tokens, channels],
                 [channels],
                 |x, weight| rms_norm_channels(x, weight, None, 1e-5, 2),
-                |x, weight| rms_norm_channels_plain(x, weight, None, 1e-5, 2),
+                |x, weight| plain::rms_norm_channels(x, weight, None, 1e-5, 2),
             );
         }
         for [tokens, channels] in suite.shapes([9, 6], &[[256, 11200], [1024, 11200]]) {
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
                 dims,
                 [1],
                 |x, _| silu_gate(x),
-                |x, _| silu_gate_plain(x),
+                |x, _| plain::silu_gate(x),
             );
         }
         inference(suite);
@@ -98,7 +98,7 @@ fn inference(suite: &mut Suite) {
                 )
             },
             |(x, weight)| linear(x.clone(), weight.clone(), None, Epilogue::None),
-            |(x, weight)| linear_plain(x.clone(), weight.clone(), None, Epilogue::None),
+            |(x, weight)| plain::linear(x.clone(), weight.clone(), None, Epilogue::None),
         );
         // Where the CPU multiplies bf16 `x` is rounded, so the plain form rounds it too, and it
         // widens the weight, as layers do elsewhere.
@@ -118,7 +118,7 @@ fn inference(suite: &mut Suite) {
                     true => x.clone().cast(DType::BF16).cast(dtype),
                     false => x.clone(),
                 };
-                linear_plain(x, cast(weight.clone(), dtype), None, Epilogue::None)
+                plain::linear(x, cast(weight.clone(), dtype), None, Epilogue::None)
             },
         );
     }
@@ -138,7 +138,7 @@ fn inference(suite: &mut Suite) {
             elements,
             prepare,
             |(x, weight)| conv3x3_fused(x.clone(), weight.clone(), None, 1, Epilogue::None),
-            |(x, weight)| conv3x3_plain(x.clone(), weight.clone(), 1),
+            |(x, weight)| plain::conv3x3(x.clone(), weight.clone(), 1),
         );
         forms(
             suite,
@@ -147,7 +147,7 @@ fn inference(suite: &mut Suite) {
             4 * elements,
             prepare,
             |(x, weight)| conv3x3_upsampled(x.clone(), weight.clone(), None),
-            |(x, weight)| conv3x3_plain(nearest_upsample_plain(x.clone()), weight.clone(), 1),
+            |(x, weight)| plain::conv3x3(plain::nearest_upsample(x.clone()), weight.clone(), 1),
         );
         let doubled = [suite.batch(), input / 2, 2 * size, 2 * size];
         if input.is_multiple_of(2) {
@@ -158,7 +158,7 @@ fn inference(suite: &mut Suite) {
                 doubled.iter().product(),
                 |suite| (suite.random(1, doubled), suite.random(2, image)),
                 |(y, x)| add_upsampled(y.clone(), x.clone(), 2),
-                |(y, x)| add_upsampled_plain(y.clone(), x.clone(), 2),
+                |(y, x)| plain::add_upsampled(y.clone(), x.clone(), 2),
             );
         }
         forms(
@@ -176,7 +176,7 @@ fn inference(suite: &mut Suite) {
             },
             |(x, [weight, bias], y): &(Tensor<4>, [Tensor<1>; 2], Tensor<4>)| {
                 let bias = Some(bias.clone());
-                rms_norm_channels_plain(x.clone(), weight.clone(), bias, 1e-5, 1) + y.clone()
+                plain::rms_norm_channels(x.clone(), weight.clone(), bias, 1e-5, 1) + y.clone()
             },
         );
     }
@@ -202,7 +202,7 @@ fn inference(suite: &mut Suite) {
             prepare,
             |(x, scale, shift, _)| norm_modulate(x.clone(), scale.clone(), shift.clone(), 1e-6),
             |(x, scale, shift, _)| {
-                norm_modulate_plain(x.clone(), scale.clone(), shift.clone(), 1e-6)
+                plain::norm_modulate(x.clone(), scale.clone(), shift.clone(), 1e-6)
             },
         );
         forms(
@@ -212,7 +212,7 @@ fn inference(suite: &mut Suite) {
             elements,
             prepare,
             |(x, gate, _, y)| gated_residual(x.clone(), gate.clone(), y.clone()),
-            |(x, gate, _, y)| gated_residual_plain(x.clone(), gate.clone(), y.clone()),
+            |(x, gate, _, y)| plain::gated_residual(x.clone(), gate.clone(), y.clone()),
         );
         let hidden = [suite.batch(), tokens, 5 * channels];
         forms(
@@ -227,8 +227,8 @@ fn inference(suite: &mut Suite) {
             },
             |(x, taps, bias)| depthwise_gate(x.clone(), taps.clone(), bias.clone(), [side; 2]),
             |(x, taps, bias): &(Tensor<3>, Tensor<4>, Tensor<1>)| {
-                let y = depthwise_tokens_plain(x.clone(), taps.clone(), [side; 2]);
-                silu_gate_plain(y + bias.clone().unsqueeze::<3>())
+                let y = plain::depthwise_tokens(x.clone(), taps.clone(), [side; 2]);
+                plain::silu_gate(y + bias.clone().unsqueeze::<3>())
             },
         );
     }
@@ -251,7 +251,7 @@ fn inference(suite: &mut Suite) {
             },
             |([q, k, v], mask): &([Tensor<4>; 3], Tensor<4>)| {
                 let mask = Some(mask.clone());
-                softmax_attention_plain(q.clone(), k.clone(), v.clone(), mask, scale, Some(50.0))
+                plain::softmax_attention(q.clone(), k.clone(), v.clone(), mask, scale, Some(50.0))
             },
         );
         let hidden = [suite.batch(), tokens, 36 * head_dim];
@@ -262,7 +262,7 @@ fn inference(suite: &mut Suite) {
             hidden.iter().product(),
             |suite| [1, 2].map(|seed| suite.random::<3>(seed, hidden)),
             |[gate, up]| gelu_gate(gate.clone(), up.clone()),
-            |[gate, up]| gelu_gate_plain(gate.clone(), up.clone()),
+            |[gate, up]| plain::gelu_gate(gate.clone(), up.clone()),
         );
     }
 }

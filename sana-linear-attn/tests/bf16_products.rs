@@ -4,7 +4,7 @@
 //! The switch is the process's, so all of it is one test.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use sana_linear_attn::kernels::{Epilogue, linear, linear_plain};
+use sana_linear_attn::kernels::{Epilogue, linear, plain};
 use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, values};
 use sana_linear_attn::precision::{bf16_products, has_bf16_products, set_bf16_products};
 use sana_linear_attn::transformer::F16Clamp;
@@ -59,7 +59,7 @@ fn bf16_weights_are_multiplied_as_they_are() {
                     let exact = values(exact);
                     if multiplies {
                         // Products of two bf16 are exact in f32, the order of the sums differs.
-                        let plain = linear_plain(rounded(x.clone()), wide, bias.clone(), epilogue);
+                        let plain = plain::linear(rounded(x.clone()), wide, bias.clone(), epilogue);
                         assert_close(&name, &ours, &values(plain), 1e-5);
                         assert!(ours != exact, "{name}: x was not rounded");
                     } else {
@@ -85,7 +85,7 @@ fn a_layer() {
         let alone = values(layer.forward(x.clone().narrow(0, row, 1)));
         assert!(alone == together[40 * row..40 * (row + 1)], "row {row}");
     }
-    let plain = linear_plain(
+    let plain = plain::linear(
         rounded(x.clone()),
         layer.weight.val().cast(DType::F32),
         layer.bias.as_ref().map(|bias| bias.val()),

@@ -118,14 +118,14 @@ fn linear_attention_equals_plain() {
             },
             |source| {
                 let (q, k, v) = inputs(source);
-                relu_linear_attention_plain(q, k, v, head_dim)
+                plain::relu_linear_attention(q, k, v, head_dim)
             },
         );
         let packed = [batch, tokens, 3 * heads * head_dim];
         check(
             &format!("{packed:?}, packed"),
             |source| relu_linear_attention_packed(source.tensor(packed, 4) + 0.5, head_dim),
-            |source| relu_linear_attention_packed_plain(source.tensor(packed, 4) + 0.5, head_dim),
+            |source| plain::relu_linear_attention_packed(source.tensor(packed, 4) + 0.5, head_dim),
         );
     }
 }
@@ -145,7 +145,7 @@ fn linear_attention_takes_strided_input() {
     check(
         "thirds of a projection",
         thirds(relu_linear_attention),
-        thirds(relu_linear_attention_plain),
+        thirds(plain::relu_linear_attention),
     );
     let transposed = |attend: fn(Tensor<3>, usize) -> Tensor<3>| {
         move |source: &Source| {
@@ -156,7 +156,7 @@ fn linear_attention_takes_strided_input() {
     check(
         "transposed",
         transposed(relu_linear_attention_packed),
-        transposed(relu_linear_attention_packed_plain),
+        transposed(plain::relu_linear_attention_packed),
     );
 }
 
@@ -200,7 +200,7 @@ fn depthwise_equals_plain() {
                 },
                 |source| {
                     let (x, weight, _) = inputs(source, channels);
-                    depthwise_tokens_plain(x, weight, grid)
+                    plain::depthwise_tokens(x, weight, grid)
                 },
             );
             check(
@@ -211,7 +211,7 @@ fn depthwise_equals_plain() {
                 },
                 |source| {
                     let (x, weight, bias) = inputs(source, 2 * channels);
-                    silu_gate_plain(depthwise_tokens_plain(x, weight, grid) + bias.unsqueeze())
+                    plain::silu_gate(plain::depthwise_tokens(x, weight, grid) + bias.unsqueeze())
                 },
             );
         }
@@ -232,7 +232,7 @@ fn depthwise_takes_strided_input() {
     check(
         "an image's channels",
         image(depthwise_tokens),
-        image(depthwise_tokens_plain),
+        image(plain::depthwise_tokens),
     );
     let middle = |convolve: fn(Tensor<3>, Tensor<4>, [usize; 2]) -> Tensor<3>| {
         move |source: &Source| {
@@ -243,7 +243,7 @@ fn depthwise_takes_strided_input() {
     check(
         "a slice of channels",
         middle(depthwise_tokens),
-        middle(depthwise_tokens_plain),
+        middle(plain::depthwise_tokens),
     );
 }
 
@@ -271,7 +271,7 @@ fn modulation_equals_plain() {
         check(
             &format!("{batch}x{tokens}x{channels}"),
             table(norm_modulate),
-            table(norm_modulate_plain),
+            table(plain::norm_modulate),
         );
     }
     // Shapes that broadcast: one modulation for the batch, and one for each token.
@@ -286,7 +286,7 @@ fn modulation_equals_plain() {
         check(
             &format!("modulation {a}x{b}"),
             broadcast(norm_modulate),
-            broadcast(norm_modulate_plain),
+            broadcast(plain::norm_modulate),
         );
     }
 }
@@ -315,7 +315,7 @@ fn rms_norm_equals_plain() {
                     |source| {
                         let [weight, bias] = weights(source);
                         let bias = biased.then_some(bias);
-                        rms_norm_channels_plain(source.tensor(shape, 1), weight, bias, 0.3, axis)
+                        plain::rms_norm_channels(source.tensor(shape, 1), weight, bias, 0.3, axis)
                     },
                 );
             }
@@ -329,7 +329,7 @@ fn rms_norm_equals_plain() {
                 |source| {
                     let [weight, bias] = weights(source);
                     let (x, y) = (source.tensor(shape, 1), source.tensor(shape, 4));
-                    rms_norm_channels_plain(x, weight, Some(bias), 0.3, axis) + y
+                    plain::rms_norm_channels(x, weight, Some(bias), 0.3, axis) + y
                 },
             );
         }
@@ -343,7 +343,7 @@ fn rms_norm_equals_plain() {
 fn rms_norm_takes_strided_input() {
     type Norm = fn(Tensor<4>, Tensor<1>, Option<Tensor<1>>, Tensor<4>, f64, usize) -> Tensor<4>;
     let plain: Norm = |x, weight, bias, residual, eps, axis| {
-        rms_norm_channels_plain(x, weight, bias, eps, axis) + residual
+        plain::rms_norm_channels(x, weight, bias, eps, axis) + residual
     };
     for alike in [true, false] {
         let image = |norm: Norm| {
@@ -372,7 +372,7 @@ fn rms_norm_takes_strided_input() {
     check(
         "transposed rows",
         rows(rms_norm_channels),
-        rows(rms_norm_channels_plain),
+        rows(plain::rms_norm_channels),
     );
     let deep = |norm: fn(Tensor<5>, Tensor<1>, Option<Tensor<1>>, f64, usize) -> Tensor<5>| {
         move |source: &Source| {
@@ -383,7 +383,7 @@ fn rms_norm_takes_strided_input() {
     check(
         "five axes",
         deep(rms_norm_channels),
-        deep(rms_norm_channels_plain),
+        deep(plain::rms_norm_channels),
     );
 }
 
@@ -429,7 +429,7 @@ fn softmax_attention_equals_plain() {
         check(
             &format!("{heads}/{key_heads} heads of {head_dim}, {tokens} to {keys}"),
             attend(softmax_attention),
-            attend(softmax_attention_plain),
+            attend(plain::softmax_attention),
         );
     }
 }
@@ -504,7 +504,7 @@ fn grids_are_folded() {
             values(norm(source.tensor(shape, 1), weight, None, 0.3, axis))
         };
         let ours = run(rms_norm_channels, gpu());
-        let plain = run(rms_norm_channels_plain, Device::flex());
+        let plain = run(plain::rms_norm_channels, Device::flex());
         assert_close(&format!("{shape:?}"), &ours, &plain, 1e-5);
     }
 }

@@ -82,7 +82,7 @@ fn conv3x3_equals_plain() {
                 [batch, input, height, width],
                 [output, input, 3, 3],
                 |x, w| conv3x3(x, w, stride),
-                |x, w| conv3x3_plain(x, w, stride),
+                |x, w| plain::conv3x3(x, w, stride),
             );
         }
     }
@@ -91,10 +91,10 @@ fn conv3x3_equals_plain() {
 #[test]
 fn conv3x3_takes_strided_input() {
     let fast = |x: Tensor<4>, w: Tensor<4>| conv3x3(x.permute([0, 3, 1, 2]), w, 1);
-    let plain = |x: Tensor<4>, w: Tensor<4>| conv3x3_plain(x.permute([0, 3, 1, 2]), w, 1);
+    let plain = |x: Tensor<4>, w: Tensor<4>| plain::conv3x3(x.permute([0, 3, 1, 2]), w, 1);
     compare("channels last", [2, 6, 5, 4], [3, 4, 3, 3], fast, plain);
     let fast = |x: Tensor<4>, w: Tensor<4>| conv3x3(x.narrow(1, 2, 3), w, 1);
-    let plain = |x: Tensor<4>, w: Tensor<4>| conv3x3_plain(x.narrow(1, 2, 3), w, 1);
+    let plain = |x: Tensor<4>, w: Tensor<4>| plain::conv3x3(x.narrow(1, 2, 3), w, 1);
     compare("narrowed", [2, 6, 5, 4], [3, 3, 3, 3], fast, plain);
 }
 
@@ -109,7 +109,7 @@ fn depthwise_equals_plain() {
                 [batch, height * width, channels],
                 [channels, 1, kernel, kernel],
                 |x, w| depthwise_tokens(x, w, [height, width]),
-                |x, w| depthwise_tokens_plain(x, w, [height, width]),
+                |x, w| plain::depthwise_tokens(x, w, [height, width]),
             );
         }
     }
@@ -124,7 +124,7 @@ fn rms_norm_equals_plain() {
             shape,
             [shape[axis]],
             |x, w| rms_norm_channels(x, w.clone(), Some(w), 1e-5, axis),
-            |x, w| rms_norm_channels_plain(x, w.clone(), Some(w), 1e-5, axis),
+            |x, w| plain::rms_norm_channels(x, w.clone(), Some(w), 1e-5, axis),
         );
     }
     // With one channel and a small eps the gradient is the difference of two equal numbers; a
@@ -134,7 +134,7 @@ fn rms_norm_equals_plain() {
         [2, 1, 1],
         [1],
         |x, w| rms_norm_channels(x, w, None, 0.5, 2),
-        |x, w| rms_norm_channels_plain(x, w, None, 0.5, 2),
+        |x, w| plain::rms_norm_channels(x, w, None, 0.5, 2),
     );
 }
 
@@ -155,7 +155,7 @@ fn silu_equals_plain() {
             shape,
             [1],
             |x, w| silu_gate(x * 5.0) * w.unsqueeze(),
-            |x, w| silu_gate_plain(x * 5.0) * w.unsqueeze(),
+            |x, w| plain::silu_gate(x * 5.0) * w.unsqueeze(),
         );
     }
 }
@@ -202,7 +202,7 @@ fn linear_attention_takes_strided_input() {
         [batch, tokens, 3 * channels],
         [1],
         attend(relu_linear_attention),
-        attend(relu_linear_attention_plain),
+        attend(plain::relu_linear_attention),
     );
     let attend = |f: fn(Tensor<3>, usize) -> Tensor<3>| {
         move |x: Tensor<3>, w: Tensor<1>| f(x.swap_dims(1, 2), 7) * w.unsqueeze()
@@ -212,7 +212,7 @@ fn linear_attention_takes_strided_input() {
         [batch, 42, tokens],
         [1],
         attend(relu_linear_attention_packed),
-        attend(relu_linear_attention_packed_plain),
+        attend(plain::relu_linear_attention_packed),
     );
 }
 
@@ -272,7 +272,7 @@ fn linear_equals_plain() {
                 [rows, depth],
                 [columns, depth],
                 layer(linear),
-                layer(linear_plain),
+                layer(plain::linear),
             );
         }
     }
@@ -286,7 +286,7 @@ fn grouped_linear_equals_plain() {
             [batch, tokens, groups * size],
             [groups * size, size],
             grouped_linear,
-            grouped_linear_plain,
+            plain::grouped_linear,
         );
     }
 }
@@ -304,14 +304,14 @@ fn linear_takes_strided_input() {
         [5, 4],
         [5, 6],
         layer(linear),
-        layer(linear_plain),
+        layer(plain::linear),
     );
 }
 
 #[test]
 fn depthwise_gate_equals_plain() {
     let plain = |x: Tensor<3>, w: Tensor<4>, bias: Tensor<1>, grid| {
-        silu_gate_plain(depthwise_tokens_plain(x, w, grid) + bias.unsqueeze::<3>())
+        plain::silu_gate(plain::depthwise_tokens(x, w, grid) + bias.unsqueeze::<3>())
     };
     for kernel in [1, 3, 5] {
         for [batch, height, width, channels] in
@@ -352,7 +352,7 @@ fn modulation_equals_plain() {
             x,
             w,
             norm(norm_modulate),
-            norm(norm_modulate_plain),
+            norm(plain::norm_modulate),
         );
         let residual = |f: fn(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>| {
             move |x: Tensor<3>, w: Tensor<3>| f(x.clone(), parts(&w)[1].clone(), x * 2.0)
@@ -362,7 +362,7 @@ fn modulation_equals_plain() {
             x,
             w,
             residual(gated_residual),
-            residual(gated_residual_plain),
+            residual(plain::gated_residual),
         );
     }
 }
@@ -388,7 +388,7 @@ fn winograd_equals_plain() {
             (Some(bias.clone()), Epilogue::None),
             (Some(bias.clone()), Epilogue::Silu),
         ] {
-            let plain = conv3x3_plain(x.clone(), weight.clone(), 1);
+            let plain = plain::conv3x3(x.clone(), weight.clone(), 1);
             let plain = match &bias {
                 Some(bias) => plain + bias.clone().reshape([1, output, 1, 1]),
                 None => plain,
@@ -417,7 +417,7 @@ fn convolution_of_doubled_pixels_equals_plain() {
         let x = pseudo_random([batch, input, height, width], 1, &device);
         let weight = pseudo_random([output, input, 3, 3], 2, &device);
         let bias = pseudo_random([output], 3, &device);
-        let plain = conv3x3_plain(nearest_upsample_plain(x.clone()), weight.clone(), 1);
+        let plain = plain::conv3x3(plain::nearest_upsample(x.clone()), weight.clone(), 1);
         for bias in [None, Some(bias)] {
             let plain = match &bias {
                 Some(bias) => plain.clone() + bias.clone().reshape([1, output, 1, 1]),
@@ -439,7 +439,7 @@ fn upsampled_shortcut_equals_plain() {
         let x = pseudo_random([2, inputs, height, width], 1, &device);
         let shape = [2, inputs * repeats / 4, 2 * height, 2 * width];
         let y = pseudo_random(shape, 2, &device);
-        let plain = values(add_upsampled_plain(y.clone(), x.clone(), repeats));
+        let plain = values(plain::add_upsampled(y.clone(), x.clone(), repeats));
         let shared = add_upsampled(y.clone(), x.clone(), repeats);
         assert!(values(shared) == plain, "{repeats} repeats, shared");
         let before = values(y.clone());
@@ -464,7 +464,7 @@ fn shared_tensors_are_not_written() {
     let (x, y) = (random(1), random(2));
     let gate = random(3).narrow(1, 0, 1);
     let sum = values(x.clone() + y.clone());
-    let gated = values(gated_residual_plain(x.clone(), gate.clone(), y.clone()));
+    let gated = values(plain::gated_residual(x.clone(), gate.clone(), y.clone()));
     assert!(values(add(x.clone(), y.clone())) == sum, "both shared");
     assert!(values(add(x.clone(), random(2))) == sum, "right one alone");
     assert!(values(add(random(1), y.clone())) == sum, "left one alone");
@@ -486,10 +486,10 @@ fn other_shapes_are_broadcast() {
     for shape in [[2, 5, 6], [1, 1, 6], [1, 5, 6], [2, 1, 1]] {
         let (scale, shift) = (random(shape, 3), random(shape, 4));
         let modulated = norm_modulate(x.clone(), scale.clone(), shift.clone(), 1e-6);
-        let plain = norm_modulate_plain(x.clone(), scale.clone(), shift, 1e-6);
+        let plain = plain::norm_modulate(x.clone(), scale.clone(), shift, 1e-6);
         assert_eq!(values(modulated), values(plain), "modulation of {shape:?}");
         let gated = gated_residual(x.clone(), scale.clone(), y.clone());
-        let plain = gated_residual_plain(x.clone(), scale, y.clone());
+        let plain = plain::gated_residual(x.clone(), scale, y.clone());
         assert_eq!(values(gated), values(plain), "gate of {shape:?}");
     }
     let random = |shape, seed| pseudo_random::<2>(shape, seed, &device);
@@ -499,7 +499,7 @@ fn other_shapes_are_broadcast() {
         let weight = weight.clone().cast(stored);
         let y = linear(x.clone(), weight.clone(), bias.clone(), Epilogue::None);
         let weight = weight.cast(DType::F32);
-        let plain = linear_plain(x.clone(), weight, bias.clone(), Epilogue::None);
+        let plain = plain::linear(x.clone(), weight, bias.clone(), Epilogue::None);
         assert_eq!(values(y), values(plain), "bias of all, {stored:?}");
     }
     let random = |shape, seed| pseudo_random::<4>(shape, seed, &device);
@@ -516,7 +516,7 @@ fn other_shapes_are_broadcast() {
                 None,
             ))
         };
-        let (out, plain) = (attend(softmax_attention), attend(softmax_attention_plain));
+        let (out, plain) = (attend(softmax_attention), attend(plain::softmax_attention));
         assert_eq!(out, plain, "mask of {shape:?}");
     }
 }
@@ -536,7 +536,7 @@ fn winograd_takes_strided_input() {
     let x = pseudo_random([2, 6, 9, 18], 1, &device).permute([0, 3, 1, 2]);
     let weight = pseudo_random([17, 3, 3, 18], 2, &device).permute([0, 3, 1, 2]);
     let ours = conv3x3_fused(x.clone(), weight.clone(), None, 1, Epilogue::None);
-    let plain = conv3x3_plain(x, weight, 1);
+    let plain = plain::conv3x3(x, weight, 1);
     assert_close("permuted", &values(ours), &values(plain), 1e-5);
 }
 
@@ -583,7 +583,7 @@ fn softmax_attention_equals_plain() {
                 [batch, tokens, heads * head_dim],
                 [batch, key_heads, head_dim, keys],
                 attend(softmax_attention),
-                attend(softmax_attention_plain),
+                attend(plain::softmax_attention),
             );
         }
     }
@@ -594,7 +594,7 @@ fn softmax_attention_takes_flipped_input() {
     let device = Device::flex();
     let [query, key, value] =
         [1, 2, 3].map(|seed| pseudo_random([1, 2, 5, 4], seed, &device).flip([2]));
-    let [ours, plain] = [softmax_attention, softmax_attention_plain].map(|f| {
+    let [ours, plain] = [softmax_attention, plain::softmax_attention].map(|f| {
         let (query, key, value) = (query.clone(), key.clone(), value.clone());
         values(f(query, key, value, None, 1.0, None))
     });
@@ -609,7 +609,7 @@ fn gelu_gate_equals_plain() {
             shape,
             shape,
             |x, w| gelu_gate(x * 6.0, w),
-            |x, w| gelu_gate_plain(x * 6.0, w),
+            |x, w| plain::gelu_gate(x * 6.0, w),
         );
     }
 }
@@ -623,7 +623,7 @@ fn rms_norm_with_residual_equals_plain() {
                 shape,
                 [shape[axis]],
                 |x, w| rms_norm_residual(x.clone(), w.clone(), Some(w), x * 2.0, 0.3, axis),
-                |x, w| rms_norm_channels_plain(x.clone(), w.clone(), Some(w), 0.3, axis) + x * 2.0,
+                |x, w| plain::rms_norm_channels(x.clone(), w.clone(), Some(w), 0.3, axis) + x * 2.0,
             );
         }
     }
@@ -656,7 +656,7 @@ fn layouts_equal_plain() {
             shape,
             [1],
             |x, w| nearest_upsample(x) * w.unsqueeze(),
-            |x, w| nearest_upsample_plain(x) * w.unsqueeze(),
+            |x, w| plain::nearest_upsample(x) * w.unsqueeze(),
         );
         compare(&format!("sum of {shape:?}"), shape, shape, add, |x, y| {
             x + y

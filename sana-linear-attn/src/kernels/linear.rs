@@ -1,18 +1,11 @@
 use burn::tensor::Tensor;
 
+use super::cast::cast;
+use super::elementwise::silu;
+use super::epilogue::Epilogue;
 #[cfg(feature = "flex")]
-use super::on_flex_untracked;
-use super::{cast, silu};
-
-/// What is applied to each element of a layer's output before it leaves the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Epilogue {
-    /// Nothing.
-    #[default]
-    None,
-    /// `x * sigmoid(x)`.
-    Silu,
-}
+use super::flex;
+use super::plain;
 
 /// `x W^T + b`, then a function of each element, in the dtype of `x`.
 ///
@@ -32,19 +25,20 @@ pub fn linear(
 ) -> Tensor<2> {
     let bias = bias.map(|bias| cast(bias, x.dtype()));
     #[cfg(feature = "flex")]
-    let takes = on_flex_untracked(&x)
-        && bias.as_ref().is_none_or(on_flex_untracked)
-        && super::shapes::linear(&x, &weight, bias.as_ref());
-    #[cfg(feature = "flex")]
-    if takes && is_multiplied_as_stored(&weight) {
-        return super::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
+    if crate::precision::bf16_products() && flex::supports::bf16_linear(&x, &weight, bias.as_ref())
+    {
+        return flex::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
     }
     let weight = cast(weight, x.dtype());
     #[cfg(feature = "flex")]
-    if takes && on_flex_untracked(&weight) {
-        return super::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
+    if flex::supports::linear(&x, &weight, bias.as_ref()) {
+        return flex::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
     }
-    linear_plain(x, weight, bias, epilogue)
+    let y = plain::linear(x, weight, bias, Epilogue::None);
+    match epilogue {
+        Epilogue::None => y,
+        Epilogue::Silu => silu(y),
+    }
 }
 
 /// A grouped 1x1 convolution of tokens without bias: group `g` of `size` channels is
@@ -55,51 +49,8 @@ pub fn linear(
 /// - `weight` `[channels, size]`, the groups' `[size, size]` below each other
 pub fn grouped_linear(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if on_flex_untracked(&x)
-        && on_flex_untracked(&weight)
-        && super::shapes::grouped_linear(&x, &weight)
-    {
-        return super::inference::grouped_linear(x, weight);
+    if flex::supports::grouped_linear(&x, &weight) {
+        return flex::inference::grouped_linear(x, weight);
     }
-    grouped_linear_plain(x, weight)
-}
-
-/// [`grouped_linear`] in plain tensor operations: a batched product, since burn's GPU backends
-/// have only a slow direct kernel for grouped convolutions.
-pub fn grouped_linear_plain(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
-    let [batch, tokens, channels] = x.dims();
-    let [_, size] = weight.dims();
-    let groups = channels / size;
-    let weight = weight.reshape([groups, size, size]).swap_dims(1, 2); // [groups, in, out]
-    let x = x.reshape([batch * tokens, groups, size]).swap_dims(0, 1); // [groups, batch * tokens, in]
-    x.matmul(weight)
-        .swap_dims(0, 1)
-        .reshape([batch, tokens, channels])
-}
-
-/// Whether the CPU kernel multiplies f32 rows with a weight in bf16.
-#[cfg(feature = "flex")]
-fn is_multiplied_as_stored(weight: &Tensor<2>) -> bool {
-    weight.dtype() == burn::tensor::DType::BF16
-        && !weight.is_autodiff()
-        && crate::precision::bf16_products()
-        && super::inference::takes_bf16(weight.dims()[1])
-}
-
-/// [`linear`] in plain tensor operations, all of one dtype.
-pub fn linear_plain(
-    x: Tensor<2>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    epilogue: Epilogue,
-) -> Tensor<2> {
-    let y = x.matmul(weight.transpose()); // [rows, out]
-    let y = match bias {
-        Some(bias) => y + bias.unsqueeze::<2>(),
-        None => y,
-    };
-    match epilogue {
-        Epilogue::None => y,
-        Epilogue::Silu => silu(y),
-    }
+    plain::grouped_linear(x, weight)
 }

@@ -1,14 +1,14 @@
 //! One function per fused operation.
 //!
-//! Each has a plain-tensor form, which every backend and autodiff can run and which is the oracle
-//! of the faster forms beside it:
+//! Each has a form in plain tensor operations, which every backend and autodiff can run and which is
+//! the oracle of the faster forms next to it:
 //!
 //! | function | CPU (`flex`) | GPUs | others |
 //! |---|---|---|---|
 //! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | the same, sums over chunks of tokens | plain |
 //! | [`softmax_attention`] | a few queries at a time, all cores | with mask and cap: tiles of keys, no map in memory | plain |
 //! | [`linear`] | on AVX-512 with the weight as stored, bf16 through AVX512-BF16; else GEMM; bias and SiLU in the same pass | plain | plain |
-//! | [`grouped_linear`] | a product for each group, read out of token rows, all cores | plain | plain |
+//! | [`grouped_linear`] | a GEMM for each group, read out of token rows, all cores | plain | plain |
 //! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain | plain |
 //! | [`conv3x3_fused`], [`conv3x3_upsampled`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain | plain |
 //! | [`depthwise_tokens`] | channels innermost, all cores, with its own gradients | rows of pixels, taps in shared memory | plain |
@@ -32,65 +32,45 @@
 //!
 //! Those of GPUs are CubeCL kernels, one source for CUDA, ROCm, Vulkan, Metal and WebGPU. They serve
 //! tensors of f32, f16 and bf16 that track no gradients, compute in f32 and round once, where the
-//! feature of a GPU backend is on. Burn's kernel fusion runs what is plain there, and joins it to
-//! the products around it.
+//! feature of a GPU backend is on. Burn's kernel fusion runs what is plain there, and fuses it with
+//! the matmuls around it.
 
 mod cast;
 mod conv;
 #[cfg(feature = "cubecl-backend")]
 mod cube;
 mod elementwise;
+mod epilogue;
 #[cfg(feature = "flex")]
 // The gradients serve autodiff alone.
 #[cfg_attr(not(feature = "autodiff"), allow(dead_code))]
 mod flex;
-#[cfg(feature = "flex")]
-mod inference;
+mod heads;
 mod layout;
 mod linear;
 mod linear_attention;
 mod modulate;
 mod norm;
-#[cfg(feature = "flex")]
-mod ops;
+mod pixels;
+#[doc(hidden)]
+pub mod plain;
 #[cfg(any(feature = "flex", feature = "cubecl-backend"))]
 mod shapes;
 mod softmax_attention;
 
 pub use cast::cast;
-pub use conv::{
-    conv3x3, conv3x3_fused, conv3x3_plain, conv3x3_upsampled, depthwise_gate, depthwise_tokens,
-    depthwise_tokens_plain,
+pub use conv::{conv3x3, conv3x3_fused, conv3x3_upsampled, depthwise_gate, depthwise_tokens};
+pub use elementwise::{add, gelu_gate, silu, silu_gate};
+pub use epilogue::Epilogue;
+#[doc(hidden)]
+pub use heads::split_heads;
+pub use layout::{add_upsampled, image_to_tokens, nearest_upsample, tokens_to_image};
+pub use linear::{grouped_linear, linear};
+pub use linear_attention::{relu_linear_attention, relu_linear_attention_packed};
+pub use modulate::{gated_residual, norm_modulate};
+pub use norm::{rms_norm_channels, rms_norm_residual};
+pub use pixels::{channels_last, pixel_shuffle, pixel_unshuffle, repeat_channels};
+pub use plain::{
+    ATTENTION_EPS, layer_norm, relu_quadratic_attention, relu_quadratic_attention_packed,
 };
-pub use elementwise::{add, gelu_gate, gelu_gate_plain, silu, silu_gate, silu_gate_plain};
-pub use layout::{
-    add_upsampled, add_upsampled_plain, channels_last, image_to_tokens, nearest_upsample,
-    nearest_upsample_plain, pixel_shuffle, pixel_unshuffle, repeat_channels, tokens_to_image,
-};
-pub use linear::{Epilogue, grouped_linear, grouped_linear_plain, linear, linear_plain};
-pub use linear_attention::{
-    ATTENTION_EPS, relu_linear_attention, relu_linear_attention_packed,
-    relu_linear_attention_packed_plain, relu_linear_attention_plain, relu_quadratic_attention,
-    relu_quadratic_attention_packed,
-};
-pub use modulate::{
-    gated_residual, gated_residual_plain, layer_norm, norm_modulate, norm_modulate_plain,
-};
-pub use norm::{rms_norm_channels, rms_norm_channels_plain, rms_norm_residual};
-pub use softmax_attention::{softmax_attention, softmax_attention_plain};
-
-/// Whether the CPU kernels take these tensors: f32 on flex, contiguous or not, and a tracked
-/// tensor only when the gradients are compiled in.
-#[cfg(feature = "flex")]
-fn on_flex<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
-    use burn::tensor::{DType, Device};
-    x.dtype() == DType::F32
-        && x.device() == Device::flex()
-        && (cfg!(feature = "autodiff") || !x.is_autodiff())
-}
-
-/// Whether the CPU kernels without gradients take this tensor.
-#[cfg(feature = "flex")]
-fn on_flex_untracked<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
-    on_flex(x) && !x.is_autodiff()
-}
+pub use softmax_attention::softmax_attention;

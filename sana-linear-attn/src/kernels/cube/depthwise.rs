@@ -194,7 +194,7 @@ fn launch(
     let places = batch * height * image_width.div_ceil(RUN);
     let count = slices * places.div_ceil(UNITS / lanes);
     let dtype = burn::backend::cubecl::dtype_to_storage_type(x.dtype);
-    // SAFETY: with the shapes that `takes` has seen, taps and biases are read at channels clamped to
+    // SAFETY: with the shapes that `supports` has checked, taps and biases are read at channels clamped to
     // the last one; pixels are read inside the grid only, whose tokens `x` has, and written below its
     // width, height and batch.
     unsafe {

@@ -11,7 +11,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::layout::{UNITS, addresses, cubes, empty, is_empty, rows, vector_width};
-use crate::kernels::ATTENTION_EPS;
+use crate::kernels::plain::ATTENTION_EPS;
 
 /// Cubes to cut the heads of one picture into for the first pass: a few for every multiprocessor of
 /// a large card. The batch does not enter: a picture is the same alone and in a batch.
@@ -311,9 +311,9 @@ fn launch(qkv: [CubeTensor; 3], heads: usize, head_dim: usize, packed: bool) -> 
     let count = batch * heads * chunks;
     // Small heads have fewer squares than a plane has units, but tiles to load.
     let units = (vectors * vectors).next_multiple_of(32);
-    // SAFETY: keys and values are `[batch, tokens, channels]` like the query, as `takes` has seen,
-    // with their own steps, and are read only below `tokens` and within a head; `sums` holds a state
-    // for each of `count` cubes.
+    // SAFETY: keys and values are `[batch, tokens, channels]` like the query, as `supports` has
+    // checked, with their own steps, and are read only below `tokens` and within a head; `sums`
+    // holds a state for each of `count` cubes.
     unsafe {
         key_value_sums::launch_unchecked(
             &client,

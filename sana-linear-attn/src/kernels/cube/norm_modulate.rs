@@ -99,7 +99,7 @@ pub(super) fn norm_modulate(
     let units = RowUnits::new(channels / width);
     let dtype = burn::backend::cubecl::dtype_to_storage_type(x.dtype);
     // SAFETY: rows are clamped to the last one and read within their channels; `scale` and `shift`
-    // have the channels of `x` and, elsewhere, its lengths or steps of 0, as `takes` has seen.
+    // have the channels of `x` and, elsewhere, its lengths or steps of 0, as `supports` has checked.
     unsafe {
         norm_modulate_rows::launch_unchecked(
             &x.client.clone(),

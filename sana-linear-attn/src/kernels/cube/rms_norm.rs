@@ -192,8 +192,8 @@ impl Norm {
             let units = RowUnits::new(channels / width);
             let dtypes = [x.dtype, weight.dtype].map(burn::backend::cubecl::dtype_to_storage_type);
             // SAFETY: rows are clamped to the last one and read within their channels, for each of
-            // which `weight` and `bias` have a value; `residual` has the lengths of `x`, as `takes`
-            // has seen.
+            // which `weight` and `bias` have a value; `residual` has the lengths of `x`, as `supports`
+            // has checked.
             unsafe {
                 norm_rows::launch_unchecked(
                     &x.client.clone(),
@@ -243,7 +243,7 @@ impl Norm {
             let per_cube = UNITS / COLUMN_LANES;
             let dtypes = [x.dtype, weight.dtype].map(burn::backend::cubecl::dtype_to_storage_type);
             // SAFETY: columns are clamped to the last one and read within their channels;
-            // `residual` has the shape of `x`, as `takes` has seen, and all are contiguous.
+            // `residual` has the shape of `x`, as `supports` has checked, and all are contiguous.
             unsafe {
                 norm_columns::launch_unchecked(
                     &x.client.clone(),

@@ -184,7 +184,7 @@ pub(super) fn attend(
     let tiles = tokens.div_ceil(QUERIES);
     let count = batch * heads * tiles;
     let dtype = burn::backend::cubecl::dtype_to_storage_type(query.dtype);
-    // SAFETY: with the shapes that `takes` has seen, queries are clamped to the last token and
+    // SAFETY: with the shapes that `supports` has checked, queries are clamped to the last token and
     // written below it, keys, values and mask are read below the number of keys and within a head;
     // the mask has steps of 0 where it is broadcast.
     unsafe {

@@ -1,20 +1,29 @@
-//! Which tensors the kernels take: their dtypes and devices, and [`shapes`].
+//! Which tensors the kernels support: their dtypes and devices, and [`shapes`].
 
-use burn::tensor::{DType, Tensor};
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Device, Tensor};
+use burn_cubecl::CubeDevice;
 
 use crate::kernels::shapes;
 
-use super::{depthwise as taps, is_gpu, linear_attention as heads, softmax_attention as queries};
+use super::{depthwise as taps, linear_attention as heads, softmax_attention as queries};
 
-/// Whether the kernels take a tensor: floats of 16 or 32 bits on a GPU, untracked.
+/// Whether this is a device of one of burn's GPU backends.
+pub(in crate::kernels) fn is_gpu(device: &Device) -> bool {
+    let gpu = |device: &CubeDevice| !matches!(device, CubeDevice::Cpu(_));
+    let device = device.clone().without_autodiff();
+    matches!(device.as_dispatch(), DispatchDevice::Cube(device) if gpu(device))
+}
+
+/// Whether the kernels support a tensor: floats of 16 or 32 bits on a GPU, untracked.
 fn on_gpu<const D: usize>(x: &Tensor<D>) -> bool {
     !x.is_autodiff()
         && matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16)
         && is_gpu(&x.device())
 }
 
-/// Whether the kernels take two tensors of one dtype.
-fn alike<const X: usize, const Y: usize>(x: &Tensor<X>, y: &Tensor<Y>) -> bool {
+/// Whether the kernels support two tensors, of one dtype.
+fn same_dtype<const X: usize, const Y: usize>(x: &Tensor<X>, y: &Tensor<Y>) -> bool {
     on_gpu(x) && on_gpu(y) && x.dtype() == y.dtype()
 }
 
@@ -31,8 +40,8 @@ pub(in crate::kernels) fn linear_attention(
     value: &Tensor<3>,
     head_dim: usize,
 ) -> bool {
-    alike(query, key)
-        && alike(query, value)
+    same_dtype(query, key)
+        && same_dtype(query, value)
         && shapes::linear_attention(query, key, value)
         && heads::fits(head_dim)
 }
@@ -49,8 +58,8 @@ pub(in crate::kernels) fn softmax_attention(
 ) -> bool {
     let [batch, heads, tokens, head_dim] = query.dims();
     let keys = key.dims()[2];
-    alike(query, key)
-        && alike(query, value)
+    same_dtype(query, key)
+        && same_dtype(query, value)
         && shapes::softmax_attention(query, key, value)
         && keys > 0
         && on_gpu(mask)
@@ -60,7 +69,7 @@ pub(in crate::kernels) fn softmax_attention(
 }
 
 pub(in crate::kernels) fn depthwise(x: &Tensor<3>, weight: &Tensor<4>, grid: [usize; 2]) -> bool {
-    alike(x, weight) && shapes::depthwise(x, weight, grid) && taps::fits(weight.dims()[3])
+    same_dtype(x, weight) && shapes::depthwise(x, weight, grid) && taps::fits(weight.dims()[3])
 }
 
 pub(in crate::kernels) fn depthwise_gate(
@@ -69,8 +78,8 @@ pub(in crate::kernels) fn depthwise_gate(
     bias: &Tensor<1>,
     grid: [usize; 2],
 ) -> bool {
-    alike(x, weight)
-        && alike(x, bias)
+    same_dtype(x, weight)
+        && same_dtype(x, bias)
         && shapes::depthwise_gate(x, weight, bias, grid)
         && taps::fits(weight.dims()[3])
 }
@@ -83,7 +92,7 @@ pub(in crate::kernels) fn norm_modulate(
     let channels = x.dims()[2];
     [scale, shift]
         .into_iter()
-        .all(|y| alike(x, y) && broadcasts(y.dims(), x.dims()) && y.dims()[2] == channels)
+        .all(|y| same_dtype(x, y) && broadcasts(y.dims(), x.dims()) && y.dims()[2] == channels)
 }
 
 pub(in crate::kernels) fn rms_norm<const D: usize>(
@@ -94,7 +103,7 @@ pub(in crate::kernels) fn rms_norm<const D: usize>(
 ) -> bool {
     on_gpu(x)
         && on_gpu(weight)
-        && bias.is_none_or(|bias| alike(weight, bias))
+        && bias.is_none_or(|bias| same_dtype(weight, bias))
         && shapes::affine(x, weight, bias, axis)
 }
 
@@ -105,6 +114,6 @@ pub(in crate::kernels) fn rms_norm_residual<const D: usize>(
     residual: &Tensor<D>,
     axis: usize,
 ) -> bool {
-    let added = alike(x, residual) && x.dims() == residual.dims();
+    let added = same_dtype(x, residual) && x.dims() == residual.dims();
     added && rms_norm(x, weight, Some(bias), axis)
 }

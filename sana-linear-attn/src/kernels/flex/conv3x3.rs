@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use super::product::{Strides, product};
-use super::{Primitive, contiguous, dims, sum_in_order, tensor, values};
+use super::gemm::{Strides, gemm};
+use super::primitive::{Primitive, contiguous, dims, sum_in_order, tensor, values};
 
 /// Elements of one im2col tile: about half of a core's second-level cache.
 const TILE_ELEMENTS: usize = 1 << 16;
@@ -127,7 +127,7 @@ impl Shape {
     }
 }
 
-pub(in super::super) fn forward(x: Primitive, weight: Primitive, stride: usize) -> Primitive {
+pub(super) fn forward(x: Primitive, weight: Primitive, stride: usize) -> Primitive {
     let (x, weight) = (contiguous(x), contiguous(weight));
     let shape = Shape::new(&x, &weight, stride);
     let depth = shape.depth();
@@ -145,7 +145,7 @@ pub(in super::super) fn forward(x: Primitive, weight: Primitive, stride: usize) 
             shape.gather(tile, image, matrix);
             let columns = tile.1 * shape.out_width;
             let mut part = vec![0f32; shape.output * columns];
-            product(
+            gemm(
                 [shape.output, columns, depth],
                 &mut part,
                 Strides {
@@ -182,7 +182,7 @@ pub(in super::super) fn forward(x: Primitive, weight: Primitive, stride: usize) 
     )
 }
 
-pub(in super::super) fn input_gradient(
+pub(super) fn input_gradient(
     x: Primitive,
     weight: Primitive,
     grad: Primitive,
@@ -202,7 +202,7 @@ pub(in super::super) fn input_gradient(
                 let columns = tile.1 * shape.out_width;
                 matrix.clear();
                 matrix.resize(depth * columns, 0.0);
-                product(
+                gemm(
                     [depth, columns, shape.output],
                     matrix,
                     Strides {
@@ -227,7 +227,7 @@ pub(in super::super) fn input_gradient(
     tensor(out, [shape.batch, shape.input, shape.height, shape.width])
 }
 
-pub(in super::super) fn weight_gradient(
+pub(super) fn weight_gradient(
     x: Primitive,
     weight: Primitive,
     grad: Primitive,
@@ -254,7 +254,7 @@ pub(in super::super) fn weight_gradient(
                 for &tile in &tiles {
                     let columns = tile.1 * shape.out_width;
                     shape.gather(tile, image, &mut matrix);
-                    product(
+                    gemm(
                         [shape.output, depth, columns],
                         &mut sums,
                         Strides {

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Primitive, contiguous, dims, sum_in_order, tensor, values};
+use super::primitive::{Primitive, contiguous, dims, sum_in_order, tensor, values};
 
 /// Channels handled at once, so that a row of outputs stays in registers and first-level cache.
 const LANES: usize = 256;
@@ -58,7 +58,7 @@ impl Shape {
     }
 }
 
-pub(in super::super) fn forward(x: Primitive, taps: Primitive, grid: [usize; 2]) -> Primitive {
+pub(super) fn forward(x: Primitive, taps: Primitive, grid: [usize; 2]) -> Primitive {
     let (x, taps) = (contiguous(x), contiguous(taps));
     let shape = Shape::new(&x, &taps, grid);
     convolve(values(&x), values(&taps), &shape)
@@ -95,7 +95,7 @@ fn convolve(x: &[f32], taps: &[f32], shape: &Shape) -> Primitive {
 }
 
 /// The convolution of the gradient with the kernel turned by half a turn.
-pub(in super::super) fn input_gradient(
+pub(super) fn input_gradient(
     x: Primitive,
     taps: Primitive,
     grad: Primitive,
@@ -112,7 +112,7 @@ pub(in super::super) fn input_gradient(
     convolve(values(&grad), &turned, &shape)
 }
 
-pub(in super::super) fn taps_gradient(
+pub(super) fn taps_gradient(
     x: Primitive,
     taps: Primitive,
     grad: Primitive,

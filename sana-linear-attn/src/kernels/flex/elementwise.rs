@@ -2,7 +2,7 @@ use burn::backend::TensorMetadata;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Primitive, contiguous, dims, tensor, unique_values, values};
+use super::primitive::{Primitive, contiguous, dims, tensor, unique_values, values};
 
 /// Elements of one parallel task: small enough to stay in cache, large enough to be worth a task.
 pub(super) const CHUNK: usize = 1 << 14;
@@ -55,7 +55,7 @@ fn reshaped(x: Primitive, shape: burn::tensor::Shape) -> Primitive {
     Flex::float_reshape(x, shape)
 }
 
-pub(in super::super) fn silu(x: Primitive) -> Primitive {
+pub(super) fn silu(x: Primitive) -> Primitive {
     let x = contiguous(x);
     let shape = x.shape();
     let mut out = vec![0.0; values(&x).len()];
@@ -76,14 +76,14 @@ pub(super) fn silu_in_place(x: &mut [f32]) {
     }
 }
 
-pub(in super::super) fn silu_gradient(x: Primitive, grad: Primitive) -> Primitive {
+pub(super) fn silu_gradient(x: Primitive, grad: Primitive) -> Primitive {
     map2(x, grad, |x, grad| {
         let s = sigmoid(x);
         grad * (s + x * s * (1.0 - s))
     })
 }
 
-pub(in super::super) fn silu_gate(x: Primitive) -> Primitive {
+pub(super) fn silu_gate(x: Primitive) -> Primitive {
     let x = contiguous(x);
     let [batch, tokens, channels] = dims(&x);
     let half = channels / 2;
@@ -105,7 +105,7 @@ fn gate_row(out: &mut [f32], value: &[f32], gate: &[f32]) {
 }
 
 /// `gelu(gate) * up`, by `tanh(z) = 2 sigmoid(2 z) - 1`.
-pub(in super::super) fn gelu_gate(gate: Primitive, up: Primitive) -> Primitive {
+pub(super) fn gelu_gate(gate: Primitive, up: Primitive) -> Primitive {
     let (gate, up) = (contiguous(gate), contiguous(up));
     let shape = gate.shape();
     let mut out = vec![0.0; values(&gate).len()];
@@ -126,7 +126,7 @@ fn gelu_gate_chunk(out: &mut [f32], gate: &[f32], up: &[f32]) {
 }
 
 /// `x + y` of equal shapes, in the memory of one of them where nothing else needs it.
-pub(in super::super) fn add(x: Primitive, y: Primitive) -> Primitive {
+pub(super) fn add(x: Primitive, y: Primitive) -> Primitive {
     let (mut x, mut y) = (contiguous(x), contiguous(y));
     if let Some(target) = unique_values(&mut x) {
         add_to(target, values(&y));
@@ -150,7 +150,7 @@ fn add_to(target: &mut [f32], x: &[f32]) {
         });
 }
 
-pub(in super::super) fn silu_gate_gradient(x: Primitive, grad: Primitive) -> Primitive {
+pub(super) fn silu_gate_gradient(x: Primitive, grad: Primitive) -> Primitive {
     let (x, grad) = (contiguous(x), contiguous(grad));
     let [batch, tokens, channels] = dims(&x);
     let half = channels / 2;

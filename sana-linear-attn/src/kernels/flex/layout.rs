@@ -5,14 +5,14 @@ use rayon::prelude::*;
 
 use super::disjoint::{Disjoint, filled};
 use super::elementwise::CHUNK;
-use super::{Primitive, contiguous, dims, tensor, unique_values, values};
+use super::primitive::{Primitive, contiguous, dims, tensor, unique_values, values};
 
 /// Rows and columns that are turned at a time: both sides of a block then lie in the first-level
 /// cache.
 const BLOCK: usize = 32;
 
 /// `[batch, rows, columns]` to `[batch, columns, rows]`.
-pub(in super::super) fn transpose(x: Primitive) -> Primitive {
+pub(super) fn transpose(x: Primitive) -> Primitive {
     let x = contiguous(x);
     let [batch, rows, columns] = dims(&x);
     let x = values(&x);
@@ -50,7 +50,7 @@ pub(in super::super) fn transpose(x: Primitive) -> Primitive {
 
 /// Each pixel four times: `[batch, channels, height, width]` to
 /// `[batch, channels, 2 height, 2 width]`.
-pub(in super::super) fn upsample(x: Primitive) -> Primitive {
+pub(super) fn upsample(x: Primitive) -> Primitive {
     let x = contiguous(x);
     let [batch, channels, height, width] = dims(&x);
     let mut out = vec![0f32; 4 * values(&x).len()];
@@ -71,7 +71,7 @@ pub(in super::super) fn upsample(x: Primitive) -> Primitive {
 /// # Shapes
 /// - `y` and result `[batch, channels, 2 height, 2 width]`
 /// - `x` `[batch, 4 channels / repeats, height, width]`
-pub(in super::super) fn add_upsampled(y: Primitive, x: Primitive, repeats: usize) -> Primitive {
+pub(super) fn add_upsampled(y: Primitive, x: Primitive, repeats: usize) -> Primitive {
     let (mut y, x) = (contiguous(y), contiguous(x));
     let shape: [usize; 4] = dims(&y);
     let [_, inputs, height, width] = dims(&x);

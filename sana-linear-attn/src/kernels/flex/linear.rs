@@ -1,15 +1,15 @@
 //! A linear layer in one pass: the bias is where the product starts, and SiLU is applied while the
-//! result is still in cache. On AVX-512 the product is that of [`wide_product`](super::wide_product),
+//! result is still in cache. On AVX-512 the product is that of [`gemm_avx512`](super::gemm_avx512),
 //! elsewhere GEMM's.
 
 use burn::tensor::DType;
 use rayon::prelude::*;
 
 use super::elementwise::silu_in_place;
-use super::product::{Strides, parallel_product};
+use super::gemm::{Strides, parallel_gemm};
 #[cfg(target_arch = "x86_64")]
-use super::wide_product::{Stored, product};
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::gemm_avx512::{Stored, gemm};
+use super::primitive::{Primitive, contiguous, dims, tensor, values};
 
 /// Elements of one parallel task of the passes beside the product.
 const CHUNK: usize = 1 << 15;
@@ -17,21 +17,12 @@ const CHUNK: usize = 1 << 15;
 /// Elements of a result that GEMM treats on its own, at most.
 const SMALLEST: usize = 256;
 
-/// Whether a weight of this depth may be bf16.
-pub(in super::super) fn takes_bf16(depth: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let supported = Stored::Bf16.is_supported(depth);
-    #[cfg(not(target_arch = "x86_64"))]
-    let supported = false;
-    supported
-}
-
 /// `x W^T + b`, then SiLU where asked for.
 ///
 /// # Shapes
-/// - `x` `[rows, in]`, `weight` `[out, in]`, f32 or where [`takes_bf16`] says so bf16, `bias` `[out]`
+/// - `x` `[rows, in]`, `weight` `[out, in]`, f32 or, where [`supports`](super::supports) says so, bf16, `bias` `[out]`
 /// - result `[rows, out]`
-pub(in super::super) fn forward(
+pub(super) fn forward(
     x: Primitive,
     weight: Primitive,
     bias: Option<Primitive>,
@@ -50,7 +41,7 @@ pub(in super::super) fn forward(
         if stored.is_supported(depth) {
             let bytes = &weight.bytes()[..weight.dtype().size() * columns * depth];
             let shape = [count, columns, depth];
-            let out = product(shape, values(&x), (bytes, stored), bias, silu);
+            let out = gemm(shape, values(&x), (bytes, stored), bias, silu);
             return tensor(out, [count, columns]);
         }
     }
@@ -79,7 +70,7 @@ pub(in super::super) fn forward(
                 }
             });
     }
-    parallel_product(
+    parallel_gemm(
         [rows, columns, depth],
         &mut out,
         Strides::rows(columns),

@@ -3,7 +3,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::disjoint::{Disjoint, filled};
-use super::{Primitive, contiguous, sum_in_order, tensor, values};
+use super::primitive::{Primitive, contiguous, sum_in_order, tensor, values};
 
 /// The tensor as `[outer, channels, inner]`, the norm running over `channels`.
 struct View {
@@ -68,7 +68,7 @@ fn shaped(values: Vec<f32>, like: &Primitive) -> Primitive {
 const TASK_ELEMENTS: usize = 1 << 16;
 
 /// The norm, shifted by `bias` and added to `residual` where there are.
-pub(in super::super) fn forward(
+pub(super) fn forward(
     x: Primitive,
     weight: Primitive,
     bias: Option<Primitive>,
@@ -216,7 +216,7 @@ fn scale_line(out: &mut [f32], x: &[f32], r: &[f32], weight: f32, bias: f32, res
 }
 
 /// With `r = 1 / sqrt(mean(x^2) + eps)`: `dx = r w g - x r^3 / channels * sum(x w g)`.
-pub(in super::super) fn input_gradient(
+pub(super) fn input_gradient(
     x: Primitive,
     weight: Primitive,
     grad: Primitive,
@@ -260,7 +260,7 @@ pub(in super::super) fn input_gradient(
 }
 
 /// `dw = sum(x r g)` over everything but channels.
-pub(in super::super) fn weight_gradient(
+pub(super) fn weight_gradient(
     x: Primitive,
     _: Primitive,
     grad: Primitive,

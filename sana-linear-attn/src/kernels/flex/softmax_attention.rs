@@ -6,12 +6,12 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::elementwise::{exp, sigmoid};
-use super::product::{Strides, product};
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::gemm::{Strides, gemm};
+use super::primitive::{Primitive, contiguous, dims, tensor, values};
 
 /// Scalars of the attention.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Scores {
+pub(super) struct Scores {
     /// Factor of the products of queries and keys.
     pub scale: f32,
     /// `cap tanh(score / cap)`, where there is a cap.
@@ -58,7 +58,7 @@ impl<'a> Heads<'a> {
 /// - `key`, `value` `[batch, key_heads, keys, head_dim]`
 /// - `mask` `[batch, 1, tokens or 1, keys]`
 /// - result `[batch, tokens, heads * head_dim]`
-pub(in super::super) fn forward(
+pub(super) fn forward(
     query: Primitive,
     key: Primitive,
     value: Primitive,
@@ -100,7 +100,7 @@ pub(in super::super) fn forward(
                 let (value, value_strides) = value.rows(item, key_head, 0);
                 map.clear();
                 map.resize(count * keys, 0.0);
-                product(
+                gemm(
                     [count, keys, head_dim],
                     map,
                     Strides::rows(keys),
@@ -120,7 +120,7 @@ pub(in super::super) fn forward(
                     });
                     softmax_row(line, mask.unwrap_or(&[]), scores);
                 }
-                product(
+                gemm(
                     [count, head_dim, keys],
                     &mut out[head * head_dim..],
                     Strides::rows(channels),

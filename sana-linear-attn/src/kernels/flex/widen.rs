@@ -4,10 +4,10 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, FloatDType, TensorData};
 
-use super::{Primitive, contiguous};
+use super::primitive::{Primitive, contiguous};
 use crate::widen::{Target, widened};
 
-pub(in super::super) fn forward(x: Primitive) -> Primitive {
+pub(super) fn forward(x: Primitive) -> Primitive {
     let x = contiguous(x);
     let (shape, dtype) = (x.shape(), x.dtype());
     let length = dtype.size() * shape.num_elements();

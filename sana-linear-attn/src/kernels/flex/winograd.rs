@@ -16,9 +16,9 @@ use rayon::prelude::*;
 
 use super::disjoint::{Disjoint, filled};
 use super::elementwise::sigmoid;
+use super::gemm::{Strides, gemm};
 use super::prefetch::prefetch;
-use super::product::{Strides, product};
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::primitive::{Primitive, contiguous, dims, tensor, values};
 
 /// Outputs of a tile along an axis.
 const TILE: usize = 4;
@@ -118,7 +118,7 @@ impl Shape {
 /// # Shapes
 /// - `x` `[batch, in, height, width]`, `weight` `[out, in, 3, 3]`, `bias` `[out]`
 /// - result `[batch, out, height, width]`, of doubled input `[batch, out, 2 height, 2 width]`
-pub(in super::super) fn forward(
+pub(super) fn forward(
     x: Primitive,
     weight: Primitive,
     bias: Option<Primitive>,
@@ -197,7 +197,7 @@ fn multiply_band(
         .zip(inputs.chunks_exact(shape.input * tiles))
         .zip(products.chunks_exact_mut(shape.output * tiles));
     for ((kernel, inputs), products) in per_product {
-        product(
+        gemm(
             [shape.output, tiles, shape.input],
             products,
             Strides::rows(tiles),

@@ -5,43 +5,41 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
-use super::flex;
-
 /// Forward operations. All tensors are f32 but the one that [`widen`](Self::widen) takes.
 #[backend_extension(Flex, Autodiff: cfg(feature = "autodiff"))]
-pub trait FusedOps: Backend {
-    /// See [`conv3x3`](super::conv3x3).
+pub trait DifferentiableOps: Backend {
+    /// See [`conv3x3`](crate::kernels::conv3x3).
     fn conv3x3(x: FloatTensor<Self>, weight: FloatTensor<Self>, stride: usize)
     -> FloatTensor<Self>;
-    /// See [`depthwise_tokens`](super::depthwise_tokens); `taps` is `[kernel * kernel, channels]`.
+    /// See [`depthwise_tokens`](crate::kernels::depthwise_tokens); `taps` is `[kernel * kernel, channels]`.
     fn depthwise(
         x: FloatTensor<Self>,
         taps: FloatTensor<Self>,
         height: usize,
         width: usize,
     ) -> FloatTensor<Self>;
-    /// See [`rms_norm_channels`](super::rms_norm_channels), without the shift.
+    /// See [`rms_norm_channels`](crate::kernels::rms_norm_channels), without the shift.
     fn rms_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         eps: f64,
         axis: usize,
     ) -> FloatTensor<Self>;
-    /// See [`silu`](super::silu).
+    /// See [`silu`](crate::kernels::silu).
     fn silu_fused(x: FloatTensor<Self>) -> FloatTensor<Self>;
-    /// See [`silu_gate`](super::silu_gate).
+    /// See [`silu_gate`](crate::kernels::silu_gate).
     fn silu_gate(x: FloatTensor<Self>) -> FloatTensor<Self>;
-    /// A tensor of 16-bit floats in f32: see [`cast`](super::cast()).
+    /// A tensor of 16-bit floats in f32: see [`cast`](crate::kernels::cast()).
     fn widen(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-impl FusedOps for Flex {
+impl DifferentiableOps for Flex {
     fn conv3x3(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
-        flex::conv3x3::forward(x, weight, stride)
+        super::conv3x3::forward(x, weight, stride)
     }
 
     fn depthwise(
@@ -50,7 +48,7 @@ impl FusedOps for Flex {
         height: usize,
         width: usize,
     ) -> FloatTensor<Self> {
-        flex::depthwise::forward(x, taps, [height, width])
+        super::depthwise::forward(x, taps, [height, width])
     }
 
     fn rms_norm(
@@ -59,56 +57,64 @@ impl FusedOps for Flex {
         eps: f64,
         axis: usize,
     ) -> FloatTensor<Self> {
-        flex::rms_norm::forward(x, weight, None, None, eps, axis)
+        super::rms_norm::forward(x, weight, None, None, eps, axis)
     }
 
     fn silu_fused(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        flex::elementwise::silu(x)
+        super::elementwise::silu(x)
     }
 
     fn silu_gate(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        flex::elementwise::silu_gate(x)
+        super::elementwise::silu_gate(x)
     }
 
     fn widen(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        flex::widen::forward(x)
+        super::widen::forward(x)
     }
 }
 
-pub(super) fn conv3x3(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
+pub(in crate::kernels) fn conv3x3(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as FusedOps>::conv3x3(x, weight, stride))
+    Tensor::from_dispatch(<Dispatch as DifferentiableOps>::conv3x3(x, weight, stride))
 }
 
-pub(super) fn depthwise_tokens(
+pub(in crate::kernels) fn depthwise_tokens(
     x: Tensor<3>,
     taps: Tensor<2>,
     [height, width]: [usize; 2],
 ) -> Tensor<3> {
     let (x, taps) = (x.into_dispatch(), taps.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as FusedOps>::depthwise(x, taps, height, width))
+    Tensor::from_dispatch(<Dispatch as DifferentiableOps>::depthwise(
+        x, taps, height, width,
+    ))
 }
 
-pub(super) fn rms_norm<const D: usize>(
+pub(in crate::kernels) fn rms_norm<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<1>,
     eps: f64,
     axis: usize,
 ) -> Tensor<D> {
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as FusedOps>::rms_norm(x, weight, eps, axis))
+    Tensor::from_dispatch(<Dispatch as DifferentiableOps>::rms_norm(
+        x, weight, eps, axis,
+    ))
 }
 
-pub(super) fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as FusedOps>::silu_fused(x.into_dispatch()))
+pub(in crate::kernels) fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as DifferentiableOps>::silu_fused(
+        x.into_dispatch(),
+    ))
 }
 
-pub(super) fn silu_gate(x: Tensor<3>) -> Tensor<3> {
-    Tensor::from_dispatch(<Dispatch as FusedOps>::silu_gate(x.into_dispatch()))
+pub(in crate::kernels) fn silu_gate(x: Tensor<3>) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as DifferentiableOps>::silu_gate(
+        x.into_dispatch(),
+    ))
 }
 
-pub(super) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as FusedOps>::widen(x.into_dispatch()))
+pub(in crate::kernels) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as DifferentiableOps>::widen(x.into_dispatch()))
 }
 
 #[cfg(feature = "autodiff")]
@@ -120,8 +126,8 @@ mod gradients {
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Autodiff, Flex};
 
-    use super::super::flex;
-    use super::FusedOps;
+    use super::super::{conv3x3, depthwise, elementwise, rms_norm};
+    use super::DifferentiableOps;
 
     type Primitive = FloatTensor<Flex>;
 
@@ -151,8 +157,8 @@ mod gradients {
     }
 
     unary_gradient!(Widen, narrowed);
-    unary_gradient!(Silu, flex::elementwise::silu_gradient);
-    unary_gradient!(SiluGate, flex::elementwise::silu_gate_gradient);
+    unary_gradient!(Silu, elementwise::silu_gradient);
+    unary_gradient!(SiluGate, elementwise::silu_gate_gradient);
 
     /// An operation of an input and a weight, whose gradients need both and `Extra`.
     macro_rules! weighted_gradient {
@@ -183,23 +189,23 @@ mod gradients {
     weighted_gradient!(
         Conv3x3,
         usize,
-        flex::conv3x3::input_gradient,
-        flex::conv3x3::weight_gradient
+        conv3x3::input_gradient,
+        conv3x3::weight_gradient
     );
     weighted_gradient!(
         Depthwise,
         [usize; 2],
-        flex::depthwise::input_gradient,
-        flex::depthwise::taps_gradient
+        depthwise::input_gradient,
+        depthwise::taps_gradient
     );
     weighted_gradient!(
         RmsNorm,
         (f64, usize),
-        flex::rms_norm::input_gradient,
-        flex::rms_norm::weight_gradient
+        rms_norm::input_gradient,
+        rms_norm::weight_gradient
     );
 
-    impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
+    impl<C: CheckpointStrategy> DifferentiableOps for Autodiff<Flex, C> {
         fn conv3x3(
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,

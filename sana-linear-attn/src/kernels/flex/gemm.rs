@@ -27,7 +27,7 @@ impl Strides {
 
 /// `dst (+)= lhs x rhs` for an `m x k` by `k x n` product on one thread.
 #[allow(clippy::too_many_arguments)]
-pub(super) fn product(
+pub(super) fn gemm(
     [m, n, k]: [usize; 3],
     dst: &mut [f32],
     dst_strides: Strides,
@@ -37,7 +37,7 @@ pub(super) fn product(
     rhs: &[f32],
     rhs_strides: Strides,
 ) {
-    parallel_product(
+    parallel_gemm(
         [m, n, k],
         dst,
         dst_strides,
@@ -50,9 +50,9 @@ pub(super) fn product(
     );
 }
 
-/// [`product`] on as many threads as told.
+/// [`gemm`] on as many threads as told.
 #[allow(unsafe_code, clippy::too_many_arguments)]
-pub(super) fn parallel_product(
+pub(super) fn parallel_gemm(
     [m, n, k]: [usize; 3],
     dst: &mut [f32],
     dst_strides: Strides,

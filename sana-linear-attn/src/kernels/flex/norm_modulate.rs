@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Primitive, contiguous, dims, tensor, unique_values, values};
+use super::primitive::{Primitive, contiguous, dims, tensor, unique_values, values};
 
 /// Elements of one parallel task.
 const CHUNK: usize = 1 << 15;
@@ -13,7 +13,7 @@ const CHUNK: usize = 1 << 15;
 /// # Shapes
 /// - `x` and result `[batch, tokens, channels]`
 /// - `scale`, `shift` `[batch, 1, channels]`
-pub(in super::super) fn norm_modulate(
+pub(super) fn norm_modulate(
     x: Primitive,
     scale: Primitive,
     shift: Primitive,
@@ -72,7 +72,7 @@ fn norm_modulate_row(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32], e
 /// # Shapes
 /// - `x`, `y` and result `[batch, tokens, channels]`
 /// - `gate` `[batch, 1, channels]`
-pub(in super::super) fn gated_residual(x: Primitive, gate: Primitive, y: Primitive) -> Primitive {
+pub(super) fn gated_residual(x: Primitive, gate: Primitive, y: Primitive) -> Primitive {
     let (x, gate, mut y) = (contiguous(x), contiguous(gate), contiguous(y));
     let shape: [usize; 3] = dims(&x);
     let [_, tokens, channels] = shape;

@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use super::product::{Strides, product};
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::gemm::{Strides, gemm};
+use super::primitive::{Primitive, contiguous, dims, tensor, values};
 
 /// Tokens of one task.
 const TOKENS: usize = 128;
@@ -14,7 +14,7 @@ const TOKENS: usize = 128;
 ///
 /// # Shapes
 /// - `x` and result `[batch, tokens, channels]`, `weight` `[channels, size]`
-pub(in super::super) fn forward(x: Primitive, weight: Primitive) -> Primitive {
+pub(super) fn forward(x: Primitive, weight: Primitive) -> Primitive {
     let (x, weight) = (contiguous(x), contiguous(weight));
     let shape: [usize; 3] = dims(&x);
     let [_, tokens, channels] = shape;
@@ -34,7 +34,7 @@ pub(in super::super) fn forward(x: Primitive, weight: Primitive) -> Primitive {
     parts.par_iter_mut().for_each(|(out, x)| {
         for (group, weight) in weight.chunks_exact(size * size).enumerate() {
             let first = group * size;
-            product(
+            gemm(
                 [x.len() / channels, size, size],
                 &mut out[first..],
                 Strides::rows(channels),

@@ -69,7 +69,7 @@ impl Stored {
 ///
 /// # Panics
 /// Where lengths do not fit or the product is not [supported](Stored::is_supported).
-pub(super) fn product(
+pub(super) fn gemm(
     [rows, columns, depth]: [usize; 3],
     x: &[f32],
     (weight, stored): (&[u8], Stored),

@@ -4,10 +4,10 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::gemm::{Strides, gemm};
 use super::prefetch::prefetch;
-use super::product::{Strides, product};
-use super::{Primitive, contiguous, dims, tensor, values};
-use crate::kernels::ATTENTION_EPS;
+use super::primitive::{Primitive, contiguous, dims, tensor, values};
+use crate::kernels::plain::ATTENTION_EPS;
 
 /// Tokens that are copied, rectified and multiplied at a time: a head of 32 channels then needs
 /// 32 KB each of keys and values.
@@ -51,7 +51,7 @@ struct Head<'a> {
 ///
 /// # Shapes
 /// - `query`, `key`, `value` and result `[batch, tokens, channels]`
-pub(in super::super) fn separate(
+pub(super) fn separate(
     query: Primitive,
     key: Primitive,
     value: Primitive,
@@ -75,7 +75,7 @@ pub(in super::super) fn separate(
 /// # Shapes
 /// - `qkv` `[batch, tokens, heads * 3 * head_dim]`
 /// - result `[batch, tokens, heads * head_dim]`
-pub(in super::super) fn packed(qkv: Primitive, head_dim: usize) -> Primitive {
+pub(super) fn packed(qkv: Primitive, head_dim: usize) -> Primitive {
     let qkv = contiguous(qkv);
     let [batch, tokens, width] = dims(&qkv);
     let sources = [0, 1, 2].map(|part| Source {
@@ -129,7 +129,7 @@ fn attend(
                 products.clear();
                 products.resize(count * head_dim, 0.0);
                 let sums = &sums[item * heads + head];
-                product(
+                gemm(
                     [count, head_dim, head_dim],
                     products,
                     Strides::rows(head_dim),
@@ -173,7 +173,7 @@ impl Sums {
         }
         rectified(key, head_dim, keys);
         add_rows(&mut self.key, keys);
-        product(
+        gemm(
             [head_dim, head_dim, value.rows.len() / value.width],
             &mut self.key_value,
             Strides::rows(head_dim),

@@ -5,7 +5,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::elementwise::sigmoid;
-use super::{Primitive, contiguous, dims, tensor, values};
+use super::primitive::{Primitive, contiguous, dims, tensor, values};
 
 /// Channels handled at once: the rows that an output row reads then stay in cache.
 const CHANNELS: usize = 256;
@@ -18,7 +18,7 @@ const LANES: usize = 16;
 /// - `x` `[batch, height * width, 2 * channels]`
 /// - `taps` `[kernel * kernel, 2 * channels]`, `bias` `[2 * channels]`
 /// - result `[batch, height * width, channels]`
-pub(in super::super) fn forward(
+pub(super) fn forward(
     x: Primitive,
     taps: Primitive,
     bias: Primitive,

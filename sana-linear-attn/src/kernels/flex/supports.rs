@@ -1,0 +1,184 @@
+//! Which tensors the CPU kernels support: their dtypes and devices, and [`shapes`]. Tensors need
+//! not be contiguous.
+
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::kernels::shapes;
+use crate::precision::is_cpu;
+
+#[cfg(target_arch = "x86_64")]
+use super::gemm_avx512;
+
+/// Channels from which on Winograd's transforms cost less than the multiplications they save.
+const WINOGRAD_CHANNELS: usize = 16;
+
+/// Whether the kernels with gradients support a tensor: f32 on flex, and one that tracks gradients
+/// only where these are compiled in.
+fn differentiable<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32
+        && x.device() == Device::flex()
+        && (cfg!(feature = "autodiff") || !x.is_autodiff())
+}
+
+/// Whether the kernels without gradients support a tensor.
+pub(in crate::kernels) fn untracked<const D: usize>(x: &Tensor<D>) -> bool {
+    differentiable(x) && !x.is_autodiff()
+}
+
+pub(in crate::kernels) fn elementwise<const D: usize>(x: &Tensor<D>) -> bool {
+    differentiable(x)
+}
+
+pub(in crate::kernels) fn silu_gate(x: &Tensor<3>) -> bool {
+    differentiable(x) && x.dims()[2].is_multiple_of(2)
+}
+
+/// Two tensors of one shape, untracked.
+pub(in crate::kernels) fn same_shape<const D: usize>(x: &Tensor<D>, y: &Tensor<D>) -> bool {
+    x.dims() == y.dims() && untracked(x) && untracked(y)
+}
+
+/// 16-bit floats that become f32.
+pub(in crate::kernels) fn widen<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.dtype(), DType::F16 | DType::BF16)
+        && is_cpu(&x.device())
+        && (cfg!(feature = "autodiff") || !x.is_autodiff())
+}
+
+pub(in crate::kernels) fn linear(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+) -> bool {
+    untracked(weight) && linear_input(x, weight, bias)
+}
+
+/// f32 rows with a bf16 weight, multiplied in bf16.
+pub(in crate::kernels) fn bf16_linear(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+) -> bool {
+    weight.dtype() == DType::BF16
+        && !weight.is_autodiff()
+        && linear_input(x, weight, bias)
+        && bf16_gemm(weight.dims()[1])
+}
+
+fn linear_input(x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
+    untracked(x) && bias.is_none_or(untracked) && shapes::linear(x, weight, bias)
+}
+
+/// Whether this processor multiplies pairs of bf16, and rows of this length are whole pairs.
+fn bf16_gemm(depth: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let supported = gemm_avx512::Stored::Bf16.is_supported(depth);
+    #[cfg(not(target_arch = "x86_64"))]
+    let supported = {
+        let _ = depth;
+        false
+    };
+    supported
+}
+
+pub(in crate::kernels) fn grouped_linear(x: &Tensor<3>, weight: &Tensor<2>) -> bool {
+    untracked(x) && untracked(weight) && shapes::grouped_linear(x, weight)
+}
+
+pub(in crate::kernels) fn linear_attention(
+    query: &Tensor<3>,
+    key: &Tensor<3>,
+    value: &Tensor<3>,
+) -> bool {
+    [query, key, value].into_iter().all(untracked) && shapes::linear_attention(query, key, value)
+}
+
+pub(in crate::kernels) fn packed_attention(qkv: &Tensor<3>) -> bool {
+    untracked(qkv)
+}
+
+pub(in crate::kernels) fn softmax_attention(
+    query: &Tensor<4>,
+    key: &Tensor<4>,
+    value: &Tensor<4>,
+    mask: Option<&Tensor<4>>,
+) -> bool {
+    [query, key, value].into_iter().all(untracked)
+        && shapes::softmax_attention(query, key, value)
+        && mask.is_none_or(|mask| untracked(mask) && shapes::shared_mask(query, key, mask))
+}
+
+pub(in crate::kernels) fn conv3x3(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> bool {
+    matches!(stride, 1 | 2)
+        && differentiable(x)
+        && differentiable(weight)
+        && shapes::conv3x3(x, weight, None)
+}
+
+/// A 3x3 convolution of stride 1.
+pub(in crate::kernels) fn winograd(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: Option<&Tensor<1>>,
+) -> bool {
+    let [output, input, ..] = weight.dims();
+    input.min(output) >= WINOGRAD_CHANNELS
+        && untracked(x)
+        && untracked(weight)
+        && bias.is_none_or(untracked)
+        && shapes::conv3x3(x, weight, bias)
+}
+
+pub(in crate::kernels) fn depthwise(x: &Tensor<3>, weight: &Tensor<4>, grid: [usize; 2]) -> bool {
+    differentiable(x) && differentiable(weight) && shapes::depthwise(x, weight, grid)
+}
+
+pub(in crate::kernels) fn depthwise_gate(
+    x: &Tensor<3>,
+    weight: &Tensor<4>,
+    bias: &Tensor<1>,
+    grid: [usize; 2],
+) -> bool {
+    untracked(x)
+        && untracked(weight)
+        && untracked(bias)
+        && shapes::depthwise_gate(x, weight, bias, grid)
+}
+
+pub(in crate::kernels) fn norm_modulate(
+    x: &Tensor<3>,
+    scale: &Tensor<3>,
+    shift: &Tensor<3>,
+) -> bool {
+    [x, scale, shift].into_iter().all(untracked)
+        && shapes::of_items(x, scale)
+        && shapes::of_items(x, shift)
+}
+
+pub(in crate::kernels) fn gated_residual(x: &Tensor<3>, gate: &Tensor<3>, y: &Tensor<3>) -> bool {
+    [x, gate, y].into_iter().all(untracked) && x.dims() == y.dims() && shapes::of_items(x, gate)
+}
+
+/// The norm of an input with gradients; scale and shift may be of another dtype.
+pub(in crate::kernels) fn rms_norm<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Tensor<1>,
+    bias: Option<&Tensor<1>>,
+    axis: usize,
+) -> bool {
+    differentiable(x) && shapes::affine(x, weight, bias, axis)
+}
+
+pub(in crate::kernels) fn rms_norm_residual<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Tensor<1>,
+    bias: &Tensor<1>,
+    residual: &Tensor<D>,
+    axis: usize,
+) -> bool {
+    same_shape(x, residual) && shapes::affine(x, weight, Some(bias), axis)
+}
+
+pub(in crate::kernels) fn add_upsampled(y: &Tensor<4>, x: &Tensor<4>, repeats: usize) -> bool {
+    untracked(y) && untracked(x) && shapes::upsampled(y, x, repeats)
+}
