@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Device};
 use sana_pipeline::memory::{peak_resident_bytes, reset_peak};
-use sana_pipeline::{Checkpoint, LoadOptions, MemoryPolicy, Part, SanaPipeline};
+use sana_pipeline::{Checkpoint, Component, LoadOptions, MemoryPolicy, SanaPipeline};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -29,7 +29,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         memory: MemoryPolicy::OneStageAtATime,
         ..LoadOptions::default()
     };
-    for part in [Part::TextEncoder, Part::Transformer, Part::Vae] {
+    for part in [
+        Component::TextEncoder,
+        Component::Transformer,
+        Component::Vae,
+    ] {
         let files = Path::new(&folder).join(part.folder());
         let bytes = read(&files)?;
         let started = Instant::now();
@@ -42,8 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         reset_peak();
         let started = Instant::now();
         match part {
-            Part::TextEncoder => pipeline.text_encoder().map(drop)?,
-            Part::Transformer => pipeline.transformer().map(drop)?,
+            Component::TextEncoder => pipeline.text_encoder().map(drop)?,
+            Component::Transformer => pipeline.transformer().map(drop)?,
             _ => pipeline.autoencoder().map(drop)?,
         }
         let loading = started.elapsed().as_secs_f64();

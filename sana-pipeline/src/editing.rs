@@ -17,11 +17,11 @@ use burn::tensor::Tensor;
 use image::DynamicImage;
 use image::imageops::FilterType;
 
+use crate::checkpoint::Schedule;
 use crate::error::PipelineError;
 use crate::image::{self as pictures, GrayImage, RgbImage};
 use crate::pipeline::SanaPipeline;
 use crate::request::{Request, Settings};
-use crate::scheduler::Schedule;
 
 /// Pixels of a mask from this value on are drawn anew. What is darker, such as the noise that JPEG
 /// leaves beside an edge, draws no cell anew by itself; it only has a weight in pixels.

@@ -11,8 +11,8 @@ use sana_linear_attn::transformer::{
 use sana_sampler::ScmTimes;
 use sana_text::TextError;
 
-use crate::checkpoint::Part;
-use crate::describe::human;
+use crate::checkpoint::Component;
+use crate::checkpoint::describe::human;
 use crate::editing::EditError;
 use crate::memory::MemoryAdvice;
 use crate::memory::estimate::advised;
@@ -84,7 +84,7 @@ pub enum PipelineError {
     #[error("{part} of {origin} is a {found}, expected {}", expected.join(" or "))]
     PartClass {
         /// The part.
-        part: Part,
+        part: Component,
         /// The checkpoint.
         origin: String,
         /// The class named in `model_index.json`.
@@ -96,7 +96,7 @@ pub enum PipelineError {
     #[error("checkpoint {origin} has no {part}")]
     NoPart {
         /// The part.
-        part: Part,
+        part: Component,
         /// The checkpoint.
         origin: String,
     },
@@ -104,13 +104,13 @@ pub enum PipelineError {
     #[error("a {part} has no weights")]
     PartWithoutWeights {
         /// The part.
-        part: Part,
+        part: Component,
     },
     /// Two parts of a checkpoint do not fit each other.
     #[error("{part} has {found} {what}, the transformer expects {expected}")]
     PartsDiffer {
         /// The part that does not fit the transformer.
-        part: Part,
+        part: Component,
         /// What is counted, such as `latent channels`.
         what: &'static str,
         /// The part's number.

@@ -6,11 +6,11 @@ use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::{SanaControlNet, SanaTransformer, Weights};
 use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, TextError};
 
-use crate::checkpoint::{Checkpoint, Part};
-use crate::controlnet::ControlNetFolder;
-use crate::dtype;
+use crate::checkpoint::ControlNetFolder;
+use crate::checkpoint::LoraFile;
+use crate::checkpoint::dtype;
+use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
-use crate::lora::LoraFile;
 use crate::pipeline::LoadOptions;
 
 /// The networks that are in memory, and where the others come from.
@@ -92,15 +92,15 @@ impl Parts {
     }
 
     /// The dtype that each network has, or will have once it is loaded.
-    pub fn dtypes(&self) -> Result<Vec<(Part, DType)>, PipelineError> {
+    pub fn dtypes(&self) -> Result<Vec<(Component, DType)>, PipelineError> {
         let Some((checkpoint, options)) = &self.source else {
             let text_encoder = self.text_encoder.as_ref().map(Gemma2Model::dtype);
             let transformer = self.transformer.as_ref().map(SanaTransformer::dtype);
             let autoencoder = self.autoencoder.as_ref().map(|model| model.decoder.dtype());
             let parts = [
-                (Part::TextEncoder, text_encoder),
-                (Part::Transformer, transformer),
-                (Part::Vae, autoencoder),
+                (Component::TextEncoder, text_encoder),
+                (Component::Transformer, transformer),
+                (Component::Vae, autoencoder),
             ];
             let known = parts
                 .into_iter()
@@ -114,12 +114,12 @@ impl Parts {
         };
         let mut dtypes = Vec::new();
         for part in checkpoint.parts() {
-            if part.weights_stem().is_some() && part != Part::ControlNet {
+            if part.weights_stem().is_some() && part != Component::ControlNet {
                 dtypes.push(chosen(part, &checkpoint.weights(part, variant)?));
             }
         }
         if let Some(folder) = &self.controlnet_folder {
-            let part = Part::ControlNet;
+            let part = Component::ControlNet;
             dtypes.push(chosen(part, &folder.weights(variant)?));
         }
         Ok(dtypes)
@@ -131,37 +131,41 @@ impl Parts {
     }
 
     /// Whether a part is in memory.
-    pub fn is_loaded(&self, part: Part) -> bool {
+    pub fn is_loaded(&self, part: Component) -> bool {
         match part {
-            Part::Scheduler => true,
-            Part::Tokenizer => self.tokenizer.is_some(),
-            Part::TextEncoder => self.text_encoder.is_some(),
-            Part::Transformer => self.transformer.is_some(),
-            Part::Vae => self.autoencoder.is_some(),
-            Part::ControlNet => self.controlnet.is_some(),
+            Component::Scheduler => true,
+            Component::Tokenizer => self.tokenizer.is_some(),
+            Component::TextEncoder => self.text_encoder.is_some(),
+            Component::Transformer => self.transformer.is_some(),
+            Component::Vae => self.autoencoder.is_some(),
+            Component::ControlNet => self.controlnet.is_some(),
         }
     }
 
     /// Drops every network but that of one stage, and gives its memory back. A ControlNet stays
     /// with the transformer.
-    pub fn release_all_but(&mut self, kept: Part) -> Result<(), PipelineError> {
+    pub fn release_all_but(&mut self, kept: Component) -> Result<(), PipelineError> {
         let kept = kept.stage();
-        let networks = [Part::TextEncoder, Part::Transformer, Part::Vae];
+        let networks = [
+            Component::TextEncoder,
+            Component::Transformer,
+            Component::Vae,
+        ];
         let loaded = networks
             .into_iter()
-            .chain([Part::ControlNet])
+            .chain([Component::ControlNet])
             .any(|part| part.stage() != kept && self.is_loaded(part));
         if self.source.is_none() || !loaded {
             return Ok(());
         }
-        if kept != Part::TextEncoder {
+        if kept != Component::TextEncoder {
             self.text_encoder = None;
         }
-        if kept != Part::Transformer {
+        if kept != Component::Transformer {
             self.transformer = None;
             self.controlnet = None;
         }
-        if kept != Part::Vae {
+        if kept != Component::Vae {
             self.autoencoder = None;
         }
         self.device.sync().map_err(|error| PipelineError::Device {
@@ -172,7 +176,7 @@ impl Parts {
         Ok(())
     }
 
-    fn source(&self, part: Part) -> Result<(Checkpoint, LoadOptions), PipelineError> {
+    fn source(&self, part: Component) -> Result<(Checkpoint, LoadOptions), PipelineError> {
         self.source.clone().ok_or_else(|| PipelineError::NoPart {
             part,
             origin: "in memory".to_owned(),
@@ -182,7 +186,7 @@ impl Parts {
     /// Opens the weights of a part and chooses its dtype.
     fn open(
         &mut self,
-        part: Part,
+        part: Component,
         checkpoint: &Checkpoint,
         options: &LoadOptions,
     ) -> Result<(Weights, DType), PipelineError> {
@@ -191,7 +195,7 @@ impl Parts {
         Ok((weights, dtype))
     }
 
-    fn choose_dtype(&mut self, part: Part, weights: &Weights, options: &LoadOptions) -> DType {
+    fn choose_dtype(&mut self, part: Component, weights: &Weights, options: &LoadOptions) -> DType {
         let choice = dtype::choose(part, weights, options.dtype, &self.device);
         if let Some(note) = choice.note.filter(|note| !self.notes.contains(note)) {
             self.notes.push(note);
@@ -212,7 +216,7 @@ impl Parts {
                 rebuilt.inspect_err(|_| self.tokenizer = Some(other))?
             }
             None => {
-                let (checkpoint, _) = self.source(Part::Tokenizer)?;
+                let (checkpoint, _) = self.source(Component::Tokenizer)?;
                 let tokenizer = checkpoint.tokenizer()?;
                 let known = tokenizer.vocab_size();
                 let embedded = checkpoint.text_config()?.vocab_size;
@@ -232,8 +236,8 @@ impl Parts {
         let model = match self.text_encoder.take() {
             Some(model) => model,
             None => {
-                let (checkpoint, options) = self.source(Part::TextEncoder)?;
-                let (weights, dtype) = self.open(Part::TextEncoder, &checkpoint, &options)?;
+                let (checkpoint, options) = self.source(Component::TextEncoder)?;
+                let (weights, dtype) = self.open(Component::TextEncoder, &checkpoint, &options)?;
                 let load = Gemma2LoadOptions {
                     dtype: Some(dtype),
                     ..Gemma2LoadOptions::default()
@@ -249,8 +253,8 @@ impl Parts {
         let model = match self.transformer.take() {
             Some(model) => model,
             None => {
-                let (checkpoint, options) = self.source(Part::Transformer)?;
-                let (weights, dtype) = self.open(Part::Transformer, &checkpoint, &options)?;
+                let (checkpoint, options) = self.source(Component::Transformer)?;
+                let (weights, dtype) = self.open(Component::Transformer, &checkpoint, &options)?;
                 let config = checkpoint.transformer_config()?;
                 let clamp = match options.clamp {
                     F16Clamp::Auto if config.qk_norm.is_none() => {
@@ -277,9 +281,9 @@ impl Parts {
                 let Some(folder) = self.controlnet_folder.clone() else {
                     return Err(PipelineError::NoControlNet);
                 };
-                let (checkpoint, options) = self.source(Part::ControlNet)?;
+                let (checkpoint, options) = self.source(Component::ControlNet)?;
                 let weights = folder.weights(options.variant.as_deref())?;
-                let dtype = self.choose_dtype(Part::ControlNet, &weights, &options);
+                let dtype = self.choose_dtype(Component::ControlNet, &weights, &options);
                 // Its blocks were the transformer's when its training began.
                 let f16 = folder.has_f16_files() || checkpoint.has_f16_transformer();
                 let clamp = match options.clamp {
@@ -307,7 +311,7 @@ impl Parts {
         match &self.transformer {
             Some(transformer) => Ok((transformer, controlnet)),
             None => Err(PipelineError::NoPart {
-                part: Part::Transformer,
+                part: Component::Transformer,
                 origin: "in memory".to_owned(),
             }),
         }
@@ -317,8 +321,8 @@ impl Parts {
         let model = match self.autoencoder.take() {
             Some(model) => model,
             None => {
-                let (checkpoint, options) = self.source(Part::Vae)?;
-                let (weights, dtype) = self.open(Part::Vae, &checkpoint, &options)?;
+                let (checkpoint, options) = self.source(Component::Vae)?;
+                let (weights, dtype) = self.open(Component::Vae, &checkpoint, &options)?;
                 let config = checkpoint.vae_config()?;
                 DcAe::from_weights(&config, &weights, Some(dtype), &self.device)?
             }

@@ -11,15 +11,15 @@ use sana_linear_attn::{
 use sana_text::{Gemma2Model, PromptOptions, PromptTokenizer};
 
 use crate::buckets::Buckets;
-use crate::checkpoint::{Checkpoint, Part};
-use crate::controlnet::ControlNetFolder;
+use crate::checkpoint::ControlNetFolder;
+use crate::checkpoint::{Checkpoint, Component};
+use crate::checkpoint::{LoraFile, LoraMode};
+use crate::checkpoint::{Scheduler, Solver};
 use crate::error::PipelineError;
 use crate::image::RgbImage;
-use crate::lora::{LoraFile, LoraMode};
 use crate::memory::{LoadedPart, MemoryModel, MemoryShortage, StageMeter, StageReport};
 use crate::parts::Parts;
 use crate::request::{Request, Settings};
-use crate::scheduler::{Scheduler, Solver};
 use crate::stages::{Control, StepInfo};
 
 /// Which networks stay in memory from one stage to the next.
@@ -167,21 +167,21 @@ impl SanaPipeline {
         if let Some(controlnet) = &controlnet {
             controlnet.check(&transformer)?;
             let weights = controlnet.weights(options.variant.as_deref())?;
-            let part = Part::ControlNet;
+            let part = Component::ControlNet;
             loaded.push(LoadedPart::new(part, &weights, options.dtype, device));
         }
         for part in checkpoint
             .parts()
-            .filter(|part| part.weights_stem().is_some() && *part != Part::ControlNet)
+            .filter(|part| part.weights_stem().is_some() && *part != Component::ControlNet)
         {
             let weights = checkpoint.weights(part, options.variant.as_deref())?;
             let mut part_loaded = LoadedPart::new(part, &weights, options.dtype, device);
-            if part == Part::TextEncoder {
+            if part == Component::TextEncoder {
                 let config = checkpoint.text_config()?;
                 check_caption(&transformer, config.hidden_size)?;
                 text = Some(config);
             }
-            if part == Part::Transformer {
+            if part == Component::Transformer {
                 for file in &options.loras {
                     let elements = Weights::open_file(&file.path)?.total_elements();
                     part_loaded = part_loaded.with_low_rank(elements);
@@ -204,7 +204,7 @@ impl SanaPipeline {
                 .loras
                 .iter()
                 .any(|file| file.mode == LoraMode::Apart),
-            cpu: crate::dtype::is_cpu(device),
+            cpu: crate::checkpoint::dtype::is_cpu(device),
             tiling: tiles(options.tiling, &autoencoder),
         };
         let mut pipeline = Self {
@@ -251,7 +251,7 @@ impl SanaPipeline {
                 autoencoder: autoencoder.config().clone(),
                 residuals: 0,
                 low_rank: false,
-                cpu: crate::dtype::is_cpu(device),
+                cpu: crate::checkpoint::dtype::is_cpu(device),
                 tiling: tiles(None, autoencoder.config()),
             },
             memory_policy: MemoryPolicy::KeepAll,
@@ -306,7 +306,7 @@ impl SanaPipeline {
     ///
     /// # Errors
     /// When a weight file has become unusable.
-    pub fn dtypes(&self) -> Result<Vec<(Part, DType)>, PipelineError> {
+    pub fn dtypes(&self) -> Result<Vec<(Component, DType)>, PipelineError> {
         self.parts.dtypes()
     }
 
@@ -317,7 +317,7 @@ impl SanaPipeline {
     }
 
     /// Whether a part is in memory.
-    pub fn is_loaded(&self, part: Part) -> bool {
+    pub fn is_loaded(&self, part: Component) -> bool {
         self.parts.is_loaded(part)
     }
 
@@ -420,7 +420,10 @@ impl SanaPipeline {
     ) -> Result<Generation, PipelineError> {
         let settings = request.validate(self)?;
         let tiling = self.plan_request(request, &settings)?;
-        let text_part = request.embeddings.is_none().then_some(Part::TextEncoder);
+        let text_part = request
+            .embeddings
+            .is_none()
+            .then_some(Component::TextEncoder);
         let (conditioning, text) = self.measured(
             "text",
             text_part,
@@ -430,7 +433,7 @@ impl SanaPipeline {
         let mut stages = vec![text];
         let mut control = None;
         if settings.control.is_some_and(|control| control.is_active()) {
-            let part = request.control.has_pictures().then_some(Part::Vae);
+            let part = request.control.has_pictures().then_some(Component::Vae);
             let (latents, stage) = self.measured(
                 "control",
                 part,
@@ -442,7 +445,7 @@ impl SanaPipeline {
         }
         let mut known = None;
         if settings.editing.is_some() {
-            let part = request.editing.latents.is_none().then_some(Part::Vae);
+            let part = request.editing.latents.is_none().then_some(Component::Vae);
             let (encoded, encode) = self.measured(
                 "encode",
                 part,
@@ -455,9 +458,9 @@ impl SanaPipeline {
         let mut stopped = false;
         let (latents, denoise) = self.measured(
             "denoise",
-            Some(Part::Transformer),
+            Some(Component::Transformer),
             |this| {
-                this.load_for(Part::Transformer)?;
+                this.load_for(Component::Transformer)?;
                 this.parts.denoiser(control.is_some()).map(drop)
             },
             |this| {
@@ -477,8 +480,8 @@ impl SanaPipeline {
         )?;
         let (images, decode) = self.measured(
             "decode",
-            Some(Part::Vae),
-            |this| this.load_for(Part::Vae),
+            Some(Component::Vae),
+            |this| this.load_for(Component::Vae),
             |this| this.decode_pictures(latents, tiling, settings.output_size),
         )?;
         stages.extend([denoise, decode]);
@@ -497,7 +500,7 @@ impl SanaPipeline {
     fn measured<T>(
         &mut self,
         name: &'static str,
-        part: Option<Part>,
+        part: Option<Component>,
         load: impl FnOnce(&mut Self) -> Result<(), PipelineError>,
         run: impl FnOnce(&mut Self) -> Result<T, PipelineError>,
     ) -> Result<(T, StageReport), PipelineError> {
@@ -514,18 +517,18 @@ impl SanaPipeline {
     }
 
     /// Loads a network for its stage, and drops the others where one stage runs at a time.
-    pub(crate) fn load_for(&mut self, part: Part) -> Result<(), PipelineError> {
+    pub(crate) fn load_for(&mut self, part: Component) -> Result<(), PipelineError> {
         self.make_room_for(part)?;
         match part {
-            Part::TextEncoder => self.parts.text_encoder().map(drop),
-            Part::Transformer => self.parts.transformer().map(drop),
-            Part::Vae => self.parts.autoencoder().map(drop),
-            Part::ControlNet => self.parts.controlnet().map(drop),
-            Part::Scheduler | Part::Tokenizer => Ok(()),
+            Component::TextEncoder => self.parts.text_encoder().map(drop),
+            Component::Transformer => self.parts.transformer().map(drop),
+            Component::Vae => self.parts.autoencoder().map(drop),
+            Component::ControlNet => self.parts.controlnet().map(drop),
+            Component::Scheduler | Component::Tokenizer => Ok(()),
         }
     }
 
-    fn make_room_for(&mut self, part: Part) -> Result<(), PipelineError> {
+    fn make_room_for(&mut self, part: Component) -> Result<(), PipelineError> {
         if self.one_stage_at_a_time {
             self.parts.release_all_but(part)?;
         }
@@ -552,7 +555,7 @@ fn check_latents(
 ) -> Result<(), PipelineError> {
     let differ = |what, found, expected| {
         Err(PipelineError::PartsDiffer {
-            part: Part::Vae,
+            part: Component::Vae,
             what,
             found,
             expected,
@@ -582,7 +585,7 @@ fn check_caption(
         return Ok(());
     }
     Err(PipelineError::PartsDiffer {
-        part: Part::TextEncoder,
+        part: Component::TextEncoder,
         what: "channels",
         found: hidden_size,
         expected: transformer.caption_channels,

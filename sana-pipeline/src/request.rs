@@ -5,11 +5,11 @@ use sana_linear_attn::transformer::PerturbedBlocks;
 use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval, ScmTimes};
 use sana_text::{Instruction, PromptEmbeds, TextError};
 
+use crate::checkpoint::{Schedule, Solver};
 use crate::control::{ControlRequest, ControlSettings};
 use crate::editing::{EditError, EditSettings, Editing};
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
-use crate::scheduler::{Schedule, Solver};
 
 /// The largest side of a picture in pixels: four times what the largest released model makes.
 const LARGEST_SIDE: usize = 16384;

@@ -7,19 +7,19 @@ use serde_json::{Map, Value};
 
 use super::cache::Files;
 use super::error::HubError;
-use crate::part::Part;
+use crate::checkpoint::Component;
 
 /// What tells which parts there are.
 pub(super) const INDEX: &str = "model_index.json";
 
 /// The parts that a `model_index.json` names.
-pub(super) fn parts(index: &[u8]) -> Option<Vec<Part>> {
+pub(super) fn parts(index: &[u8]) -> Option<Vec<Component>> {
     let index: Map<String, Value> = serde_json::from_slice(index).ok()?;
-    let named = |part: &Part| {
+    let named = |part: &Component| {
         let class = index.get(part.folder()).and_then(|entry| entry.get(1));
         class.is_some_and(Value::is_string)
     };
-    Some(Part::ALL.into_iter().filter(named).collect())
+    Some(Component::ALL.into_iter().filter(named).collect())
 }
 
 /// The weight file of a part, or the index of its shards, as it will be looked for in the folder;
@@ -58,7 +58,7 @@ pub(super) fn shards(index: &str, path: &Path) -> Result<Vec<String>, HubError> 
 
 /// Whether there are transformer weights of the variant `fp16`.
 pub(super) fn has_f16_transformer(files: &Files) -> bool {
-    let folder = Part::Transformer.folder();
+    let folder = Component::Transformer.folder();
     files
         .keys()
         .filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/'))
@@ -101,7 +101,7 @@ mod tests {
     fn parts_with_a_class_are_there() {
         let index = br#"{"_class_name": "SanaPipeline", "vae": ["diffusers", "AutoencoderDC"],
             "tokenizer": [null, null], "scheduler": 3}"#;
-        assert_eq!(parts(index).unwrap(), [Part::Vae]);
+        assert_eq!(parts(index).unwrap(), [Component::Vae]);
         assert!(parts(b"[]").is_none());
     }
 

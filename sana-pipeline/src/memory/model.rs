@@ -7,8 +7,8 @@ use sana_text::{Gemma2Config, PromptOptions};
 
 use super::activations::{Denoising, decode_elements, denoise_elements, text_elements};
 use super::estimate::{MemoryEstimate, StageEstimate};
-use crate::checkpoint::{Checkpoint, Part};
-use crate::dtype;
+use crate::checkpoint::dtype;
+use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
 use crate::stages::pictures_decoded_at_once;
 
@@ -19,7 +19,7 @@ const CPU_ELEMENT: f64 = 4.0;
 /// The weights of a part.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LoadedPart {
-    pub part: Part,
+    pub part: Component,
     /// Elements that are loaded.
     elements: u64,
     /// Elements of the largest tensor among them.
@@ -34,15 +34,15 @@ pub(crate) struct LoadedPart {
 impl LoadedPart {
     /// From the headers of the weight files. The text encoder's table of embeddings stays in its
     /// file, and a head for text generation is not loaded.
-    pub fn new(part: Part, weights: &Weights, wanted: Option<DType>, device: &Device) -> Self {
+    pub fn new(part: Component, weights: &Weights, wanted: Option<DType>, device: &Device) -> Self {
         let choose = |wanted| dtype::choose(part, weights, wanted, device).dtype;
         Self::sized(part, weights, choose(wanted), choose(Some(DType::BF16)))
     }
 
-    fn sized(part: Part, weights: &Weights, dtype: DType, narrow: DType) -> Self {
+    fn sized(part: Component, weights: &Weights, dtype: DType, narrow: DType) -> Self {
         let loaded = |name: &&str| {
             let name = name.strip_prefix("model.").unwrap_or(name);
-            part != Part::TextEncoder
+            part != Component::TextEncoder
                 || !(name.starts_with("embed_tokens.") || name.starts_with("lm_head."))
         };
         let sizes = weights.names().filter(loaded).map(|name| {
@@ -149,9 +149,9 @@ impl MemoryModel {
         variant: Option<&str>,
         dtype: DType,
     ) -> Result<Self, PipelineError> {
-        let present: Vec<Part> = checkpoint
+        let present: Vec<Component> = checkpoint
             .parts()
-            .filter(|part| part.weights_stem().is_some() && *part != Part::ControlNet)
+            .filter(|part| part.weights_stem().is_some() && *part != Component::ControlNet)
             .collect();
         let mut parts = Vec::new();
         for &part in &present {
@@ -161,7 +161,7 @@ impl MemoryModel {
         let autoencoder = checkpoint.vae_config()?;
         Ok(Self {
             parts,
-            text: match present.contains(&Part::TextEncoder) {
+            text: match present.contains(&Component::TextEncoder) {
                 true => Some(checkpoint.text_config()?),
                 false => None,
             },
@@ -196,7 +196,7 @@ impl MemoryModel {
             let elements = text_elements(config, rows, tokens);
             // Scores of 128 queries in every thread.
             let kernels = threads as f64 * 128.0 * tokens as f64;
-            stages.push(self.stage("text", Part::TextEncoder, elements + kernels, 0.0));
+            stages.push(self.stage("text", Component::TextEncoder, elements + kernels, 0.0));
         }
         let compression = self.autoencoder.compression();
         let [width, height] = work.size;
@@ -217,7 +217,7 @@ impl MemoryModel {
         let tokens = rows as f64 * (width / patch) as f64 * (height / patch) as f64;
         let residuals = self.residuals as f64 * tokens * self.transformer.width() as f64;
         let elements = elements + kernels + residuals;
-        stages.push(self.stage("denoise", Part::Transformer, elements, 0.0));
+        stages.push(self.stage("denoise", Component::Transformer, elements, 0.0));
         stages.push(self.decode(work, false));
         MemoryEstimate {
             stages,
@@ -247,10 +247,16 @@ impl MemoryModel {
         // The result twice while it is read, and every picture in bytes.
         elements += 2.0 * channels * pixels * at_once as f64;
         let bytes = channels * pixels * work.pictures as f64;
-        self.stage("decode", Part::Vae, elements, bytes)
+        self.stage("decode", Component::Vae, elements, bytes)
     }
 
-    fn stage(&self, name: &'static str, part: Part, elements: f64, bytes: f64) -> StageEstimate {
+    fn stage(
+        &self,
+        name: &'static str,
+        part: Component,
+        elements: f64,
+        bytes: f64,
+    ) -> StageEstimate {
         // A ControlNet is held beside the transformer, and lighter than it.
         let loaded = || {
             self.parts

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::estimate::MemoryEstimate;
 use super::model::{MemoryModel, Workload};
-use crate::describe::human;
+use crate::checkpoint::describe::human;
 
 /// Memory for one picture on the CPU with classifier-free guidance. Its [`fmt::Display`] is a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

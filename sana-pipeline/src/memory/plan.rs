@@ -5,8 +5,8 @@ use sana_dcae::Tiling;
 use super::available_bytes;
 use super::estimate::{MemoryAdvice, MemoryEstimate, MemoryShortage, StageEstimate, Way};
 use super::model::{MemoryModel, Workload, text_length};
-use crate::checkpoint::Part;
-use crate::describe::human;
+use crate::checkpoint::Component;
+use crate::checkpoint::describe::human;
 use crate::error::PipelineError;
 use crate::pipeline::{MemoryPolicy, SanaPipeline};
 use crate::request::{Request, Settings};
@@ -108,7 +108,7 @@ impl SanaPipeline {
         };
         let others = self.memory.parts.iter();
         let others = others
-            .filter(|part| part.part != Part::Vae && self.is_loaded(part.part))
+            .filter(|part| part.part != Component::Vae && self.is_loaded(part.part))
             .fold(0, |sum: u64, part| sum.saturating_add(part.bytes()));
         let loaded = StageEstimate {
             name: "loaded",

@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 use sana_dcae::{DecoderPlace, MemoryOptions, Tiling};
 
-use crate::checkpoint::Part;
-use crate::dtype;
+use crate::checkpoint::Component;
+use crate::checkpoint::dtype;
 use crate::error::PipelineError;
 use crate::image::{self, RgbImage};
 use crate::pipeline::SanaPipeline;
@@ -88,7 +88,7 @@ impl SanaPipeline {
         latents: Tensor<4>,
         tiling: Option<Tiling>,
     ) -> Result<Tensor<4>, PipelineError> {
-        self.load_for(Part::Vae)?;
+        self.load_for(Component::Vae)?;
         let memory = MemoryOptions {
             slice: None,
             tiling,
@@ -104,7 +104,7 @@ impl SanaPipeline {
     /// # Errors
     /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio.
     pub fn encode_image(&mut self, picture: &RgbImage) -> Result<Tensor<4>, PipelineError> {
-        self.load_for(Part::Vae)?;
+        self.load_for(Component::Vae)?;
         let memory = MemoryOptions {
             slice: None,
             tiling: self.tiling,

@@ -8,11 +8,11 @@ use super::editing::{Inpainting, Known};
 use super::finite::When;
 use super::network::Network;
 use super::{Control, StepInfo, TextConditioning};
-use crate::checkpoint::Part;
+use crate::checkpoint::Component;
+use crate::checkpoint::{Schedule, Scheduler, Solver};
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
 use crate::request::{Request, Settings};
-use crate::scheduler::{Schedule, Scheduler, Solver};
 
 impl SanaPipeline {
     /// Denoises: from noise, or from the request's latents, to scaled latents of the pictures.
@@ -92,7 +92,7 @@ impl SanaPipeline {
                 seeded_noise(&settings, stream, shape, &device)
             }
         };
-        self.load_for(Part::Transformer)?;
+        self.load_for(Component::Transformer)?;
         let (transformer, controlnet) = self.parts.denoiser(control.is_some())?;
         let control = controlnet.zip(control);
         let times = network_times(&settings, &scheduler)?;

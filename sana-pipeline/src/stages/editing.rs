@@ -5,7 +5,7 @@ use sana_dcae::MemoryOptions;
 use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, flow, trigflow};
 
 use super::{Control, StepInfo, all_finite};
-use crate::checkpoint::Part;
+use crate::checkpoint::Component;
 use crate::editing::kept_cells;
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
@@ -30,7 +30,7 @@ impl SanaPipeline {
     /// # Errors
     /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio.
     pub fn encode_tensor(&mut self, pictures: Tensor<4>) -> Result<Tensor<4>, PipelineError> {
-        self.load_for(Part::Vae)?;
+        self.load_for(Component::Vae)?;
         let memory = MemoryOptions {
             slice: None,
             tiling: self.tiling,

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::dtype;
+use crate::checkpoint::dtype;
 use crate::error::PipelineError;
 
 /// When predictions are looked at.

@@ -11,7 +11,7 @@ use sana_text::PromptEmbeds;
 use super::TextConditioning;
 use super::control::ControlRun;
 use super::finite::{Call, FiniteCheck, When};
-use crate::dtype;
+use crate::checkpoint::dtype;
 use crate::error::PipelineError;
 use crate::request::Settings;
 

@@ -4,8 +4,8 @@ use sana_text::encoder::encode_tokens;
 use sana_text::{PromptEmbeds, PromptOptions};
 
 use super::all_finite;
-use crate::checkpoint::Part;
-use crate::dtype;
+use crate::checkpoint::Component;
+use crate::checkpoint::dtype;
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
 use crate::request::{InstructionChoice, Request, Settings};
@@ -89,7 +89,7 @@ impl SanaPipeline {
         }
         let options = self.request_prompt_options(request);
         self.parts.tokenizer(&options)?;
-        self.load_for(Part::TextEncoder)
+        self.load_for(Component::TextEncoder)
     }
 
     pub(crate) fn request_prompt_options(&self, request: &Request) -> PromptOptions {

@@ -7,7 +7,7 @@ use sana_dcae::DcAeConfig;
 use sana_linear_attn::SanaTransformerConfig;
 use sana_linear_attn::parity::device;
 use sana_linear_attn::weights::{KeyMap, parameter_shapes};
-use sana_pipeline::{Checkpoint, Part, PipelineError, SanaPipeline};
+use sana_pipeline::{Checkpoint, Component, PipelineError, SanaPipeline};
 use sana_text::Gemma2Config;
 use serde_json::Value;
 
@@ -231,7 +231,7 @@ fn files_that_are_too_large_or_have_no_end() {
         .path()
         .join("vae/diffusion_pytorch_model.safetensors.index.json");
     fs::File::create(&shards).unwrap().set_len(1 << 30).unwrap();
-    let (result, peak) = peak_of(|| checkpoint.weights(Part::Vae, None));
+    let (result, peak) = peak_of(|| checkpoint.weights(Component::Vae, None));
     assert!(
         result
             .unwrap_err()

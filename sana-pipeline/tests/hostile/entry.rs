@@ -9,7 +9,7 @@ use sana_dcae::DcAeConfig;
 use sana_linear_attn::transformer::Lora;
 use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
 use sana_pipeline::check::check_part;
-use sana_pipeline::{Part, Scheduler, image};
+use sana_pipeline::{Component, Scheduler, image};
 use sana_text::{Gemma2Config, GemmaTokenizer, TextError};
 
 /// What the bytes are called; every error has to say it.
@@ -34,7 +34,7 @@ pub fn safetensors(bytes: &[u8]) -> bool {
     let total: usize = sizes.map(|bytes| bytes.map_or(0, <[u8]>::len)).sum();
     assert!(total <= bytes.len() && total == weights.total_bytes());
     assert!(weights.total_elements() <= 2 * bytes.len());
-    let checked = check_part(Part::Transformer, &weights);
+    let checked = check_part(Component::Transformer, &weights);
     assert_eq!(
         checked.tensors + checked.not_read.len(),
         weights.names().count()

@@ -4,7 +4,7 @@ use std::fs;
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::WeightError;
-use sana_pipeline::{Control, Part, PipelineError};
+use sana_pipeline::{Component, Control, PipelineError};
 
 use super::*;
 
@@ -17,12 +17,12 @@ fn a_published_folder_at_a_glance() {
     let checkpoint = Checkpoint::open(&sana_folder()).unwrap();
     assert_eq!(checkpoint.pipeline_class(), "SanaPipeline");
     assert_eq!(checkpoint.parts().count(), 5);
-    assert_eq!(checkpoint.class(Part::Vae).unwrap(), "AutoencoderDC");
+    assert_eq!(checkpoint.class(Component::Vae).unwrap(), "AutoencoderDC");
     assert_eq!(checkpoint.keys().max_tokens, 300);
     assert_eq!(checkpoint.variant_name().unwrap(), None);
     let description = checkpoint.describe(None).unwrap();
     let transformer = &description.parts[3];
-    assert_eq!(transformer.part, Part::Transformer);
+    assert_eq!(transformer.part, Component::Transformer);
     assert_eq!(transformer.bytes, 4 * transformer.parameters);
     assert_eq!(transformer.dtypes.keys().collect::<Vec<_>>(), ["f32"]);
     let text = checkpoint.text_config().unwrap();
@@ -129,7 +129,7 @@ fn parts_of_another_class_or_none() {
     assert!(matches!(
         error,
         PipelineError::PartClass {
-            part: Part::Vae,
+            part: Component::Vae,
             ..
         }
     ));
@@ -144,7 +144,7 @@ fn parts_of_another_class_or_none() {
     assert!(matches!(
         error,
         PipelineError::NoPart {
-            part: Part::TextEncoder,
+            part: Component::TextEncoder,
             ..
         }
     ));
@@ -165,7 +165,7 @@ fn parts_that_do_not_fit_each_other() {
             found,
             expected,
             ..
-        } => assert_eq!((part, found, expected), (Part::TextEncoder, 48, 64)),
+        } => assert_eq!((part, found, expected), (Component::TextEncoder, 48, 64)),
         other => panic!("{other}"),
     }
     let folder = copy_of(&sana_folder());
@@ -179,7 +179,7 @@ fn parts_that_do_not_fit_each_other() {
     assert!(matches!(
         error,
         PipelineError::PartsDiffer {
-            part: Part::Vae,
+            part: Component::Vae,
             ..
         }
     ));
@@ -295,11 +295,11 @@ fn variants_of_weight_files() {
     assert_eq!(generation.images.len(), 1);
 
     let checkpoint = Checkpoint::open(&sana_folder()).unwrap();
-    let error = checkpoint.weights(Part::Tokenizer, None).unwrap_err();
+    let error = checkpoint.weights(Component::Tokenizer, None).unwrap_err();
     assert!(matches!(
         error,
         PipelineError::PartWithoutWeights {
-            part: Part::Tokenizer
+            part: Component::Tokenizer
         }
     ));
 }

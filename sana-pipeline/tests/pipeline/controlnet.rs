@@ -7,10 +7,10 @@ use sana_linear_attn::WeightError;
 use sana_linear_attn::parity::{Fixture, dropped_in_fixtures, tolerance, values};
 use sana_linear_attn::transformer::{ConfigError, ControlNetError};
 use sana_linear_attn::weights::{Weights, write_tensors};
+use sana_pipeline::create::write_controlnet;
 use sana_pipeline::image::{RgbImage, fit};
-use sana_pipeline::init::write_controlnet;
 use sana_pipeline::{
-    Control, ControlImage, ControlNetFolder, Generation, MemoryPolicy, Part, PipelineError,
+    Component, Control, ControlImage, ControlNetFolder, Generation, MemoryPolicy, PipelineError,
 };
 use sana_sampler::GuidanceInterval;
 
@@ -18,11 +18,11 @@ use super::parity::{Reference, sampled};
 use super::*;
 
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
-const NETWORKS: [Part; 4] = [
-    Part::TextEncoder,
-    Part::Transformer,
-    Part::Vae,
-    Part::ControlNet,
+const NETWORKS: [Component; 4] = [
+    Component::TextEncoder,
+    Component::Transformer,
+    Component::Vae,
+    Component::ControlNet,
 ];
 
 /// The crate's own ControlNet.
@@ -206,14 +206,14 @@ fn a_checkpoint_s_own() {
         }
         let mut pipeline = SanaPipeline::load(checkpoint.path(), &device()).unwrap();
         assert_eq!(draw(&mut pipeline, &small()).images, plain);
-        assert!(!pipeline.is_loaded(Part::ControlNet));
+        assert!(!pipeline.is_loaded(Component::ControlNet));
         assert_eq!(draw(&mut pipeline, &request()).images, expected);
         let description = pipeline.checkpoint().unwrap().describe(None).unwrap();
         assert_eq!(description.parts.len(), 6);
         let [.., transformer, vae, controlnet] = description.parts.as_slice() else {
             panic!("{description}")
         };
-        assert_eq!(controlnet.part, Part::ControlNet);
+        assert_eq!(controlnet.part, Component::ControlNet);
         assert!(description.to_string().contains("SanaControlNetModel"));
         let json = serde_json::to_value(&description).unwrap();
         assert_eq!(json["parts"][5]["part"], "controlnet");
@@ -264,7 +264,7 @@ fn a_new_controlnet_changes_no_picture() {
             plain,
             "{layers} {dtype:?}"
         );
-        assert!(pipeline.is_loaded(Part::ControlNet));
+        assert!(pipeline.is_loaded(Component::ControlNet));
         let description = ControlNetFolder::open(&new)
             .unwrap()
             .describe(None)
@@ -302,7 +302,7 @@ fn scale_and_steps() {
     let mut pipeline = controlled();
     // No control: neither the ControlNet nor the autoencoder is loaded.
     assert_eq!(latents(&mut pipeline, &request().control_scale(0.0)), plain);
-    assert!(!pipeline.is_loaded(Part::ControlNet) && !pipeline.is_loaded(Part::Vae));
+    assert!(!pipeline.is_loaded(Component::ControlNet) && !pipeline.is_loaded(Component::Vae));
     // Shares between two steps.
     let none = request().control_interval(0.3, 0.4);
     assert_eq!(latents(&mut pipeline, &none), plain);
@@ -470,7 +470,7 @@ fn folders_that_do_not_fit() {
     assert!(matches!(
         error,
         PipelineError::PartClass {
-            part: Part::ControlNet,
+            part: Component::ControlNet,
             ..
         }
     ));

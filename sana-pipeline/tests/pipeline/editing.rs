@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use sana_linear_attn::parity::{tolerance, values};
 use sana_pipeline::image::{GrayImage, RgbImage};
 use sana_pipeline::{
-    Control, EditError, InstructionChoice, MemoryPolicy, Part, PipelineError, Schedule, Solver,
-    StepInfo,
+    Component, Control, EditError, InstructionChoice, MemoryPolicy, PipelineError, Schedule,
+    Solver, StepInfo,
 };
 use sana_sampler::{Error as SamplerError, FlowSchedule, ScmSchedule, ScmTimes, noise};
 
@@ -223,8 +223,8 @@ fn one_stage_at_a_time_gives_the_same_pictures() {
             Control::Continue
         })
         .unwrap();
-    assert!(!pipeline.is_loaded(Part::TextEncoder) && !pipeline.is_loaded(Part::Vae));
-    assert!(pipeline.is_loaded(Part::Transformer));
+    assert!(!pipeline.is_loaded(Component::TextEncoder) && !pipeline.is_loaded(Component::Vae));
+    assert!(pipeline.is_loaded(Component::Transformer));
     let staged = pipeline.decode(latents).unwrap();
     let staged = pipeline.composite(&request, staged).unwrap();
 
@@ -423,7 +423,11 @@ fn refused(request: Request) -> PipelineError {
     let error = request.validate(&pipeline).unwrap_err();
     // Found before anything is loaded.
     assert!(pipeline.generate(&request, &mut go_on).is_err());
-    let networks = [Part::TextEncoder, Part::Transformer, Part::Vae];
+    let networks = [
+        Component::TextEncoder,
+        Component::Transformer,
+        Component::Vae,
+    ];
     assert!(!networks.iter().any(|part| pipeline.is_loaded(*part)));
     error
 }

@@ -127,7 +127,7 @@ fn they_are_applied_whenever_the_transformer_is_loaded() {
     let mut pipeline = load_with(&sana_folder(), options);
     for _ in 0..2 {
         assert_eq!(draw(&mut pipeline), expected);
-        assert!(!pipeline.is_loaded(sana_pipeline::Part::Transformer));
+        assert!(!pipeline.is_loaded(sana_pipeline::Component::Transformer));
     }
 }
 

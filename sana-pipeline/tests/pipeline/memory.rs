@@ -5,13 +5,17 @@ use sana_dcae::Tiling;
 use sana_pipeline::image::psnr;
 use sana_pipeline::memory::MemoryEstimate;
 use sana_pipeline::{
-    Control, Generation, InstructionChoice, MemoryAdvice, MemoryPolicy, MemoryShortage, Part,
+    Component, Control, Generation, InstructionChoice, MemoryAdvice, MemoryPolicy, MemoryShortage,
     PipelineError,
 };
 
 use super::*;
 
-const NETWORKS: [Part; 3] = [Part::TextEncoder, Part::Transformer, Part::Vae];
+const NETWORKS: [Component; 3] = [
+    Component::TextEncoder,
+    Component::Transformer,
+    Component::Vae,
+];
 
 fn limited(limit: u64, options: LoadOptions) -> SanaPipeline {
     load_with(
@@ -60,7 +64,7 @@ fn the_estimate_has_its_stages() {
     let stages = estimate(&small());
     let names: Vec<&str> = stages.stages.iter().map(|stage| stage.name).collect();
     assert_eq!(names, ["text", "denoise", "decode"]);
-    let weights = |part: Part| {
+    let weights = |part: Component| {
         let checkpoint = Checkpoint::open(&sana_folder()).unwrap();
         let description = checkpoint.describe(None).unwrap();
         let found = description

@@ -4,7 +4,7 @@ use sana_linear_attn::parity::{original_tensors, values, write_original};
 use sana_linear_attn::transformer::ConfigError;
 use sana_linear_attn::weights::write_tensors;
 use sana_linear_attn::{WeightError, Weights};
-use sana_pipeline::{Part, PipelineError};
+use sana_pipeline::{Component, PipelineError};
 
 use super::parity::sampled;
 use super::*;
@@ -71,7 +71,7 @@ fn a_transformer_in_a_file_of_its_own() {
         }
         let mut pipeline = load_with(
             copied.path(),
-            with_transformer(&folder.join(Part::Transformer.folder())),
+            with_transformer(&folder.join(Component::Transformer.folder())),
         );
         assert_eq!(latents(&mut pipeline), expected, "the folder");
     }

@@ -1,7 +1,7 @@
 //! The largest released model at its real size, with random weights.
 
 use burn::tensor::{DType, Device};
-use sana_pipeline::init::write_checkpoint;
+use sana_pipeline::create::write_checkpoint;
 use sana_pipeline::{Control, InstructionChoice, MemoryPolicy};
 
 use super::*;

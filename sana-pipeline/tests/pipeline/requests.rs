@@ -14,7 +14,7 @@ fn refused(request: Request) -> PipelineError {
     // Found before anything is loaded.
     let mut pipeline = sana();
     assert!(pipeline.encode_prompt(&request).is_err());
-    assert!(!pipeline.is_loaded(sana_pipeline::Part::TextEncoder));
+    assert!(!pipeline.is_loaded(sana_pipeline::Component::TextEncoder));
     error
 }
 

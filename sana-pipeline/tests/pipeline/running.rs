@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::values;
-use sana_pipeline::{Control, MemoryPolicy, Part, PipelineError, Solver};
+use sana_pipeline::{Component, Control, MemoryPolicy, PipelineError, Solver};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval};
 
 use super::*;
@@ -19,7 +19,11 @@ fn sampled(pipeline: &mut SanaPipeline, request: &Request) -> Tensor<4> {
 #[test]
 fn parts_load_when_their_stage_runs() {
     let mut pipeline = sana();
-    let networks = [Part::TextEncoder, Part::Transformer, Part::Vae];
+    let networks = [
+        Component::TextEncoder,
+        Component::Transformer,
+        Component::Vae,
+    ];
     assert!(!networks.iter().any(|part| pipeline.is_loaded(*part)));
     let conditioning = pipeline.encode_prompt(&small()).unwrap();
     assert_eq!(
@@ -43,15 +47,15 @@ fn one_stage_at_a_time_gives_the_same_pictures() {
     };
     let mut pipeline = load_with(&sana_folder(), options);
     let conditioning = pipeline.encode_prompt(&small()).unwrap();
-    assert!(pipeline.is_loaded(Part::TextEncoder));
+    assert!(pipeline.is_loaded(Component::TextEncoder));
     let latents = pipeline
         .sample(&small(), &conditioning, &mut go_on)
         .unwrap();
-    assert!(!pipeline.is_loaded(Part::TextEncoder));
-    assert!(pipeline.is_loaded(Part::Transformer));
+    assert!(!pipeline.is_loaded(Component::TextEncoder));
+    assert!(pipeline.is_loaded(Component::Transformer));
     pipeline.decode(latents).unwrap();
-    assert!(!pipeline.is_loaded(Part::Transformer));
-    assert!(pipeline.is_loaded(Part::Vae));
+    assert!(!pipeline.is_loaded(Component::Transformer));
+    assert!(pipeline.is_loaded(Component::Vae));
 
     let kept = sana().generate(&small(), &mut go_on).unwrap();
     let released = pipeline.generate(&small(), &mut go_on).unwrap();
@@ -131,7 +135,7 @@ fn ready_embeddings_equal_prompts() {
         .embeddings(conditioning.prompt.trim(), conditioning.negative);
     let mut pipeline = sana();
     let latents = sampled(&mut pipeline, &with_embeddings);
-    assert!(!pipeline.is_loaded(Part::TextEncoder));
+    assert!(!pipeline.is_loaded(Component::TextEncoder));
     assert_parity("embeddings", latents, expected);
 }
 
@@ -440,7 +444,7 @@ fn parts_in_memory() {
         .transformer_config()
         .unwrap()
         .load(
-            &checkpoint.weights(Part::Transformer, None).unwrap(),
+            &checkpoint.weights(Component::Transformer, None).unwrap(),
             None,
             F16Clamp::Auto,
             &device(),

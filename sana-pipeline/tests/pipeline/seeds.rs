@@ -2,7 +2,7 @@
 
 use burn::tensor::DType;
 use sana_pipeline::image::psnr;
-use sana_pipeline::{Control, Part, PipelineError};
+use sana_pipeline::{Component, Control, PipelineError};
 
 use super::*;
 
@@ -48,7 +48,11 @@ fn another_number_of_seeds_than_of_pictures() {
 /// Known before anything is loaded, and the same afterwards.
 #[test]
 fn the_dtypes_of_the_networks() {
-    let networks = [Part::TextEncoder, Part::Transformer, Part::Vae];
+    let networks = [
+        Component::TextEncoder,
+        Component::Transformer,
+        Component::Vae,
+    ];
     let expected = |dtype: DType| networks.map(|part| (part, dtype));
     let options = |dtype| LoadOptions {
         dtype,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use sana_pipeline::{Checkpoint, init, variants};
+use sana_pipeline::{Checkpoint, create, variants};
 
 use crate::args::{Dtype, positive};
 use crate::device::OpenDevice;
@@ -82,7 +82,7 @@ pub fn run(args: InitArgs) -> anyhow::Result<()> {
     let dtype = dtype.unwrap_or(Dtype::Bf16);
     let device = OpenDevice::open(None)?.device;
     let progress = Progress::bytes("writing");
-    init::write_checkpoint(
+    create::write_checkpoint(
         &variant,
         &out,
         dtype.into(),
@@ -110,7 +110,7 @@ fn write_controlnet(
     let checkpoint = Checkpoint::open(from)?;
     let device = OpenDevice::open(None)?.device;
     let dtype = dtype.map(Into::into);
-    init::write_controlnet(&checkpoint, None, layers, out, dtype, &device)?;
+    create::write_controlnet(&checkpoint, None, layers, out, dtype, &device)?;
     writeln!(
         output(),
         "wrote {}: a ControlNet of the first {layers} blocks of {}, not trained yet",

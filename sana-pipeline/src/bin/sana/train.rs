@@ -9,13 +9,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use sana_dcae::{DcAe, DcAeConfig};
 use sana_linear_attn::transformer::F16Clamp;
 use sana_pipeline::Checkpoint;
-use sana_pipeline::checkpoint::{CheckpointInstruction, Part, SanaKeys};
 use sana_pipeline::train::{
     self, AutoencoderOptions, AutoencoderTask, CheckpointFiles, Data, Denoiser, LatentPool,
     MAX_PROMPT_TOKENS, MatrixUpdate, OptimizerOptions, Run, RunOptions, Schedule,
     TransformerOptions, TransformerTask, export_autoencoder, export_denoiser, scenes_autoencoder,
     scenes_text_encoder, scenes_tokenizer, scenes_transformer, with_measured_scale,
 };
+use sana_pipeline::{CheckpointInstruction, Component, SanaKeys};
 use sana_text::{
     EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer, PromptTokenizer,
 };
@@ -396,11 +396,11 @@ impl StartPoint {
             );
         };
         let f32 = Some(DType::F32);
-        let weights = checkpoint.weights(Part::Transformer, None)?;
+        let weights = checkpoint.weights(Component::Transformer, None)?;
         let transformer = config.load(&weights, f32, F16Clamp::Auto, device)?;
         let text_encoder = Gemma2Model::from_weights(
             &checkpoint.text_config()?,
-            checkpoint.weights(Part::TextEncoder, None)?,
+            checkpoint.weights(Component::TextEncoder, None)?,
             &Gemma2LoadOptions {
                 dtype: f32,
                 variant: None,

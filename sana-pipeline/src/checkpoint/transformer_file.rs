@@ -6,8 +6,8 @@ use sana_linear_attn::{SanaTransformerConfig, Weights};
 use serde_json::{Map, Value};
 
 use crate::checkpoint;
+use crate::checkpoint::Component;
 use crate::error::PipelineError;
-use crate::part::Part;
 
 const CONFIG: &str = "config.json";
 pub(crate) const CLASS: &str = "SanaTransformer2DModel";
@@ -34,7 +34,7 @@ impl TransformerFile {
         base: &SanaTransformerConfig,
     ) -> Result<Self, PipelineError> {
         let weights = if path.is_dir() {
-            let stem = Part::Transformer.weights_stem().unwrap_or_default();
+            let stem = Component::Transformer.weights_stem().unwrap_or_default();
             checkpoint::open_weights(path, stem, variant)?
         } else {
             Weights::open_file(path)?

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// A part of a checkpoint, named as its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum Component {
     /// Which solver samples it.
     Scheduler,
     /// The Gemma-2 text encoder.
@@ -24,7 +24,7 @@ pub enum Part {
     ControlNet,
 }
 
-impl Part {
+impl Component {
     /// All parts, by name, and the ControlNet.
     pub const ALL: [Self; 6] = [
         Self::Scheduler,
@@ -88,7 +88,7 @@ impl Part {
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.folder())
     }

@@ -18,11 +18,11 @@ use sana_linear_attn::{KeyMap, SanaTransformerConfig};
 use sana_text::Gemma2Config;
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::Part;
+use crate::checkpoint::Component;
+use crate::checkpoint::Scheduler;
+use crate::checkpoint::variants::{self, Variant};
 use crate::error::PipelineError;
 use crate::files::write_whole;
-use crate::scheduler::Scheduler;
-use crate::variants::{self, Variant};
 
 pub use controlnet::write_controlnet;
 
@@ -63,7 +63,7 @@ pub fn write_checkpoint(
 
 type File = (&'static str, &'static [u8]);
 /// Config, names and shapes of a part.
-type PartPlan = (Part, String, Vec<(String, Vec<usize>)>);
+type PartPlan = (Component, String, Vec<(String, Vec<usize>)>);
 type WriteShard<'a> = &'a mut dyn FnMut(&Path, &[RandomTensor]) -> Result<(), PipelineError>;
 
 #[cfg(feature = "scenes-model")]
@@ -71,7 +71,12 @@ fn built_in_tokenizer() -> Result<Vec<File>, PipelineError> {
     let files = ["tokenizer.json", "tokenizer_config.json"];
     Ok(files
         .into_iter()
-        .filter_map(|name| Some((name, crate::built_in::file(&format!("tokenizer/{name}"))?)))
+        .filter_map(|name| {
+            Some((
+                name,
+                crate::checkpoint::built_in::file(&format!("tokenizer/{name}"))?,
+            ))
+        })
         .collect())
 }
 
@@ -140,17 +145,17 @@ impl<'a> RandomModel<'a> {
     fn parts(&self, device: &Device) -> Result<[PartPlan; 3], PipelineError> {
         Ok([
             (
-                Part::TextEncoder,
+                Component::TextEncoder,
                 self.text_encoder.to_json(),
                 parameter_shapes(&self.text_encoder.init(device)?, KeyMap::default()),
             ),
             (
-                Part::Transformer,
+                Component::Transformer,
                 transformer_json(&self.transformer),
                 parameter_shapes(&self.transformer.init(device), KeyMap::default()),
             ),
             (
-                Part::Vae,
+                Component::Vae,
                 self.autoencoder.to_json(),
                 parameter_shapes(&self.autoencoder.init(device), KeyMap::default()),
             ),
@@ -186,13 +191,13 @@ impl<'a> RandomModel<'a> {
                 write_shard,
             )?;
         }
-        let tokenizer = create_folder(folder, Part::Tokenizer)?;
+        let tokenizer = create_folder(folder, Component::Tokenizer)?;
         for (name, bytes) in self.tokenizer {
             let path = tokenizer.join(name);
             write_whole(&path, |file| file.write_all(bytes))
                 .map_err(PipelineError::write(&path))?;
         }
-        let scheduler = create_folder(folder, Part::Scheduler)?;
+        let scheduler = create_folder(folder, Component::Scheduler)?;
         write_text(
             &scheduler.join("scheduler_config.json"),
             &self.scheduler.to_json(),
@@ -226,7 +231,7 @@ fn transformer_json(config: &SanaTransformerConfig) -> String {
     format!("{:#}\n", Value::Object(keys))
 }
 
-fn create_folder(folder: &Path, part: Part) -> Result<std::path::PathBuf, PipelineError> {
+fn create_folder(folder: &Path, part: Component) -> Result<std::path::PathBuf, PipelineError> {
     let path = folder.join(part.folder());
     fs::create_dir_all(&path).map_err(|source| PipelineError::Write {
         path: path.clone(),
@@ -253,7 +258,7 @@ impl WeightDtype {
             DType::F16 => Ok(Self::F16),
             DType::BF16 => Ok(Self::Bf16),
             other => Err(PipelineError::WeightDtype {
-                found: crate::dtype::name(other),
+                found: crate::checkpoint::dtype::name(other),
             }),
         }
     }
@@ -304,10 +309,10 @@ enum Fill {
 }
 
 impl RandomTensor {
-    fn new(part: Part, name: String, shape: Vec<usize>, seed: u64, index: u64) -> Self {
+    fn new(part: Component, name: String, shape: Vec<usize>, seed: u64, index: u64) -> Self {
         let fill = match shape.as_slice() {
             // The scale of Gemma's norms is 1 + weight.
-            [_] if part == Part::TextEncoder || name.ends_with("bias") => Fill::Constant(0.0),
+            [_] if part == Component::TextEncoder || name.ends_with("bias") => Fill::Constant(0.0),
             [_] => Fill::Constant(1.0),
             shape => {
                 let inputs: usize = shape[1..].iter().product();

@@ -10,7 +10,7 @@ use sana_linear_attn::{WeightError, Weights};
 
 use super::*;
 use crate::checkpoint::Checkpoint;
-use crate::describe::MemoryNeed;
+use crate::checkpoint::describe::MemoryNeed;
 use crate::pipeline::{LoadOptions, MemoryPolicy, SanaPipeline};
 
 const VARIANT: &str = "sana-1.5-4.8b";
@@ -53,7 +53,7 @@ fn checkpoint(folder: &Path, dtype: WeightDtype) -> (Checkpoint, Vec<u64>) {
 }
 
 fn weights(checkpoint: &Checkpoint) -> Weights {
-    checkpoint.weights(Part::Transformer, None).unwrap()
+    checkpoint.weights(Component::Transformer, None).unwrap()
 }
 
 #[test]
@@ -123,7 +123,11 @@ fn the_largest_model_fits_its_files() {
         let pipeline = SanaPipeline::from_checkpoint(checkpoint, options, &device).unwrap();
         assert!(pipeline.releases_stages());
         assert_eq!(pipeline.defaults().size, [1024, 1024]);
-        let parts = [Part::TextEncoder, Part::Transformer, Part::Vae];
+        let parts = [
+            Component::TextEncoder,
+            Component::Transformer,
+            Component::Vae,
+        ];
         assert!(!parts.into_iter().any(|part| pipeline.is_loaded(part)));
     }
 }

@@ -6,8 +6,8 @@ use std::fmt;
 use sana_linear_attn::Weights;
 use serde::Serialize;
 
-use crate::checkpoint::Part;
-use crate::scheduler::Solver;
+use crate::checkpoint::Component;
+use crate::checkpoint::Solver;
 
 /// A checkpoint at a glance. Its [`fmt::Display`] is a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,7 +30,7 @@ pub struct Description {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PartDescription {
     /// Which one.
-    pub part: Part,
+    pub part: Component,
     /// The reference's name of its class.
     pub class: String,
     /// Number of parameters.
@@ -58,7 +58,7 @@ pub struct MemoryNeed {
 
 impl PartDescription {
     pub(crate) fn new(
-        part: Part,
+        part: Component,
         class: &str,
         weights: Option<&Weights>,
         left_on_disk: usize,
@@ -87,7 +87,7 @@ impl Description {
         parts: Vec<PartDescription>,
     ) -> Self {
         let all: u64 = parts.iter().map(PartDescription::loaded).sum();
-        let of_stage = |stage: Part| -> u64 {
+        let of_stage = |stage: Component| -> u64 {
             let parts = parts.iter().filter(|part| part.part.stage() == stage);
             parts.map(PartDescription::loaded).sum()
         };
@@ -225,7 +225,10 @@ mod tests {
             Some("sana".to_owned()),
             "SanaPipeline".to_owned(),
             Solver::FlowEuler,
-            vec![part(Part::TextEncoder, 1000, 400), part(Part::Vae, 200, 0)],
+            vec![
+                part(Component::TextEncoder, 1000, 400),
+                part(Component::Vae, 200, 0),
+            ],
         );
         assert_eq!(description.parameters(), 1200);
         assert_eq!(

@@ -5,8 +5,8 @@ use sana_linear_attn::SanaTransformerConfig;
 use sana_sampler::{DpmSolverOptions, SigmaData};
 use sana_text::Gemma2Config;
 
+use crate::checkpoint::Scheduler;
 use crate::error::PipelineError;
-use crate::scheduler::Scheduler;
 
 /// A released model.
 #[derive(Debug, Clone, Copy)]

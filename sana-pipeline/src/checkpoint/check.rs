@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use sana_linear_attn::Weights;
 use serde::Serialize;
 
-use crate::checkpoint::{Checkpoint, Part};
+use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
 
 /// Bytes of a tensor that one thread counts at a time; a multiple of the size of every dtype.
@@ -27,7 +27,7 @@ pub struct WeightCheck {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PartCheck {
     /// Which one.
-    pub part: Part,
+    pub part: Component,
     /// Tensors that were read: those of f32, f16 and bf16.
     pub tensors: usize,
     /// Their elements.
@@ -79,7 +79,7 @@ impl Checkpoint {
 }
 
 /// Reads every weight of a part.
-pub fn check_part(part: Part, weights: &Weights) -> PartCheck {
+pub fn check_part(part: Component, weights: &Weights) -> PartCheck {
     let mut found = PartCheck {
         part,
         tensors: 0,
@@ -246,7 +246,7 @@ mod tests {
             (DType::BF16, "bf16"),
         ] {
             let found = check_part(
-                Part::Vae,
+                Component::Vae,
                 &weights(vec![
                     ("bad", data.clone().convert_dtype(dtype)),
                     (
@@ -291,7 +291,7 @@ mod tests {
             values[index] = f32::NAN;
         }
         let found = check_part(
-            Part::Vae,
+            Component::Vae,
             &weights(vec![("long", TensorData::new(values, [elements]))]),
         );
         assert_eq!(found.not_finite[0].nan, 3);

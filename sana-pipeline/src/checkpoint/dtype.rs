@@ -4,7 +4,7 @@
 use burn::tensor::{DType, Device};
 use sana_linear_attn::Weights;
 
-use crate::checkpoint::Part;
+use crate::checkpoint::Component;
 
 /// The dtype of a part, and why it is not the one to be expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) struct Choice {
 /// range of f16 and are loaded in bf16 or f32 instead. What the device does not support becomes
 /// f32.
 pub(crate) fn choose(
-    part: Part,
+    part: Component,
     weights: &Weights,
     wanted: Option<DType>,
     device: &Device,
@@ -34,14 +34,19 @@ pub(crate) fn choose(
     choose_on(part, wanted, is_cpu(device), supports)
 }
 
-fn choose_on(part: Part, wanted: DType, cpu: bool, supports: impl Fn(DType) -> bool) -> Choice {
+fn choose_on(
+    part: Component,
+    wanted: DType,
+    cpu: bool,
+    supports: impl Fn(DType) -> bool,
+) -> Choice {
     let plain = |dtype| Choice { dtype, note: None };
     let noted = |dtype, reason: &str| Choice {
         dtype,
         note: Some(format!("{part} runs in {}: {reason}", name(dtype))),
     };
     match wanted {
-        DType::F16 if part.stage() != Part::Transformer && !cpu => noted(
+        DType::F16 if part.stage() != Component::Transformer && !cpu => noted(
             if supports(DType::BF16) {
                 DType::BF16
             } else {
@@ -138,13 +143,20 @@ mod tests {
         let half = weights(&[(DType::BF16, 4)]);
         let choice = |part, wanted| choose(part, &half, wanted, &device);
         let plain = |dtype| Choice { dtype, note: None };
-        for part in [Part::TextEncoder, Part::Transformer, Part::Vae] {
+        for part in [
+            Component::TextEncoder,
+            Component::Transformer,
+            Component::Vae,
+        ] {
             assert_eq!(choice(part, None), plain(DType::F32));
             for dtype in [DType::F32, DType::BF16, DType::F16] {
                 assert_eq!(choice(part, Some(dtype)), plain(dtype));
             }
         }
-        let odd = choice(Part::Transformer, Some(DType::QFloat(Default::default())));
+        let odd = choice(
+            Component::Transformer,
+            Some(DType::QFloat(Default::default())),
+        );
         assert_eq!(odd.dtype, DType::F32);
         assert!(odd.note.unwrap().contains("does not support"));
     }
@@ -155,8 +167,8 @@ mod tests {
         for (bf16, instead) in [(true, DType::BF16), (false, DType::F32)] {
             let supports = |dtype| dtype != DType::BF16 || bf16;
             let choice = |part, wanted| choose_on(part, wanted, false, supports);
-            assert_eq!(choice(Part::Transformer, DType::F16).dtype, DType::F16);
-            for part in [Part::TextEncoder, Part::Vae] {
+            assert_eq!(choice(Component::Transformer, DType::F16).dtype, DType::F16);
+            for part in [Component::TextEncoder, Component::Vae] {
                 let Choice { dtype, note } = choice(part, DType::F16);
                 assert_eq!(dtype, instead);
                 assert!(note.unwrap().contains("leave the range of f16"));

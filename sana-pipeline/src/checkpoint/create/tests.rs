@@ -139,7 +139,7 @@ fn the_built_in_tokenizer_is_carried() {
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     assert!(checkpoint.tokenizer().unwrap().vocab_size() < ROWS);
     assert_eq!(checkpoint.text_config().unwrap().vocab_size, ROWS);
-    let weights = checkpoint.weights(Part::TextEncoder, None).unwrap();
+    let weights = checkpoint.weights(Component::TextEncoder, None).unwrap();
     assert_eq!(weights.shape("embed_tokens.weight"), Some(&[ROWS, 48][..]));
 
     let mut pipeline = SanaPipeline::load(folder.path(), &Device::flex()).unwrap();
@@ -200,7 +200,7 @@ fn values_have_the_promised_scale() {
 #[test]
 fn a_tensor_of_many_chunks_equals_its_chunks() {
     let shape = vec![3, CHUNK + 5];
-    let tensor = RandomTensor::new(Part::Vae, "w".to_owned(), shape, 9, 4);
+    let tensor = RandomTensor::new(Component::Vae, "w".to_owned(), shape, 9, 4);
     let mut bytes = Vec::new();
     tensor
         .write(&mut bytes, WeightDtype::Bf16, &mut |_| {})

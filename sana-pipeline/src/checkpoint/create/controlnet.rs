@@ -7,7 +7,7 @@ use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SaveOptions, save_m
 use serde_json::{Map, Value};
 
 use super::{WeightDtype, write_text};
-use crate::checkpoint::{Checkpoint, Part};
+use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
 
 /// Writes the ControlNet that training starts from: the embeddings and the first `layers` blocks of
@@ -39,12 +39,12 @@ pub fn write_controlnet(
     }
     let transformer = checkpoint.transformer_config()?;
     SanaControlNetConfig::of_transformer(&transformer, layers)?;
-    let weights = checkpoint.weights(Part::Transformer, variant)?;
+    let weights = checkpoint.weights(Component::Transformer, variant)?;
     let transformer = transformer.load(&weights, None, F16Clamp::Off, device)?;
     let controlnet = SanaControlNet::from_transformer(&transformer, layers)?;
 
     fs::create_dir_all(folder).map_err(PipelineError::write(folder))?;
-    let stem = Part::ControlNet.weights_stem().unwrap_or_default();
+    let stem = Component::ControlNet.weights_stem().unwrap_or_default();
     let file = folder.join(format!("{stem}.safetensors"));
     let options = SaveOptions {
         dtype,
@@ -55,7 +55,7 @@ pub fn write_controlnet(
 }
 
 fn config_json(config: &SanaControlNetConfig) -> String {
-    let class = Part::ControlNet.classes()[0];
+    let class = Component::ControlNet.classes()[0];
     let mut keys = Map::from_iter([("_class_name".to_owned(), Value::from(class))]);
     if let Ok(Value::Object(config)) = serde_json::to_value(config) {
         keys.extend(config);

@@ -10,6 +10,20 @@
 //! controlnet/config.json                 controlnet/diffusion_pytorch_model.safetensors, optional
 //! ```
 
+#[cfg(feature = "scenes-model")]
+mod built_in;
+pub mod check;
+mod component;
+mod controlnet_folder;
+pub mod create;
+pub mod describe;
+pub(crate) mod dtype;
+mod keys;
+mod lora_file;
+mod scheduler;
+mod transformer_file;
+pub mod variants;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,16 +37,17 @@ use sana_text::{Gemma2Config, GemmaTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::controlnet::ControlNetFolder;
-use crate::describe::{Description, PartDescription};
 use crate::error::PipelineError;
 use crate::memory::{MemoryModel, PictureMemory};
-use crate::scheduler::Scheduler;
-use crate::transformer_file::{self, TransformerFile};
-use crate::variants;
 
-pub use crate::keys::{CheckpointInstruction, SanaKeys};
-pub use crate::part::Part;
+use describe::{Description, PartDescription};
+use transformer_file::TransformerFile;
+
+pub use component::Component;
+pub use controlnet_folder::ControlNetFolder;
+pub use keys::{CheckpointInstruction, SanaKeys};
+pub use lora_file::{LoraFile, LoraMode};
+pub use scheduler::{Schedule, Scheduler, Solver};
 
 const INDEX: &str = "model_index.json";
 /// Pipelines whose parts are those of text to image.
@@ -57,7 +72,7 @@ enum Source {
 pub struct Checkpoint {
     source: Source,
     pipeline: String,
-    classes: BTreeMap<Part, String>,
+    classes: BTreeMap<Component, String>,
     keys: SanaKeys,
     /// What replaces its transformer.
     transformer: Option<Box<TransformerFile>>,
@@ -138,7 +153,7 @@ impl Checkpoint {
                 expected: PIPELINES,
             });
         }
-        for part in Part::ALL {
+        for part in Component::ALL {
             // A part that was left out is written as [null, null].
             let class = index.get(part.folder()).and_then(|entry| entry.get(1));
             let Some(class) = class.and_then(Value::as_str) else {
@@ -162,7 +177,7 @@ impl Checkpoint {
     /// A folder `controlnet` is a part too where `model_index.json` does not name it, since the
     /// reference's text-to-image pipeline has no such part.
     fn add_controlnet_beside(&mut self) {
-        let part = Part::ControlNet;
+        let part = Component::ControlNet;
         let folder = self.folder().map(|folder| folder.join(part.folder()));
         if folder.is_some_and(|folder| ControlNetFolder::is_one(&folder)) {
             let class = part.classes()[0].to_owned();
@@ -184,13 +199,13 @@ impl Checkpoint {
         path: &Path,
         variant: Option<&str>,
     ) -> Result<Self, PipelineError> {
-        let base = match self.classes.contains_key(&Part::Transformer) {
+        let base = match self.classes.contains_key(&Component::Transformer) {
             true => self.transformer_config()?,
             false => SanaTransformerConfig::default(),
         };
         let file = TransformerFile::open(path, variant, &base)?;
         self.classes
-            .insert(Part::Transformer, transformer_file::CLASS.to_owned());
+            .insert(Component::Transformer, transformer_file::CLASS.to_owned());
         self.transformer = Some(Box::new(file));
         Ok(self)
     }
@@ -245,7 +260,7 @@ impl Checkpoint {
     }
 
     /// The parts it has.
-    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+    pub fn parts(&self) -> impl Iterator<Item = Component> + '_ {
         self.classes.keys().copied()
     }
 
@@ -253,7 +268,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`PipelineError::NoPart`] when it does not have the part.
-    pub fn class(&self, part: Part) -> Result<&str, PipelineError> {
+    pub fn class(&self, part: Component) -> Result<&str, PipelineError> {
         self.classes
             .get(&part)
             .map(String::as_str)
@@ -280,19 +295,21 @@ impl Checkpoint {
                     .map_err(|source| PipelineError::Read { path, source })
             }
             #[cfg(feature = "scenes-model")]
-            Source::BuiltIn => crate::built_in::file(file)
-                .map(Cow::Borrowed)
-                .ok_or_else(|| PipelineError::Read {
-                    path: self.name_of(file).into(),
-                    source: std::io::ErrorKind::NotFound.into(),
-                }),
+            Source::BuiltIn => {
+                built_in::file(file)
+                    .map(Cow::Borrowed)
+                    .ok_or_else(|| PipelineError::Read {
+                        path: self.name_of(file).into(),
+                        source: std::io::ErrorKind::NotFound.into(),
+                    })
+            }
         }
     }
 
-    fn config_bytes(&self, part: Part) -> Result<Cow<'static, [u8]>, PipelineError> {
+    fn config_bytes(&self, part: Component) -> Result<Cow<'static, [u8]>, PipelineError> {
         self.class(part)?;
         let largest = match part {
-            Part::Tokenizer => LARGEST_TOKENIZER,
+            Component::Tokenizer => LARGEST_TOKENIZER,
             _ => LARGEST_CONFIG,
         };
         self.read_bounded(part.config_file(), largest)
@@ -300,7 +317,7 @@ impl Checkpoint {
 
     /// A config as text; what is not UTF-8 in it becomes a replacement character, at which the
     /// parser stops.
-    fn config_text(&self, part: Part) -> Result<String, PipelineError> {
+    fn config_text(&self, part: Component) -> Result<String, PipelineError> {
         Ok(String::from_utf8_lossy(&self.config_bytes(part)?).into_owned())
     }
 
@@ -309,8 +326,8 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing, or as [`Scheduler::from_json`].
     pub fn scheduler(&self) -> Result<Scheduler, PipelineError> {
-        let text = self.config_text(Part::Scheduler)?;
-        Scheduler::from_json(&self.name_of(Part::Scheduler.config_file()), &text)
+        let text = self.config_text(Component::Scheduler)?;
+        Scheduler::from_json(&self.name_of(Component::Scheduler.config_file()), &text)
     }
 
     /// The transformer's config.
@@ -321,8 +338,8 @@ impl Checkpoint {
         if let Some(file) = &self.transformer {
             return Ok(file.config.clone());
         }
-        let text = self.config_text(Part::Transformer)?;
-        let origin = self.name_of(Part::Transformer.config_file());
+        let text = self.config_text(Component::Transformer)?;
+        let origin = self.name_of(Component::Transformer.config_file());
         Ok(SanaTransformerConfig::from_json(&text, origin.as_ref())?)
     }
 
@@ -331,10 +348,10 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing or not usable.
     pub fn vae_config(&self) -> Result<DcAeConfig, PipelineError> {
-        let text = self.config_text(Part::Vae)?;
+        let text = self.config_text(Component::Vae)?;
         Ok(
             DcAeConfig::from_json(&text).map_err(|source| DcAeError::ConfigFile {
-                path: self.name_of(Part::Vae.config_file()).into(),
+                path: self.name_of(Component::Vae.config_file()).into(),
                 source: Box::new(source),
             })?,
         )
@@ -345,8 +362,8 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing or not usable.
     pub fn text_config(&self) -> Result<Gemma2Config, PipelineError> {
-        let json = self.config_bytes(Part::TextEncoder)?;
-        let origin = self.name_of(Part::TextEncoder.config_file());
+        let json = self.config_bytes(Component::TextEncoder)?;
+        let origin = self.name_of(Component::TextEncoder.config_file());
         Ok(Gemma2Config::from_json(&origin, &json)?)
     }
 
@@ -355,14 +372,14 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing or not usable.
     pub fn tokenizer(&self) -> Result<GemmaTokenizer, PipelineError> {
-        self.class(Part::Tokenizer)?;
+        self.class(Component::Tokenizer)?;
         if let Some(folder) = self.folder() {
             return Ok(GemmaTokenizer::from_folder(
-                &folder.join(Part::Tokenizer.folder()),
+                &folder.join(Component::Tokenizer.folder()),
             )?);
         }
-        let json = self.config_bytes(Part::Tokenizer)?;
-        let origin = self.name_of(Part::Tokenizer.config_file());
+        let json = self.config_bytes(Component::Tokenizer)?;
+        let origin = self.name_of(Component::Tokenizer.config_file());
         Ok(GemmaTokenizer::from_bytes(&origin, &json)?)
     }
 
@@ -373,12 +390,16 @@ impl Checkpoint {
     /// # Errors
     /// When there are none or a file is damaged; [`PipelineError::PartWithoutWeights`] for the
     /// scheduler and the tokenizer.
-    pub fn weights(&self, part: Part, variant: Option<&str>) -> Result<Weights, PipelineError> {
+    pub fn weights(
+        &self,
+        part: Component,
+        variant: Option<&str>,
+    ) -> Result<Weights, PipelineError> {
         let stem = part
             .weights_stem()
             .ok_or(PipelineError::PartWithoutWeights { part })?;
         self.class(part)?;
-        if let (Part::Transformer, Some(file)) = (part, &self.transformer) {
+        if let (Component::Transformer, Some(file)) = (part, &self.transformer) {
             return Ok(file.weights.clone());
         }
         match &self.source {
@@ -401,7 +422,7 @@ impl Checkpoint {
             return true;
         }
         self.folder()
-            .is_some_and(|folder| has_f16_files(&folder.join(Part::Transformer.folder())))
+            .is_some_and(|folder| has_f16_files(&folder.join(Component::Transformer.folder())))
     }
 
     /// The released variant it is, or the name that it gives itself.
@@ -429,7 +450,7 @@ impl Checkpoint {
             };
             // Its table stays in the file.
             let on_disk_only = match part {
-                Part::TextEncoder => self.text_config()?.embedding_parameter_count(),
+                Component::TextEncoder => self.text_config()?.embedding_parameter_count(),
                 _ => 0,
             };
             parts.push(PartDescription::new(
@@ -514,9 +535,9 @@ mod tests {
     #[test]
     fn the_built_in_checkpoint_is_whole() {
         let checkpoint = Checkpoint::built_in();
-        let expected = Part::ALL
+        let expected = Component::ALL
             .into_iter()
-            .filter(|part| *part != Part::ControlNet);
+            .filter(|part| *part != Component::ControlNet);
         assert!(checkpoint.parts().eq(expected));
         let description = checkpoint.describe(None).unwrap();
         assert!(description.parts.iter().map(|part| part.bytes).sum::<u64>() < 8_000_000);

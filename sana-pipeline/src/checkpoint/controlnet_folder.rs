@@ -13,8 +13,8 @@ use sana_linear_attn::{SanaControlNetConfig, SanaTransformerConfig, Weights};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::{self, Checkpoint, Part};
-use crate::describe::{grouped, human};
+use crate::checkpoint::describe::{grouped, human};
+use crate::checkpoint::{self, Checkpoint, Component};
 use crate::error::PipelineError;
 
 const CONFIG: &str = "config.json";
@@ -41,7 +41,7 @@ impl ControlNetFolder {
                 path: folder.to_path_buf(),
             });
         }
-        let inner = folder.join(Part::ControlNet.folder());
+        let inner = folder.join(Component::ControlNet.folder());
         let found = [folder, &inner]
             .into_iter()
             .find(|folder| folder.join(CONFIG).is_file());
@@ -58,10 +58,10 @@ impl ControlNetFolder {
                 source,
             })?;
         let class = keys.get("_class_name").and_then(Value::as_str);
-        let expected = Part::ControlNet.classes();
+        let expected = Component::ControlNet.classes();
         if let Some(class) = class.filter(|class| !expected.contains(class)) {
             return Err(PipelineError::PartClass {
-                part: Part::ControlNet,
+                part: Component::ControlNet,
                 origin: found.display().to_string(),
                 found: class.to_owned(),
                 expected,
@@ -82,7 +82,7 @@ impl ControlNetFolder {
         let keys: Result<Map<String, Value>, _> = serde_json::from_str(&text);
         let class = keys.ok().and_then(|keys| keys.get("_class_name").cloned());
         let class = class.as_ref().and_then(Value::as_str);
-        class.is_some_and(|class| Part::ControlNet.classes().contains(&class))
+        class.is_some_and(|class| Component::ControlNet.classes().contains(&class))
     }
 
     /// The one that was asked for, else that of the checkpoint, if it has one.
@@ -93,11 +93,11 @@ impl ControlNetFolder {
         if let Some(folder) = requested {
             return Self::open(folder).map(Some);
         }
-        let has_one = checkpoint.parts().any(|part| part == Part::ControlNet);
+        let has_one = checkpoint.parts().any(|part| part == Component::ControlNet);
         let Some(folder) = checkpoint.folder().filter(|_| has_one) else {
             return Ok(None);
         };
-        let opened = Self::open(&folder.join(Part::ControlNet.folder()))?;
+        let opened = Self::open(&folder.join(Component::ControlNet.folder()))?;
         Ok(Some(Self {
             requested: false,
             ..opened
@@ -130,7 +130,7 @@ impl ControlNetFolder {
     /// # Errors
     /// When there are none or a file is damaged.
     pub fn weights(&self, variant: Option<&str>) -> Result<Weights, PipelineError> {
-        let stem = Part::ControlNet.weights_stem().unwrap_or_default();
+        let stem = Component::ControlNet.weights_stem().unwrap_or_default();
         checkpoint::open_weights(&self.folder, stem, variant)
     }
 
@@ -147,7 +147,7 @@ impl ControlNetFolder {
         let weights = self.weights(variant)?;
         Ok(ControlNetDescription {
             origin: self.folder.display().to_string(),
-            class: Part::ControlNet.classes()[0].to_owned(),
+            class: Component::ControlNet.classes()[0].to_owned(),
             blocks: self.config.num_layers,
             width: self.config.width(),
             latent_channels: self.config.in_channels,
