@@ -12,11 +12,11 @@ use sana_sampler::ScmTimes;
 use sana_text::TextError;
 
 use crate::checkpoint::Component;
-use crate::checkpoint::describe::human;
-use crate::editing::EditError;
 use crate::memory::MemoryAdvice;
 use crate::memory::estimate::advised;
+use crate::request::EditError;
 use crate::scenes::SceneError;
+use crate::units::human;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::error::PipelineError;
 use crate::image::{self, RgbImage};
+use crate::pipeline::Control;
 use crate::pipeline::SanaPipeline;
 use crate::request::Request;
 use crate::scenes::{self, Picture, Report, ScenePrompt};
-use crate::stages::Control;
 
 /// How to evaluate. The default is what results are reported with: 100 held-out prompts of each
 /// category, prompt seed 0, and the checkpoint's own steps and guidance.

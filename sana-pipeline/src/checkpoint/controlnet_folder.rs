@@ -13,9 +13,10 @@ use sana_linear_attn::{SanaControlNetConfig, SanaTransformerConfig, Weights};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::describe::{grouped, human};
-use crate::checkpoint::{self, Checkpoint, Component};
+use super::component::Component;
+use super::weight_files::{has_f16_files, open_weights};
 use crate::error::PipelineError;
+use crate::units::{grouped, human};
 
 const CONFIG: &str = "config.json";
 
@@ -85,23 +86,12 @@ impl ControlNetFolder {
         class.is_some_and(|class| Component::ControlNet.classes().contains(&class))
     }
 
-    /// The one that was asked for, else that of the checkpoint, if it has one.
-    pub(crate) fn find(
-        requested: Option<&Path>,
-        checkpoint: &Checkpoint,
-    ) -> Result<Option<Self>, PipelineError> {
-        if let Some(folder) = requested {
-            return Self::open(folder).map(Some);
-        }
-        let has_one = checkpoint.parts().any(|part| part == Component::ControlNet);
-        let Some(folder) = checkpoint.folder().filter(|_| has_one) else {
-            return Ok(None);
-        };
-        let opened = Self::open(&folder.join(Component::ControlNet.folder()))?;
-        Ok(Some(Self {
+    /// Not asked for, but found in a checkpoint.
+    pub(super) fn found(self) -> Self {
+        Self {
             requested: false,
-            ..opened
-        }))
+            ..self
+        }
     }
 
     /// Where it is.
@@ -131,12 +121,12 @@ impl ControlNetFolder {
     /// When there are none or a file is damaged.
     pub fn weights(&self, variant: Option<&str>) -> Result<Weights, PipelineError> {
         let stem = Component::ControlNet.weights_stem().unwrap_or_default();
-        checkpoint::open_weights(&self.folder, stem, variant)
+        open_weights(&self.folder, stem, variant)
     }
 
     /// Whether it was trained in f16, by the names of its files.
     pub(crate) fn has_f16_files(&self) -> bool {
-        checkpoint::has_f16_files(&self.folder)
+        has_f16_files(&self.folder)
     }
 
     /// What it consists of, from its config and headers alone.

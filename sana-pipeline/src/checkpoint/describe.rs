@@ -6,8 +6,11 @@ use std::fmt;
 use sana_linear_attn::Weights;
 use serde::Serialize;
 
-use crate::checkpoint::Component;
-use crate::checkpoint::Solver;
+use super::component::Component;
+use super::scheduler::Solver;
+use super::{Checkpoint, variants};
+use crate::error::PipelineError;
+use crate::units::{grouped, human};
 
 /// A checkpoint at a glance. Its [`fmt::Display`] is a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -116,6 +119,52 @@ impl Description {
     }
 }
 
+impl Checkpoint {
+    /// The released variant it is, or the name that it gives itself.
+    ///
+    /// # Errors
+    /// When the transformer's config is missing or not usable.
+    pub fn variant_name(&self) -> Result<Option<String>, PipelineError> {
+        if self.keys().variant.is_some() {
+            return Ok(self.keys().variant.clone());
+        }
+        let config = self.transformer_config()?;
+        Ok(variants::recognize(&config).map(|variant| variant.name.to_owned()))
+    }
+
+    /// What it consists of and the memory it needs, from configs and headers alone.
+    ///
+    /// # Errors
+    /// When a part is not usable.
+    pub fn describe(&self, variant: Option<&str>) -> Result<Description, PipelineError> {
+        let mut parts = Vec::new();
+        for (part, class) in self.classes() {
+            let weights = match part.weights_stem() {
+                Some(_) => Some(self.weights(part, variant)?),
+                None => None,
+            };
+            // Its table stays in the file.
+            let on_disk_only = match part {
+                Component::TextEncoder => self.text_config()?.embedding_parameter_count(),
+                _ => 0,
+            };
+            parts.push(PartDescription::new(
+                part,
+                class,
+                weights.as_ref(),
+                on_disk_only,
+            ));
+        }
+        Ok(Description::new(
+            self.origin(),
+            self.variant_name()?,
+            self.pipeline_class().to_owned(),
+            self.scheduler()?.solver(),
+            parts,
+        ))
+    }
+}
+
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variant = self
@@ -173,42 +222,9 @@ impl fmt::Display for Description {
     }
 }
 
-/// `1604462752` as `1,604,462,752`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Bytes in the largest unit that leaves at least one, of 1000s.
-pub(crate) fn human(bytes: u64) -> String {
-    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
-    match units.iter().find(|(size, _)| bytes >= *size) {
-        Some((size, unit)) => format!("{:.2} {unit}", bytes as f64 / *size as f64),
-        None => format!("{bytes} B"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1000), "1,000");
-        assert_eq!(grouped(1_604_462_752), "1,604,462,752");
-        assert_eq!(human(12), "12 B");
-        assert_eq!(human(1500), "1.50 kB");
-        assert_eq!(human(6_400_000_000), "6.40 GB");
-    }
 
     #[test]
     fn memory_leaves_out_what_stays_on_disk() {

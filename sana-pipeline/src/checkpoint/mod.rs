@@ -23,25 +23,24 @@ mod lora_file;
 mod scheduler;
 mod transformer_file;
 pub mod variants;
+mod weight_files;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::DType;
 use sana_dcae::{DcAeConfig, DcAeError};
 use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
-use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
+use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::tokenizer::LARGEST_TOKENIZER;
 use sana_text::{Gemma2Config, GemmaTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::PipelineError;
-use crate::memory::{MemoryModel, PictureMemory};
 
-use describe::{Description, PartDescription};
 use transformer_file::TransformerFile;
+use weight_files::{has_f16_files, open_weights};
 
 pub use component::Component;
 pub use controlnet_folder::ControlNetFolder;
@@ -222,6 +221,22 @@ impl Checkpoint {
         self.trained_in_f16 = true;
     }
 
+    /// The ControlNet that was asked for, else its own, if it has one.
+    pub(crate) fn controlnet(
+        &self,
+        requested: Option<&Path>,
+    ) -> Result<Option<ControlNetFolder>, PipelineError> {
+        if let Some(folder) = requested {
+            return ControlNetFolder::open(folder).map(Some);
+        }
+        let has_one = self.classes.contains_key(&Component::ControlNet);
+        let Some(folder) = self.folder().filter(|_| has_one) else {
+            return Ok(None);
+        };
+        let opened = ControlNetFolder::open(&folder.join(Component::ControlNet.folder()))?;
+        Ok(Some(opened.found()))
+    }
+
     /// Where it is: the folder, or `the built-in checkpoint`.
     pub fn origin(&self) -> String {
         match &self.source {
@@ -262,6 +277,12 @@ impl Checkpoint {
     /// The parts it has.
     pub fn parts(&self) -> impl Iterator<Item = Component> + '_ {
         self.classes.keys().copied()
+    }
+
+    /// The parts it has, with the class of each.
+    fn classes(&self) -> impl Iterator<Item = (Component, &str)> {
+        let classes = self.classes.iter();
+        classes.map(|(&part, class)| (part, class.as_str()))
     }
 
     /// The class of a part, such as `AutoencoderDC`.
@@ -424,89 +445,6 @@ impl Checkpoint {
         self.folder()
             .is_some_and(|folder| has_f16_files(&folder.join(Component::Transformer.folder())))
     }
-
-    /// The released variant it is, or the name that it gives itself.
-    ///
-    /// # Errors
-    /// When the transformer's config is missing or not usable.
-    pub fn variant_name(&self) -> Result<Option<String>, PipelineError> {
-        if self.keys.variant.is_some() {
-            return Ok(self.keys.variant.clone());
-        }
-        let config = self.transformer_config()?;
-        Ok(variants::recognize(&config).map(|variant| variant.name.to_owned()))
-    }
-
-    /// What it consists of and the memory it needs, from configs and headers alone.
-    ///
-    /// # Errors
-    /// When a part is not usable.
-    pub fn describe(&self, variant: Option<&str>) -> Result<Description, PipelineError> {
-        let mut parts = Vec::new();
-        for (&part, class) in &self.classes {
-            let weights = match part.weights_stem() {
-                Some(_) => Some(self.weights(part, variant)?),
-                None => None,
-            };
-            // Its table stays in the file.
-            let on_disk_only = match part {
-                Component::TextEncoder => self.text_config()?.embedding_parameter_count(),
-                _ => 0,
-            };
-            parts.push(PartDescription::new(
-                part,
-                class,
-                weights.as_ref(),
-                on_disk_only,
-            ));
-        }
-        Ok(Description::new(
-            self.origin(),
-            self.variant_name()?,
-            self.pipeline.clone(),
-            self.scheduler()?.solver(),
-            parts,
-        ))
-    }
-
-    /// The memory for one picture on the CPU with classifier-free guidance, of `[width, height]` or
-    /// else of the size that the model was trained at, with the parts in f32 and in bf16.
-    ///
-    /// # Errors
-    /// When a part is not usable.
-    pub fn describe_memory(
-        &self,
-        variant: Option<&str>,
-        size: Option<[usize; 2]>,
-    ) -> Result<PictureMemory, PipelineError> {
-        let model = |dtype| MemoryModel::of_checkpoint(self, variant, dtype);
-        let models = [("f32", model(DType::F32)?), ("bf16", model(DType::BF16)?)];
-        let options = self.keys().prompt_options();
-        Ok(PictureMemory::new(&models, size, &options))
-    }
-}
-
-/// Opens weights of a variant, or the plain ones where there are none of it.
-pub(crate) fn open_weights(
-    folder: &Path,
-    stem: &str,
-    variant: Option<&str>,
-) -> Result<Weights, PipelineError> {
-    let opened = Weights::open_folder(folder, stem, variant);
-    Ok(match opened {
-        Err(WeightError::NoWeights { .. }) if variant.is_some() => {
-            Weights::open_folder(folder, stem, None)?
-        }
-        opened => opened?,
-    })
-}
-
-/// Whether a folder has files of the variant `fp16`.
-pub(crate) fn has_f16_files(folder: &Path) -> bool {
-    let Ok(mut entries) = folder.read_dir().map(Iterator::flatten) else {
-        return false;
-    };
-    entries.any(|entry| entry.file_name().to_string_lossy().contains(".fp16"))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::path::Path;
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use serde_json::{Map, Value};
 
-use crate::checkpoint;
-use crate::checkpoint::Component;
+use super::component::Component;
+use super::weight_files::{has_f16_files, open_weights};
 use crate::error::PipelineError;
 
 const CONFIG: &str = "config.json";
@@ -35,7 +35,7 @@ impl TransformerFile {
     ) -> Result<Self, PipelineError> {
         let weights = if path.is_dir() {
             let stem = Component::Transformer.weights_stem().unwrap_or_default();
-            checkpoint::open_weights(path, stem, variant)?
+            open_weights(path, stem, variant)?
         } else {
             Weights::open_file(path)?
         };
@@ -68,7 +68,7 @@ impl TransformerFile {
 /// Whether the name of the file, or of one in the folder, says that it is of the variant `fp16`.
 fn is_f16(path: &Path) -> bool {
     let own = path.file_name().unwrap_or_default();
-    own.to_string_lossy().contains(".fp16") || checkpoint::has_f16_files(path)
+    own.to_string_lossy().contains(".fp16") || has_f16_files(path)
 }
 
 /// The transformer's config in a folder; one of another model is none.

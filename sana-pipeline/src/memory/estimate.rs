@@ -57,7 +57,7 @@ impl MemoryEstimate {
         largest.unwrap_or(0).saturating_add(OVERHEAD)
     }
 
-    pub(super) fn need(&self, way: Way) -> u64 {
+    pub(crate) fn need(&self, way: Way) -> u64 {
         match way.one_stage {
             true => self.one_stage_at_a_time(way.in_tiles),
             false => self.all_parts(way.in_tiles),
@@ -76,7 +76,7 @@ impl MemoryEstimate {
 
 /// A way to run a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Way {
+pub(crate) struct Way {
     pub one_stage: bool,
     pub in_tiles: bool,
 }

@@ -2,13 +2,15 @@
 //! stages took ([`measure`]).
 
 pub mod activations;
+mod batch;
 pub mod estimate;
 pub mod measure;
 mod model;
-mod picture;
-mod plan;
+mod summary;
 
+pub(crate) use batch::pictures_decoded_at_once;
+pub(crate) use estimate::Way;
 pub use estimate::{MemoryAdvice, MemoryEstimate, MemoryShortage, StageEstimate};
 pub use measure::{StageMeter, StageReport, available_bytes, peak_resident_bytes, reset_peak};
-pub(crate) use model::{LoadedPart, MemoryModel};
-pub use picture::{PictureMemory, PictureMemoryIn};
+pub(crate) use model::{LoadedPart, MemoryModel, Workload, text_length};
+pub use summary::{PictureMemory, PictureMemoryIn};

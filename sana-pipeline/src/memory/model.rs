@@ -6,11 +6,11 @@ use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::{Gemma2Config, PromptOptions};
 
 use super::activations::{Denoising, decode_elements, denoise_elements, text_elements};
+use super::batch::pictures_decoded_at_once;
 use super::estimate::{MemoryEstimate, StageEstimate};
 use crate::checkpoint::dtype;
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
-use crate::stages::pictures_decoded_at_once;
 
 /// Bytes of an element that arithmetic is done on, on the CPU backend: it computes in f32 whatever
 /// the weights are in.
@@ -119,7 +119,7 @@ impl Workload {
 }
 
 /// Tokens of a prompt behind its instruction, at most: a text has no more of them than bytes.
-pub(super) fn text_length(options: &PromptOptions) -> usize {
+pub(crate) fn text_length(options: &PromptOptions) -> usize {
     let instruction = options.instruction.as_ref();
     let bytes = instruction.map_or(0, |instruction| instruction.text().len());
     options.max_tokens.saturating_add(bytes + 2)

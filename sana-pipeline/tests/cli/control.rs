@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use sana_linear_attn::parity::built_in_fixture_path;
-use sana_pipeline::edges::{Canny, edges};
+use sana_pipeline::image::{Canny, edges};
 use sana_pipeline::image::{RgbImage, fit, load, read_png_text, save_png};
 use serde_json::Value;
 

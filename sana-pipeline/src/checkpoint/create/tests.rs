@@ -6,9 +6,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::checkpoint::Checkpoint;
+use crate::pipeline::Control;
 use crate::pipeline::{LoadOptions, SanaPipeline};
 use crate::request::Request;
-use crate::stages::Control;
 
 /// A fixture of this crate, whatever `SANA_FIXTURES` names: sizes of it stand in these tests.
 fn fixture(name: &str) -> PathBuf {

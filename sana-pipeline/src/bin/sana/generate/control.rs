@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use sana_pipeline::edges::{Canny, edges};
+use sana_pipeline::image::{Canny, edges};
 use sana_pipeline::{Request, SanaPipeline, Settings, image};
 
 /// A picture that the generated one follows, by a ControlNet.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use sana_pipeline::grid::GridOptions;
+use sana_pipeline::image::GridOptions;
 use sana_pipeline::image::{self, RgbImage};
 
 use crate::args::positive;

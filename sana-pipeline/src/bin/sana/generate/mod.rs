@@ -13,7 +13,6 @@ pub mod paths;
 use std::io::Write;
 
 use anyhow::bail;
-use sana_pipeline::grid::grid;
 use sana_pipeline::{Control, image};
 
 use self::args::request;
@@ -77,7 +76,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         writeln!(out, "wrote {}", path.display())?;
     }
     if let Some(path) = sheet {
-        let sheet = grid(&generation.images, &args.many.grid.options())?;
+        let sheet = image::grid(&generation.images, &args.many.grid.options())?;
         self::grid::save(&path, &sheet)?;
         writeln!(out, "wrote {}", path.display())?;
     }

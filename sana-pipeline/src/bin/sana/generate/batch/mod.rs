@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use sana_pipeline::memory::StageReport;
-use sana_pipeline::{Control, Generation, Request, Settings, grid, image};
+use sana_pipeline::{Control, Generation, Request, Settings, image};
 
 use self::plan::{Line, Picture, batches, lines, pictures};
 use self::prompt_file::Problems;
@@ -98,7 +98,7 @@ pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Resul
     writeln!(out, "{}", summary(wanted.len(), seconds, there.len()))?;
     writeln!(out, "wrote {}", folder.display())?;
     if let Some(path) = sheet {
-        let sheet = grid::grid_of_files(&paths, &args.many.grid.options())?;
+        let sheet = image::grid_of_files(&paths, &args.many.grid.options())?;
         save(&path, &sheet)?;
         writeln!(out, "wrote {}", path.display())?;
     }

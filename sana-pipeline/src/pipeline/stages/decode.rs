@@ -6,18 +6,10 @@ use sana_dcae::{DecoderPlace, MemoryOptions, Tiling};
 use crate::checkpoint::Component;
 use crate::checkpoint::dtype;
 use crate::error::PipelineError;
+use crate::image::resize_and_crop;
 use crate::image::{self, RgbImage};
+use crate::memory::pictures_decoded_at_once;
 use crate::pipeline::SanaPipeline;
-use crate::resize::resize_and_crop;
-
-/// Pixels that are decoded at a time, so that a batch of large pictures needs no more memory than
-/// one of them: one picture of 1024 x 1024.
-const DECODED_PIXELS: usize = 1 << 20;
-
-/// How many pictures of so many pixels are decoded at a time.
-pub(crate) fn pictures_decoded_at_once(pixels: usize) -> usize {
-    (DECODED_PIXELS / pixels.max(1)).max(1)
-}
 
 impl SanaPipeline {
     /// Decodes scaled latents into pictures of eight bits a channel, in tiles where

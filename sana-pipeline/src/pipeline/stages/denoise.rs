@@ -4,14 +4,14 @@ use burn::tensor::{DType, Device, Tensor};
 use sana_sampler::trigflow::TrigFlow;
 use sana_sampler::{dpm_solver, flow_euler, noise, scm, trigflow};
 
-use super::editing::{Inpainting, Known};
+use super::TextConditioning;
 use super::finite::When;
-use super::network::Network;
-use super::{Control, StepInfo, TextConditioning};
+use super::guided_velocity::Network;
+use super::image_to_image::{Inpainting, Known};
 use crate::checkpoint::Component;
 use crate::checkpoint::{Schedule, Scheduler, Solver};
 use crate::error::PipelineError;
-use crate::pipeline::SanaPipeline;
+use crate::pipeline::{Control, SanaPipeline, StepInfo};
 use crate::request::{Request, Settings};
 
 impl SanaPipeline {

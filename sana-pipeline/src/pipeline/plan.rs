@@ -2,14 +2,16 @@
 
 use sana_dcae::Tiling;
 
-use super::available_bytes;
-use super::estimate::{MemoryAdvice, MemoryEstimate, MemoryShortage, StageEstimate, Way};
-use super::model::{MemoryModel, Workload, text_length};
 use crate::checkpoint::Component;
-use crate::checkpoint::describe::human;
 use crate::error::PipelineError;
+use crate::memory::available_bytes;
+use crate::memory::{
+    MemoryAdvice, MemoryEstimate, MemoryModel, MemoryShortage, StageEstimate, Way, Workload,
+    text_length,
+};
 use crate::pipeline::{MemoryPolicy, SanaPipeline};
 use crate::request::{Request, Settings};
+use crate::units::human;
 
 /// What the notes on memory begin with: a request replaces those of the one before.
 const NOTE: &str = "memory: ";

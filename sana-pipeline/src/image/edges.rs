@@ -32,7 +32,7 @@ impl Default for Canny {
 /// all that are `high`, and those that are `low` and hang together with one that is `high`.
 ///
 /// ```
-/// use sana_pipeline::edges::{Canny, edges};
+/// use sana_pipeline::image::{Canny, edges};
 /// use sana_pipeline::image::RgbImage;
 ///
 /// let picture = RgbImage::new(96, 64);

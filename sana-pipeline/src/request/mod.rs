@@ -1,15 +1,25 @@
 //! What to generate.
 
+mod buckets;
+mod control;
+mod image_to_image;
+
 use burn::tensor::Tensor;
 use sana_linear_attn::transformer::PerturbedBlocks;
 use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval, ScmTimes};
 use sana_text::{Instruction, PromptEmbeds, TextError};
 
 use crate::checkpoint::{Schedule, Solver};
-use crate::control::{ControlRequest, ControlSettings};
-use crate::editing::{EditError, EditSettings, Editing};
 use crate::error::PipelineError;
 use crate::pipeline::SanaPipeline;
+
+use control::ControlRequest;
+use image_to_image::Editing;
+
+pub use buckets::Buckets;
+pub use control::{ControlImage, ControlSettings};
+pub(crate) use image_to_image::kept_cells;
+pub use image_to_image::{EditError, EditSettings};
 
 /// The largest side of a picture in pixels: four times what the largest released model makes.
 const LARGEST_SIDE: usize = 16384;

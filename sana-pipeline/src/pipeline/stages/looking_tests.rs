@@ -8,9 +8,8 @@ use sana_sampler::AdaptiveProjection;
 use tempfile::TempDir;
 
 use super::finite::When;
-use super::{Control, StepInfo};
 use crate::error::PipelineError;
-use crate::pipeline::SanaPipeline;
+use crate::pipeline::{Control, SanaPipeline, StepInfo};
 use crate::request::Request;
 
 const WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";

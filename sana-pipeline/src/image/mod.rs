@@ -1,6 +1,9 @@
 //! Pictures as files and as tensors: RGB8, PNG with text chunks, PSNR.
 
+mod edges;
+mod grid;
 mod read;
+mod resize;
 
 use std::path::Path;
 
@@ -17,6 +20,9 @@ pub use self::read::{
 };
 #[cfg(feature = "train")]
 pub(crate) use self::read::{check_header, load_as_is};
+pub use edges::{Canny, edges};
+pub use grid::{GridOptions, grid, grid_of_files};
+pub(crate) use resize::resize_and_crop;
 
 /// Reads a PNG or JPEG as a mask: its luma with eight bits, 0 black and 255 white.
 ///

@@ -6,12 +6,12 @@ use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::{SanaControlNet, SanaTransformer, Weights};
 use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, TextError};
 
+use super::options::LoadOptions;
 use crate::checkpoint::ControlNetFolder;
 use crate::checkpoint::LoraFile;
 use crate::checkpoint::dtype;
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
-use crate::pipeline::LoadOptions;
 
 /// The networks that are in memory, and where the others come from.
 #[derive(Debug)]

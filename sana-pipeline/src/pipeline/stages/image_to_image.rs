@@ -4,11 +4,11 @@ use burn::tensor::{Bool, DType, Tensor, TensorData};
 use sana_dcae::MemoryOptions;
 use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, flow, trigflow};
 
-use super::{Control, StepInfo, all_finite};
+use super::all_finite;
 use crate::checkpoint::Component;
-use crate::editing::kept_cells;
 use crate::error::PipelineError;
-use crate::pipeline::SanaPipeline;
+use crate::pipeline::{Control, SanaPipeline, StepInfo};
+use crate::request::kept_cells;
 use crate::request::{Request, Settings};
 
 /// The pictures that a run starts from, as latents.

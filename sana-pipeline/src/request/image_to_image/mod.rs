@@ -147,7 +147,7 @@ impl Request {
     }
 
     /// What to draw anew of the picture: white is, black stays as it is, byte for byte; see the
-    /// [module](crate::editing) for what lies between. It has the size of the picture, and is fitted
+    /// [module](crate::request::image_to_image) for what lies between. It has the size of the picture, and is fitted
     /// with it.
     pub fn mask(mut self, mask: GrayImage) -> Self {
         self.editing.mask = Some(mask);
@@ -284,7 +284,7 @@ impl Editing {
 impl SanaPipeline {
     /// Puts the known part of a request's picture back into what was [decoded](Self::decode) for it,
     /// the last stage of inpainting: `weight drawn + (1 - weight) picture` with the weights of the
-    /// [module](crate::editing). Without a mask the pictures stay as they are.
+    /// [module](crate::request::image_to_image). Without a mask the pictures stay as they are.
     ///
     /// # Errors
     /// When the request is not valid, or there is another number or size of pictures than it asks

@@ -8,11 +8,11 @@ use sana_linear_attn::transformer::TextContext;
 use sana_text::PromptEmbeds;
 
 use super::all_finite;
-use super::network::trimmed;
-use crate::control::{ControlImage, ControlSettings};
+use super::guided_velocity::trimmed;
 use crate::error::PipelineError;
 use crate::image;
 use crate::pipeline::SanaPipeline;
+use crate::request::{ControlImage, ControlSettings};
 use crate::request::{Request, Settings};
 
 impl SanaPipeline {

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use burn::tensor::DType;
 use sana_text::PromptOptions;
 use serde::Serialize;
 
 use super::estimate::MemoryEstimate;
 use super::model::{MemoryModel, Workload};
-use crate::checkpoint::describe::human;
+use crate::checkpoint::Checkpoint;
+use crate::error::PipelineError;
+use crate::units::human;
 
 /// Memory for one picture on the CPU with classifier-free guidance. Its [`fmt::Display`] is a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +63,24 @@ impl PictureMemory {
             height,
             by_dtype: by_dtype.collect(),
         }
+    }
+}
+
+impl Checkpoint {
+    /// The memory for one picture on the CPU with classifier-free guidance, of `[width, height]` or
+    /// else of the size that the model was trained at, with the parts in f32 and in bf16.
+    ///
+    /// # Errors
+    /// When a part is not usable.
+    pub fn describe_memory(
+        &self,
+        variant: Option<&str>,
+        size: Option<[usize; 2]>,
+    ) -> Result<PictureMemory, PipelineError> {
+        let model = |dtype| MemoryModel::of_checkpoint(self, variant, dtype);
+        let models = [("f32", model(DType::F32)?), ("bf16", model(DType::BF16)?)];
+        let options = self.keys().prompt_options();
+        Ok(PictureMemory::new(&models, size, &options))
     }
 }
 

@@ -1,0 +1,63 @@
+//! How a checkpoint is loaded.
+
+use std::path::PathBuf;
+
+use burn::tensor::DType;
+use sana_dcae::Tiling;
+use sana_linear_attn::transformer::F16Clamp;
+
+use crate::checkpoint::LoraFile;
+use crate::memory::MemoryShortage;
+
+/// Which networks stay in memory from one stage to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MemoryPolicy {
+    /// [`OneStageAtATime`](Self::OneStageAtATime) for a request that does not fit into memory with
+    /// all parts by the [estimate](SanaPipeline::memory_estimate), [`KeepAll`](Self::KeepAll)
+    /// otherwise. Only the CPU backend's memory is known: on other devices everything is kept,
+    /// unless there is a [limit](LoadOptions::memory_limit).
+    #[default]
+    Auto,
+    /// All of them: the next picture starts at once.
+    KeepAll,
+    /// Only that of the stage that runs: the text encoder is dropped before the transformer is
+    /// loaded, and the transformer before the autoencoder.
+    OneStageAtATime,
+}
+
+/// How to load a checkpoint.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Dtype of the weights in memory. `None` is that of the files, but f32 on the CPU backend.
+    /// That backend has f32 activations whatever the weights are: in bf16 or f16 they take half the
+    /// memory, and each layer widens its own when it is applied, or multiplies with bf16 as it is
+    /// where the CPU has AVX512-BF16 (`sana_linear_attn::precision`). Other devices compute in this
+    /// dtype; there, what the device does not support becomes f32, and the text encoder and the
+    /// autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`] says so.
+    pub dtype: Option<DType>,
+    /// Suffix of the weight files, such as `fp16`; parts without files of it load their plain
+    /// ones.
+    pub variant: Option<String>,
+    /// The limit on self-attention outputs. Auto means on for a transformer without qk norm when
+    /// any of its weight files, or their dtype in memory, is f16.
+    pub clamp: F16Clamp,
+    /// Which networks stay in memory.
+    pub memory: MemoryPolicy,
+    /// Tiles in which the autoencoder works. When `None`, pictures are decoded whole, or in
+    /// [tiles for the compression ratio](Tiling::for_compression) where whole ones do not fit into
+    /// memory.
+    pub tiling: Option<Tiling>,
+    /// The memory in bytes that weights and activations may take together. `None` is what is
+    /// available, which only the CPU backend tells: see [`SanaPipeline::memory_budget`].
+    pub memory_limit: Option<u64>,
+    /// What to do with a request that does not fit.
+    pub memory_shortage: MemoryShortage,
+    /// LoRAs to apply to the transformer whenever it is loaded. They are summed.
+    pub loras: Vec<LoraFile>,
+    /// Folder of a ControlNet, its own or one with a folder `controlnet`; every request then needs
+    /// a control picture. `None` is that of the checkpoint, where it has one, for requests with a
+    /// control picture.
+    pub controlnet: Option<PathBuf>,
+    /// A transformer in place of the checkpoint's: see [`Checkpoint::with_transformer`].
+    pub transformer: Option<PathBuf>,
+}

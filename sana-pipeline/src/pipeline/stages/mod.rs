@@ -1,0 +1,16 @@
+//! The three stages: prompts to embeddings, noise to latents, latents to pictures.
+
+mod control;
+mod decode;
+mod denoise;
+mod finite;
+mod guided_velocity;
+mod image_to_image;
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod looking_tests;
+mod text;
+
+use finite::all_finite;
+
+pub use text::TextConditioning;
