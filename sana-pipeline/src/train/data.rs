@@ -10,8 +10,8 @@ use crate::scenes::{Category, Scene, ScenePrompt};
 /// Objects of a scene for the autoencoder, at most.
 const CROWD: usize = 6;
 
-/// Categories of scenes with captions, each drawn as often as it stands here: what is learned last
-/// is shown most.
+/// Categories of scenes with captions, each drawn as often as it is listed: what is learned last is
+/// shown most.
 const MIX: [Category; 12] = [
     Category::SingleObject,
     Category::Colors,
@@ -27,7 +27,7 @@ const MIX: [Category; 12] = [
     Category::AttributeBinding,
 ];
 
-/// One picture with its caption.
+/// One image with its caption.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// `[3, size, size]` in [-1, 1].
@@ -36,30 +36,30 @@ pub struct Sample {
     pub caption: String,
 }
 
-/// Where pictures and captions come from.
+/// Where images and captions come from.
 #[derive(Debug, Clone)]
 pub enum Data {
     /// The scene language, drawn as it is needed; held-out prompts never occur.
     Scenes {
-        /// Side of the pictures in pixels.
+        /// Side of the images in pixels.
         size: usize,
     },
-    /// Pictures of a folder, resized to cover a square and cropped to its middle.
+    /// Images of a folder, resized to cover a square and cropped to its middle.
     Folder {
-        /// Side of the pictures in pixels.
+        /// Side of the images in pixels.
         size: usize,
-        /// Picture files and captions.
+        /// Image files and captions.
         items: Vec<(PathBuf, String)>,
     },
 }
 
 impl Data {
-    /// Opens a folder: `metadata.jsonl` with `file_name` and `text` in each line, or pictures
-    /// `NAME.png`, `NAME.jpg` beside captions `NAME.txt`.
+    /// Opens a folder: `metadata.jsonl` with `file_name` and `text` in each line, or images
+    /// `NAME.png`, `NAME.jpg` next to captions `NAME.txt`.
     ///
     /// # Errors
     /// When the folder cannot be read, holds no such pair, a line of the metadata is not of that
-    /// form or names a file outside the folder, or a file is no picture.
+    /// form or names a file outside the folder, or a file is not an image.
     pub fn open_folder(folder: &Path, size: usize) -> Result<Self, TrainError> {
         let metadata = folder.join("metadata.jsonl");
         let items = if metadata.is_file() {
@@ -75,26 +75,26 @@ impl Data {
                 reason: reason.to_owned(),
             });
         }
-        // Headers alone: a picture that is not there is found now and not hours later.
+        // Headers alone: a missing image is found now and not hours later.
         for (path, _) in &items {
-            check_header(path).map_err(TrainError::picture)?;
+            check_header(path).map_err(TrainError::image)?;
         }
         Ok(Self::Folder { size, items })
     }
 
-    /// Side of the pictures in pixels.
+    /// Side of the images in pixels.
     pub fn size(&self) -> usize {
         match self {
             Data::Scenes { size } | Data::Folder { size, .. } => *size,
         }
     }
 
-    /// Draws a picture for an autoencoder, `[3, size, size]` in [-1, 1]. Scenes are crowded ones, of
+    /// Draws an image for an autoencoder, `[3, size, size]` in [-1, 1]. Scenes are crowded ones, of
     /// up to six objects: there is more to learn in them than in those that captions describe.
     ///
     /// # Errors
-    /// When a picture cannot be read.
-    pub fn picture<R: Rng>(&self, rng: &mut R) -> Result<Vec<f32>, TrainError> {
+    /// When an image cannot be read.
+    pub fn image<R: Rng>(&self, rng: &mut R) -> Result<Vec<f32>, TrainError> {
         match self {
             Data::Scenes { size } => {
                 let objects = rng.random_range(1..=CROWD);
@@ -104,10 +104,10 @@ impl Data {
         }
     }
 
-    /// Draws a picture with its caption.
+    /// Draws an image with its caption.
     ///
     /// # Errors
-    /// When a picture cannot be read.
+    /// When an image cannot be read.
     pub fn sample<R: Rng>(&self, rng: &mut R) -> Result<Sample, TrainError> {
         match self {
             Data::Scenes { size } => {
@@ -135,10 +135,7 @@ fn read_metadata(path: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
         text: String,
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    let text = fs::read_to_string(path).map_err(|source| TrainError::Io {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let text = fs::read_to_string(path).map_err(TrainError::io(path))?;
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
@@ -151,7 +148,7 @@ fn read_metadata(path: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
             let name = Path::new(&line.file_name);
             let inside = name
                 .components()
-                .all(|part| matches!(part, std::path::Component::Normal(_)));
+                .all(|component| matches!(component, std::path::Component::Normal(_)));
             if !inside {
                 return Err(bad(format!("{:?} leaves the folder", line.file_name)));
             }
@@ -161,19 +158,15 @@ fn read_metadata(path: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
 }
 
 fn read_pairs(folder: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
-    let io = |source| TrainError::Io {
-        path: folder.to_path_buf(),
-        source,
-    };
     let mut items = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        let picture = path.extension().is_some_and(|e| {
+    for entry in fs::read_dir(folder).map_err(TrainError::io(folder))? {
+        let path = entry.map_err(TrainError::io(folder))?.path();
+        let is_image = path.extension().is_some_and(|e| {
             ["png", "jpg", "jpeg"]
                 .iter()
                 .any(|known| e.eq_ignore_ascii_case(known))
         });
-        if let (true, Ok(caption)) = (picture, fs::read_to_string(path.with_extension("txt"))) {
+        if let (true, Ok(caption)) = (is_image, fs::read_to_string(path.with_extension("txt"))) {
             items.push((path, caption.trim().to_owned()));
         }
     }
@@ -183,15 +176,15 @@ fn read_pairs(folder: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
 }
 
 fn read_square(path: &Path, size: usize) -> Result<Vec<f32>, TrainError> {
-    let picture = load_as_is(path).map_err(TrainError::picture)?;
-    let picture = shortened(picture, size as u32, size as u32);
+    let image = load_as_is(path).map_err(TrainError::image)?;
+    let image = shortened(image, size as u32, size as u32);
     let filter = image::imageops::FilterType::Triangle;
-    let picture = picture
+    let image = image
         .resize_to_fill(size as u32, size as u32, filter)
         .to_rgb8();
     let plane = size * size;
     let mut pixels = vec![0.0; 3 * plane];
-    for (index, pixel) in picture.pixels().enumerate() {
+    for (index, pixel) in image.pixels().enumerate() {
         for (channel, value) in pixel.0.into_iter().enumerate() {
             pixels[channel * plane + index] = f32::from(value) / 127.5 - 1.0;
         }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::PipelineError;
 
@@ -14,10 +14,10 @@ pub enum TrainError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A run's saved state that cannot be used.
+    /// A run that cannot be resumed: its state is damaged, or another model's.
     #[error("cannot resume from {path}: {reason}")]
     State {
-        /// The state file.
+        /// The run's folder, or the file of its state.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -35,7 +35,7 @@ pub enum TrainError {
         /// The value given.
         found: String,
     },
-    /// A folder of pictures that cannot be trained on.
+    /// A folder of images that cannot be trained on.
     #[error("no training data in {path}: {reason}")]
     Data {
         /// The folder or file.
@@ -43,19 +43,32 @@ pub enum TrainError {
         /// What is missing or wrong.
         reason: String,
     },
-    /// The loss became infinite or not a number.
+    /// The loss, the gradients or a parameter became infinite or not a number. Nothing of the step
+    /// is kept, and the state that was saved last stays.
     #[error(
-        "loss is {loss} at step {step}: lower the learning rate or resume from an earlier state"
+        "diverged at step {step}: {quantity} is {value}; the last saved state is kept: lower the \
+         learning rate or start from earlier weights"
     )]
     Diverged {
-        /// The step.
+        /// The step, counted from 0.
         step: usize,
-        /// The loss.
-        loss: f32,
+        /// What is not finite.
+        quantity: String,
+        /// Its value.
+        value: f32,
     },
-    /// A picture that cannot be read.
+    /// Latents of an autoencoder whose scale cannot be measured.
+    #[error(
+        "the standard deviation of the autoencoder's latents is {std}, which gives no scaling \
+         factor: its weights or the data are not usable"
+    )]
+    LatentScale {
+        /// The standard deviation.
+        std: f64,
+    },
+    /// An image that cannot be read.
     #[error(transparent)]
-    Picture(Box<PipelineError>),
+    Image(Box<PipelineError>),
     /// Weights that do not fit.
     #[error(transparent)]
     Weights(#[from] sana_linear_attn::WeightError),
@@ -74,9 +87,15 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// A picture that cannot be read.
-    pub(super) fn picture(error: PipelineError) -> Self {
-        Self::Picture(Box::new(error))
+    /// An image that cannot be read.
+    pub(super) fn image(error: PipelineError) -> Self {
+        Self::Image(Box::new(error))
+    }
+
+    /// A file or folder that cannot be read or written.
+    pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        |source| Self::Io { path, source }
     }
 }
 

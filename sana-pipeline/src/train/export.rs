@@ -1,4 +1,4 @@
-//! Trained parts in the published layout.
+//! Trained components in the published layout.
 
 use std::fs;
 use std::io::Write;
@@ -7,32 +7,38 @@ use std::path::Path;
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig};
 use sana_linear_attn::weights::{SaveOptions, save_module};
+use sana_sampler::DpmSolverOptions;
 use serde_json::{Value, json};
 
-use super::autoencoder::latent_std;
 use super::data::Data;
 use super::error::TrainError;
-use super::parameters::Parameters;
-use super::transformer::Denoiser;
+use super::optimizer::Parameters;
+use super::tasks::{Denoiser, latent_std};
 use crate::checkpoint::SanaKeys;
 use crate::files;
+use crate::scheduler::Scheduler;
 
-/// Pictures that the scaling factor of an autoencoder is measured on.
-const SCALE_PICTURES: usize = 256;
+/// Images that the scaling factor of an autoencoder is measured on.
+const SCALE_IMAGES: usize = 256;
 
 /// The autoencoder with its scaling factor set so that latents of this data have unit variance.
 ///
 /// # Errors
-/// When the data cannot be read.
+/// When the data cannot be read, and [`TrainError::LatentScale`] when the latents are all equal or
+/// not finite.
 pub fn with_measured_scale(
     model: &DcAe,
     data: &Data,
     seed: u64,
     device: &Device,
 ) -> Result<DcAe, TrainError> {
-    let std = latent_std(model, data, SCALE_PICTURES, seed, device)?;
+    let std = latent_std(model, data, SCALE_IMAGES, seed, device)?;
+    let scaling_factor = 1.0 / std;
+    if !scaling_factor.is_finite() || std.is_infinite() {
+        return Err(TrainError::LatentScale { std });
+    }
     let config = DcAeConfig {
-        scaling_factor: 1.0 / std,
+        scaling_factor,
         ..model.config().clone()
     };
     Ok(Parameters::of(model).write_into(config.init(device), false))
@@ -48,7 +54,7 @@ pub fn export_autoencoder(model: &DcAe, folder: &Path, dtype: DType) -> Result<(
     Ok(model.save(&folder, Some(dtype))?)
 }
 
-/// What a checkpoint folder needs beside the trained weights.
+/// What a checkpoint folder needs in addition to the trained weights.
 #[derive(Debug, Clone)]
 pub struct CheckpointFiles<'a> {
     /// `tokenizer.json`.
@@ -60,7 +66,7 @@ pub struct CheckpointFiles<'a> {
 }
 
 /// Writes `FOLDER/transformer`, `FOLDER/text_encoder`, the tokenizer, the scheduler and
-/// `model_index.json`; with the autoencoder's part the folder is a checkpoint.
+/// `model_index.json`; with the autoencoder the folder is a checkpoint.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -74,8 +80,8 @@ pub fn export_denoiser(
         dtype: Some(dtype),
         ..SaveOptions::default()
     };
-    for part in ["transformer", "text_encoder", "tokenizer", "scheduler"] {
-        create(&folder.join(part))?;
+    for component in ["transformer", "text_encoder", "tokenizer", "scheduler"] {
+        create(&folder.join(component))?;
     }
     let weights = folder.join("transformer/diffusion_pytorch_model.safetensors");
     save_module(&model.transformer, &weights, &options)?;
@@ -105,21 +111,18 @@ pub fn export_denoiser(
         &folder.join("tokenizer/tokenizer_config.json"),
         &pretty(&tokenizer),
     )?;
-    let scheduler = json!({
-        "_class_name": "DPMSolverMultistepScheduler",
-        "algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint",
-        "prediction_type": "flow_prediction", "use_flow_sigmas": true,
-        "flow_shift": files.flow_shift, "num_train_timesteps": 1000,
-        "lower_order_final": true, "euler_at_final": false, "final_sigmas_type": "zero",
-    });
+    let scheduler = Scheduler::FlowDpm {
+        options: DpmSolverOptions::default(),
+        shift: files.flow_shift,
+    };
     write(
         &folder.join("scheduler/scheduler_config.json"),
-        &pretty(&scheduler),
+        &scheduler.to_json(),
     )?;
     let index = json!({
         "_class_name": "SanaPipeline",
         "_sana": to_json(files.keys),
-        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "scheduler": ["diffusers", scheduler.class_name()],
         "text_encoder": ["transformers", "Gemma2Model"],
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
         "transformer": ["diffusers", "SanaTransformer2DModel"],
@@ -137,18 +140,10 @@ fn pretty(value: &Value) -> String {
 }
 
 fn create(folder: &Path) -> Result<(), TrainError> {
-    fs::create_dir_all(folder).map_err(|source| TrainError::Io {
-        path: folder.to_path_buf(),
-        source,
-    })
+    fs::create_dir_all(folder).map_err(TrainError::io(folder))
 }
 
 /// Writes a file whole or not at all.
 fn write(path: &Path, text: &str) -> Result<(), TrainError> {
-    files::write_whole(path, |file| file.write_all(text.as_bytes())).map_err(|source| {
-        TrainError::Io {
-            path: path.to_path_buf(),
-            source,
-        }
-    })
+    files::write_whole(path, |file| file.write_all(text.as_bytes())).map_err(TrainError::io(path))
 }

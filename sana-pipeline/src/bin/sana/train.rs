@@ -150,6 +150,9 @@ struct TransformerArgs {
     /// Share of captions replaced by the empty one
     #[arg(long, value_name = "P", default_value_t = 0.1)]
     caption_dropout: f64,
+    /// Train the transformer alone: the text encoder stays that of --from
+    #[arg(long, requires = "from")]
+    freeze_text_encoder: bool,
 }
 
 /// Runs `sana train`.
@@ -173,7 +176,8 @@ impl RunArgs {
         })
     }
 
-    fn options(&self, device: &OpenDevice) -> RunOptions {
+    /// The options of a run that trains all but the parameters whose names begin with `frozen`.
+    fn options(&self, device: &OpenDevice, frozen: Option<&str>) -> RunOptions {
         let replicas = if device.name.is_cpu() {
             std::thread::available_parallelism().map_or(1, usize::from)
         } else {
@@ -191,6 +195,7 @@ impl RunArgs {
                 ema_decay: self.ema,
                 ..OptimizerOptions::default()
             },
+            frozen: frozen.map(str::to_owned).into_iter().collect(),
             replicas: self.replicas.unwrap_or(replicas),
             save_every: self.save_every,
         }
@@ -217,7 +222,7 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
         decoder_only,
     } = args;
     let (device, data) = (common.device()?, common.data()?);
-    let options = common.options(&device);
+    let options = common.options(&device, decoder_only.then_some("encoder."));
     let device = device.device;
     let model = match &common.from {
         Some(folder) => load_autoencoder(folder, &device)?,
@@ -231,7 +236,6 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
         options: AutoencoderOptions {
             batch,
             latent_noise,
-            decoder_only,
             seed: common.seed,
             ..AutoencoderOptions::default()
         },
@@ -245,7 +249,7 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
     run.train(&task, |run, step| {
         progress.advance(step.step as u64, step.steps as u64);
         if common.is_saved(step) {
-            exported = export_average(run, &common, &task);
+            exported = export_average(run, &common, &task, decoder_only);
         }
         exported.is_ok()
     })?;
@@ -257,9 +261,14 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
 
 /// Writes the averaged autoencoder. Its scaling factor is measured on the data, unless the encoder
 /// was left as it is.
-fn export_average(run: &Run<DcAe>, common: &RunArgs, task: &AutoencoderTask) -> anyhow::Result<()> {
+fn export_average(
+    run: &Run<DcAe>,
+    common: &RunArgs,
+    task: &AutoencoderTask,
+    decoder_only: bool,
+) -> anyhow::Result<()> {
     let mut model = run.averaged_model();
-    if !task.options.decoder_only {
+    if !decoder_only {
         model = with_measured_scale(&model, &task.data, common.seed, &task.device)?;
     }
     Ok(export_autoencoder(&model, &common.out, DType::F32)?)
@@ -274,9 +283,10 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         flow_shift,
         logit_std,
         caption_dropout,
+        freeze_text_encoder,
     } = args;
     let (device, data) = (common.device()?, common.data()?);
-    let options = common.options(&device);
+    let options = common.options(&device, freeze_text_encoder.then_some("text_encoder."));
     let device = device.device;
     let autoencoder = load_autoencoder(&autoencoder, &device)?;
     let start_point = match &common.from {

@@ -1,9 +1,9 @@
-use super::error::TrainError;
+use crate::train::error::TrainError;
 
-/// Pools of threads that work beside each other. Tensor operations inside one use its threads
+/// Pools of threads that work next to each other. Tensor operations inside one use its threads
 /// alone, so that they do not wait for each other: with as many pools as cores, each runs on one.
 #[derive(Debug)]
-pub struct Workers(Vec<rayon::ThreadPool>);
+pub(in crate::train) struct Workers(Vec<rayon::ThreadPool>);
 
 impl Workers {
     /// This many pools, which share the cores among them.
@@ -24,11 +24,6 @@ impl Workers {
     /// Number of pools.
     pub fn count(&self) -> usize {
         self.0.len()
-    }
-
-    /// What `work` gives for each pool's number, in their order.
-    pub fn run<T: Send>(&self, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-        self.share((0..self.count()).collect(), work)
     }
 
     /// Deals the items out to the pools. The results are in the order of pools: those of pool `i`

@@ -3,20 +3,16 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
-use super::error::TrainError;
 use crate::files;
+use crate::train::error::TrainError;
 
 const WIDTH: u32 = 800;
 const HEIGHT: u32 = 400;
 
 /// Draws the loss of a log against the step: every step in light gray, their running mean in
 /// blue, loss on a logarithmic axis with a line at every factor of two.
-pub(super) fn draw_curve(log: &Path, picture: &Path) -> Result<(), TrainError> {
-    let io = |source| TrainError::Io {
-        path: log.to_path_buf(),
-        source,
-    };
-    let text = fs::read_to_string(log).map_err(io)?;
+pub(super) fn draw_curve(log: &Path, image: &Path) -> Result<(), TrainError> {
+    let text = fs::read_to_string(log).map_err(TrainError::io(log))?;
     let losses: Vec<f64> = text
         .lines()
         .skip(1)
@@ -49,14 +45,11 @@ pub(super) fn draw_curve(log: &Path, picture: &Path) -> Result<(), TrainError> {
             }
         }
     }
-    files::write_whole(picture, |file| {
-        let encoder = image::codecs::png::PngEncoder::new(file);
+    files::write_whole(image, |file| {
+        let encoder = ::image::codecs::png::PngEncoder::new(file);
         canvas
             .write_with_encoder(encoder)
             .map_err(std::io::Error::other)
     })
-    .map_err(|source| TrainError::Io {
-        path: picture.to_path_buf(),
-        source,
-    })
+    .map_err(TrainError::io(image))
 }

@@ -1,9 +1,17 @@
+//! AdamW and Muon on the flat parameters of a module.
+
+mod muon;
+mod parameters;
+mod workers;
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::muon::{hidden_matrix, orthogonalize};
-use super::parameters::Parameters;
-use super::workers::Workers;
+use self::muon::{hidden_matrix, orthogonalize};
+use super::error::TrainError;
+
+pub(super) use parameters::{Parameters, is_trained};
+pub(super) use workers::Workers;
 
 /// How hidden layers' matrices are updated; everything else follows AdamW.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,23 +24,24 @@ pub enum MatrixUpdate {
     Muon,
 }
 
-/// Options of [`Optimizer`].
+/// Options of the optimizer, AdamW or Muon. The defaults are those of each field.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OptimizerOptions {
-    /// Update of hidden layers' matrices.
+    /// Update of hidden layers' matrices. Default AdamW.
     #[serde(default)]
     pub matrices: MatrixUpdate,
-    /// Decay of the first moment.
+    /// Decay of the first moment. Default 0.9.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the second moment. Default 0.999.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the root of the second moment. Default 1e-8.
     pub eps: f64,
-    /// Decoupled weight decay, times the learning rate.
+    /// Decoupled weight decay, times the learning rate. Default 0.01.
     pub weight_decay: f64,
-    /// Largest norm of all gradients together; larger ones are scaled down. None when infinite.
+    /// Largest norm of all gradients together; larger ones are scaled down, none when it is
+    /// infinite. Default 1.
     pub clip_norm: f64,
-    /// Decay of the moving average of the parameters.
+    /// Decay of the moving average of the parameters. Default 0.999.
     pub ema_decay: f64,
 }
 
@@ -68,10 +77,10 @@ const MUON_RMS: f64 = 0.2;
 /// ema = ema + (1 - d) (p - ema),  d = min(decay, (1 + n) / (10 + n))
 /// ```
 ///
-/// burn's own optimisers key their state by parameter ids, which change from process to process;
+/// burn's own optimizers key their state by parameter ids, which change from process to process;
 /// this one keeps it in the module's order, so that a run resumes with nothing lost.
 #[derive(Debug, Clone)]
-pub struct Optimizer {
+pub(super) struct Optimizer {
     /// Its options.
     pub options: OptimizerOptions,
     /// Steps taken.
@@ -80,13 +89,13 @@ pub struct Optimizer {
     pub states: Vec<ParameterState>,
 }
 
-/// What the optimiser knows of a parameter.
+/// What the optimizer keeps of a parameter.
 #[derive(Debug, Clone)]
-pub struct ParameterState {
+pub(super) struct ParameterState {
     /// First moment, or Muon's momentum.
-    pub first: Tensor<1>,
+    pub exp_avg: Tensor<1>,
     /// Second moment; zero under Muon.
-    pub second: Tensor<1>,
+    pub exp_avg_sq: Tensor<1>,
     /// Moving average of the parameter.
     pub average: Tensor<1>,
     /// The matrix that Muon takes the parameter for.
@@ -94,13 +103,13 @@ pub struct ParameterState {
 }
 
 impl Optimizer {
-    /// An optimiser for these parameters.
+    /// An optimizer for these parameters.
     pub fn new(options: OptimizerOptions, parameters: &Parameters) -> Self {
         let states = (0..parameters.values.len()).map(|index| {
             let value = &parameters.values[index];
             ParameterState {
-                first: value.zeros_like(),
-                second: value.zeros_like(),
+                exp_avg: value.zeros_like(),
+                exp_avg_sq: value.zeros_like(),
                 average: value.clone(),
                 matrix: match options.matrices {
                     MatrixUpdate::AdamW => None,
@@ -120,20 +129,25 @@ impl Optimizer {
     /// One step; parameters without a gradient stay. Returns the norm of all gradients together,
     /// before the clip. The parameters are shared among the workers, with the same result for any
     /// number of them.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] if that norm is not finite; nothing is changed then.
     pub fn step(
         &mut self,
         values: &mut [Tensor<1>],
         gradients: Vec<Option<Tensor<1>>>,
         learning_rate: f64,
         workers: &Workers,
-    ) -> f32 {
+    ) -> Result<f32, TrainError> {
+        let norm = norm(&gradients);
+        if !norm.is_finite() {
+            return Err(TrainError::Diverged {
+                step: self.steps,
+                quantity: "the norm of the gradients".to_owned(),
+                value: norm,
+            });
+        }
         self.steps += 1;
-        let norm = gradients
-            .iter()
-            .flatten()
-            .map(|g| g.clone().square().sum().into_scalar::<f32>())
-            .sum::<f32>()
-            .sqrt();
         let n = self.steps as i32;
         let ema_decay = self.options.ema_decay;
         let step = Step {
@@ -149,8 +163,19 @@ impl Optimizer {
         workers.share(items, |((state, value), gradient)| {
             step.update(state, value, gradient);
         });
-        norm
+        Ok(norm)
     }
+}
+
+/// The norm of all gradients together. The device is waited for once, whatever their number.
+fn norm(gradients: &[Option<Tensor<1>>]) -> f32 {
+    let squares = gradients.iter().flatten();
+    let squares: Vec<_> = squares.map(|g| g.clone().square().sum()).collect();
+    if squares.is_empty() {
+        return 0.0;
+    }
+    let squares = Tensor::cat(squares, 0).into_data();
+    squares.iter::<f32>().sum::<f32>().sqrt()
 }
 
 /// What all parameters share in a step.
@@ -189,10 +214,10 @@ impl Step<'_> {
         let OptimizerOptions {
             beta1, beta2, eps, ..
         } = *self.options;
-        state.first = take(&mut state.first) * beta1 + gradient.clone() * (1.0 - beta1);
-        state.second = take(&mut state.second) * beta2 + gradient.square() * (1.0 - beta2);
-        let root = (state.second.clone() * (1.0 / self.second_bias)).sqrt() + eps;
-        state.first.clone() * (self.learning_rate / self.first_bias) / root
+        state.exp_avg = take(&mut state.exp_avg) * beta1 + gradient.clone() * (1.0 - beta1);
+        state.exp_avg_sq = take(&mut state.exp_avg_sq) * beta2 + gradient.square() * (1.0 - beta2);
+        let root = (state.exp_avg_sq.clone() * (1.0 / self.second_bias)).sqrt() + eps;
+        state.exp_avg.clone() * (self.learning_rate / self.first_bias) / root
     }
 
     fn muon(
@@ -201,8 +226,8 @@ impl Step<'_> {
         gradient: Tensor<1>,
         matrix: [usize; 2],
     ) -> Tensor<1> {
-        state.first = take(&mut state.first) * MUON_MOMENTUM + gradient.clone();
-        let ahead = gradient + state.first.clone() * MUON_MOMENTUM;
+        state.exp_avg = take(&mut state.exp_avg) * MUON_MOMENTUM + gradient.clone();
+        let ahead = gradient + state.exp_avg.clone() * MUON_MOMENTUM;
         let [rows, columns] = matrix;
         let rms = MUON_RMS * (rows.max(columns) as f64).sqrt();
         let direction = orthogonalize(ahead.reshape(matrix));

@@ -16,7 +16,7 @@ const ROUNDS: usize = 5;
 ///
 /// # Shapes
 /// - input and output `[rows, columns]`
-pub fn orthogonalize(matrix: Tensor<2>) -> Tensor<2> {
+pub(super) fn orthogonalize(matrix: Tensor<2>) -> Tensor<2> {
     let [rows, columns] = matrix.dims();
     // The products are of the smaller side.
     if rows > columns {

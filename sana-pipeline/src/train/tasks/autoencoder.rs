@@ -1,28 +1,28 @@
+use std::ops::Range;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_dcae::DcAe;
 use sana_sampler::noise::{self, Stream};
 use serde::{Deserialize, Serialize};
 
-use super::data::Data;
-use super::error::{TrainError, at_least_one, not_negative};
-use super::run::{Task, share};
+use super::task::Task;
+use crate::train::data::Data;
+use crate::train::error::{TrainError, at_least_one, not_negative};
 
 /// Options of the autoencoder's training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AutoencoderOptions {
-    /// Pictures of a step.
+    /// Images of a step. Default 16.
     pub batch: usize,
-    /// Weight of the mean absolute error beside the mean square error.
+    /// Weight of the mean absolute error, added to the mean square error. Default 0.2.
     pub absolute: f64,
     /// Standard deviation of the noise added to latents before decoding, so that the decoder
-    /// bears the errors of a diffusion model.
+    /// tolerates the errors of a diffusion model. Default 0.05.
     pub latent_noise: f64,
     /// Weight of the mean square of the latents, which keeps them from outgrowing that noise.
+    /// Default 1e-4.
     pub latent_decay: f64,
-    /// Whether the encoder stays as it is, so that a transformer trained on its latents can go on
-    /// with a better decoder.
-    pub decoder_only: bool,
-    /// Seed of data and noise.
+    /// Seed of data and noise. Default 0.
     pub seed: u64,
 }
 
@@ -33,13 +33,12 @@ impl Default for AutoencoderOptions {
             absolute: 0.2,
             latent_noise: 0.05,
             latent_decay: 1e-4,
-            decoder_only: false,
             seed: 0,
         }
     }
 }
 
-/// Reconstruction of pictures:
+/// Reconstruction of images:
 ///
 /// ```text
 /// z    = encode(x)
@@ -48,7 +47,7 @@ impl Default for AutoencoderOptions {
 /// ```
 #[derive(Debug)]
 pub struct AutoencoderTask {
-    /// Pictures.
+    /// Images.
     pub data: Data,
     /// Options.
     pub options: AutoencoderOptions,
@@ -57,16 +56,15 @@ pub struct AutoencoderTask {
 }
 
 impl AutoencoderTask {
-    /// The pictures of a part of a step's batch, `[pictures, 3, size, size]`.
-    fn pictures(&self, step: usize, part: usize, parts: usize) -> Result<Tensor<4>, TrainError> {
-        let range = share(self.options.batch, part, parts);
+    /// The images of a step's samples, `[images, 3, size, size]`.
+    fn images(&self, step: usize, samples: Range<usize>) -> Result<Tensor<4>, TrainError> {
         let size = self.data.size();
-        let count = range.len();
+        let count = samples.len();
         let mut pixels = Vec::with_capacity(count * 3 * size * size);
-        for index in range {
-            let image = (step * self.options.batch + index) as u64;
+        for sample in samples {
+            let image = (step * self.options.batch + sample) as u64;
             let mut rng = noise::generator(self.options.seed, image, Stream::Initial);
-            pixels.extend(self.data.picture(&mut rng)?);
+            pixels.extend(self.data.image(&mut rng)?);
         }
         let data = TensorData::new(pixels, [count, 3, size, size]);
         Ok(Tensor::from_data(data, (&self.device, DType::F32)))
@@ -101,44 +99,37 @@ impl Task for AutoencoderTask {
         &self,
         model: &DcAe,
         step: usize,
-        part: usize,
-        parts: usize,
+        samples: Range<usize>,
     ) -> Result<Tensor<1>, TrainError> {
         let AutoencoderOptions {
             absolute,
             latent_noise,
             latent_decay,
-            decoder_only,
             seed,
             batch,
         } = self.options;
-        let pictures = self.pictures(step, part, parts)?.autodiff();
-        let latents = model.encode_raw(pictures.clone())?;
-        let latents = if decoder_only {
-            latents.detach()
-        } else {
-            latents
-        };
+        let first = (step * batch + samples.start) as u64;
+        let images = self.images(step, samples)?.autodiff();
+        let latents = model.encode_raw(images.clone())?;
         let noisy = if latent_noise > 0.0 {
-            let first = (step * batch + share(batch, part, parts).start) as u64;
             let shape = latents.dims();
             let n: Tensor<4> = noise::step_noise(seed, first, 0, shape, &self.device);
             latents.clone() + n.autodiff() * latent_noise
         } else {
             latents.clone()
         };
-        let difference = model.decode_raw(noisy)? - pictures;
+        let difference = model.decode_raw(noisy)? - images;
         Ok(difference.clone().square().mean()
             + difference.abs().mean() * absolute
             + latents.square().mean() * latent_decay)
     }
 }
 
-/// Standard deviation of raw latents over `count` pictures: its reciprocal is the autoencoder's
+/// Standard deviation of raw latents over `count` images: its reciprocal is the autoencoder's
 /// scaling factor.
 ///
 /// # Errors
-/// When a picture cannot be read or has a size that does not divide.
+/// When an image cannot be read or has a size that does not divide.
 pub fn latent_std(
     model: &DcAe,
     data: &Data,
@@ -159,5 +150,7 @@ pub fn latent_std(
         }
     }
     let mean = sum / total;
-    Ok((squares / total - mean * mean).max(0.0).sqrt())
+    let variance = squares / total - mean * mean;
+    // Below zero by rounding alone; not a number stays one.
+    Ok(if variance < 0.0 { 0.0 } else { variance.sqrt() })
 }

@@ -1,0 +1,220 @@
+//! Training runs: steps, their log, and the state that a stopped run continues from.
+
+mod curve;
+mod log;
+mod options;
+mod state;
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use self::log::{CURVE, LOG};
+use self::state::{RunMeta, STATE, STATE_META};
+use super::error::{TrainError, in_range};
+use super::optimizer::{Optimizer, Parameters, Workers};
+use super::tasks::Task;
+use crate::files;
+
+pub use log::Progress;
+pub use options::{RunOptions, Schedule};
+
+/// The indices of part `part` of `parts` of a batch: contiguous, and as even as can be.
+pub(super) fn share(batch: usize, part: usize, parts: usize) -> Range<usize> {
+    batch * part / parts..batch * (part + 1) / parts
+}
+
+/// What one part of a batch gives, weighted by its share of the batch.
+struct Part {
+    loss: f32,
+    gradients: Vec<Option<Tensor<1>>>,
+}
+
+/// A training run in a folder of its own.
+#[derive(Debug)]
+pub struct Run<M: Module> {
+    folder: PathBuf,
+    meta: RunMeta,
+    /// The structure, and the parameters that are not trained.
+    template: M,
+    /// The trained ones.
+    parameters: Parameters,
+    optimizer: Optimizer,
+    workers: Workers,
+}
+
+/// Whether tensors of the device may be used by several threads at a time. On burn's GPU backends
+/// with kernel fusion, what one thread queued was seen to be missing in another: values came back
+/// as 0.
+fn is_cpu(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return *device == Device::flex();
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+impl<M: Module + Sync> Run<M> {
+    /// Starts a run in `folder`, or continues the one whose state lies there. `model` gives the
+    /// structure, the first values of a new run, and the parameters that are not trained. It is on
+    /// a device without autodiff.
+    ///
+    /// # Errors
+    /// When an option is out of range, the folder cannot be written, or the state there is of
+    /// another model or optimizer.
+    pub fn open(folder: &Path, model: M, options: RunOptions) -> Result<Self, TrainError> {
+        options.validate()?;
+        fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+        for name in [STATE, STATE_META, LOG, CURVE] {
+            let path = folder.join(name);
+            files::check_writable(&path).map_err(TrainError::io(&path))?;
+        }
+        let all = Parameters::of(&model);
+        options.check_frozen(&all.names)?;
+        let (frozen, parameters) = all.partition(|name| options.is_frozen(name));
+        let threads_may_share = parameters
+            .values
+            .first()
+            .is_none_or(|value| is_cpu(&value.device()));
+        let (one, replicas) = (options.replicas == 1, options.replicas);
+        in_range("replicas", "1 on a GPU", one || threads_may_share, replicas)?;
+        let optimizer = Optimizer::new(options.optimizer, &parameters);
+        let workers = Workers::new(options.replicas)?;
+        let mut run = Self {
+            folder: folder.to_path_buf(),
+            meta: RunMeta::new::<M>(options, &frozen),
+            // Lazy parameters would be drawn anew at every clone.
+            template: frozen.write_into(model, false),
+            parameters,
+            optimizer,
+            workers,
+        };
+        if state::exists(folder) {
+            state::restore(folder, &run.meta, &mut run.parameters, &mut run.optimizer)?;
+            log::cut(folder, run.step())?;
+        }
+        Ok(run)
+    }
+
+    /// Steps taken so far.
+    pub fn step(&self) -> usize {
+        self.optimizer.steps
+    }
+
+    /// Number of trained scalars.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.count()
+    }
+
+    /// The model with the moving average of its parameters, without autodiff.
+    pub fn averaged_model(&self) -> M {
+        let states = self.optimizer.states.iter();
+        let mut average = self.parameters.clone();
+        average.values = states.map(|state| state.average.clone()).collect();
+        average.write_into(self.template.clone(), false)
+    }
+
+    /// Trains up to the run's last step. `observe` is called after every step and returns whether
+    /// to continue. The state is saved every `save_every` steps, before `observe` is called, and at
+    /// the end.
+    ///
+    /// # Errors
+    /// When the task's options are out of range, the data cannot be read, or the state cannot be
+    /// saved; and [`TrainError::Diverged`] when loss, gradients or parameters are not finite. The
+    /// run is then as it was before that step, and the last saved state is in its folder.
+    pub fn train<T: Task<Model = M>>(
+        &mut self,
+        task: &T,
+        mut observe: impl FnMut(&Self, Progress) -> bool,
+    ) -> Result<(), TrainError> {
+        task.validate()?;
+        let RunOptions {
+            steps, save_every, ..
+        } = self.meta.options;
+        while self.step() < steps {
+            let progress = self.train_step(task)?;
+            log::append(&self.folder, &progress)?;
+            let saved = self.step() == steps || self.step().is_multiple_of(save_every);
+            if saved {
+                self.save()?;
+            }
+            if !observe(self, progress) {
+                if !saved {
+                    self.save()?;
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the state and draws the loss curve.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or [`TrainError::Diverged`] when a value is not finite.
+    pub fn save(&self) -> Result<(), TrainError> {
+        state::save(&self.folder, &self.meta, &self.parameters, &self.optimizer)?;
+        log::draw(&self.folder)
+    }
+
+    /// One step: the parts of the batch in parallel, their gradients averaged, one update.
+    fn train_step<T: Task<Model = M>>(&mut self, task: &T) -> Result<Progress, TrainError> {
+        let start = Instant::now();
+        let step = self.step();
+        let batch = task.batch();
+        let parts = self.meta.options.replicas.min(batch);
+        let train_part = |part| -> Result<Part, TrainError> {
+            let model = self.parameters.write_into(self.template.clone(), true);
+            let samples = share(batch, part, parts);
+            let weight = samples.len() as f64 / batch as f64;
+            let loss = task.loss(&model, step, samples)?;
+            let value = loss.clone().into_scalar::<f32>();
+            let gradients = self.parameters.gradients(&model, &loss.backward());
+            let weighted = gradients.into_iter().map(|g| g.map(|g| g * weight));
+            Ok(Part {
+                loss: value * weight as f32,
+                gradients: weighted.collect(),
+            })
+        };
+        let results = self.workers.share((0..parts).collect(), train_part);
+
+        let mut loss = 0.0;
+        let mut total: Vec<Option<Tensor<1>>> = vec![None; self.parameters.values.len()];
+        for result in results {
+            let part = result?;
+            loss += part.loss;
+            for (total, gradient) in total.iter_mut().zip(part.gradients) {
+                *total = match (total.take(), gradient) {
+                    (Some(total), Some(gradient)) => Some(total + gradient),
+                    (total, gradient) => total.or(gradient),
+                };
+            }
+        }
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged {
+                step,
+                quantity: "the loss".to_owned(),
+                value: loss,
+            });
+        }
+        let learning_rate = self.meta.options.schedule.at(step, self.meta.options.steps);
+        let values = &mut self.parameters.values;
+        let gradient_norm = self
+            .optimizer
+            .step(values, total, learning_rate, &self.workers)?;
+        Ok(Progress {
+            step: self.step(),
+            steps: self.meta.options.steps,
+            loss,
+            gradient_norm,
+            learning_rate,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! Folders of images with captions.
+
+use crate::train::{Data, TrainError};
+
+#[test]
+fn a_folder_of_pictures_is_read() {
+    let folder = tempfile::tempdir().expect("folder");
+    let picture = image::RgbImage::from_pixel(40, 20, image::Rgb([255, 0, 0]));
+    picture.save(folder.path().join("a.png")).expect("picture");
+    std::fs::write(folder.path().join("a.txt"), " a red field \n").expect("caption");
+    let check = || {
+        let data = Data::open_folder(folder.path(), 8).expect("data");
+        let sample = data.sample(&mut rand::rng()).expect("sample");
+        assert_eq!(sample.caption, "a red field");
+        assert_eq!(sample.pixels.len(), 3 * 8 * 8);
+        assert!(sample.pixels[..64].iter().all(|&red| red == 1.0));
+        assert!(sample.pixels[64..].iter().all(|&other| other == -1.0));
+    };
+    check();
+    let line = r#"{"file_name": "a.png", "text": "a red field"}"#;
+    std::fs::write(folder.path().join("metadata.jsonl"), line).expect("metadata");
+    std::fs::remove_file(folder.path().join("a.txt")).expect("removed");
+    check();
+}
+
+#[test]
+fn a_folder_that_holds_no_data_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let refused = || {
+        Data::open_folder(folder.path(), 8)
+            .expect_err("refused")
+            .to_string()
+    };
+    assert!(
+        refused().contains("expected NAME.png with NAME.txt"),
+        "{}",
+        refused()
+    );
+    let metadata = folder.path().join("metadata.jsonl");
+    std::fs::write(&metadata, "{\"file_name\": \"../a.png\", \"text\": \"\"}").expect("metadata");
+    assert!(
+        refused().contains("line 1: \"../a.png\" leaves the folder"),
+        "{}",
+        refused()
+    );
+    std::fs::write(&metadata, "\n{\"file_name\": 3}").expect("metadata");
+    assert!(refused().contains("line 2"), "{}", refused());
+    // Every picture is looked at before the training starts.
+    let line = r#"{"file_name": "gone.png", "text": "a red field"}"#;
+    std::fs::write(&metadata, line).expect("metadata");
+    assert!(refused().contains("gone.png"), "{}", refused());
+    std::fs::write(folder.path().join("gone.png"), "no picture").expect("file");
+    let error = Data::open_folder(folder.path(), 8).expect_err("refused");
+    assert!(matches!(error, TrainError::Image(_)), "{error}");
+    let missing = Data::open_folder(&folder.path().join("nowhere"), 8).expect_err("refused");
+    assert!(matches!(missing, TrainError::Io { .. }), "{missing}");
+}
