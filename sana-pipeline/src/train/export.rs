@@ -14,9 +14,8 @@ use super::data::Data;
 use super::error::TrainError;
 use super::optimizer::Parameters;
 use super::tasks::{Denoiser, latent_std};
-use crate::checkpoint::SanaKeys;
+use crate::checkpoint::{SanaKeys, Scheduler};
 use crate::files;
-use crate::scheduler::Scheduler;
 
 /// Images that the scaling factor of an autoencoder is measured on.
 const SCALE_IMAGES: usize = 256;
