@@ -1,4 +1,4 @@
-//! A picture from the built-in checkpoint, stage by stage.
+//! An image from the built-in checkpoint, stage by stage.
 //!
 //! `cargo run -p sana-pipeline --example generate -- [PROMPT] [PNG]`
 
@@ -6,8 +6,9 @@ use std::error::Error;
 use std::path::Path;
 
 use burn::tensor::Device;
+use sana_pipeline::image::save_png;
 use sana_pipeline::scenes::{Picture, ScenePrompt, evaluate};
-use sana_pipeline::{Checkpoint, Control, LoadOptions, Request, SanaPipeline, image};
+use sana_pipeline::{Checkpoint, Control, LoadOptions, Request, SanaPipeline};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -31,16 +32,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     println!("latents   {:?}", latents.dims());
 
-    let picture = pipeline.decode(latents)?.remove(0);
-    image::save_png(Path::new(&path), &picture, &[("prompt", &prompt)])?;
-    println!(
-        "picture   {path}, {}x{} px",
-        picture.width(),
-        picture.height()
-    );
+    let image = pipeline.decode(latents)?.remove(0);
+    save_png(Path::new(&path), &image, &[("prompt", &prompt)])?;
+    println!("image     {path}, {}x{} px", image.width(), image.height());
 
     if let Ok(meaning) = prompt.parse::<ScenePrompt>() {
-        let seen = Picture::new(picture.width() as usize, picture.into_raw())?;
+        let seen = Picture::new(image.width() as usize, image.into_raw())?;
         println!("verdict   {}", evaluate(&seen, &meaning));
     }
     Ok(())

@@ -1,7 +1,9 @@
-//! Draws random scenes of every category on one sheet and prints their captions.
+//! Draws random scenes of every category in a grid and prints their captions.
 //!
 //! `cargo run -p sana-pipeline --example scenes -- [PNG] [CANVAS] [SEED]`
 //! (default: `scenes.png`, 128 px, seed 0).
+
+use std::error::Error;
 
 use image::{Rgb, RgbImage, imageops};
 use rand::SeedableRng;
@@ -11,7 +13,7 @@ use sana_pipeline::scenes::{Category, ScenePrompt, evaluate};
 const COLUMNS: u32 = 8;
 const BORDER: u32 = 4;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().unwrap_or_else(|| "scenes.png".into());
     let canvas = arguments
@@ -22,7 +24,7 @@ fn main() -> anyhow::Result<()> {
 
     let tile = canvas + BORDER;
     let rows = Category::ALL.len() as u32;
-    let mut sheet = RgbImage::from_pixel(
+    let mut grid = RgbImage::from_pixel(
         COLUMNS * tile + BORDER,
         rows * tile + BORDER,
         Rgb([90, 200, 210]),
@@ -31,16 +33,16 @@ fn main() -> anyhow::Result<()> {
         println!("{category}");
         for column in 0..COLUMNS {
             let prompt = ScenePrompt::sample(&mut rng, category);
-            let picture = prompt.scene(&mut rng).render(canvas as usize);
-            let verdict = evaluate(&picture, &prompt);
+            let image = prompt.scene(&mut rng).render(canvas as usize);
+            let verdict = evaluate(&image, &prompt);
             println!("  {:<64} {verdict}", prompt.caption(&mut rng));
-            let picture = RgbImage::from_raw(canvas, canvas, picture.into_rgb())
-                .ok_or_else(|| anyhow::anyhow!("a scene is square"))?;
+            let image =
+                RgbImage::from_raw(canvas, canvas, image.into_rgb()).ok_or("a scene is square")?;
             let (x, y) = (BORDER + column * tile, BORDER + row as u32 * tile);
-            imageops::replace(&mut sheet, &picture, x.into(), y.into());
+            imageops::replace(&mut grid, &image, x.into(), y.into());
         }
     }
-    sheet.save(&path)?;
+    grid.save(&path)?;
     println!("wrote {path}");
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::checkpoint::Component;
 use crate::memory::MemoryAdvice;
 use crate::memory::estimate::advised;
 use crate::request::EditError;
+#[cfg(feature = "scenes")]
 use crate::scenes::SceneError;
 use crate::units::human;
 
@@ -451,7 +452,8 @@ pub enum PipelineError {
     /// A picture or mask to work on does not fit the request.
     #[error(transparent)]
     Edit(#[from] EditError),
-    /// A picture cannot be judged by the scene language.
+    /// An image cannot be evaluated by the scene language.
+    #[cfg(feature = "scenes")]
     #[error(transparent)]
     Scene(#[from] SceneError),
 }

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 pub mod error;
+#[cfg(feature = "scenes")]
 pub mod evaluate;
 mod files;
 #[cfg(feature = "hub")]
@@ -11,6 +12,7 @@ pub mod image;
 pub mod memory;
 mod pipeline;
 mod request;
+#[cfg(feature = "scenes")]
 pub mod scenes;
 #[cfg(feature = "train")]
 pub mod train;

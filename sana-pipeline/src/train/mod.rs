@@ -14,11 +14,20 @@
 //! loss = mean |network(x_t, 1000 t, caption) - (noise - x_0)|^2
 //! ```
 //!
+//! A run moves the model to autodiff by itself: model, data and tasks are on a plain device. In a loop
+//! of your own, [`flow_loss`] takes a transformer on `Device::flex().autodiff()`. How to train and
+//! fine-tune, step by step: `docs/training.md` and the example `train`.
+//!
 //! The optimizer is AdamW, equal to PyTorch's, or Muon for the matrices of hidden layers, which
 //! needs fewer steps.
 //!
 //! Sana paper (arXiv 2410.10629), section 2.3; captions are dropped with probability 0.1 for
 //! classifier-free guidance.
+
+/// The code of the page on training, compiled as doctests.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../../../docs/training.md")]
+struct Page;
 
 mod data;
 mod error;

@@ -5,7 +5,10 @@ mod controlnet;
 #[cfg(all(feature = "flex", feature = "scenes-model"))]
 mod devices;
 mod editing;
+#[cfg(feature = "scenes")]
 mod evaluation;
+#[cfg(all(feature = "flex", feature = "train"))]
+mod examples;
 #[cfg(feature = "hub")]
 mod hub;
 mod lora;
