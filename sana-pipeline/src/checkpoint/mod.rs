@@ -115,6 +115,8 @@ impl Checkpoint {
 
     /// The checkpoint that this project trained on the [scene language](crate::scenes).
     ///
+    /// Exists with the feature `scenes-model`, which is on by default.
+    ///
     /// # Panics
     /// If its `model_index.json` was damaged when the program was built.
     #[cfg(feature = "scenes-model")]
