@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use sana_benches::{Case, run};
-use sana_pipeline::{Checkpoint, Control, LoadOptions, Request, SanaPipeline, Solver};
+use sana_pipeline::{Checkpoint, LoadOptions, Request, SanaPipeline, Solver, StepAction};
 use sana_sampler::Order;
 
 fn main() -> ExitCode {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
                         .steps(steps)
                         .count(pictures);
                     pipeline
-                        .generate(&request, &mut |_| Control::Continue)
+                        .generate(&request, &mut |_| StepAction::Continue)
                         .unwrap_or_else(|error| panic!("{error}"))
                 },
                 |_, generation| assert_eq!(generation.images.len(), pictures),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use burn::tensor::Tensor;
 use sana_benches::{Case, Suite, assert_close, assert_finite, run, shape};
 use sana_sampler::{
-    Control, DpmSolverOptions, Error, FlowSchedule, Guidance, Order, ScmSchedule, SigmaData,
+    DpmSolverOptions, Error, FlowSchedule, Guidance, Order, ScmSchedule, SigmaData, StepAction,
     dpm_solver, flow_euler, noise, scm,
 };
 
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
                 flow(suite, op, dims, &schedule, |initial, velocity| {
                     let velocity = |_, _| Ok::<_, Error>(velocity.clone());
                     ok(dpm_solver(&schedule, &options, initial, velocity, |_| {
-                        Control::Continue
+                        StepAction::Continue
                     }))
                 });
             }
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             flow(suite, "flow_euler", dims, &schedule, |initial, velocity| {
                 let velocity = |_, _| Ok::<_, Error>(velocity.clone());
                 ok(flow_euler(&schedule, initial, velocity, |_| {
-                    Control::Continue
+                    StepAction::Continue
                 }))
             });
             consistency(suite, dims);
@@ -95,7 +95,7 @@ fn consistency(suite: &mut Suite, dims: [usize; 4]) {
                 initial.clone(),
                 |_, _| Ok::<_, Error>(output.clone()),
                 |_| Ok(noise.clone()),
-                |_| Control::Continue,
+                |_| StepAction::Continue,
             ))
         },
         |_, answer| assert_finite(answer, dims),

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use sana_pipeline::image::save_png;
 use sana_pipeline::scenes::{Picture, ScenePrompt, evaluate};
-use sana_pipeline::{Checkpoint, Control, LoadOptions, Request, SanaPipeline};
+use sana_pipeline::{Checkpoint, LoadOptions, Request, SanaPipeline, StepAction};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let latents = pipeline.sample(&request, &text, &mut |step| {
         println!("step {:>2}   timestep {:.0}", step.index + 1, step.time);
-        Control::Continue
+        StepAction::Continue
     })?;
     println!("latents   {:?}", latents.dims());
 

@@ -425,6 +425,9 @@ pub enum PipelineError {
         /// The backend's reason.
         reason: String,
     },
+    /// The observer of the steps failed.
+    #[error("the observer of the steps failed")]
+    Observer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The config of the transformer or the ControlNet is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),

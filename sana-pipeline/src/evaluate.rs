@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::error::PipelineError;
 use crate::image::{self, RgbImage};
-use crate::pipeline::Control;
 use crate::pipeline::SanaPipeline;
+use crate::pipeline::StepAction;
 use crate::request::Request;
 use crate::scenes::{self, Picture, Report, ScenePrompt};
 
@@ -97,7 +97,7 @@ pub fn evaluate(
         if let Some(scale) = options.guidance {
             request = request.guidance(scale);
         }
-        let generation = pipeline.generate(&request, &mut |_| Control::Continue)?;
+        let generation = pipeline.generate(&request, &mut |_| StepAction::Continue)?;
         for (prompt, image) in batch.iter().zip(generation.images) {
             let picture = Picture::new(image.width() as usize, image.into_raw())?;
             report.add(prompt.category(), &scenes::evaluate(&picture, prompt));

@@ -25,8 +25,8 @@ pub use checkpoint::{
 pub use error::PipelineError;
 pub use memory::{MemoryAdvice, MemoryEstimate, MemoryShortage};
 pub use pipeline::{
-    Control, Defaults, Generation, LoadOptions, MemoryPolicy, SanaPipeline, StepInfo,
-    TextConditioning,
+    Defaults, Generation, LoadOptions, MemoryPolicy, ObserverError, SanaPipeline, StepAction,
+    StepInfo, TextConditioning,
 };
 pub use request::{
     Buckets, ControlImage, ControlSettings, EditError, EditSettings, InstructionChoice, Request,

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor};
 use sana_sampler::{
-    Control, DpmSolverOptions, Error, FlowSchedule, Order, ThirdOrderTerm, Timesteps, dpm_solver,
-    flow_euler,
+    DpmSolverOptions, Error, FlowSchedule, Order, StepAction, ThirdOrderTerm, Timesteps,
+    dpm_solver, flow_euler,
 };
 
 fn velocity(x: Tensor<1>, timestep: f64) -> Result<Tensor<1>, Infallible> {
@@ -21,7 +21,7 @@ fn exact(x: f64, sigma: f64) -> f64 {
 
 fn error(solver: Option<(Order, ThirdOrderTerm)>, steps: usize) -> Result<f64, Error> {
     let initial = Tensor::from_floats([1.2f32], &Device::flex());
-    let observe = |_| Control::Continue;
+    let observe = |_| StepAction::Continue;
     let (grid, Ok(result)) = if let Some((order, third_order_term)) = solver {
         let grid = FlowSchedule::dpm_solver(steps, 1.0)?.with_timesteps(Timesteps::Exact);
         let mut options = DpmSolverOptions::default();

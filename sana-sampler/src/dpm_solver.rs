@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 use crate::{
     Error,
     schedule::FlowSchedule,
-    step::{Control, Step, state},
+    step::{Step, StepAction, state},
 };
 
 /// Grids of fewer steps than this end with lower orders, see [`DpmSolverOptions::lower_order_final`].
@@ -90,23 +90,26 @@ impl Default for DpmSolverOptions {
 ///
 /// `predict` gets the sample and the timestep and returns the velocity `noise - x0`; `observe` sees
 /// each [`Step`]. The solver's arithmetic and its result are f32, whatever dtype `initial` and the
-/// velocity have. On [`Control::Stop`] the sample after that step is returned.
+/// velocity have.
 ///
 /// # Shapes
 /// - `initial`, the sample given to `predict`, its velocity, the result: any one shape
 ///
 /// # Errors
-/// Whatever `predict` returns, at once.
+/// Whatever `predict` or `observe` returns, at once.
 ///
 /// # Panics
 /// If the velocity or a sample given by `observe` has another shape than `initial`.
-pub fn dpm_solver<const D: usize, E>(
+pub fn dpm_solver<const D: usize, E, R>(
     schedule: &FlowSchedule,
     options: &DpmSolverOptions,
     initial: Tensor<D>,
     mut predict: impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
-    mut observe: impl FnMut(Step<D>) -> Control<D>,
-) -> Result<Tensor<D>, E> {
+    mut observe: impl FnMut(Step<D>) -> R,
+) -> Result<Tensor<D>, E>
+where
+    R: Into<Result<StepAction<D>, E>>,
+{
     let shape = initial.dims();
     let mut latents = state("the initial sample", initial, shape);
     let mut history: Vec<Tensor<D>> = Vec::with_capacity(4);
@@ -120,19 +123,23 @@ pub fn dpm_solver<const D: usize, E>(
         let order = order_at(index, history.len(), schedule, options);
         let weights = Weights::at(index, order, schedule.sigmas(), options.third_order_term);
         latents = weights.apply(latents, &history);
-        match observe(Step {
+        let action = observe(Step {
             index,
             steps: schedule.steps(),
             time,
             latents: latents.clone(),
-            denoised,
-        }) {
-            Control::Continue => {}
-            Control::Stop => break,
-            Control::ContinueFrom(sample) => {
+            denoised: denoised.clone(),
+        });
+        match action.into()? {
+            StepAction::Continue => {}
+            StepAction::Stop => return Ok(denoised),
+            StepAction::StopWith(sample) => {
+                return Ok(state("the observer's sample", sample, shape));
+            }
+            StepAction::ContinueFrom(sample) => {
                 latents = state("the observer's sample", sample, shape);
             }
-            Control::ContinueWith {
+            StepAction::ContinueWith {
                 latents: sample,
                 denoised,
             } => {

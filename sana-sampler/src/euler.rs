@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 
 use crate::{
     schedule::FlowSchedule,
-    step::{Control, Step, state},
+    step::{Step, StepAction, state},
 };
 
 /// Flow Euler: one straight step along the velocity from each noise level to the next.
@@ -17,23 +17,25 @@ use crate::{
 ///
 /// `predict` gets the sample and the timestep and returns the velocity `noise - x0`; `observe` sees
 /// each [`Step`]. The solver's arithmetic and its result are f32, whatever dtype `initial` and the
-/// velocity have. On [`Control::Stop`] the sample after that step is returned, which
-/// [`FlowSchedule::from_index`] of the next step goes on from.
+/// velocity have.
 ///
 /// # Shapes
 /// - `initial`, the sample given to `predict`, its velocity, the result: any one shape
 ///
 /// # Errors
-/// Whatever `predict` returns, at once.
+/// Whatever `predict` or `observe` returns, at once.
 ///
 /// # Panics
 /// If the velocity or a sample given by `observe` has another shape than `initial`.
-pub fn flow_euler<const D: usize, E>(
+pub fn flow_euler<const D: usize, E, R>(
     schedule: &FlowSchedule,
     initial: Tensor<D>,
     mut predict: impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
-    mut observe: impl FnMut(Step<D>) -> Control<D>,
-) -> Result<Tensor<D>, E> {
+    mut observe: impl FnMut(Step<D>) -> R,
+) -> Result<Tensor<D>, E>
+where
+    R: Into<Result<StepAction<D>, E>>,
+{
     let shape = initial.dims();
     let mut latents = state("the initial sample", initial, shape);
     for (index, &time) in schedule.timesteps().iter().enumerate() {
@@ -41,17 +43,21 @@ pub fn flow_euler<const D: usize, E>(
         let velocity = state("the velocity", predict(latents.clone(), time)?, shape);
         let denoised = latents.clone() - velocity.clone().mul_scalar(sigma);
         latents = latents + velocity.mul_scalar(next - sigma);
-        match observe(Step {
+        let action = observe(Step {
             index,
             steps: schedule.steps(),
             time,
             latents: latents.clone(),
-            denoised,
-        }) {
-            Control::Continue => {}
-            Control::Stop => break,
-            Control::ContinueFrom(sample)
-            | Control::ContinueWith {
+            denoised: denoised.clone(),
+        });
+        match action.into()? {
+            StepAction::Continue => {}
+            StepAction::Stop => return Ok(denoised),
+            StepAction::StopWith(sample) => {
+                return Ok(state("the observer's sample", sample, shape));
+            }
+            StepAction::ContinueFrom(sample)
+            | StepAction::ContinueWith {
                 latents: sample, ..
             } => latents = state("the observer's sample", sample, shape),
         }

@@ -23,6 +23,6 @@ pub use guidance::{Guidance, GuidanceInterval, classifier_free, perturbed_attent
 pub use projected::{AdaptiveProjection, ProjectedGuidance};
 pub use schedule::{FlowSchedule, TIMESTEPS, Timesteps, shift_sigma};
 pub use scm::{ScmSchedule, scm};
-pub use step::{Control, Step};
+pub use step::{Step, StepAction};
 pub use times::ScmTimes;
 pub use trigflow::SigmaData;

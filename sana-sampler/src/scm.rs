@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use crate::{
     Error,
     schedule::{check_decreasing, check_start},
-    step::{Control, Step, state},
+    step::{Step, StepAction, state},
     trigflow::SigmaData,
 };
 
@@ -108,26 +108,27 @@ impl ScmSchedule {
 /// asked at the last step, whose next time is 0. The arithmetic and the result are f32.
 ///
 /// The result is the last denoised sample, in units of `sigma_data`: latents for the autoencoder
-/// are the result divided by `sigma_data`. On [`Control::Stop`] it is the denoised sample of that
-/// step. On [`Control::ContinueFrom`] or [`Control::ContinueWith`] after the last step it is the sample
-/// given.
+/// are the result divided by `sigma_data`.
 ///
 /// # Shapes
 /// - `initial`, the sample given to `predict`, `F`, the noise, the result: any one shape
 ///
 /// # Errors
-/// Whatever `predict` and `noise` return, at once.
+/// Whatever `predict`, `noise` or `observe` returns, at once.
 ///
 /// # Panics
 /// If `F`, the noise or a sample given by `observe` has another shape than `initial`.
-pub fn scm<const D: usize, E>(
+pub fn scm<const D: usize, E, R>(
     schedule: &ScmSchedule,
     sigma_data: SigmaData,
     initial: Tensor<D>,
     mut predict: impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
     mut noise: impl FnMut(usize) -> Result<Tensor<D>, E>,
-    mut observe: impl FnMut(Step<D>) -> Control<D>,
-) -> Result<Tensor<D>, E> {
+    mut observe: impl FnMut(Step<D>) -> R,
+) -> Result<Tensor<D>, E>
+where
+    R: Into<Result<StepAction<D>, E>>,
+{
     let shape = initial.dims();
     let mut latents = state("the initial sample", initial, shape);
     for (index, pair) in schedule.times().windows(2).enumerate() {
@@ -141,17 +142,21 @@ pub fn scm<const D: usize, E>(
         } else {
             denoised.clone()
         };
-        match observe(Step {
+        let action = observe(Step {
             index,
             steps: schedule.steps(),
             time,
             latents: latents.clone(),
             denoised: denoised.clone(),
-        }) {
-            Control::Continue => {}
-            Control::Stop => return Ok(denoised),
-            Control::ContinueFrom(sample)
-            | Control::ContinueWith {
+        });
+        match action.into()? {
+            StepAction::Continue => {}
+            StepAction::Stop => return Ok(denoised),
+            StepAction::StopWith(sample) => {
+                return Ok(state("the observer's sample", sample, shape));
+            }
+            StepAction::ContinueFrom(sample)
+            | StepAction::ContinueWith {
                 latents: sample, ..
             } => latents = state("the observer's sample", sample, shape),
         }

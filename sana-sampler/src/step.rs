@@ -17,18 +17,22 @@ pub struct Step<const D: usize> {
     pub denoised: Tensor<D>,
 }
 
-/// What an observer answers to a [`Step`].
+/// What an observer answers to a [`Step`], as it is or as the `Ok` of a `Result`.
 #[expect(
     clippy::large_enum_variant,
     reason = "a tensor is a handle; one answer exists at a time"
 )]
 #[derive(Debug, Clone)]
-pub enum Control<const D: usize> {
-    /// Go on.
+pub enum StepAction<const D: usize> {
+    /// Continue with the next step.
     Continue,
-    /// End the run here; each solver says what it returns then.
+    /// End the run here; the result is [`Step::denoised`].
     Stop,
-    /// Go on from this sample in place of [`Step::latents`] (inpainting, clamping). After the
+    /// End the run here with this sample as the result. With [`Step::latents`] of a flow solver,
+    /// [`FlowSchedule::from_index`](crate::FlowSchedule::from_index) of the next step continues the
+    /// run later.
+    StopWith(Tensor<D>),
+    /// Continue from this sample in place of [`Step::latents`] (inpainting, clamping). After the
     /// last step it is the result. Earlier predictions kept by a multistep solver stay as they are.
     ContinueFrom(Tensor<D>),
     /// As [`ContinueFrom`](Self::ContinueFrom), and a multistep solver extrapolates from this
@@ -36,11 +40,18 @@ pub enum Control<const D: usize> {
     /// inpainting, the estimate that the solver keeps has to move with it: otherwise the next steps
     /// add a multiple of the difference between the two paths.
     ContinueWith {
-        /// The sample to go on from.
+        /// The sample to continue from.
         latents: Tensor<D>,
         /// The clean sample on whose path it lies.
         denoised: Tensor<D>,
     },
+}
+
+/// An observer that cannot fail answers with the action alone.
+impl<const D: usize, E> From<StepAction<D>> for Result<StepAction<D>, E> {
+    fn from(action: StepAction<D>) -> Self {
+        Ok(action)
+    }
 }
 
 /// `tensor` as solvers hold it: in f32, and of the shape of the sample.

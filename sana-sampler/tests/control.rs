@@ -4,11 +4,11 @@ use std::convert::Infallible;
 
 use burn::tensor::{DType, Device, Tensor};
 use sana_sampler::{
-    Control, DpmSolverOptions, Error, FlowSchedule, Order, ScmSchedule, SigmaData, Step,
+    DpmSolverOptions, Error, FlowSchedule, Order, ScmSchedule, SigmaData, Step, StepAction,
     ThirdOrderTerm, dpm_solver, flow_euler, scm, trigflow,
 };
 
-type Observer<'a> = &'a mut dyn FnMut(Step<2>) -> Control<2>;
+type Observer<'a> = &'a mut dyn FnMut(Step<2>) -> StepAction<2>;
 type Predict<'a, E> = &'a mut dyn FnMut(Tensor<2>, f64) -> Result<Tensor<2>, E>;
 type Run<E> = fn(Tensor<2>, Predict<'_, E>, Observer<'_>) -> Result<Tensor<2>, E>;
 
@@ -61,7 +61,7 @@ fn whole(solver: Run<Infallible>) -> (Tensor<2>, Vec<Step<2>>) {
     let mut steps = Vec::new();
     let Ok(result) = solver(initial(), &mut field, &mut |step| {
         steps.push(step);
-        Control::Continue
+        StepAction::Continue
     });
     (result, steps)
 }
@@ -80,7 +80,7 @@ fn every_step_is_observed_in_order() {
             &mut |step| {
                 assert_eq!(step.steps, STEPS);
                 observed.push((step.index, step.time));
-                Control::Continue
+                StepAction::Continue
             },
         );
         let expected: Vec<(usize, f64)> = times.into_iter().enumerate().collect();
@@ -103,7 +103,7 @@ fn the_result_is_the_last_sample() {
 
 #[test]
 fn stop_ends_the_run() {
-    for (index, solver) in solvers().into_iter().enumerate() {
+    for solver in solvers() {
         let (_, steps) = whole(solver);
         let mut calls = 0;
         let Ok(stopped) = solver(
@@ -113,17 +113,18 @@ fn stop_ends_the_run() {
                 field(x, time)
             },
             &mut |step| match step.index {
-                1 => Control::Stop,
-                _ => Control::Continue,
+                1 => StepAction::Stop,
+                _ => StepAction::Continue,
             },
         );
         assert_eq!(calls, 2);
-        // consistency sampling gives the denoised sample, the flow solvers the one to go on from
-        let expected = match index {
-            2 => &steps[1].denoised,
-            _ => &steps[1].latents,
-        };
-        assert_eq!(numbers(stopped), numbers(expected.clone()));
+        assert_eq!(numbers(stopped), numbers(steps[1].denoised.clone()));
+
+        let Ok(stopped) = solver(initial(), &mut field, &mut |step| match step.index {
+            1 => StepAction::StopWith(step.latents * 2.0),
+            _ => StepAction::Continue,
+        });
+        assert_eq!(numbers(stopped), numbers(steps[1].latents.clone() * 2.0));
     }
 }
 
@@ -135,9 +136,9 @@ fn a_stopped_run_can_be_resumed() {
     let run = |schedule: &FlowSchedule, initial, stop_at: usize| {
         let Ok(result) = flow_euler(schedule, initial, field, |step| {
             if step.index == stop_at {
-                Control::Stop
+                StepAction::StopWith(step.latents)
             } else {
-                Control::Continue
+                StepAction::Continue
             }
         });
         result
@@ -160,8 +161,8 @@ fn continue_from_replaces_the_sample() {
                 field(x, time)
             },
             &mut |step| match step.index {
-                1 => Control::ContinueFrom(replacement.clone()),
-                _ => Control::Continue,
+                1 => StepAction::ContinueFrom(replacement.clone()),
+                _ => StepAction::Continue,
             },
         );
         assert_eq!(seen[2], numbers(replacement));
@@ -169,27 +170,29 @@ fn continue_from_replaces_the_sample() {
 
         // with the sample that the solver has anyway nothing changes
         let Ok(same) = solver(initial(), &mut field, &mut |step| {
-            Control::ContinueFrom(step.latents)
+            StepAction::ContinueFrom(step.latents)
         });
         assert_eq!(numbers(same), numbers(untouched.clone()));
-        let Ok(same) = solver(initial(), &mut field, &mut |step| Control::ContinueWith {
-            latents: step.latents,
-            denoised: step.denoised,
+        let Ok(same) = solver(initial(), &mut field, &mut |step| {
+            StepAction::ContinueWith {
+                latents: step.latents,
+                denoised: step.denoised,
+            }
         });
         assert_eq!(numbers(same), numbers(untouched));
 
         // after the last step it is the result
         let Ok(last) = solver(initial(), &mut field, &mut |step| match step.index {
-            3 => Control::ContinueFrom(initial()),
-            _ => Control::Continue,
+            3 => StepAction::ContinueFrom(initial()),
+            _ => StepAction::Continue,
         });
         assert_eq!(numbers(last), numbers(initial()));
         let Ok(last) = solver(initial(), &mut field, &mut |step| match step.index {
-            3 => Control::ContinueWith {
+            3 => StepAction::ContinueWith {
                 latents: initial(),
                 denoised: step.denoised,
             },
-            _ => Control::Continue,
+            _ => StepAction::Continue,
         });
         assert_eq!(numbers(last), numbers(initial()));
     }
@@ -225,15 +228,15 @@ fn the_history_moves_with_the_sample() {
         let Ok(_) = dpm_solver(&schedule, &options, path(0), predict, |step| {
             let next = step.index + 1;
             match step.index {
-                0..4 if with_estimate => Control::ContinueWith {
+                0..4 if with_estimate => StepAction::ContinueWith {
                     latents: path(next),
                     denoised: right(),
                 },
-                0..4 => Control::ContinueFrom(path(next)),
+                0..4 => StepAction::ContinueFrom(path(next)),
                 _ => {
                     let off = (step.latents - path(next)).abs().max().into_scalar();
                     farthest = farthest.max(off);
-                    Control::Continue
+                    StepAction::Continue
                 }
             }
         });
@@ -260,12 +263,44 @@ fn an_error_of_the_network_ends_the_run_at_once() {
             },
             &mut |_| {
                 observed += 1;
-                Control::Continue
+                StepAction::Continue
             },
         );
         assert_eq!(result.unwrap_err(), "no memory");
         assert!((1..STEPS).contains(&observed));
     }
+}
+
+#[test]
+fn an_error_of_the_observer_ends_the_run_at_once() {
+    let schedule = FlowSchedule::euler(STEPS, 3.0).unwrap();
+    let scm_schedule = ScmSchedule::default_for(STEPS).unwrap();
+    let options = DpmSolverOptions::default();
+    let network = |x: Tensor<2>, _| Ok(x);
+    let mut observed = Vec::new();
+    let mut observe = |step: Step<2>| {
+        observed.push(step.index);
+        match step.index {
+            1 => Err("the window was closed"),
+            _ => Ok(StepAction::Continue),
+        }
+    };
+    let noise = |_| Ok(initial());
+    for result in [
+        flow_euler(&schedule, initial(), network, &mut observe),
+        dpm_solver(&schedule, &options, initial(), network, &mut observe),
+        scm(
+            &scm_schedule,
+            SigmaData::default(),
+            initial(),
+            network,
+            noise,
+            &mut observe,
+        ),
+    ] {
+        assert_eq!(result.unwrap_err(), "the window was closed");
+    }
+    assert_eq!(observed, [0, 1, 0, 1, 0, 1]);
 }
 
 #[test]
@@ -280,7 +315,7 @@ fn an_error_of_the_noise_ends_the_run_at_once() {
             1 => Err("no noise"),
             _ => Ok(initial()),
         },
-        |_| Control::Continue,
+        |_| StepAction::Continue,
     );
     assert_eq!(result.unwrap_err(), "no noise");
 }
@@ -298,7 +333,7 @@ fn no_noise_is_asked_at_the_last_step() {
             asked.push(step);
             Ok(initial())
         },
-        |_| Control::Continue,
+        |_| StepAction::Continue,
     );
     assert_eq!(asked, [0, 1, 2]);
 }
@@ -316,7 +351,7 @@ fn the_state_is_f32_whatever_the_network_computes_in() {
             &mut |step| {
                 assert_eq!(step.latents.dtype(), DType::F32);
                 assert_eq!(step.denoised.dtype(), DType::F32);
-                Control::ContinueFrom(step.latents.cast(DType::F16))
+                StepAction::ContinueFrom(step.latents.cast(DType::F16))
             },
         );
         assert_eq!(result.dtype(), DType::F32);
@@ -338,8 +373,9 @@ fn a_start_at_pure_noise_is_finite() {
                 lower_order_final: false,
                 third_order_term,
             };
-            let Ok(result) =
-                dpm_solver(&schedule, &options, initial(), field, |_| Control::Continue);
+            let Ok(result) = dpm_solver(&schedule, &options, initial(), field, |_| {
+                StepAction::Continue
+            });
             assert!(numbers(result).iter().all(|value| value.is_finite()));
         }
     }
@@ -350,7 +386,7 @@ fn a_velocity_of_another_shape_is_not_broadcast() {
     for solver in solvers::<Infallible>() {
         let panic = std::panic::catch_unwind(|| {
             solver(initial(), &mut |x, _| Ok(x.narrow(0, 0, 1)), &mut |_| {
-                Control::Continue
+                StepAction::Continue
             })
         })
         .unwrap_err();

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor};
 use sana_sampler::{
-    Control, DpmSolverOptions, FlowSchedule, Order, ScmSchedule, SigmaData, ThirdOrderTerm,
+    DpmSolverOptions, FlowSchedule, Order, ScmSchedule, SigmaData, StepAction, ThirdOrderTerm,
     dpm_solver, flow_euler, noise, scm, trigflow,
 };
 
@@ -37,7 +37,7 @@ fn solve(
     initial: Tensor<1>,
     predict: impl FnMut(Tensor<1>, f64) -> Result<Tensor<1>, Infallible>,
 ) -> Vec<f32> {
-    let observe = |_| Control::Continue;
+    let observe = |_| StepAction::Continue;
     let Ok(result) = match solver {
         Solver::Euler => flow_euler(schedule, initial, predict, observe),
         Solver::Dpm(order, third_order_term) => {
@@ -227,7 +227,7 @@ fn consistency_sampling_of_a_known_picture_is_exact() {
                 initial,
                 predict,
                 |step| Ok(noise::step_noise(2, 0, step as u32, shape, &device)),
-                |_| Control::Continue,
+                |_| StepAction::Continue,
             );
             let latents = result / sigma_data.value();
             let ours: Vec<f32> = latents.into_data().try_to_vec().unwrap();
@@ -258,7 +258,7 @@ fn starting_in_the_middle_arrives_at_the_picture() {
         &DpmSolverOptions::default(),
         start.unwrap(),
         |_, _| Ok::<_, Infallible>(velocity.clone()),
-        |_| Control::Continue,
+        |_| StepAction::Continue,
     );
 
     let trig = ScmSchedule::default_for(4).unwrap().from_index(2).unwrap();
@@ -272,7 +272,7 @@ fn starting_in_the_middle_arrives_at_the_picture() {
             Ok::<_, Infallible>((x - clean.clone()) / s)
         }),
         |step| Ok(noise::step_noise(4, 0, step as u32, [1, 2, 3, 4], &device)),
-        |_| Control::Continue,
+        |_| StepAction::Continue,
     );
 
     for result in [by_flow, by_scm / sigma_data.value()] {

@@ -8,7 +8,7 @@ use sana_linear_attn::parity::{
     Fixture, assert_close, assert_parity, device, dropped_in_fixtures, values,
 };
 use sana_sampler::{
-    Control, DpmSolverOptions, FlowSchedule, Order, ScmTimes, SigmaData, Step, dpm_solver,
+    DpmSolverOptions, FlowSchedule, Order, ScmTimes, SigmaData, Step, StepAction, dpm_solver,
     flow_euler, scm,
 };
 
@@ -70,10 +70,10 @@ fn assert_schedule(fixture: &Fixture, schedule: &FlowSchedule) {
 }
 
 /// An observer that keeps every step.
-fn keep(steps: &mut Vec<Step<4>>) -> impl FnMut(Step<4>) -> Control<4> {
+fn keep(steps: &mut Vec<Step<4>>) -> impl FnMut(Step<4>) -> StepAction<4> {
     |step| {
         steps.push(step);
-        Control::Continue
+        StepAction::Continue
     }
 }
 

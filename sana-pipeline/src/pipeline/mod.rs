@@ -26,8 +26,9 @@ use crate::request::Buckets;
 use crate::request::{Request, Settings};
 
 use networks::Parts;
+use observer::Observer;
 
-pub use observer::{Control, StepInfo};
+pub use observer::{ObserverError, StepAction, StepInfo};
 pub use options::{LoadOptions, MemoryPolicy};
 pub use stages::TextConditioning;
 
@@ -364,15 +365,27 @@ impl SanaPipeline {
     /// [`decode`](Self::decode), each measured, and [`composite`](Self::composite). A control picture
     /// and pictures to start from are encoded before, as stages of their own, so that the autoencoder
     /// is out of memory again where one stage runs at a time. `observe` sees every step and may end
-    /// the run; what is there by then is decoded.
+    /// the run: with [`StepAction::Stop`] the images are decoded from the estimate of the clean
+    /// latents that this step made.
     ///
     /// # Errors
-    /// As the three stages. The request is checked before anything is loaded, also against the
+    /// As the three stages, and [`PipelineError::Observer`]. The request is checked before anything is loaded, also against the
     /// memory there is: [`PipelineError::Memory`].
-    pub fn generate(
+    pub fn generate<R>(
         &mut self,
         request: &Request,
-        observe: &mut dyn FnMut(StepInfo) -> Control,
+        observe: &mut dyn FnMut(StepInfo) -> R,
+    ) -> Result<Generation, PipelineError>
+    where
+        R: Into<Result<StepAction, ObserverError>>,
+    {
+        self.generate_observed(request, &mut |step| observer::answer(observe(step)))
+    }
+
+    fn generate_observed(
+        &mut self,
+        request: &Request,
+        observe: &mut Observer<'_>,
     ) -> Result<Generation, PipelineError> {
         let settings = request.validate(self)?;
         let tiling = self.plan_request(request, &settings)?;
@@ -427,9 +440,9 @@ impl SanaPipeline {
                     control,
                     known.as_ref(),
                     &mut |step| {
-                        let control = observe(step);
-                        stopped |= matches!(control, Control::Stop);
-                        control
+                        let action = observe(step)?;
+                        stopped |= matches!(action, StepAction::Stop | StepAction::StopWith(_));
+                        Ok(action)
                     },
                 )
             },

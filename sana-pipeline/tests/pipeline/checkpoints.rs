@@ -4,7 +4,7 @@ use std::fs;
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::WeightError;
-use sana_pipeline::{Component, Control, PipelineError};
+use sana_pipeline::{Component, PipelineError, StepAction};
 
 use super::*;
 
@@ -290,7 +290,7 @@ fn variants_of_weight_files() {
     };
     let mut pipeline = load_with(folder.path(), options);
     let generation = pipeline
-        .generate(&small(), &mut |_| Control::Continue)
+        .generate(&small(), &mut |_| StepAction::Continue)
         .unwrap();
     assert_eq!(generation.images.len(), 1);
 

@@ -10,7 +10,7 @@ use sana_linear_attn::weights::{Weights, write_tensors};
 use sana_pipeline::create::write_controlnet;
 use sana_pipeline::image::{RgbImage, fit};
 use sana_pipeline::{
-    Component, Control, ControlImage, ControlNetFolder, Generation, MemoryPolicy, PipelineError,
+    Component, ControlImage, ControlNetFolder, Generation, MemoryPolicy, PipelineError, StepAction,
 };
 use sana_sampler::GuidanceInterval;
 
@@ -61,7 +61,7 @@ fn request() -> Request {
 
 fn draw(pipeline: &mut SanaPipeline, request: &Request) -> Generation {
     pipeline
-        .generate(request, &mut |_| Control::Continue)
+        .generate(request, &mut |_| StepAction::Continue)
         .unwrap()
 }
 
@@ -144,7 +144,7 @@ fn it_is_loaded_with_the_transformer() {
     let conditioning = pipeline.encode_prompt(&request()).unwrap();
     let loaded = |pipeline: &SanaPipeline| NETWORKS.map(|part| pipeline.is_loaded(part));
     assert_eq!(loaded(&pipeline), [true, false, false, false]);
-    let go_on = &mut |_: sana_pipeline::StepInfo| Control::Continue;
+    let go_on = &mut |_: sana_pipeline::StepInfo| StepAction::Continue;
     pipeline.sample(&request(), &conditioning, go_on).unwrap();
     assert_eq!(loaded(&pipeline), [true; 4]);
     assert_eq!(pipeline.controlnet().unwrap().config().num_layers, 2);
@@ -169,7 +169,7 @@ fn one_stage_at_a_time_gives_the_same_pictures() {
     pipeline.encode_control(&request()).unwrap();
     assert_eq!(loaded(&pipeline), [false, false, true, false]);
     let latents = pipeline
-        .sample(&request(), &conditioning, &mut |_| Control::Continue)
+        .sample(&request(), &conditioning, &mut |_| StepAction::Continue)
         .unwrap();
     assert_eq!(loaded(&pipeline), [false, true, false, true]);
     pipeline.decode(latents).unwrap();
@@ -405,7 +405,7 @@ fn requests_that_do_not_fit() {
     let mut untouched = controlled();
     assert!(
         untouched
-            .generate(&small(), &mut |_| Control::Continue)
+            .generate(&small(), &mut |_| StepAction::Continue)
             .is_err()
     );
     assert!(!NETWORKS.iter().any(|part| untouched.is_loaded(*part)));
@@ -583,7 +583,7 @@ fn values_that_are_not_finite() {
     poison(&copy.path().join(WEIGHTS), "controlnet_blocks.1.bias");
     let mut pipeline = load_with(&sana_folder(), with(copy.path()));
     let conditioning = pipeline.encode_prompt(&request()).unwrap();
-    let error = pipeline.sample(&request(), &conditioning, &mut |_| Control::Continue);
+    let error = pipeline.sample(&request(), &conditioning, &mut |_| StepAction::Continue);
     assert!(matches!(
         error,
         Err(PipelineError::StepNotFinite { step: 1, .. })

@@ -1,7 +1,7 @@
 //! The same request gives the same picture on the CPU and on a GPU, with the built-in checkpoint.
 
 use burn::tensor::Device;
-use sana_pipeline::Control;
+use sana_pipeline::StepAction;
 use sana_pipeline::image::{RgbImage, psnr};
 
 use super::*;
@@ -22,7 +22,7 @@ fn picture(device: &Device, seed: u64) -> RgbImage {
     let request = Request::new("a red circle left of a blue square")
         .steps(4)
         .seed(seed);
-    let generation = pipeline.generate(&request, &mut |_| Control::Continue);
+    let generation = pipeline.generate(&request, &mut |_| StepAction::Continue);
     generation.unwrap().images.remove(0)
 }
 

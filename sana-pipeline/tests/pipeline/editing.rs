@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use sana_linear_attn::parity::{tolerance, values};
 use sana_pipeline::image::{GrayImage, RgbImage};
 use sana_pipeline::{
-    Component, Control, EditError, InstructionChoice, MemoryPolicy, PipelineError, Schedule,
-    Solver, StepInfo,
+    Component, EditError, InstructionChoice, MemoryPolicy, PipelineError, Schedule, Solver,
+    StepAction, StepInfo,
 };
 use sana_sampler::{Error as SamplerError, FlowSchedule, ScmSchedule, ScmTimes, noise};
 
@@ -16,8 +16,8 @@ use super::*;
 
 const SIZE: [u32; 2] = [96, 64];
 
-fn go_on(_: StepInfo) -> Control {
-    Control::Continue
+fn go_on(_: StepInfo) -> StepAction {
+    StepAction::Continue
 }
 
 fn picture(green: u8) -> RgbImage {
@@ -220,7 +220,7 @@ fn one_stage_at_a_time_gives_the_same_pictures() {
     let latents = pipeline
         .sample(&request, &conditioning, &mut |step| {
             assert_eq!(step.steps, 4);
-            Control::Continue
+            StepAction::Continue
         })
         .unwrap();
     assert!(!pipeline.is_loaded(Component::TextEncoder) && !pipeline.is_loaded(Component::Vae));
@@ -317,7 +317,7 @@ fn the_observer_sees_the_known_region_on_its_path() {
             assert_eq!(last(step.denoised.clone()), last(known.clone()));
             assert_ne!(cell(step.denoised), cell(known.clone()));
             seen += 1;
-            Control::Continue
+            StepAction::Continue
         })
         .unwrap();
     assert_eq!(seen, 4);
@@ -347,7 +347,7 @@ fn the_known_region_of_sprint_has_the_step_s_noise() {
             let path = (known.clone() * cos + noise * sin) * 0.5;
             assert_parity("path", last(step.latents), last(path));
             seen += 1;
-            Control::Continue
+            StepAction::Continue
         })
         .unwrap();
     assert_eq!(seen, 4);
@@ -378,23 +378,23 @@ fn stopping_and_exchanging_with_a_mask() {
             .sample(&request, &conditioning, &mut |step| {
                 seen.push(step);
                 match seen.len() {
-                    2 => Control::Stop,
-                    _ => Control::Continue,
+                    2 => StepAction::Stop,
+                    _ => StepAction::Continue,
                 }
             })
             .unwrap();
         assert_eq!(seen.len(), 2);
-        // A flow solver ends with its sample, consistency sampling with its estimate.
-        let flow = pipeline.defaults().solver != Solver::Scm;
-        let expected = match flow {
-            true => seen[1].latents.clone(),
-            false => seen[1].denoised.clone() / 0.5,
+        // The estimate with the known region in it; of consistency sampling in units of sigma_data.
+        let unit = match pipeline.defaults().solver {
+            Solver::Scm => 0.5,
+            _ => 1.0,
         };
+        let expected = seen[1].denoised.clone() / unit;
         assert_eq!(values(stopped.clone()), values(expected));
-        if !flow {
-            assert_eq!(last(stopped), last(known));
-        }
-        let generation = pipeline.generate(&request, &mut |_| Control::Stop).unwrap();
+        assert_eq!(last(stopped), last(known));
+        let generation = pipeline
+            .generate(&request, &mut |_| StepAction::Stop)
+            .unwrap();
         assert!(generation.stopped);
         assert_kept(&generation.images[0], &picture(7), |x, y| !hole(x, y));
 
@@ -404,12 +404,12 @@ fn stopping_and_exchanging_with_a_mask() {
                 .sample(&request, &conditioning, &mut |step| {
                     let latents = step.latents.zeros_like();
                     match (step.index, with_estimate) {
-                        (3, false) => Control::ContinueFrom(latents),
-                        (3, true) => Control::ContinueWith {
+                        (3, false) => StepAction::ContinueFrom(latents),
+                        (3, true) => StepAction::ContinueWith {
                             latents,
                             denoised: step.denoised,
                         },
-                        _ => Control::Continue,
+                        _ => StepAction::Continue,
                     }
                 })
                 .unwrap();

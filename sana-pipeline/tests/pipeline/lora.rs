@@ -2,7 +2,7 @@
 
 use sana_linear_attn::parity::{assert_close, dropped_in_fixtures, tolerance, values};
 use sana_linear_attn::transformer::LoraError;
-use sana_pipeline::{Control, LoraFile, LoraMode, MemoryPolicy, PipelineError};
+use sana_pipeline::{LoraFile, LoraMode, MemoryPolicy, PipelineError, StepAction};
 
 use super::parity::{Reference, sampled};
 use super::*;
@@ -116,7 +116,7 @@ fn scale_0_is_the_base() {
 #[test]
 fn they_are_applied_whenever_the_transformer_is_loaded() {
     let draw = |pipeline: &mut SanaPipeline| {
-        let generation = pipeline.generate(&small(), &mut |_| Control::Continue);
+        let generation = pipeline.generate(&small(), &mut |_| StepAction::Continue);
         generation.unwrap().images
     };
     let expected = draw(&mut sana_with(&[file()]));

@@ -5,8 +5,8 @@ use sana_dcae::Tiling;
 use sana_pipeline::image::psnr;
 use sana_pipeline::memory::MemoryEstimate;
 use sana_pipeline::{
-    Component, Control, Generation, InstructionChoice, MemoryAdvice, MemoryPolicy, MemoryShortage,
-    PipelineError,
+    Component, Generation, InstructionChoice, MemoryAdvice, MemoryPolicy, MemoryShortage,
+    PipelineError, StepAction,
 };
 
 use super::*;
@@ -28,7 +28,7 @@ fn limited(limit: u64, options: LoadOptions) -> SanaPipeline {
 }
 
 fn generate(pipeline: &mut SanaPipeline, request: &Request) -> Result<Generation, PipelineError> {
-    pipeline.generate(request, &mut |_| Control::Continue)
+    pipeline.generate(request, &mut |_| StepAction::Continue)
 }
 
 /// Large enough for several tiles of 512 pixels, and of a short prompt, so that decoding needs most.

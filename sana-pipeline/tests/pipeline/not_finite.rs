@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use sana_linear_attn::transformer::{BlockPart, Place};
-use sana_pipeline::{Control, PipelineError};
+use sana_pipeline::{PipelineError, StepAction};
 
 use super::*;
 
@@ -10,7 +10,7 @@ const AUTOENCODER: &str = "vae/diffusion_pytorch_model.safetensors";
 
 fn failure(folder: &TempDir, request: &Request) -> PipelineError {
     let mut pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
-    let error = pipeline.generate(request, &mut |_| Control::Continue);
+    let error = pipeline.generate(request, &mut |_| StepAction::Continue);
     error.unwrap_err()
 }
 
@@ -50,7 +50,7 @@ fn latents_and_embeddings_that_were_not_finite_already() {
     let conditioning = pipeline.encode_prompt(&request).unwrap();
     let error = pipeline
         .sample(&request, &conditioning, &mut |step| {
-            Control::ContinueFrom(step.latents.full_like(f32::NAN))
+            StepAction::ContinueFrom(step.latents.full_like(f32::NAN))
         })
         .unwrap_err();
     assert!(
@@ -65,7 +65,7 @@ fn latents_and_embeddings_that_were_not_finite_already() {
             false => &mut spoilt.prompt,
         };
         embeds.embeds = embeds.embeds.full_like(f32::NAN);
-        let error = pipeline.sample(&request, &spoilt, &mut |_| Control::Continue);
+        let error = pipeline.sample(&request, &spoilt, &mut |_| StepAction::Continue);
         let error = error.unwrap_err();
         assert!(
             error.to_string().contains("first in the text embeddings"),

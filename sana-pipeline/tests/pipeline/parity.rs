@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::{Fixture, fixture_path, tolerance};
 use sana_pipeline::image::from_tensor;
-use sana_pipeline::{Control, InstructionChoice, Schedule, Solver};
+use sana_pipeline::{InstructionChoice, Schedule, Solver, StepAction};
 use sana_text::{Instruction, PromptEmbeds, PromptOptions};
 
 use super::*;
@@ -95,8 +95,8 @@ impl Reference {
     }
 }
 
-fn go_on(_: sana_pipeline::StepInfo) -> Control {
-    Control::Continue
+fn go_on(_: sana_pipeline::StepInfo) -> StepAction {
+    StepAction::Continue
 }
 
 pub(super) fn sampled(pipeline: &mut SanaPipeline, request: &Request) -> Tensor<4> {

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device};
 use sana_pipeline::create::write_checkpoint;
-use sana_pipeline::{Control, InstructionChoice, MemoryPolicy};
+use sana_pipeline::{InstructionChoice, MemoryPolicy, StepAction};
 
 use super::*;
 
@@ -39,7 +39,7 @@ fn the_4_8b_model_makes_a_step() {
         .steps(1)
         .guidance(1.0);
     let generation = pipeline
-        .generate(&request, &mut |_| Control::Continue)
+        .generate(&request, &mut |_| StepAction::Continue)
         .unwrap();
     for stage in &generation.stages {
         println!("{stage:?}");

@@ -2,13 +2,13 @@
 
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::values;
-use sana_pipeline::{Component, Control, MemoryPolicy, PipelineError, Solver};
+use sana_pipeline::{Component, MemoryPolicy, PipelineError, Solver, StepAction};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval};
 
 use super::*;
 
-fn go_on(_: sana_pipeline::StepInfo) -> Control {
-    Control::Continue
+fn go_on(_: sana_pipeline::StepInfo) -> StepAction {
+    StepAction::Continue
 }
 
 fn sampled(pipeline: &mut SanaPipeline, request: &Request) -> Tensor<4> {
@@ -264,35 +264,100 @@ fn the_observer_sees_stops_and_exchanges() {
     let mut pipeline = sana();
     let request = small().steps(4);
     let conditioning = pipeline.encode_prompt(&request).unwrap();
-    let mut seen = Vec::new();
+    let (mut seen, mut estimate) = (Vec::new(), None);
     let stopped = pipeline
         .sample(&request, &conditioning, &mut |step| {
             seen.push((step.index, step.steps));
             assert_eq!(step.latents.dims(), step.denoised.dims());
+            estimate = Some(step.denoised.clone());
             if step.index == 1 {
-                Control::Stop
+                StepAction::Stop
             } else {
-                Control::Continue
+                StepAction::Continue
             }
         })
         .unwrap();
     assert_eq!(seen, [(0, 4), (1, 4)]);
     assert_eq!(stopped.dims(), [1, 32, 1, 2]);
+    let estimate = estimate.unwrap();
+    assert_eq!(values(stopped), values(estimate.clone()));
 
     let exchanged = pipeline
         .sample(&request, &conditioning, &mut |step| {
             if step.index == 3 {
-                Control::ContinueFrom(step.latents.zeros_like())
+                StepAction::ContinueFrom(step.latents.zeros_like())
             } else {
-                Control::Continue
+                StepAction::Continue
             }
         })
         .unwrap();
     assert!(values(exchanged).iter().all(|value| *value == 0.0));
 
-    let generation = pipeline.generate(&request, &mut |_| Control::Stop).unwrap();
+    let generation = pipeline
+        .generate(&request, &mut |step| match step.index {
+            1 => StepAction::Stop,
+            _ => StepAction::Continue,
+        })
+        .unwrap();
     assert!(generation.stopped);
-    assert_eq!(generation.images.len(), 1);
+    assert_eq!(generation.images, pipeline.decode(estimate).unwrap());
+
+    let latents = Tensor::zeros([1, 32, 1, 2], &device());
+    let generation = pipeline
+        .generate(&request, &mut |_| StepAction::StopWith(latents.clone()))
+        .unwrap();
+    assert!(generation.stopped);
+    assert_eq!(generation.images, pipeline.decode(latents).unwrap());
+}
+
+/// Latents of consistency sampling are in units of `sigma_data`, those to stop with too.
+#[test]
+fn stopping_consistency_sampling() {
+    let mut pipeline = sprint();
+    let request = small();
+    let generation = pipeline
+        .generate(&request, &mut |_| StepAction::Stop)
+        .unwrap();
+    let with_the_same = pipeline
+        .generate(&request, &mut |step| StepAction::StopWith(step.denoised))
+        .unwrap();
+    assert_eq!(generation.images, with_the_same.images);
+    let (mut seen, mut estimate) = (Vec::new(), None);
+    let conditioning = pipeline.encode_prompt(&request).unwrap();
+    let stopped = pipeline.sample(&request, &conditioning, &mut |step| {
+        estimate = Some(step.denoised.clone());
+        seen.push(step.index);
+        StepAction::Stop
+    });
+    assert_eq!(seen, [0]);
+    assert_eq!(values(stopped.unwrap()), values(estimate.unwrap() / 0.5));
+}
+
+#[test]
+fn an_error_of_the_observer_ends_the_run() {
+    let mut pipeline = sana();
+    let mut steps = 0;
+    let error = pipeline
+        .generate(&small(), &mut |_| {
+            steps += 1;
+            let found = std::fs::read("no such file")?;
+            assert!(found.is_empty());
+            Ok(StepAction::Continue)
+        })
+        .unwrap_err();
+    assert_eq!(steps, 1);
+    assert!(matches!(error, PipelineError::Observer(_)), "{error}");
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(source.downcast_ref::<std::io::Error>().is_some());
+
+    // The library's own errors pass through.
+    let error = pipeline
+        .generate(&small(), &mut |_| {
+            SanaPipeline::load(Path::new("no such folder"), &device())?;
+            Ok(StepAction::Continue)
+        })
+        .unwrap_err();
+    assert!(matches!(error, PipelineError::NoFolder { .. }), "{error}");
 }
 
 #[test]
@@ -302,7 +367,7 @@ fn a_step_that_is_not_finite_is_named() {
     let conditioning = pipeline.encode_prompt(&request).unwrap();
     let error = pipeline
         .sample(&request, &conditioning, &mut |step| {
-            Control::ContinueFrom(step.latents.full_like(f32::NAN))
+            StepAction::ContinueFrom(step.latents.full_like(f32::NAN))
         })
         .unwrap_err();
     assert!(

@@ -2,7 +2,7 @@
 
 use burn::tensor::DType;
 use sana_pipeline::image::psnr;
-use sana_pipeline::{Component, Control, PipelineError};
+use sana_pipeline::{Component, PipelineError, StepAction};
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn every_picture_has_its_own_seed() {
         let settings = request.validate(&pipeline).unwrap();
         assert_eq!((settings.seed, settings.seeds()), (7, seeds.clone()));
         let mut draw = |request: &Request| {
-            let generation = pipeline.generate(request, &mut |_| Control::Continue);
+            let generation = pipeline.generate(request, &mut |_| StepAction::Continue);
             generation.unwrap()
         };
         let together = draw(&request);

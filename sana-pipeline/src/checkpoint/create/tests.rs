@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::checkpoint::Checkpoint;
-use crate::pipeline::Control;
+use crate::pipeline::StepAction;
 use crate::pipeline::{LoadOptions, SanaPipeline};
 use crate::request::Request;
 
@@ -69,7 +69,7 @@ fn random_checkpoints_run_and_stay_finite() {
             let mut pipeline = SanaPipeline::load(folder.path(), &Device::flex()).unwrap();
             let request = Request::new("a red circle").size(64, 32).steps(2);
             let generation = pipeline
-                .generate(&request, &mut |_| Control::Continue)
+                .generate(&request, &mut |_| StepAction::Continue)
                 .unwrap();
             let picture = generation.images[0].as_raw();
             assert!(picture.iter().any(|value| *value != picture[0]));
@@ -98,7 +98,7 @@ fn weights_kept_in_16_bits_change_no_pixel() {
             let mut pipeline =
                 SanaPipeline::from_checkpoint(checkpoint, options, &Device::flex()).unwrap();
             let request = Request::new("a red circle").size(64, 32).steps(2);
-            let generation = pipeline.generate(&request, &mut |_| Control::Continue);
+            let generation = pipeline.generate(&request, &mut |_| StepAction::Continue);
             let in_memory = pipeline.transformer().unwrap().dtype();
             (in_memory, generation.unwrap().images)
         };

@@ -11,7 +11,8 @@ use super::image_to_image::{Inpainting, Known};
 use crate::checkpoint::Component;
 use crate::checkpoint::{Schedule, Scheduler, Solver};
 use crate::error::PipelineError;
-use crate::pipeline::{Control, SanaPipeline, StepInfo};
+use crate::pipeline::observer::{self, Observer, ObserverError};
+use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::{Request, Settings};
 
 impl SanaPipeline {
@@ -36,16 +37,21 @@ impl SanaPipeline {
     /// # Errors
     /// When the request is not valid or does not fit the conditioning, the transformer cannot be
     /// loaded, as [`encode_control`](Self::encode_control), or [`PipelineError::StepNotFinite`] when a
-    /// step gives values that are not finite.
-    pub fn sample(
+    /// step gives values that are not finite;
+    /// [`PipelineError::Observer`].
+    pub fn sample<R>(
         &mut self,
         request: &Request,
         conditioning: &TextConditioning,
-        observe: &mut dyn FnMut(StepInfo) -> Control,
-    ) -> Result<Tensor<4>, PipelineError> {
+        observe: &mut dyn FnMut(StepInfo) -> R,
+    ) -> Result<Tensor<4>, PipelineError>
+    where
+        R: Into<Result<StepAction, ObserverError>>,
+    {
         let settings = request.validate(self)?;
         let control = self.encode_control(request)?;
         let known = self.encode_known(request, &settings)?;
+        let observe = &mut |step| observer::answer(observe(step));
         self.sample_encoded(request, conditioning, control, known.as_ref(), observe)
     }
 
@@ -57,7 +63,7 @@ impl SanaPipeline {
         conditioning: &TextConditioning,
         control: Option<Tensor<4>>,
         known: Option<&Known>,
-        observe: &mut dyn FnMut(StepInfo) -> Control,
+        observe: &mut Observer<'_>,
     ) -> Result<Tensor<4>, PipelineError> {
         let when = When::on(&self.device);
         self.sample_looking(when, request, conditioning, control, known, observe)
@@ -71,7 +77,7 @@ impl SanaPipeline {
         conditioning: &TextConditioning,
         control: Option<Tensor<4>>,
         known: Option<&Known>,
-        observe: &mut dyn FnMut(StepInfo) -> Control,
+        observe: &mut Observer<'_>,
     ) -> Result<Tensor<4>, PipelineError> {
         let settings = request.validate(self)?;
         self.check_conditioning(
@@ -111,21 +117,21 @@ impl SanaPipeline {
                     Some(known) => known.at_time(initial, schedule.times()[0], *sigma_data)?,
                     None => initial.mul_scalar(sigma_data.value()),
                 };
-                let mut inpainting = Inpainting::scm(known, schedule, *sigma_data);
+                let inpainting = Inpainting::scm(known, schedule, *sigma_data);
                 let observe = |step| inpainting.observe(step, observe);
                 let predict =
                     trigflow::from_flow(*sigma_data, |x, time| network.predict(x, time, time));
                 let noise = |index| Ok(step_noise(index));
                 let denoised = scm(schedule, *sigma_data, initial, predict, noise, observe)?;
                 network.finish()?;
-                Ok(inpainting.result(denoised).div_scalar(sigma_data.value()))
+                Ok(denoised.div_scalar(sigma_data.value()))
             }
             (Schedule::Flow(schedule), _) => {
                 let predict = |x, time| {
                     let sigma = schedule.sigmas()[network.step];
                     network.predict(x, time, sigma)
                 };
-                let mut inpainting = Inpainting::flow(known, schedule, initial.clone());
+                let inpainting = Inpainting::flow(known, schedule, initial.clone());
                 let initial = match known {
                     Some(known) => known.at_level(initial, schedule.sigmas()[0])?,
                     None => initial,
@@ -139,7 +145,7 @@ impl SanaPipeline {
                     _ => flow_euler(schedule, initial, predict, observe),
                 }?;
                 network.finish()?;
-                Ok(inpainting.result(latents))
+                Ok(latents)
             }
             (Schedule::Scm(_), _) => Err(mismatch(&settings)),
         }

@@ -7,7 +7,8 @@ use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, flow, trigflow};
 use super::all_finite;
 use crate::checkpoint::Component;
 use crate::error::PipelineError;
-use crate::pipeline::{Control, SanaPipeline, StepInfo};
+use crate::pipeline::observer::Observer;
+use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::kept_cells;
 use crate::request::{Request, Settings};
 
@@ -130,11 +131,7 @@ enum Path<'a> {
 ///
 /// The estimate moves with the latents, so that a multistep solver extrapolates from the picture
 /// that is there. Latent blending: Avrahami et al., arXiv 2206.02779.
-pub(super) struct Inpainting<'a> {
-    region: Option<Region<'a>>,
-    /// What a run that the user stopped ends with.
-    stopped: Option<Tensor<4>>,
-}
+pub(super) struct Inpainting<'a>(Option<Region<'a>>);
 
 struct Region<'a> {
     /// In the units of the solver.
@@ -162,40 +159,26 @@ impl<'a> Inpainting<'a> {
                 path,
             })
         });
-        Self {
-            region,
-            stopped: None,
-        }
+        Self(region)
     }
 
     /// What the solver is answered: the user's observer is asked about the blended step.
     pub fn observe(
-        &mut self,
+        &self,
         step: StepInfo,
-        observe: &mut dyn FnMut(StepInfo) -> Control,
-    ) -> Control {
-        let Some(region) = &self.region else {
+        observe: &mut Observer<'_>,
+    ) -> Result<StepAction, PipelineError> {
+        let Some(region) = &self.0 else {
             return observe(step);
         };
         let step = region.blended(step);
         let (latents, denoised) = (step.latents.clone(), step.denoised.clone());
-        match observe(step) {
-            Control::Continue => Control::ContinueWith { latents, denoised },
-            Control::ContinueFrom(latents) => Control::ContinueWith { latents, denoised },
-            Control::Stop => {
-                self.stopped = Some(match region.path {
-                    Path::Flow { .. } => latents,
-                    Path::Scm { .. } => denoised,
-                });
-                Control::Stop
-            }
-            exchanged @ Control::ContinueWith { .. } => exchanged,
-        }
-    }
-
-    /// The result of the run, of the solver's.
-    pub fn result(self, of_solver: Tensor<4>) -> Tensor<4> {
-        self.stopped.unwrap_or(of_solver)
+        Ok(match observe(step)? {
+            StepAction::Continue => StepAction::ContinueWith { latents, denoised },
+            StepAction::ContinueFrom(latents) => StepAction::ContinueWith { latents, denoised },
+            StepAction::Stop => StepAction::StopWith(denoised),
+            exchanged @ (StepAction::ContinueWith { .. } | StepAction::StopWith(_)) => exchanged,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::finite::When;
 use crate::error::PipelineError;
-use crate::pipeline::{Control, SanaPipeline, StepInfo};
+use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::Request;
 
 const WEIGHTS: &str = "transformer/diffusion_pytorch_model.safetensors";
@@ -53,14 +53,14 @@ fn run(
     when: When,
     folder: &Path,
     request: &Request,
-    observe: impl Fn(&StepInfo) -> Control,
+    observe: impl Fn(&StepInfo) -> StepAction,
 ) -> (Result<Vec<f32>, PipelineError>, usize) {
     let mut pipeline = SanaPipeline::load(folder, &Device::flex()).unwrap();
     let conditioning = pipeline.encode_prompt(request).unwrap();
     let mut steps = 0;
     let mut counted = |step: StepInfo| {
         steps += 1;
-        observe(&step)
+        Ok(observe(&step))
     };
     let latents = pipeline.sample_looking(when, request, &conditioning, None, None, &mut counted);
     let values = |latents: Tensor<4>| latents.into_data().try_to_vec().unwrap();
@@ -71,8 +71,8 @@ fn small() -> Request {
     Request::new("a red circle").size(64, 32).steps(3)
 }
 
-fn go_on(_: &StepInfo) -> Control {
-    Control::Continue
+fn go_on(_: &StepInfo) -> StepAction {
+    StepAction::Continue
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn a_later_step_is_named_with_its_own_inputs() {
         ("sprint", f32::NAN, Place::Latents),
     ] {
         let observe = |step: &StepInfo| match step.index {
-            1 => Control::ContinueFrom(step.latents.full_like(value)),
-            _ => Control::Continue,
+            1 => StepAction::ContinueFrom(step.latents.full_like(value)),
+            _ => StepAction::Continue,
         };
         let [at_once, afterwards] = [When::EachStep, When::AfterTheRun]
             .map(|when| run(when, &fixture(name), &small().steps(4), observe));
@@ -148,7 +148,7 @@ fn a_later_step_is_named_with_its_own_inputs() {
 #[test]
 fn a_run_that_was_stopped() {
     let folder = spoilt("sana", "proj_out.bias");
-    let stop = |_: &StepInfo| Control::Stop;
+    let stop = |_: &StepInfo| StepAction::Stop;
     let (result, steps) = run(When::AfterTheRun, folder.path(), &small(), stop);
     assert_eq!(steps, 1);
     assert!(matches!(

@@ -3,7 +3,7 @@
 mod faults;
 mod server;
 
-use sana_pipeline::Control;
+use sana_pipeline::StepAction;
 use sana_pipeline::hub::{self, HubError, HubOptions, HubRepo, Snapshot};
 
 use self::server::{COMMIT, REPO, Request, Server, Site};
@@ -66,7 +66,7 @@ fn picture(snapshot: &Snapshot) -> sana_pipeline::image::RgbImage {
     let opened = SanaPipeline::from_checkpoint(checkpoint, LoadOptions::default(), &device());
     let drawn = opened
         .unwrap()
-        .generate(&small(), &mut |_| Control::Continue);
+        .generate(&small(), &mut |_| StepAction::Continue);
     drawn.unwrap().images.remove(0)
 }
 
@@ -111,7 +111,7 @@ fn hub_from_a_name_to_a_picture() {
     assert!(!snapshot.trained_in_f16);
     let mut expected = sana();
     let expected = expected
-        .generate(&small(), &mut |_| Control::Continue)
+        .generate(&small(), &mut |_| StepAction::Continue)
         .unwrap();
     assert_eq!(picture(&snapshot), expected.images[0]);
 

@@ -8,7 +8,7 @@ use sana_linear_attn::compute_dtype;
 use sana_linear_attn::kernels::{Epilogue, linear, relu_linear_attention};
 use sana_linear_attn::transformer::TextContext;
 use sana_pipeline::{Schedule, Scheduler};
-use sana_sampler::{Control, Guidance, dpm_solver, flow_euler, noise, scm, trigflow};
+use sana_sampler::{Guidance, StepAction, dpm_solver, flow_euler, noise, scm, trigflow};
 
 use super::args::{Options, Part};
 use super::models::{Models, Weights, random};
@@ -265,7 +265,7 @@ impl Bench<'_> {
         schedule: &Schedule,
         initial: Tensor<4>,
     ) -> anyhow::Result<Tensor<4>> {
-        let go_on = |_| Control::Continue;
+        let go_on = |_| StepAction::Continue;
         let sprint = transformer.config().guidance_embeds;
         let guidance = Guidance::new(GUIDANCE)?;
         let magnitudes = RefCell::new(Vec::new());

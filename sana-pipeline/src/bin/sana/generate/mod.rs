@@ -13,7 +13,7 @@ pub mod paths;
 use std::io::Write;
 
 use anyhow::bail;
-use sana_pipeline::{Control, image};
+use sana_pipeline::{StepAction, image};
 
 use self::args::request;
 use crate::model::Model;
@@ -59,7 +59,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
             true => "decoding",
             false => "drawing",
         });
-        Control::Continue
+        StepAction::Continue
     })?;
     progress.finish();
     model.tell_notes();

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use sana_pipeline::memory::StageReport;
-use sana_pipeline::{Control, Generation, Request, Settings, image};
+use sana_pipeline::{Generation, Request, Settings, StepAction, image};
 
 use self::plan::{Line, Picture, batches, lines, pictures};
 use self::prompt_file::Problems;
@@ -215,7 +215,7 @@ fn draw(
             .and_then(|request| {
                 Ok(model
                     .pipeline
-                    .generate(&request, &mut |_| Control::Continue)?)
+                    .generate(&request, &mut |_| StepAction::Continue)?)
             })
             .with_context(|| {
                 format!(
