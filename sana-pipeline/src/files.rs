@@ -22,6 +22,11 @@ pub(crate) fn write_whole(
     })
 }
 
+/// Writes a text file, whole or not at all.
+pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
+    write_whole(path, |file| file.write_all(text.as_bytes()))
+}
+
 /// Checks before the work that a file can be written at `path`, by creating and removing the
 /// partial file beside it.
 pub(crate) fn check_writable(path: &Path) -> io::Result<()> {

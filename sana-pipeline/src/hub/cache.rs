@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
-use super::HubRepo;
 use super::error::HubError;
+use super::repo::HubRepo;
 use crate::files::write_whole;
 
 /// Names and, where they are known, sizes of the files of a commit.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::HubRepo;
 use super::cache::{RepoCache, create_parent};
 use super::client::Client;
 use super::error::HubError;
+use super::repo::HubRepo;
 
 /// How often a download is taken up again within one call when its connection breaks.
 const ATTEMPTS: u32 = 3;

@@ -23,6 +23,7 @@ mod cache;
 mod client;
 mod download;
 mod error;
+mod http;
 mod options;
 mod plan;
 mod repo;

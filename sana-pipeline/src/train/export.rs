@@ -1,24 +1,26 @@
 //! Trained components in the published layout.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig};
 use sana_linear_attn::weights::{SaveOptions, save_module};
 use sana_sampler::DpmSolverOptions;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::data::Data;
 use super::error::TrainError;
 use super::optimizer::Parameters;
 use super::tasks::{Denoiser, latent_std};
-use crate::checkpoint::{SanaKeys, Scheduler};
+use crate::checkpoint::create::folder::{config_json, index_json, text};
+use crate::checkpoint::{Component, SanaKeys, Scheduler};
 use crate::files;
 
 /// Images that the scaling factor of an autoencoder is measured on.
 const SCALE_IMAGES: usize = 256;
+/// What reads the `tokenizer.json` of a trained model in the reference library.
+const TOKENIZER_CLASS: &str = "PreTrainedTokenizerFast";
 
 /// The autoencoder with its scaling factor set so that latents of this data have unit variance.
 ///
@@ -90,11 +92,9 @@ pub fn export_denoiser(
         &options,
     )?;
 
-    let mut transformer = to_json(model.transformer.config());
-    transformer["_class_name"] = json!("SanaTransformer2DModel");
     write(
         &folder.join("transformer/config.json"),
-        &pretty(&transformer),
+        &config_json(Component::Transformer, model.transformer.config()),
     )?;
     write(
         &folder.join("text_encoder/config.json"),
@@ -102,13 +102,13 @@ pub fn export_denoiser(
     )?;
     write(&folder.join("tokenizer/tokenizer.json"), files.tokenizer)?;
     let tokenizer = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": TOKENIZER_CLASS,
         "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
         "padding_side": "right",
     });
     write(
         &folder.join("tokenizer/tokenizer_config.json"),
-        &pretty(&tokenizer),
+        &text(&tokenizer),
     )?;
     let scheduler = Scheduler::FlowDpm {
         options: DpmSolverOptions::default(),
@@ -118,24 +118,8 @@ pub fn export_denoiser(
         &folder.join("scheduler/scheduler_config.json"),
         &scheduler.to_json(),
     )?;
-    let index = json!({
-        "_class_name": "SanaPipeline",
-        "_sana": to_json(files.keys),
-        "scheduler": ["diffusers", scheduler.class_name()],
-        "text_encoder": ["transformers", "Gemma2Model"],
-        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-        "transformer": ["diffusers", "SanaTransformer2DModel"],
-        "vae": ["diffusers", "AutoencoderDC"],
-    });
-    write(&folder.join("model_index.json"), &pretty(&index))
-}
-
-fn to_json(value: &impl serde::Serialize) -> Value {
-    serde_json::to_value(value).expect("a config of plain fields is JSON")
-}
-
-fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
+    let index = index_json(&scheduler, TOKENIZER_CLASS, files.keys);
+    write(&folder.join("model_index.json"), &index)
 }
 
 fn create(folder: &Path) -> Result<(), TrainError> {
@@ -144,5 +128,5 @@ fn create(folder: &Path) -> Result<(), TrainError> {
 
 /// Writes a file whole or not at all.
 fn write(path: &Path, text: &str) -> Result<(), TrainError> {
-    files::write_whole(path, |file| file.write_all(text.as_bytes())).map_err(TrainError::io(path))
+    files::write_text(path, text).map_err(TrainError::io(path))
 }

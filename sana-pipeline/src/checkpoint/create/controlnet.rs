@@ -4,9 +4,10 @@ use std::path::Path;
 use burn::tensor::{DType, Device};
 use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SaveOptions, save_module};
-use serde_json::{Map, Value};
 
-use super::{WeightDtype, write_text};
+use super::folder::config_json;
+use super::random::WeightDtype;
+use super::write_text;
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
 
@@ -51,14 +52,8 @@ pub fn write_controlnet(
         ..SaveOptions::default()
     };
     save_module(&controlnet, &file, &options)?;
-    write_text(&path, &config_json(controlnet.config()))
-}
-
-fn config_json(config: &SanaControlNetConfig) -> String {
-    let class = Component::ControlNet.classes()[0];
-    let mut keys = Map::from_iter([("_class_name".to_owned(), Value::from(class))]);
-    if let Ok(Value::Object(config)) = serde_json::to_value(config) {
-        keys.extend(config);
-    }
-    format!("{:#}\n", Value::Object(keys))
+    write_text(
+        &path,
+        &config_json(Component::ControlNet, controlnet.config()),
+    )
 }

@@ -62,7 +62,7 @@ fn config_of_the_largest_model() {
     config.validate().unwrap();
     assert_eq!((config.num_layers, config.width()), (60, 2240));
     assert!(config.qk_norm.is_some() && !config.guidance_embeds);
-    let json = transformer_json(&config);
+    let json = config_json(Component::Transformer, &config);
     let read = SanaTransformerConfig::from_json(&json, Path::new("config.json")).unwrap();
     assert_eq!(variants::recognize(&read).unwrap().name, VARIANT);
 }

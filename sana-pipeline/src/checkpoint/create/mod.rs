@@ -2,36 +2,33 @@
 //! ControlNets to train.
 
 mod controlnet;
+pub(crate) mod folder;
+mod random;
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
-use half::{bf16, f16};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use sana_dcae::DcAeConfig;
 use sana_linear_attn::weights::parameter_shapes;
 use sana_linear_attn::{KeyMap, SanaTransformerConfig};
 use sana_text::Gemma2Config;
 use serde_json::{Map, Value, json};
 
+use self::folder::{config_json, index_json};
+use self::random::{RandomTensor, WeightDtype};
 use crate::checkpoint::Component;
+use crate::checkpoint::SanaKeys;
 use crate::checkpoint::Scheduler;
 use crate::checkpoint::variants::{self, Variant};
 use crate::error::PipelineError;
-use crate::files::write_whole;
+use crate::files::{self, write_whole};
 
 pub use controlnet::write_controlnet;
 
 /// Bytes of tensors in one file: more make shards, as in published checkpoints.
 const SHARD_BYTES: u64 = 5_000_000_000;
-/// Elements drawn at a time by one thread.
-const CHUNK: usize = 1 << 16;
-/// Standard deviation of the weights, or less where many of them are summed.
-const DEVIATION: f64 = 0.02;
 
 /// Writes a checkpoint of a released variant with random weights in the published layout.
 ///
@@ -151,7 +148,7 @@ impl<'a> RandomModel<'a> {
             ),
             (
                 Component::Transformer,
-                transformer_json(&self.transformer),
+                config_json(Component::Transformer, &self.transformer),
                 parameter_shapes(&self.transformer.init(device), KeyMap::default()),
             ),
             (
@@ -202,33 +199,13 @@ impl<'a> RandomModel<'a> {
             &scheduler.join("scheduler_config.json"),
             &self.scheduler.to_json(),
         )?;
-        write_text(&folder.join("model_index.json"), &self.index())
+        let keys = SanaKeys {
+            variant: Some(format!("{} (random weights)", self.name)),
+            ..SanaKeys::default()
+        };
+        let index = index_json(&self.scheduler, "GemmaTokenizerFast", &keys);
+        write_text(&folder.join("model_index.json"), &index)
     }
-
-    fn index(&self) -> String {
-        let sprint = matches!(self.scheduler, Scheduler::Scm { .. });
-        let index = json!({
-            "_class_name": if sprint { "SanaSprintPipeline" } else { "SanaPipeline" },
-            "_sana": { "variant": format!("{} (random weights)", self.name) },
-            "scheduler": ["diffusers", self.scheduler.class_name()],
-            "text_encoder": ["transformers", "Gemma2Model"],
-            "tokenizer": ["transformers", "GemmaTokenizerFast"],
-            "transformer": ["diffusers", "SanaTransformer2DModel"],
-            "vae": ["diffusers", "AutoencoderDC"],
-        });
-        format!("{index:#}\n")
-    }
-}
-
-fn transformer_json(config: &SanaTransformerConfig) -> String {
-    let mut keys = Map::from_iter([(
-        "_class_name".to_owned(),
-        Value::from("SanaTransformer2DModel"),
-    )]);
-    if let Ok(Value::Object(config)) = serde_json::to_value(config) {
-        keys.extend(config);
-    }
-    format!("{:#}\n", Value::Object(keys))
 }
 
 fn create_folder(folder: &Path, part: Component) -> Result<std::path::PathBuf, PipelineError> {
@@ -241,137 +218,7 @@ fn create_folder(folder: &Path, part: Component) -> Result<std::path::PathBuf, P
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), PipelineError> {
-    write_whole(path, |file| file.write_all(text.as_bytes())).map_err(PipelineError::write(path))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WeightDtype {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl WeightDtype {
-    fn new(dtype: DType) -> Result<Self, PipelineError> {
-        match dtype {
-            DType::F32 => Ok(Self::F32),
-            DType::F16 => Ok(Self::F16),
-            DType::BF16 => Ok(Self::Bf16),
-            other => Err(PipelineError::WeightDtype {
-                found: crate::checkpoint::dtype::name(other),
-            }),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::Bf16 => "BF16",
-        }
-    }
-
-    fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-
-    fn bytes(self, shape: &[usize]) -> u64 {
-        (shape.iter().product::<usize>() * self.size()) as u64
-    }
-
-    fn append(self, value: f32, bytes: &mut Vec<u8>) {
-        match self {
-            Self::F32 => bytes.extend(value.to_le_bytes()),
-            Self::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
-            Self::Bf16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
-        }
-    }
-}
-
-/// A tensor that is drawn when it is written.
-#[derive(Debug, Clone)]
-struct RandomTensor {
-    name: String,
-    shape: Vec<usize>,
-    fill: Fill,
-    /// Key of its generator; chunk `i` is stream `i`.
-    key: [u8; 32],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Fill {
-    Constant(f32),
-    /// Uniform in `[-bound, bound]`.
-    Uniform(f32),
-}
-
-impl RandomTensor {
-    fn new(part: Component, name: String, shape: Vec<usize>, seed: u64, index: u64) -> Self {
-        let fill = match shape.as_slice() {
-            // The scale of Gemma's norms is 1 + weight.
-            [_] if part == Component::TextEncoder || name.ends_with("bias") => Fill::Constant(0.0),
-            [_] => Fill::Constant(1.0),
-            shape => {
-                let inputs: usize = shape[1..].iter().product();
-                let deviation = DEVIATION.min((inputs as f64).sqrt().recip());
-                Fill::Uniform((3f64.sqrt() * deviation) as f32)
-            }
-        };
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        key[8..16].copy_from_slice(&(part as u64).to_le_bytes());
-        key[16..24].copy_from_slice(&index.to_le_bytes());
-        Self {
-            name,
-            shape,
-            fill,
-            key,
-        }
-    }
-
-    /// The bytes of chunk `chunk` of `elements` elements.
-    fn chunk(&self, chunk: usize, elements: usize, dtype: WeightDtype) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(elements * dtype.size());
-        match self.fill {
-            Fill::Constant(value) => {
-                (0..elements).for_each(|_| dtype.append(value, &mut bytes));
-            }
-            Fill::Uniform(bound) => {
-                let mut generator = ChaCha8Rng::from_seed(self.key);
-                generator.set_stream(chunk as u64);
-                for _ in 0..elements {
-                    let unit = generator.next_u32() as i32 as f32 / 2f32.powi(31); // [-1, 1]
-                    dtype.append(bound * unit, &mut bytes);
-                }
-            }
-        }
-        bytes
-    }
-
-    /// Draws and writes it, a few chunks on every core at a time.
-    fn write(
-        &self,
-        out: &mut impl Write,
-        dtype: WeightDtype,
-        report: &mut dyn FnMut(u64),
-    ) -> std::io::Result<()> {
-        let elements: usize = self.shape.iter().product();
-        let chunks: Vec<usize> = (0..elements.div_ceil(CHUNK)).collect();
-        for group in chunks.chunks(16 * rayon::current_num_threads()) {
-            let drawn: Vec<Vec<u8>> = group
-                .par_iter()
-                .map(|&chunk| self.chunk(chunk, CHUNK.min(elements - chunk * CHUNK), dtype))
-                .collect();
-            for bytes in drawn {
-                out.write_all(&bytes)?;
-                report(bytes.len() as u64);
-            }
-        }
-        Ok(())
-    }
+    files::write_text(path, text).map_err(PipelineError::write(path))
 }
 
 /// Writes tensors as `STEM.safetensors`, or as shards with an index when they are more than

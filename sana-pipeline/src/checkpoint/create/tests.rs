@@ -4,6 +4,7 @@ use sana_linear_attn::Weights;
 use sana_linear_attn::precision::set_bf16_products;
 use tempfile::TempDir;
 
+use super::random::{CHUNK, DEVIATION};
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::pipeline::StepAction;

@@ -73,7 +73,7 @@ pub(super) fn cut(folder: &Path, step: usize) -> Result<(), TrainError> {
         )
         .flat_map(|line| [line, "\n"])
         .collect();
-    files::write_whole(&path, |file| file.write_all(kept.as_bytes())).map_err(TrainError::io(&path))
+    files::write_text(&path, &kept).map_err(TrainError::io(&path))
 }
 
 /// Draws the losses of the log.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::{DType, Tensor, TensorData};
@@ -94,11 +93,9 @@ pub(super) fn save(
         ..meta.clone()
     };
     let path = folder.join(STATE_META);
-    files::write_whole(&path, |file| {
-        serde_json::to_writer_pretty(&mut *file, &meta)?;
-        file.write_all(b"\n")
-    })
-    .map_err(TrainError::io(&path))?;
+    let json = serde_json::to_string_pretty(&meta)
+        .map_err(|error| TrainError::io(&path)(std::io::Error::other(error)))?;
+    files::write_text(&path, &json).map_err(TrainError::io(&path))?;
     Ok(write_tensors(&folder.join(STATE), tensors)?)
 }
 
