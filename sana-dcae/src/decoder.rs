@@ -1,12 +1,14 @@
 //! Latent to picture.
 
+use std::fmt;
+
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::kernels::repeat_channels;
 use sana_linear_attn::{Conv3x3, RmsNormAffine};
 
 use crate::blocks::{NORM_EPS, StageBlocks};
-use crate::diagnose::DecoderPlace;
-use crate::{Activation, BlockType, DcAeConfig, NormType, StageLayer, UpBlock, repeat_channels};
+use crate::{Activation, BlockType, DcAeConfig, NormType, StageLayer, UpBlock};
 
 /// The last convolution of a [`Decoder`].
 #[derive(Module, Debug)]
@@ -144,5 +146,38 @@ impl Decoder {
     /// The dtype of the parameters in memory.
     pub fn dtype(&self) -> DType {
         self.conv_in.weight.val().dtype()
+    }
+}
+
+/// A place in the [`Decoder`] after which values can be NaN or infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecoderPlace {
+    /// The latents that it was given.
+    Latents,
+    /// The first convolution, with its shortcut.
+    ConvIn,
+    /// A layer of a stage: `decoder.up_blocks.STAGE.INDEX` in a checkpoint.
+    Layer {
+        /// The stage, the one of the highest resolution is 0 and runs last.
+        stage: usize,
+        /// The layer in it.
+        index: usize,
+    },
+    /// The last norm and its activation.
+    NormOut,
+    /// The last convolution.
+    ConvOut,
+}
+
+impl fmt::Display for DecoderPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latents => f.write_str("the latents that the decoder was given"),
+            Self::ConvIn => f.write_str("decoder.conv_in"),
+            Self::Layer { stage, index } => write!(f, "decoder.up_blocks.{stage}.{index}"),
+            Self::NormOut => f.write_str("decoder.norm_out"),
+            Self::ConvOut => f.write_str("decoder.conv_out"),
+        }
     }
 }

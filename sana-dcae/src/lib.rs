@@ -4,22 +4,29 @@
 mod blocks;
 mod config;
 mod decoder;
-mod diagnose;
 mod encoder;
 mod error;
+mod init;
 mod model;
+mod non_finite;
 mod resample;
 mod tiling;
 
-pub use blocks::{ChannelNorm, EfficientVitBlock, FrozenBatchNorm, ResBlock, StageLayer};
 pub use config::{
     Activation, BlockType, DcAeConfig, DownsampleBlockType, NormType, PerStage, UpsampleBlockType,
 };
-pub use decoder::{Decoder, DecoderHead};
-pub use diagnose::DecoderPlace;
-pub use encoder::{Encoder, EncoderStem};
+pub use decoder::{Decoder, DecoderPlace};
+pub use encoder::Encoder;
 pub use error::DcAeError;
 pub use model::{DcAe, MemoryOptions};
-pub use resample::{DownBlock, UpBlock, group_mean};
-pub use sana_linear_attn::kernels::{pixel_shuffle, pixel_unshuffle, repeat_channels};
 pub use tiling::Tiling;
+
+// What encoder and decoder are made of, for tests.
+#[doc(hidden)]
+pub use blocks::{ChannelNorm, EfficientVitBlock, FrozenBatchNorm, ResBlock, StageLayer};
+#[doc(hidden)]
+pub use decoder::DecoderHead;
+#[doc(hidden)]
+pub use encoder::EncoderStem;
+#[doc(hidden)]
+pub use resample::{DownBlock, UpBlock, group_mean};

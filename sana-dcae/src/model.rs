@@ -75,10 +75,12 @@ pub struct DcAe {
 
 impl DcAeConfig {
     /// A model with random weights (PyTorch's default initialisation), for training. Parameters
-    /// are lazy: nothing is allocated before a weight is first used.
+    /// are lazy: nothing is allocated before a weight is first used. The backend draws them, from
+    /// the generator that [`Device::seed`] seeds; [`init_seeded`](Self::init_seeded) draws the same
+    /// on every backend.
     ///
     /// # Panics
-    /// If the config is not valid; [`DcAeConfig::validate`] tells why.
+    /// If the config is not valid; [`DcAeConfig::validate`] names the value.
     pub fn init(&self, device: &Device) -> DcAe {
         if let Err(error) = self.validate() {
             panic!("invalid autoencoder config: {error}");

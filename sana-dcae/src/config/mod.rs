@@ -14,7 +14,6 @@ pub use options::{
 };
 
 use crate::DcAeError;
-use validate::invalid;
 
 /// Value of `_class_name` in the config of this architecture.
 const CLASS_NAME: &str = "AutoencoderDC";
@@ -27,8 +26,8 @@ const CLASS_NAME: &str = "AutoencoderDC";
 /// of the highest resolution first, for the decoder too.
 ///
 /// A first stage with no layers means that the picture is halved at once: the encoder's first and
-/// the decoder's last convolution are then a [`DownBlock`](crate::DownBlock) and an
-/// [`UpBlock`](crate::UpBlock) without shortcut, of the second stage's width.
+/// the decoder's last convolution are then a halving and a doubling without shortcut, of the second
+/// stage's width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DcAeConfig {
@@ -132,7 +131,11 @@ impl DcAeConfig {
         }
         let header: Header = serde_json::from_str(text)?;
         if let Some(found) = header.class_name.filter(|name| name != CLASS_NAME) {
-            return Err(invalid("_class_name", found, CLASS_NAME));
+            return Err(DcAeError::ConfigValue {
+                key: "_class_name".to_owned(),
+                found,
+                expected: CLASS_NAME.to_owned(),
+            });
         }
         let config: Self = serde_json::from_str(text)?;
         config.validate()?;

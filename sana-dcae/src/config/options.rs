@@ -8,16 +8,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The kind of block a stage is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockType {
-    /// Two 3x3 convolutions with a residual connection: [`ResBlock`](crate::ResBlock).
+    /// Residual block: two 3x3 convolutions with a residual connection.
     #[serde(rename = "ResBlock")]
     Res,
-    /// Multi-scale linear attention and a GLUMBConv:
-    /// [`EfficientVitBlock`](crate::EfficientVitBlock).
+    /// EfficientViT block: multi-scale linear attention and a GLUMBConv.
     #[serde(rename = "EfficientViTBlock")]
     EfficientVit,
 }
 
-/// The norm at the end of a [`ResBlock`](crate::ResBlock).
+/// The norm at the end of a residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormType {
@@ -38,7 +37,7 @@ pub enum Activation {
     Relu,
 }
 
-/// The main path of a [`DownBlock`](crate::DownBlock).
+/// The main path of a halving block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DownsampleBlockType {
     /// A 3x3 convolution of stride 2. Published configs spell it `Conv`.
@@ -49,7 +48,7 @@ pub enum DownsampleBlockType {
     PixelUnshuffle,
 }
 
-/// The main path of an [`UpBlock`](crate::UpBlock).
+/// The main path of a doubling block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpsampleBlockType {

@@ -231,11 +231,7 @@ fn check_length(key: &'static str, found: usize, expected: usize) -> Result<(), 
     }
 }
 
-pub(super) fn invalid(
-    key: impl Into<String>,
-    found: impl ToString,
-    expected: impl Into<String>,
-) -> DcAeError {
+fn invalid(key: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> DcAeError {
     DcAeError::ConfigValue {
         key: key.into(),
         found: found.to_string(),

@@ -3,11 +3,12 @@
 mod blocks;
 mod checkpoint;
 mod config;
-mod diagnose;
 mod gradients;
 mod inputs;
 mod memory;
+mod non_finite;
 mod parity;
+mod seeded;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use sana_dcae::{DcAe, DcAeConfig, PerStage};

@@ -1,7 +1,7 @@
 //! A weight that is not finite is found in the layer of the decoder that it belongs to.
 
 use burn::module::Param;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use sana_dcae::{DcAe, DecoderHead, DecoderPlace, StageLayer};
 use sana_linear_attn::parity::{device, values};
 
@@ -57,4 +57,30 @@ fn the_layer_is_named() {
     let model = tiny_config().init(&device);
     let found = model.locate_non_finite(latents.full_like(f32::NAN));
     assert_eq!(found, Some(DecoderPlace::Latents));
+}
+
+/// The search computes in the dtype that decoding computes in, whatever the parameters are: a bias
+/// beyond the range of f16 is infinite in one and finite in the other.
+#[test]
+fn the_search_computes_as_decoding_does() {
+    let device = device();
+    if !device.supports_dtype(DType::F16) {
+        return;
+    }
+    let latents = waves([1, 4, 3, 2], &device);
+    let mut model = tiny_config().init_seeded(0, &device);
+    let bias = model.decoder.conv_in.bias.as_mut().expect("a bias");
+    *bias = Param::from_tensor(bias.val().full_like(7e4));
+    let finite = |model: &DcAe| {
+        let image = model.decode(latents.clone()).expect("valid latents");
+        values(image).iter().all(|value| value.is_finite())
+    };
+    assert!(finite(&model));
+    assert_eq!(model.locate_non_finite(latents.clone()), None);
+    let model = model.with_compute_dtype(DType::F16);
+    assert!(!finite(&model));
+    assert_eq!(
+        model.locate_non_finite(latents.clone()),
+        Some(DecoderPlace::ConvIn)
+    );
 }
