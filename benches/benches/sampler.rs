@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use burn::tensor::Tensor;
 use sana_benches::{Case, Suite, assert_close, assert_finite, run, shape};
 use sana_sampler::{
-    DpmSolverOptions, Error, FlowSchedule, Guidance, Order, ScmSchedule, SigmaData, StepAction,
-    dpm_solver, flow_euler, noise, scm,
+    DpmSolverOptions, FlowSchedule, Guidance, Order, SamplerError, ScmSchedule, SigmaData,
+    StepAction, dpm_solver, flow_euler, noise, scm,
 };
 
 const AREA: &str = "sampler";
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
                 };
                 let schedule = ok(FlowSchedule::dpm_solver(STEPS, SHIFT));
                 flow(suite, op, dims, &schedule, |initial, velocity| {
-                    let velocity = |_, _| Ok::<_, Error>(velocity.clone());
+                    let velocity = |_, _| Ok::<_, SamplerError>(velocity.clone());
                     ok(dpm_solver(&schedule, &options, initial, velocity, |_| {
                         StepAction::Continue
                     }))
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             }
             let schedule = ok(FlowSchedule::euler(STEPS, SHIFT));
             flow(suite, "flow_euler", dims, &schedule, |initial, velocity| {
-                let velocity = |_, _| Ok::<_, Error>(velocity.clone());
+                let velocity = |_, _| Ok::<_, SamplerError>(velocity.clone());
                 ok(flow_euler(&schedule, initial, velocity, |_| {
                     StepAction::Continue
                 }))
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn ok<T>(result: Result<T, Error>) -> T {
+fn ok<T>(result: Result<T, SamplerError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -93,7 +93,7 @@ fn consistency(suite: &mut Suite, dims: [usize; 4]) {
                 &schedule,
                 SigmaData::default(),
                 initial.clone(),
-                |_, _| Ok::<_, Error>(output.clone()),
+                |_, _| Ok::<_, SamplerError>(output.clone()),
                 |_| Ok(noise.clone()),
                 |_| StepAction::Continue,
             ))

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("text      {tokens} tokens of {channels} channels");
 
     let latents = pipeline.sample(&request, &text, &mut |step| {
-        println!("step {:>2}   timestep {:.0}", step.index + 1, step.time);
+        println!("step {:>2}   timestep {:.0}", step.index + 1, step.timestep);
         StepAction::Continue
     })?;
     println!("latents   {:?}", latents.dims());

@@ -8,7 +8,7 @@ use sana_linear_attn::WeightError;
 use sana_linear_attn::transformer::{
     ConfigError, ControlNetError, LoraError, PerturbedBlocksError, Place,
 };
-use sana_sampler::ScmTimes;
+use sana_sampler::ScmTimesteps;
 use sana_text::TextError;
 
 use crate::checkpoint::Component;
@@ -156,7 +156,7 @@ pub enum PipelineError {
     )]
     TimesMismatch {
         /// The times asked for.
-        times: ScmTimes,
+        times: ScmTimesteps,
     },
     /// A request without a prompt and without embeddings.
     #[error("nothing to generate: the request has no prompt")]
@@ -451,7 +451,7 @@ pub enum PipelineError {
     Autoencoder(#[from] DcAeError),
     /// Steps, schedule or guidance are impossible.
     #[error(transparent)]
-    Sampler(#[from] sana_sampler::Error),
+    Sampler(#[from] sana_sampler::SamplerError),
     /// A picture or mask to work on does not fit the request.
     #[error(transparent)]
     Edit(#[from] EditError),

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor};
 use sana_sampler::{
-    DpmSolverOptions, Error, FlowSchedule, Order, StepAction, ThirdOrderTerm, Timesteps,
+    DpmSolverOptions, FlowSchedule, Order, SamplerError, StepAction, ThirdOrderTerm, Timesteps,
     dpm_solver, flow_euler,
 };
 
@@ -19,7 +19,7 @@ fn exact(x: f64, sigma: f64) -> f64 {
     (x - particular(sigma)) * (0.8 * sigma).exp() + particular(0.0)
 }
 
-fn error(solver: Option<(Order, ThirdOrderTerm)>, steps: usize) -> Result<f64, Error> {
+fn error(solver: Option<(Order, ThirdOrderTerm)>, steps: usize) -> Result<f64, SamplerError> {
     let initial = Tensor::from_floats([1.2f32], &Device::flex());
     let observe = |_| StepAction::Continue;
     let (grid, Ok(result)) = if let Some((order, third_order_term)) = solver {
@@ -36,7 +36,7 @@ fn error(solver: Option<(Order, ThirdOrderTerm)>, steps: usize) -> Result<f64, E
     Ok((f64::from(result.into_scalar::<f32>()) - exact(1.2, grid.sigmas()[0])).abs())
 }
 
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), SamplerError> {
     for (name, solver) in [
         ("flow Euler", None),
         ("order 1", Some((Order::First, ThirdOrderTerm::Reference))),

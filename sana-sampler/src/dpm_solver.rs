@@ -1,7 +1,7 @@
 use burn::tensor::Tensor;
 
 use crate::{
-    Error,
+    SamplerError,
     schedule::FlowSchedule,
     step::{Step, StepAction, state},
 };
@@ -22,14 +22,14 @@ pub enum Order {
 }
 
 impl TryFrom<usize> for Order {
-    type Error = Error;
+    type Error = SamplerError;
 
-    fn try_from(order: usize) -> Result<Self, Error> {
+    fn try_from(order: usize) -> Result<Self, SamplerError> {
         match order {
             1 => Ok(Self::First),
             2 => Ok(Self::Second),
             3 => Ok(Self::Third),
-            found => Err(Error::InvalidOrder { found }),
+            found => Err(SamplerError::InvalidOrder { found }),
         }
     }
 }
@@ -113,9 +113,9 @@ where
     let shape = initial.dims();
     let mut latents = state("the initial sample", initial, shape);
     let mut history: Vec<Tensor<D>> = Vec::with_capacity(4);
-    for (index, &time) in schedule.timesteps().iter().enumerate() {
+    for (index, &timestep) in schedule.timesteps().iter().enumerate() {
         let sigma = schedule.sigmas()[index];
-        let velocity = state("the velocity", predict(latents.clone(), time)?, shape);
+        let velocity = state("the velocity", predict(latents.clone(), timestep)?, shape);
         let denoised = latents.clone() - velocity.mul_scalar(sigma);
         history.insert(0, denoised.clone());
         history.truncate(options.order as usize);
@@ -126,7 +126,7 @@ where
         let action = observe(Step {
             index,
             steps: schedule.steps(),
-            time,
+            timestep,
             latents: latents.clone(),
             denoised: denoised.clone(),
         });
@@ -339,7 +339,10 @@ mod tests {
     fn refuses_unknown_orders() {
         assert_eq!(Order::try_from(2), Ok(Order::Second));
         for found in [0, 4] {
-            assert_eq!(Order::try_from(found), Err(Error::InvalidOrder { found }));
+            assert_eq!(
+                Order::try_from(found),
+                Err(SamplerError::InvalidOrder { found })
+            );
         }
     }
 }

@@ -4,7 +4,7 @@
 /// types that were checked when they were made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum SamplerError {
     /// A run of no steps.
     #[error("a schedule needs at least one step, found 0")]
     ZeroSteps,
@@ -23,7 +23,7 @@ pub enum Error {
         found: usize,
     },
 
-    /// A list of times or sigmas with fewer than two values, so without a step.
+    /// A list of timesteps or sigmas with fewer than two values, so without a step.
     #[error("a list of {name} needs at least 2 values, found {found}")]
     ScheduleTooShort {
         /// `sigmas` or `times`.
@@ -32,7 +32,7 @@ pub enum Error {
         found: usize,
     },
 
-    /// A time or sigma that is not a number of its range.
+    /// A timestep or sigma that is not a number of its range.
     #[error("{name}[{index}] must be in [0, {maximum}], found {found}")]
     ScheduleOutOfRange {
         /// `sigmas` or `times`.
@@ -45,7 +45,7 @@ pub enum Error {
         found: f64,
     },
 
-    /// Times or sigmas that do not fall from each value to the next.
+    /// Timesteps or sigmas that do not fall from each value to the next.
     #[error("{name} must decrease strictly, but {name}[{index}] = {found} follows {previous}")]
     ScheduleNotDecreasing {
         /// `sigmas` or `times`.
@@ -58,26 +58,26 @@ pub enum Error {
         found: f64,
     },
 
-    /// Times of consistency sampling that stop before 0, where the picture is.
-    #[error("the last of the times must be 0, found {found}")]
+    /// Timesteps of consistency sampling that stop before 0, where the picture is.
+    #[error("the last of the timesteps must be 0, found {found}")]
     ScheduleEnd {
-        /// The last time given.
+        /// The last timestep given.
         found: f64,
     },
 
-    /// The Sprint paper gives times for 1, 2 and 4 steps only.
+    /// The Sprint paper gives timesteps for 1, 2 and 4 steps only.
     #[error(
-        "the paper gives times for 1, 2 and 4 steps, found {found}: take one of these, or the \
-         reference's times"
+        "the paper gives timesteps for 1, 2 and 4 steps, found {found}: take one of these, or the \
+         reference's timesteps"
     )]
-    NoPaperTimes {
+    NoPaperTimesteps {
         /// The number of steps that was asked for.
         found: usize,
     },
 
-    /// A name that no published times have.
-    #[error("no times are named {found:?}, there are {}", known.join(" and "))]
-    UnknownTimes {
+    /// A name that no published timesteps have.
+    #[error("no timesteps are named {found:?}, there are {}", known.join(" and "))]
+    UnknownTimesteps {
         /// The name.
         found: String,
         /// The names there are.

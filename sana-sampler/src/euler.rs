@@ -38,15 +38,15 @@ where
 {
     let shape = initial.dims();
     let mut latents = state("the initial sample", initial, shape);
-    for (index, &time) in schedule.timesteps().iter().enumerate() {
+    for (index, &timestep) in schedule.timesteps().iter().enumerate() {
         let (sigma, next) = (schedule.sigmas()[index], schedule.sigmas()[index + 1]);
-        let velocity = state("the velocity", predict(latents.clone(), time)?, shape);
+        let velocity = state("the velocity", predict(latents.clone(), timestep)?, shape);
         let denoised = latents.clone() - velocity.clone().mul_scalar(sigma);
         latents = latents + velocity.mul_scalar(next - sigma);
         let action = observe(Step {
             index,
             steps: schedule.steps(),
-            time,
+            timestep,
             latents: latents.clone(),
             denoised: denoised.clone(),
         });

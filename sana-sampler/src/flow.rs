@@ -1,13 +1,13 @@
-//! The training side of flow matching: noised samples, their target, and the times to draw.
+//! The training side of flow matching: noised samples, their target, and the noise levels to draw.
 //!
-//! Sana, arXiv 2410.10629, flow-based training; the logit-normal times are those of Esser et al., arXiv
+//! Sana, arXiv 2410.10629, flow-based training; the logit-normal noise levels are those of Esser et al., arXiv
 //! 2403.03206.
 
 use burn::tensor::{DType, Tensor, TensorData};
 use rand::Rng;
 
 use crate::{
-    Error, noise,
+    SamplerError, noise,
     schedule::{check_shift, shift_sigma},
 };
 
@@ -21,22 +21,22 @@ use crate::{
 /// - `sigmas`: one in `[0, 1]` for each sample of the batch
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::SigmaCount`] or [`Error::SigmaOutOfRange`].
+/// [`SamplerError::ShapeMismatch`], [`SamplerError::SigmaCount`] or [`SamplerError::SigmaOutOfRange`].
 pub fn interpolate<const D: usize>(
     x0: Tensor<D>,
     noise: Tensor<D>,
     sigmas: &[f64],
-) -> Result<Tensor<D>, Error> {
+) -> Result<Tensor<D>, SamplerError> {
     check_shape("the noise", &x0, &noise)?;
     let batch = x0.dims()[0];
     if sigmas.len() != batch {
-        return Err(Error::SigmaCount {
+        return Err(SamplerError::SigmaCount {
             batch,
             found: sigmas.len(),
         });
     }
     if let Some(index) = sigmas.iter().position(|s| !(0.0..=1.0).contains(s)) {
-        return Err(Error::SigmaOutOfRange {
+        return Err(SamplerError::SigmaOutOfRange {
             index,
             found: sigmas[index],
         });
@@ -59,11 +59,11 @@ pub fn interpolate<const D: usize>(
 /// - `x0`, `noise`, the result: any one shape
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the two differ in shape.
+/// [`SamplerError::ShapeMismatch`] if the two differ in shape.
 pub fn velocity_target<const D: usize>(
     x0: Tensor<D>,
     noise: Tensor<D>,
-) -> Result<Tensor<D>, Error> {
+) -> Result<Tensor<D>, SamplerError> {
     check_shape("the noise", &x0, &noise)?;
     Ok(noise - x0)
 }
@@ -75,8 +75,11 @@ pub fn velocity_target<const D: usize>(
 /// - the result: `[1]`
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the two differ in shape.
-pub fn loss<const D: usize>(velocity: Tensor<D>, target: Tensor<D>) -> Result<Tensor<1>, Error> {
+/// [`SamplerError::ShapeMismatch`] if the two differ in shape.
+pub fn loss<const D: usize>(
+    velocity: Tensor<D>,
+    target: Tensor<D>,
+) -> Result<Tensor<1>, SamplerError> {
     check_shape("the target", &velocity, &target)?;
     let difference = velocity.cast(DType::F32) - target.cast(DType::F32);
     Ok(difference.square().mean())
@@ -101,7 +104,7 @@ impl LogitNormal {
     ///
     /// # Errors
     /// A mean that is not finite, or a standard deviation that is not positive and finite.
-    pub fn new(mean: f64, std: f64) -> Result<Self, Error> {
+    pub fn new(mean: f64, std: f64) -> Result<Self, SamplerError> {
         if mean.is_finite() && std > 0.0 && std.is_finite() {
             Ok(Self {
                 mean,
@@ -109,7 +112,7 @@ impl LogitNormal {
                 shift: 1.0,
             })
         } else {
-            Err(Error::InvalidLogitNormal { mean, std })
+            Err(SamplerError::InvalidLogitNormal { mean, std })
         }
     }
 
@@ -117,7 +120,7 @@ impl LogitNormal {
     ///
     /// # Errors
     /// A shift that is not positive and finite.
-    pub fn with_shift(self, shift: f64) -> Result<Self, Error> {
+    pub fn with_shift(self, shift: f64) -> Result<Self, SamplerError> {
         check_shift(shift)?;
         Ok(Self { shift, ..self })
     }
@@ -142,11 +145,11 @@ pub(crate) fn check_shape<const D: usize>(
     name: &'static str,
     like: &Tensor<D>,
     tensor: &Tensor<D>,
-) -> Result<(), Error> {
+) -> Result<(), SamplerError> {
     if tensor.dims() == like.dims() {
         Ok(())
     } else {
-        Err(Error::ShapeMismatch {
+        Err(SamplerError::ShapeMismatch {
             name,
             expected: like.dims().to_vec(),
             found: tensor.dims().to_vec(),
@@ -215,7 +218,7 @@ mod tests {
     fn refuses_what_does_not_fit() {
         let x0 = batch([[0.0; 2]; 3]);
         let short = Tensor::<2>::zeros([1, 2], &Device::flex());
-        let mismatch = |name| Error::ShapeMismatch {
+        let mismatch = |name| SamplerError::ShapeMismatch {
             name,
             expected: vec![3, 2],
             found: vec![1, 2],
@@ -227,14 +230,14 @@ mod tests {
         let error = loss(x0.clone(), short).unwrap_err();
         assert_eq!(error, mismatch("the target"));
         let error = interpolate(x0.clone(), x0.clone(), &[0.5]).unwrap_err();
-        assert_eq!(error, Error::SigmaCount { batch: 3, found: 1 });
+        assert_eq!(error, SamplerError::SigmaCount { batch: 3, found: 1 });
         for found in [-0.1, 1.1] {
             let error = interpolate(x0.clone(), x0.clone(), &[0.5, found, 0.5]).unwrap_err();
-            assert_eq!(error, Error::SigmaOutOfRange { index: 1, found });
+            assert_eq!(error, SamplerError::SigmaOutOfRange { index: 1, found });
         }
         assert!(matches!(
             interpolate(x0.clone(), x0, &[0.5, 0.5, f64::NAN]),
-            Err(Error::SigmaOutOfRange { index: 2, .. })
+            Err(SamplerError::SigmaOutOfRange { index: 2, .. })
         ));
     }
 
@@ -274,7 +277,7 @@ mod tests {
         for (mean, std) in [(0.0, 0.0), (0.0, -1.0), (f64::INFINITY, 1.0)] {
             assert_eq!(
                 LogitNormal::new(mean, std),
-                Err(Error::InvalidLogitNormal { mean, std })
+                Err(SamplerError::InvalidLogitNormal { mean, std })
             );
         }
         for (mean, std) in [(f64::NAN, 1.0), (0.0, f64::NAN)] {
@@ -282,7 +285,7 @@ mod tests {
         }
         assert_eq!(
             LogitNormal::new(0.0, 1.0).unwrap().with_shift(0.0),
-            Err(Error::InvalidShift { found: 0.0 })
+            Err(SamplerError::InvalidShift { found: 0.0 })
         );
     }
 }

@@ -1,6 +1,6 @@
 use burn::tensor::{DType, Tensor};
 
-use crate::Error;
+use crate::SamplerError;
 
 /// Classifier-free guidance (Ho and Salimans, arXiv 2207.12598), in f32:
 /// `unconditional + scale (conditional - unconditional)`.
@@ -72,11 +72,11 @@ impl GuidanceInterval {
     ///
     /// # Errors
     /// Unless `0 <= start <= end <= 1`.
-    pub fn new(start: f64, end: f64) -> Result<Self, Error> {
+    pub fn new(start: f64, end: f64) -> Result<Self, SamplerError> {
         if 0.0 <= start && start <= end && end <= 1.0 {
             Ok(Self { start, end })
         } else {
-            Err(Error::InvalidInterval { start, end })
+            Err(SamplerError::InvalidInterval { start, end })
         }
     }
 
@@ -112,7 +112,7 @@ impl Default for GuidanceInterval {
 /// let guidance = Guidance::new(4.5)?.with_interval(GuidanceInterval::new(0.2, 0.9)?);
 /// assert!(guidance.applies(0.5));
 /// assert!(!guidance.applies(0.95));
-/// # Ok::<(), sana_sampler::Error>(())
+/// # Ok::<(), sana_sampler::SamplerError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Guidance {
@@ -127,7 +127,7 @@ impl Guidance {
     ///
     /// # Errors
     /// A scale that is negative or not finite.
-    pub fn new(scale: f64) -> Result<Self, Error> {
+    pub fn new(scale: f64) -> Result<Self, SamplerError> {
         if scale >= 0.0 && scale.is_finite() {
             Ok(Self {
                 scale,
@@ -135,7 +135,7 @@ impl Guidance {
                 interval: GuidanceInterval::FULL,
             })
         } else {
-            Err(Error::InvalidGuidance { found: scale })
+            Err(SamplerError::InvalidGuidance { found: scale })
         }
     }
 
@@ -145,14 +145,14 @@ impl Guidance {
     ///
     /// # Errors
     /// A scale that is negative or not finite.
-    pub fn with_perturbed_attention(self, scale: f64) -> Result<Self, Error> {
+    pub fn with_perturbed_attention(self, scale: f64) -> Result<Self, SamplerError> {
         if scale >= 0.0 && scale.is_finite() {
             Ok(Self {
                 perturbed_scale: scale,
                 ..self
             })
         } else {
-            Err(Error::InvalidPerturbedScale { found: scale })
+            Err(SamplerError::InvalidPerturbedScale { found: scale })
         }
     }
 
@@ -299,30 +299,33 @@ mod tests {
     #[test]
     fn refuses_bad_scales_and_intervals() {
         for found in [-1.0, f64::INFINITY] {
-            assert_eq!(Guidance::new(found), Err(Error::InvalidGuidance { found }));
+            assert_eq!(
+                Guidance::new(found),
+                Err(SamplerError::InvalidGuidance { found })
+            );
         }
         assert!(matches!(
             Guidance::new(f64::NAN),
-            Err(Error::InvalidGuidance { found }) if found.is_nan()
+            Err(SamplerError::InvalidGuidance { found }) if found.is_nan()
         ));
         let guidance = Guidance::new(4.5).unwrap();
         for found in [-1.0, f64::INFINITY] {
             assert_eq!(
                 guidance.with_perturbed_attention(found),
-                Err(Error::InvalidPerturbedScale { found })
+                Err(SamplerError::InvalidPerturbedScale { found })
             );
         }
         assert!(guidance.with_perturbed_attention(f64::NAN).is_err());
         for (start, end) in [(-0.1, 1.0), (0.0, 1.1), (0.6, 0.4)] {
             assert_eq!(
                 GuidanceInterval::new(start, end),
-                Err(Error::InvalidInterval { start, end })
+                Err(SamplerError::InvalidInterval { start, end })
             );
         }
         for (start, end) in [(f64::NAN, 1.0), (0.0, f64::NAN)] {
             assert!(matches!(
                 GuidanceInterval::new(start, end),
-                Err(Error::InvalidInterval { .. })
+                Err(SamplerError::InvalidInterval { .. })
             ));
         }
     }

@@ -1,6 +1,6 @@
 use burn::tensor::{DType, Tensor};
 
-use crate::Error;
+use crate::SamplerError;
 
 /// Keeps quotients finite where a prediction or a difference is 0.
 const SMALLEST_SQUARE: f64 = 1e-24;
@@ -15,7 +15,7 @@ const SMALLEST_SQUARE: f64 = 1e-24;
 /// // classifier-free guidance
 /// let plain = AdaptiveProjection::new(1.0, f64::INFINITY, 0.0)?;
 /// # let _ = plain;
-/// # Ok::<(), sana_sampler::Error>(())
+/// # Ok::<(), sana_sampler::SamplerError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaptiveProjection {
@@ -33,9 +33,10 @@ impl AdaptiveProjection {
     ///   push away from them.
     ///
     /// # Errors
-    /// [`Error::InvalidProjection`] for values out of these ranges.
-    pub fn new(eta: f64, norm: f64, momentum: f64) -> Result<Self, Error> {
-        let refused = |name, range, found| Err(Error::InvalidProjection { name, range, found });
+    /// [`SamplerError::InvalidProjection`] for values out of these ranges.
+    pub fn new(eta: f64, norm: f64, momentum: f64) -> Result<Self, SamplerError> {
+        let refused =
+            |name, range, found| Err(SamplerError::InvalidProjection { name, range, found });
         if !(eta >= 0.0 && eta.is_finite()) {
             return refused("eta", "finite and at least 0", eta);
         }
@@ -343,7 +344,7 @@ mod tests {
                 let error = options.unwrap_err();
                 assert!(matches!(
                     error,
-                    Error::InvalidProjection { name, found, .. }
+                    SamplerError::InvalidProjection { name, found, .. }
                         if name == wrong && found.to_bits() == value.to_bits()
                 ));
                 assert!(error.to_string().contains(wrong), "{error}");

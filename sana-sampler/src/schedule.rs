@@ -1,4 +1,4 @@
-use crate::Error;
+use crate::SamplerError;
 
 /// The network's timestep is `TIMESTEPS` times sigma.
 pub const TIMESTEPS: f64 = 1000.0;
@@ -17,11 +17,15 @@ pub fn shift_sigma(sigma: f64, shift: f64) -> f64 {
 }
 
 /// How the network's timesteps follow from the noise levels.
+///
+/// A network that embeds the timestep, as Sana does, was trained and is sampled with both. One that
+/// takes `timestep / 1000` for sigma in an equation of its own needs [`Exact`](Self::Exact):
+/// flooring moves its sigma by up to 1/1000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timesteps {
-    /// `floor(1000 sigma)`, as Flow-DPM-Solver++ calls the network.
+    /// `floor(1000 sigma)`, as the reference's Flow-DPM-Solver++ calls the network.
     Floored,
-    /// `1000 sigma`, as flow Euler calls it.
+    /// `1000 sigma`, as the reference's flow Euler calls it.
     Exact,
 }
 
@@ -29,7 +33,9 @@ pub enum Timesteps {
 ///
 /// The noise level sigma in `[0, 1]` is the fraction of noise: `x = (1 - sigma) x0 + sigma noise`.
 /// A run of `steps` steps has `steps + 1` of them, strictly decreasing, and one timestep in
-/// `[0, 1000]` for each step.
+/// `[0, 1000]` for each step. [`dpm_solver`](Self::dpm_solver) floors the timesteps for parity with
+/// the reference, which a network that computes with `timestep / 1000` as its sigma must not have:
+/// `.with_timesteps(Timesteps::Exact)` makes them exact.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowSchedule {
     sigmas: Vec<f64>,
@@ -39,12 +45,13 @@ pub struct FlowSchedule {
 
 impl FlowSchedule {
     /// The grid of Flow-DPM-Solver++: sigmas uniform in `[0, 0.999]`, then shifted, so that the
-    /// largest is `shift(0.999)` and the last 0; timesteps [floored](Timesteps::Floored).
+    /// largest is `shift(0.999)` and the last 0; timesteps [floored](Timesteps::Floored), so no
+    /// longer exactly 1000 sigma: [`with_timesteps`](Self::with_timesteps) changes that.
     ///
     /// # Errors
     /// `steps` of 0, a `shift` that is not positive and finite, or one so large that neighbouring
     /// sigmas coincide.
-    pub fn dpm_solver(steps: usize, shift: f64) -> Result<Self, Error> {
+    pub fn dpm_solver(steps: usize, shift: f64) -> Result<Self, SamplerError> {
         check_grid(steps, shift)?;
         // In the order of the reference's arithmetic, so that floor(1000 sigma) falls on the same
         // side where 1000 sigma is next to an integer.
@@ -69,7 +76,7 @@ impl FlowSchedule {
     ///
     /// # Errors
     /// As [`FlowSchedule::dpm_solver`].
-    pub fn euler(steps: usize, shift: f64) -> Result<Self, Error> {
+    pub fn euler(steps: usize, shift: f64) -> Result<Self, SamplerError> {
         check_grid(steps, shift)?;
         let (start, end) = (shift_sigma(1.0, shift), shift_sigma(SIGMA_MIN, shift));
         let gaps = steps.max(2) - 1;
@@ -85,7 +92,7 @@ impl FlowSchedule {
     ///
     /// # Errors
     /// Fewer than two values, a value outside `[0, 1]`, or values that do not decrease strictly.
-    pub fn from_sigmas(sigmas: Vec<f64>) -> Result<Self, Error> {
+    pub fn from_sigmas(sigmas: Vec<f64>) -> Result<Self, SamplerError> {
         check_decreasing("sigmas", &sigmas, 1.0)?;
         let schedule = Self {
             grid_steps: sigmas.len() - 1,
@@ -112,7 +119,7 @@ impl FlowSchedule {
     ///
     /// # Errors
     /// A `start` that leaves no step.
-    pub fn from_index(&self, start: usize) -> Result<Self, Error> {
+    pub fn from_index(&self, start: usize) -> Result<Self, SamplerError> {
         check_start(start, self.steps())?;
         Ok(Self {
             sigmas: self.sigmas[start..].to_vec(),
@@ -143,26 +150,26 @@ impl FlowSchedule {
     }
 }
 
-fn check_grid(steps: usize, shift: f64) -> Result<(), Error> {
+fn check_grid(steps: usize, shift: f64) -> Result<(), SamplerError> {
     if steps == 0 {
-        return Err(Error::ZeroSteps);
+        return Err(SamplerError::ZeroSteps);
     }
     check_shift(shift)
 }
 
-pub(crate) fn check_shift(shift: f64) -> Result<(), Error> {
+pub(crate) fn check_shift(shift: f64) -> Result<(), SamplerError> {
     if shift > 0.0 && shift.is_finite() {
         Ok(())
     } else {
-        Err(Error::InvalidShift { found: shift })
+        Err(SamplerError::InvalidShift { found: shift })
     }
 }
 
-pub(crate) fn check_start(start: usize, steps: usize) -> Result<(), Error> {
+pub(crate) fn check_start(start: usize, steps: usize) -> Result<(), SamplerError> {
     if start < steps {
         Ok(())
     } else {
-        Err(Error::StartOutOfRange { start, steps })
+        Err(SamplerError::StartOutOfRange { start, steps })
     }
 }
 
@@ -170,16 +177,16 @@ pub(crate) fn check_decreasing(
     name: &'static str,
     values: &[f64],
     maximum: f64,
-) -> Result<(), Error> {
+) -> Result<(), SamplerError> {
     if values.len() < 2 {
-        return Err(Error::ScheduleTooShort {
+        return Err(SamplerError::ScheduleTooShort {
             name,
             found: values.len(),
         });
     }
     for (index, &found) in values.iter().enumerate() {
         if !(0.0..=maximum).contains(&found) {
-            return Err(Error::ScheduleOutOfRange {
+            return Err(SamplerError::ScheduleOutOfRange {
                 name,
                 index,
                 maximum,
@@ -189,7 +196,7 @@ pub(crate) fn check_decreasing(
     }
     for (index, pair) in values.windows(2).enumerate() {
         if pair[1] >= pair[0] {
-            return Err(Error::ScheduleNotDecreasing {
+            return Err(SamplerError::ScheduleNotDecreasing {
                 name,
                 index: index + 1,
                 previous: pair[0],
@@ -268,7 +275,7 @@ mod tests {
         assert_eq!(whole.from_index(0).unwrap(), whole);
         assert_eq!(
             whole.from_index(10),
-            Err(Error::StartOutOfRange {
+            Err(SamplerError::StartOutOfRange {
                 start: 10,
                 steps: 10
             })
@@ -278,17 +285,17 @@ mod tests {
     #[test]
     fn refuses_no_steps_and_bad_shifts() {
         for make in [FlowSchedule::dpm_solver, FlowSchedule::euler] {
-            assert_eq!(make(0, 3.0), Err(Error::ZeroSteps));
+            assert_eq!(make(0, 3.0), Err(SamplerError::ZeroSteps));
             for found in [0.0, -1.0, f64::INFINITY] {
-                assert_eq!(make(4, found), Err(Error::InvalidShift { found }));
+                assert_eq!(make(4, found), Err(SamplerError::InvalidShift { found }));
             }
             assert!(matches!(
                 make(4, f64::NAN),
-                Err(Error::InvalidShift { found }) if found.is_nan()
+                Err(SamplerError::InvalidShift { found }) if found.is_nan()
             ));
             assert!(matches!(
                 make(4, 1e300),
-                Err(Error::ScheduleNotDecreasing { name: "sigmas", .. })
+                Err(SamplerError::ScheduleNotDecreasing { name: "sigmas", .. })
             ));
         }
     }
@@ -297,14 +304,14 @@ mod tests {
     fn refuses_bad_sigmas() {
         assert_eq!(
             FlowSchedule::from_sigmas(vec![1.0]),
-            Err(Error::ScheduleTooShort {
+            Err(SamplerError::ScheduleTooShort {
                 name: "sigmas",
                 found: 1
             })
         );
         assert_eq!(
             FlowSchedule::from_sigmas(vec![1.5, 0.0]),
-            Err(Error::ScheduleOutOfRange {
+            Err(SamplerError::ScheduleOutOfRange {
                 name: "sigmas",
                 index: 0,
                 maximum: 1.0,
@@ -313,11 +320,11 @@ mod tests {
         );
         assert!(matches!(
             FlowSchedule::from_sigmas(vec![1.0, f64::NAN, 0.0]),
-            Err(Error::ScheduleOutOfRange { index: 1, .. })
+            Err(SamplerError::ScheduleOutOfRange { index: 1, .. })
         ));
         assert_eq!(
             FlowSchedule::from_sigmas(vec![0.9, 0.5, 0.5]),
-            Err(Error::ScheduleNotDecreasing {
+            Err(SamplerError::ScheduleNotDecreasing {
                 name: "sigmas",
                 index: 2,
                 previous: 0.5,

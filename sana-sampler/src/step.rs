@@ -7,9 +7,9 @@ pub struct Step<const D: usize> {
     pub index: usize,
     /// Number of steps of the whole run.
     pub steps: usize,
-    /// The time that the network was called with at this step: the timestep in `[0, 1000]` of a
-    /// flow solver, the TrigFlow time in `[0, pi / 2]` of consistency sampling.
-    pub time: f64,
+    /// What the network was called with at this step: in `[0, 1000]` for a flow solver, in
+    /// `[0, pi / 2]` for consistency sampling (TrigFlow).
+    pub timestep: f64,
     /// The sample after the step, f32.
     pub latents: Tensor<D>,
     /// The solver's estimate of the clean sample, made from this step's prediction, f32. A

@@ -1,16 +1,16 @@
 //! How much of a schedule image-to-image runs.
 
-use crate::{Error, FlowSchedule, ScmSchedule};
+use crate::{FlowSchedule, SamplerError, ScmSchedule};
 
 /// The first step to run of `steps`, so that `floor(steps * strength)` of them run.
-fn first_step(steps: usize, strength: f64) -> Result<usize, Error> {
+fn first_step(steps: usize, strength: f64) -> Result<usize, SamplerError> {
     if !(strength > 0.0 && strength <= 1.0) {
-        return Err(Error::InvalidStrength { found: strength });
+        return Err(SamplerError::InvalidStrength { found: strength });
     }
     // Truncated in f64, as the reference does: 100 * 0.29 runs 28 steps.
     let run = ((steps as f64 * strength) as usize).min(steps);
     match run {
-        0 => Err(Error::StrengthTooSmall { strength, steps }),
+        0 => Err(SamplerError::StrengthTooSmall { strength, steps }),
         run => Ok(steps - run),
     }
 }
@@ -27,21 +27,21 @@ impl FlowSchedule {
     /// first-order in any case, since no prediction precedes it.
     ///
     /// # Errors
-    /// [`Error::InvalidStrength`] outside of `(0, 1]`, [`Error::StrengthTooSmall`] where no step
+    /// [`SamplerError::InvalidStrength`] outside of `(0, 1]`, [`SamplerError::StrengthTooSmall`] where no step
     /// would run.
-    pub fn for_strength(&self, strength: f64) -> Result<Self, Error> {
+    pub fn for_strength(&self, strength: f64) -> Result<Self, SamplerError> {
         self.from_index(first_step(self.steps(), strength)?)
     }
 }
 
 impl ScmSchedule {
     /// The last `floor(steps * strength)` steps: what image-to-image of this strength runs, on a
-    /// picture brought to the time `times()[0]` of the result by
+    /// picture brought to the timestep `timesteps()[0]` of the result by
     /// [`noised`](crate::trigflow::noised). 1 is the whole schedule.
     ///
     /// # Errors
     /// As [`FlowSchedule::for_strength`].
-    pub fn for_strength(&self, strength: f64) -> Result<Self, Error> {
+    pub fn for_strength(&self, strength: f64) -> Result<Self, SamplerError> {
         self.from_index(first_step(self.steps(), strength)?)
     }
 }
@@ -71,7 +71,7 @@ mod tests {
             assert_eq!(rest.grid_steps(), steps);
             let scm = ScmSchedule::default_for(steps).unwrap();
             let rest = scm.for_strength(strength).unwrap();
-            assert_eq!(rest.times(), &scm.times()[steps - run..]);
+            assert_eq!(rest.timesteps(), &scm.timesteps()[steps - run..]);
         }
     }
 
@@ -80,18 +80,18 @@ mod tests {
         let flow = FlowSchedule::euler(20, 3.0).unwrap();
         let scm = ScmSchedule::default_for(4).unwrap();
         for found in [0.0, -0.5, 1.01, f64::INFINITY] {
-            let expected = Error::InvalidStrength { found };
+            let expected = SamplerError::InvalidStrength { found };
             assert_eq!(flow.for_strength(found), Err(expected.clone()));
             assert_eq!(scm.for_strength(found), Err(expected));
         }
         assert!(matches!(
             flow.for_strength(f64::NAN),
-            Err(Error::InvalidStrength { found }) if found.is_nan()
+            Err(SamplerError::InvalidStrength { found }) if found.is_nan()
         ));
         for (strength, steps) in [(0.049, 20), (1e-300, 20)] {
             assert_eq!(
                 flow.for_strength(strength),
-                Err(Error::StrengthTooSmall { strength, steps })
+                Err(SamplerError::StrengthTooSmall { strength, steps })
             );
         }
         let error = scm.for_strength(0.24).unwrap_err().to_string();

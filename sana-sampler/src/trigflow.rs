@@ -7,36 +7,9 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::{Error, step::state};
+use crate::{SamplerError, SigmaData, step::state};
 
-/// Standard deviation of the data that a TrigFlow model was trained for; 0.5 for Sana-Sprint.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SigmaData(f64);
-
-impl SigmaData {
-    /// # Errors
-    /// A value that is not positive and finite.
-    pub fn new(sigma_data: f64) -> Result<Self, Error> {
-        if sigma_data > 0.0 && sigma_data.is_finite() {
-            Ok(Self(sigma_data))
-        } else {
-            Err(Error::InvalidSigmaData { found: sigma_data })
-        }
-    }
-
-    /// The standard deviation.
-    pub fn value(self) -> f64 {
-        self.0
-    }
-}
-
-impl Default for SigmaData {
-    fn default() -> Self {
-        Self(0.5)
-    }
-}
-
-/// The factors of the change between TrigFlow and flow matching at one time.
+/// The factors of the change between TrigFlow and flow matching at one timestep.
 ///
 /// ```text
 /// s = sin(t) / (sin(t) + cos(t)),    n = sqrt(s^2 + (1 - s)^2)
@@ -45,31 +18,31 @@ impl Default for SigmaData {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrigFlow {
-    flow_time: f64,
+    flow_timestep: f64,
     input_scale: f64,
     output_input: f64,
     output_velocity: f64,
 }
 
 impl TrigFlow {
-    /// The factors at the TrigFlow time `time` in `[0, pi / 2]`.
-    pub fn at(time: f64, sigma_data: SigmaData) -> Self {
-        let (sin, cos) = time.sin_cos();
+    /// The factors at the TrigFlow timestep `t` in `[0, pi / 2]`.
+    pub fn at(t: f64, sigma_data: SigmaData) -> Self {
+        let (sin, cos) = t.sin_cos();
         let s = sin / (sin + cos);
         let squared = s * s + (1.0 - s) * (1.0 - s);
         let norm = squared.sqrt();
         Self {
-            flow_time: s,
+            flow_timestep: s,
             input_scale: norm / sigma_data.value(),
             output_input: sigma_data.value() * (1.0 - 2.0 * s) / norm,
             output_velocity: sigma_data.value() * squared / norm,
         }
     }
 
-    /// The flow-matching time `s` in `[0, 1]`. Sana-Sprint's time embedding gets it as it is, not
+    /// The flow-matching timestep `s` in `[0, 1]`. Sana-Sprint's time embedding gets it as it is, not
     /// times 1000.
-    pub fn flow_time(&self) -> f64 {
-        self.flow_time
+    pub fn flow_timestep(&self) -> f64 {
+        self.flow_timestep
     }
 
     /// The network's input from the TrigFlow sample.
@@ -85,7 +58,7 @@ impl TrigFlow {
 
 /// Makes the `predict` of [`scm`](crate::scm()) from a flow-matching network.
 ///
-/// `network` gets the flow-matching sample and the flow time in `[0, 1]`, and returns the velocity
+/// `network` gets the flow-matching sample and the flow timestep in `[0, 1]`, and returns the velocity
 /// `noise - x0 / sigma_data`. The conversion is done in f32.
 ///
 /// # Panics
@@ -94,16 +67,16 @@ pub fn from_flow<const D: usize, E>(
     sigma_data: SigmaData,
     mut network: impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
 ) -> impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E> {
-    move |latents, time| {
+    move |latents, t| {
         let shape = latents.dims();
-        let trigflow = TrigFlow::at(time, sigma_data);
+        let trigflow = TrigFlow::at(t, sigma_data);
         let input = trigflow.input(latents.cast(DType::F32));
-        let velocity = network(input.clone(), trigflow.flow_time())?;
+        let velocity = network(input.clone(), trigflow.flow_timestep())?;
         Ok(trigflow.output(input, state("the velocity", velocity, shape)))
     }
 }
 
-/// Brings clean latents to the TrigFlow time `time`, in f32: `sigma_data (cos(t) x0 + sin(t) noise)`.
+/// Brings clean latents to the TrigFlow timestep `t`, in f32: `sigma_data (cos(t) x0 + sin(t) noise)`.
 ///
 /// `x0` are the autoencoder's scaled latents and `noise` is unit normal, both without the factor
 /// `sigma_data`; the result is an initial sample for [`scm`](crate::scm()).
@@ -112,15 +85,15 @@ pub fn from_flow<const D: usize, E>(
 /// - `x0`, `noise`, the result: any one shape
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if the two differ in shape.
+/// [`SamplerError::ShapeMismatch`] if the two differ in shape.
 pub fn noised<const D: usize>(
     x0: Tensor<D>,
     noise: Tensor<D>,
-    time: f64,
+    t: f64,
     sigma_data: SigmaData,
-) -> Result<Tensor<D>, Error> {
+) -> Result<Tensor<D>, SamplerError> {
     crate::flow::check_shape("the noise", &x0, &noise)?;
-    let (sin, cos) = time.sin_cos();
+    let (sin, cos) = t.sin_cos();
     Ok(x0.cast(DType::F32).mul_scalar(cos * sigma_data.value())
         + noise.cast(DType::F32).mul_scalar(sin * sigma_data.value()))
 }
@@ -129,32 +102,17 @@ pub fn noised<const D: usize>(
 mod tests {
     use super::*;
 
-    #[test]
-    fn refuses_bad_sigma_data() {
-        assert_eq!(SigmaData::new(0.5), Ok(SigmaData::default()));
-        for found in [0.0, -0.5, f64::INFINITY] {
-            assert_eq!(
-                SigmaData::new(found),
-                Err(Error::InvalidSigmaData { found })
-            );
-        }
-        assert!(matches!(
-            SigmaData::new(f64::NAN),
-            Err(Error::InvalidSigmaData { found }) if found.is_nan()
-        ));
-    }
-
     /// On scalars: the circle's point scales to the line's, and the line's velocity gives the
     /// circle's, `F = cos(t) sigma_data noise - sin(t) x0`.
     #[test]
     fn the_exact_velocity_gives_the_exact_output() {
         let sigma_data = SigmaData::new(0.7).unwrap();
         let (x0, noise) = (0.37, -1.9);
-        for time in [0.0, 0.2, 0.8, 1.3, 1.57] {
-            let factors = TrigFlow::at(time, sigma_data);
-            let (sin, cos) = f64::sin_cos(time);
+        for t in [0.0, 0.2, 0.8, 1.3, 1.57] {
+            let factors = TrigFlow::at(t, sigma_data);
+            let (sin, cos) = f64::sin_cos(t);
             let circle = cos * x0 + sin * 0.7 * noise;
-            let s = factors.flow_time();
+            let s = factors.flow_timestep();
             let line = (1.0 - s) * x0 / 0.7 + s * noise;
             assert!((circle * factors.input_scale - line).abs() < 1e-14);
             let velocity = noise - x0 / 0.7;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use burn::tensor::{DType, Device, Tensor};
 use sana_sampler::{
-    DpmSolverOptions, Error, FlowSchedule, Order, ScmSchedule, SigmaData, Step, StepAction,
+    DpmSolverOptions, FlowSchedule, Order, SamplerError, ScmSchedule, SigmaData, Step, StepAction,
     ThirdOrderTerm, dpm_solver, flow_euler, scm, trigflow,
 };
 
@@ -48,8 +48,8 @@ fn initial() -> Tensor<2> {
     Tensor::from_floats([[1.0, -0.5, 0.25], [0.75, 2.0, -1.5]], &Device::flex())
 }
 
-fn field(x: Tensor<2>, time: f64) -> Result<Tensor<2>, Infallible> {
-    Ok(x.sin() * (1.0 + 1e-3 * time))
+fn field(x: Tensor<2>, timestep: f64) -> Result<Tensor<2>, Infallible> {
+    Ok(x.sin() * (1.0 + 1e-3 * timestep))
 }
 
 fn numbers(tensor: Tensor<2>) -> Vec<f32> {
@@ -69,21 +69,21 @@ fn whole(solver: Run<Infallible>) -> (Tensor<2>, Vec<Step<2>>) {
 #[test]
 fn every_step_is_observed_in_order() {
     for solver in solvers() {
-        let mut times = Vec::new();
+        let mut timesteps = Vec::new();
         let mut observed = Vec::new();
         let Ok(_) = solver(
             initial(),
-            &mut |x, time| {
-                times.push(time);
-                field(x, time)
+            &mut |x, timestep| {
+                timesteps.push(timestep);
+                field(x, timestep)
             },
             &mut |step| {
                 assert_eq!(step.steps, STEPS);
-                observed.push((step.index, step.time));
+                observed.push((step.index, step.timestep));
                 StepAction::Continue
             },
         );
-        let expected: Vec<(usize, f64)> = times.into_iter().enumerate().collect();
+        let expected: Vec<(usize, f64)> = timesteps.into_iter().enumerate().collect();
         assert_eq!(observed, expected);
         assert_eq!(observed.len(), STEPS);
     }
@@ -108,9 +108,9 @@ fn stop_ends_the_run() {
         let mut calls = 0;
         let Ok(stopped) = solver(
             initial(),
-            &mut |x, time| {
+            &mut |x, timestep| {
                 calls += 1;
-                field(x, time)
+                field(x, timestep)
             },
             &mut |step| match step.index {
                 1 => StepAction::Stop,
@@ -156,9 +156,9 @@ fn continue_from_replaces_the_sample() {
         let mut seen = Vec::new();
         let Ok(changed) = solver(
             initial(),
-            &mut |x, time| {
+            &mut |x, timestep| {
                 seen.push(numbers(x.clone()));
-                field(x, time)
+                field(x, timestep)
             },
             &mut |step| match step.index {
                 1 => StepAction::ContinueFrom(replacement.clone()),
@@ -257,8 +257,8 @@ fn an_error_of_the_network_ends_the_run_at_once() {
         let mut observed = 0;
         let result = solver(
             initial(),
-            &mut |x, time| match time {
-                time if time < 1.0 || (2.0..950.0).contains(&time) => Err("no memory"),
+            &mut |x, timestep| match timestep {
+                timestep if timestep < 1.0 || (2.0..950.0).contains(&timestep) => Err("no memory"),
                 _ => Ok(x),
             },
             &mut |_| {
@@ -320,7 +320,7 @@ fn an_error_of_the_noise_ends_the_run_at_once() {
     assert_eq!(result.unwrap_err(), "no noise");
 }
 
-/// The step to time 0 needs no noise, so none is asked for.
+/// The step to timestep 0 needs no noise, so none is asked for.
 #[test]
 fn no_noise_is_asked_at_the_last_step() {
     let mut asked = Vec::new();
@@ -344,9 +344,9 @@ fn the_state_is_f32_whatever_the_network_computes_in() {
     for solver in solvers() {
         let Ok(result) = solver(
             initial().cast(DType::F16),
-            &mut |x, time| {
+            &mut |x, timestep| {
                 assert_eq!(x.dtype(), DType::F32);
-                Ok(field(x, time)?.cast(DType::F16))
+                Ok(field(x, timestep)?.cast(DType::F16))
             },
             &mut |step| {
                 assert_eq!(step.latents.dtype(), DType::F32);
@@ -403,7 +403,7 @@ fn noising_refuses_another_shape() {
     let noise = initial().narrow(1, 0, 2);
     assert_eq!(
         trigflow::noised(initial(), noise, 1.0, SigmaData::default()).unwrap_err(),
-        Error::ShapeMismatch {
+        SamplerError::ShapeMismatch {
             name: "the noise",
             expected: vec![2, 3],
             found: vec![2, 2]
@@ -416,11 +416,11 @@ fn noising_refuses_another_shape() {
 fn error_messages() {
     let messages = [
         (
-            Error::ZeroSteps,
+            SamplerError::ZeroSteps,
             "a schedule needs at least one step, found 0",
         ),
         (
-            Error::InvalidShift { found: f64::NAN },
+            SamplerError::InvalidShift { found: f64::NAN },
             "the flow shift must be positive and finite, found NaN",
         ),
         (
@@ -428,8 +428,8 @@ fn error_messages() {
             "sigmas must decrease strictly, but sigmas[2] = 0.6 follows 0.5",
         ),
         (
-            ScmSchedule::from_times(vec![3.0, 0.0]).unwrap_err(),
-            "times[0] must be in [0, 1.5708], found 3",
+            ScmSchedule::from_timesteps(vec![3.0, 0.0]).unwrap_err(),
+            "timesteps[0] must be in [0, 1.5708], found 3",
         ),
     ];
     for (error, message) in messages {

@@ -55,8 +55,8 @@ fn solve(
 fn error(solver: Solver, schedule: &FlowSchedule) -> f64 {
     let sigmas = schedule.sigmas();
     let initial = Tensor::from_floats(STARTS, &Device::flex());
-    solve(solver, schedule, initial, |x, time| {
-        Ok(velocity(x, time / 1000.0))
+    solve(solver, schedule, initial, |x, timestep| {
+        Ok(velocity(x, timestep / 1000.0))
     })
     .into_iter()
     .zip(STARTS)
@@ -127,7 +127,7 @@ fn the_reference_third_order_is_of_second_order() {
 }
 
 /// On the grids that models are sampled with, which end at sigma 0 and start next to 1. The
-/// timesteps are exact here: floored ones put an error of 1/1000 into the network's time, which no
+/// timesteps are exact here: floored ones put an error of 1/1000 into the network's timestep, which no
 /// number of steps removes.
 #[test]
 fn orders_of_convergence_on_the_sampling_grids() {
@@ -262,7 +262,7 @@ fn starting_in_the_middle_arrives_at_the_picture() {
     );
 
     let trig = ScmSchedule::default_for(4).unwrap().from_index(2).unwrap();
-    let start = trigflow::noised(x0.clone(), fresh, trig.times()[0], sigma_data).unwrap();
+    let start = trigflow::noised(x0.clone(), fresh, trig.timesteps()[0], sigma_data).unwrap();
     let clean = x0.clone();
     let Ok(by_scm) = scm(
         &trig,

@@ -8,7 +8,7 @@ use sana_linear_attn::parity::{
     Fixture, assert_close, assert_parity, device, dropped_in_fixtures, values,
 };
 use sana_sampler::{
-    DpmSolverOptions, FlowSchedule, Order, ScmTimes, SigmaData, Step, StepAction, dpm_solver,
+    DpmSolverOptions, FlowSchedule, Order, ScmTimesteps, SigmaData, Step, StepAction, dpm_solver,
     flow_euler, scm,
 };
 
@@ -39,8 +39,8 @@ fn number<T: std::str::FromStr>(fixture: &Fixture, key: &str) -> T {
 
 /// The field that stands for the network in every trajectory. The files' metadata has it as a
 /// formula in words, so it is written out here.
-fn velocity(x: Tensor<4>, time: f64) -> Result<Tensor<4>, Infallible> {
-    let level = time / 1000.0;
+fn velocity(x: Tensor<4>, timestep: f64) -> Result<Tensor<4>, Infallible> {
+    let level = timestep / 1000.0;
     Ok((x.clone() * 1.3 + level).sin() * (0.5 + level) - x * 0.2)
 }
 
@@ -81,14 +81,14 @@ fn keep(steps: &mut Vec<Step<4>>) -> impl FnMut(Step<4>) -> StepAction<4> {
 /// with the schedule.
 fn assert_steps(
     fixture: &Fixture,
-    times: &[f64],
+    timesteps: &[f64],
     steps: &[Step<4>],
     name: &str,
     of: fn(&Step<4>) -> &Tensor<4>,
 ) {
     for (index, step) in steps.iter().enumerate() {
         assert_eq!((step.index, step.steps), (index, steps.len()));
-        assert_eq!(step.time, times[index]);
+        assert_eq!(step.timestep, timesteps[index]);
     }
     let ours = steps.iter().map(|step| of(step).clone()).collect();
     assert_parity(
@@ -137,9 +137,11 @@ fn euler() {
 #[test]
 fn consistency_sampling() {
     for fixture in fixtures("scm_") {
-        let times = fixture.values("timesteps");
-        let schedule = ScmTimes::Reference.schedule(times.len() - 1).unwrap();
-        assert_numbers("times", schedule.times(), &times);
+        let timesteps = fixture.values("timesteps");
+        let schedule = ScmTimesteps::Reference
+            .schedule(timesteps.len() - 1)
+            .unwrap();
+        assert_numbers("timesteps", schedule.timesteps(), &timesteps);
         let sigma_data = SigmaData::new(number(&fixture, "sigma_data")).unwrap();
         let noise = fixture.tensor::<5>("noise", &device());
         let mut steps = Vec::new();
@@ -147,7 +149,7 @@ fn consistency_sampling() {
             &schedule,
             sigma_data,
             fixture.tensor("initial", &device()),
-            |x, time| velocity(x, 500.0 * time),
+            |x, timestep| velocity(x, 500.0 * timestep),
             |step| Ok::<_, Infallible>(noise.clone().narrow(0, step, 1).squeeze_dim(0)),
             keep(&mut steps),
         );
@@ -158,7 +160,7 @@ fn consistency_sampling() {
             ),
             ("denoised", |step| &step.denoised),
         ] {
-            assert_steps(&fixture, schedule.times(), &steps, name, of);
+            assert_steps(&fixture, schedule.timesteps(), &steps, name, of);
         }
         assert_parity("result", result, steps.last().unwrap().denoised.clone());
     }

@@ -6,7 +6,7 @@ mod image_to_image;
 
 use burn::tensor::Tensor;
 use sana_linear_attn::transformer::PerturbedBlocks;
-use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval, ScmTimes};
+use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval, ScmTimesteps};
 use sana_text::{Instruction, PromptEmbeds, TextError};
 
 use crate::checkpoint::{Schedule, Solver};
@@ -77,7 +77,7 @@ pub struct Request {
     count: usize,
     solver: Option<Solver>,
     shift: Option<f64>,
-    times: ScmTimes,
+    times: ScmTimesteps,
     schedule: Option<Schedule>,
     pub(crate) editing: Editing,
     pub(crate) instruction: InstructionChoice,
@@ -181,7 +181,7 @@ impl Request {
             count: 1,
             solver: None,
             shift: None,
-            times: ScmTimes::Reference,
+            times: ScmTimesteps::Reference,
             schedule: None,
             editing: Editing::default(),
             instruction: InstructionChoice::Checkpoint,
@@ -318,7 +318,7 @@ impl Request {
 
     /// Published times of Sana-Sprint by name; the reference's by default. The paper's are for 1, 2
     /// and 4 steps of Sana-Sprint.
-    pub fn times(mut self, times: ScmTimes) -> Self {
+    pub fn times(mut self, times: ScmTimesteps) -> Self {
         self.times = times;
         self
     }

@@ -83,7 +83,7 @@ pub enum TrainError {
     Text(#[from] sana_text::TextError),
     /// The flow's own error.
     #[error(transparent)]
-    Flow(#[from] sana_sampler::Error),
+    Flow(#[from] sana_sampler::SamplerError),
 }
 
 impl TrainError {

@@ -9,7 +9,7 @@ use sana_pipeline::{
     Component, EditError, InstructionChoice, MemoryPolicy, PipelineError, Schedule, Solver,
     StepAction, StepInfo,
 };
-use sana_sampler::{Error as SamplerError, FlowSchedule, ScmSchedule, ScmTimes, noise};
+use sana_sampler::{FlowSchedule, SamplerError, ScmSchedule, ScmTimesteps, noise};
 
 use super::parity::{Reference, sampled};
 use super::*;
@@ -110,7 +110,7 @@ fn the_default_strengths() {
     assert_eq!([settings.width, settings.height], [96, 64]);
     // Of the two steps of Sprint one runs, from the time 1.3.
     let settings = edit().steps(2).validate(&sprint()).unwrap();
-    let expected = ScmSchedule::from_times(vec![1.3, 0.0]).unwrap();
+    let expected = ScmSchedule::from_timesteps(vec![1.3, 0.0]).unwrap();
     assert_eq!(settings.schedule, Schedule::Scm(expected));
     let settings = edit().mask(mask(hole)).validate(&sana()).unwrap();
     assert_eq!((settings.steps(), settings.schedule_steps()), (4, 4));
@@ -334,7 +334,7 @@ fn the_known_region_of_sprint_has_the_step_s_noise() {
         .map(|step| noise::step_noise(4, 0, step, known.dims(), &device()))
         .collect();
     let request = edit().mask(mask(hole)).step_noise(noises.clone());
-    let times = ScmSchedule::default_for(4).unwrap().times().to_vec();
+    let times = ScmSchedule::default_for(4).unwrap().timesteps().to_vec();
     let last = |tensor: Tensor<4>| tensor.narrow(2, 1, 1);
     let conditioning = pipeline.encode_prompt(&request).unwrap();
     let mut seen = 0;
@@ -578,29 +578,29 @@ fn schedules_by_name() {
     };
     for steps in [1, 2, 4] {
         let paper = Schedule::Scm(ScmSchedule::paper(steps).unwrap());
-        let ours = schedule(steps, ScmTimes::Paper).unwrap();
+        let ours = schedule(steps, ScmTimesteps::Paper).unwrap();
         assert_eq!(ours, paper);
         let reference = Schedule::Scm(ScmSchedule::default_for(steps).unwrap());
-        assert_eq!(schedule(steps, ScmTimes::Reference).unwrap(), reference);
+        assert_eq!(schedule(steps, ScmTimesteps::Reference).unwrap(), reference);
         assert_ne!(ours, reference);
     }
-    let error = schedule(3, ScmTimes::Paper).unwrap_err();
+    let error = schedule(3, ScmTimesteps::Paper).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Sampler(SamplerError::NoPaperTimes { found: 3 })
+        PipelineError::Sampler(SamplerError::NoPaperTimesteps { found: 3 })
     ));
     assert!(error.to_string().contains("the reference's"), "{error}");
 
-    let error = refused(small().times(ScmTimes::Paper));
+    let error = refused(small().times(ScmTimesteps::Paper));
     assert!(matches!(
         error,
         PipelineError::TimesMismatch {
-            times: ScmTimes::Paper
+            times: ScmTimesteps::Paper
         }
     ));
     assert!(error.to_string().contains("Sana-Sprint"), "{error}");
     small()
-        .times(ScmTimes::Reference)
+        .times(ScmTimesteps::Reference)
         .validate(&sana())
         .unwrap();
 }

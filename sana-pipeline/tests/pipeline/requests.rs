@@ -2,9 +2,7 @@
 
 use burn::tensor::Tensor;
 use sana_pipeline::{PipelineError, Schedule, Solver};
-use sana_sampler::{
-    AdaptiveProjection, Error as SamplerError, FlowSchedule, GuidanceInterval, ScmSchedule,
-};
+use sana_sampler::{AdaptiveProjection, FlowSchedule, GuidanceInterval, SamplerError, ScmSchedule};
 use sana_text::PromptEmbeds;
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use sana_sampler::{DpmSolverOptions, FlowSchedule, Order, ScmSchedule, ScmTimes, SigmaData};
+use sana_sampler::{DpmSolverOptions, FlowSchedule, Order, ScmSchedule, ScmTimesteps, SigmaData};
 use serde_json::{Map, Value, json};
 
 use crate::error::PipelineError;
@@ -225,7 +225,7 @@ impl Scheduler {
     /// As [`schedule`](Self::schedule), with the times of a consistency model by name.
     ///
     /// # Errors
-    /// As [`schedule`](Self::schedule) and [`ScmTimes::schedule`]; and
+    /// As [`schedule`](Self::schedule) and [`ScmTimesteps::schedule`]; and
     /// [`PipelineError::TimesMismatch`] for the paper's times with a flow solver, whose one published
     /// grid is the reference's.
     pub fn named_schedule(
@@ -233,13 +233,13 @@ impl Scheduler {
         solver: Solver,
         steps: usize,
         shift: Option<f64>,
-        times: ScmTimes,
+        times: ScmTimesteps,
     ) -> Result<Schedule, PipelineError> {
         self.check_solver(solver)?;
         match (solver, times) {
             (Solver::Scm, _) => Ok(Schedule::Scm(times.schedule(steps)?)),
-            (_, ScmTimes::Reference) => self.schedule(solver, steps, shift),
-            (_, ScmTimes::Paper) => Err(PipelineError::TimesMismatch { times }),
+            (_, ScmTimesteps::Reference) => self.schedule(solver, steps, shift),
+            (_, ScmTimesteps::Paper) => Err(PipelineError::TimesMismatch { times }),
         }
     }
 

@@ -114,7 +114,7 @@ impl SanaPipeline {
         match (&settings.schedule, &scheduler) {
             (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
                 let initial = match known {
-                    Some(known) => known.at_time(initial, schedule.times()[0], *sigma_data)?,
+                    Some(known) => known.at_time(initial, schedule.timesteps()[0], *sigma_data)?,
                     None => initial.mul_scalar(sigma_data.value()),
                 };
                 let inpainting = Inpainting::scm(known, schedule, *sigma_data);
@@ -167,8 +167,11 @@ impl SanaPipeline {
 fn network_times(settings: &Settings, scheduler: &Scheduler) -> Result<Vec<f64>, PipelineError> {
     match (&settings.schedule, scheduler) {
         (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
-            let times = schedule.times().split_last().map_or(&[][..], |(_, t)| t);
-            let flow_time = |time: &f64| TrigFlow::at(*time, *sigma_data).flow_time();
+            let times = schedule
+                .timesteps()
+                .split_last()
+                .map_or(&[][..], |(_, t)| t);
+            let flow_time = |time: &f64| TrigFlow::at(*time, *sigma_data).flow_timestep();
             Ok(times.iter().map(flow_time).collect())
         }
         (Schedule::Flow(schedule), _) => Ok(schedule.timesteps().to_vec()),

@@ -195,9 +195,9 @@ impl Region<'_> {
                 kept(step.latents, known)
             }
             // The time 0 has no noise: exactly the picture.
-            Path::Scm { schedule } if schedule.times()[next] == 0.0 => denoised.clone(),
+            Path::Scm { schedule } if schedule.timesteps()[next] == 0.0 => denoised.clone(),
             Path::Scm { schedule } => {
-                let cos = schedule.times()[next].cos();
+                let cos = schedule.timesteps()[next].cos();
                 let noise = step.latents.clone() - step.denoised.mul_scalar(cos);
                 kept(step.latents, self.clean.clone().mul_scalar(cos) + noise)
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sana_pipeline::{Request, Settings, image};
-use sana_sampler::ScmTimes;
+use sana_sampler::ScmTimesteps;
 
 /// Image-to-image and inpainting.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub struct EditArgs {
     /// Times of the steps of Sana-Sprint: reference (as the diffusers library has them) or paper (as
     /// published, for 1, 2 and 4 steps) [default: reference]
     #[arg(long, value_name = "NAME", help_heading = None)]
-    schedule: Option<ScmTimes>,
+    schedule: Option<ScmTimesteps>,
 }
 
 impl EditArgs {

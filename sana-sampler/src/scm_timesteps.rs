@@ -1,11 +1,11 @@
-//! The published times of consistency sampling, by name.
+//! The published timesteps of consistency sampling, by name.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, ScmSchedule};
+use crate::{SamplerError, ScmSchedule};
 
-/// Published times of a consistency-sampling run.
+/// Published timesteps of a consistency-sampling run.
 ///
 /// | steps | [`Reference`](Self::Reference) | [`Paper`](Self::Paper) |
 /// |---|---|---|
@@ -16,7 +16,7 @@ use crate::{Error, ScmSchedule};
 ///
 /// 1.5683 is `atan(200 / 0.5)`: the largest noise of training, 200, over the data's 0.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ScmTimes {
+pub enum ScmTimesteps {
     /// Those that the reference library takes by default; see [`ScmSchedule::default_for`].
     #[default]
     Reference,
@@ -24,7 +24,7 @@ pub enum ScmTimes {
     Paper,
 }
 
-impl ScmTimes {
+impl ScmTimesteps {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Reference, Self::Paper];
 
@@ -36,11 +36,11 @@ impl ScmTimes {
         }
     }
 
-    /// The times of a run of `steps` steps.
+    /// The timesteps of a run of `steps` steps.
     ///
     /// # Errors
-    /// `steps` of 0, or [`Error::NoPaperTimes`].
-    pub fn schedule(self, steps: usize) -> Result<ScmSchedule, Error> {
+    /// `steps` of 0, or [`SamplerError::NoPaperTimesteps`].
+    pub fn schedule(self, steps: usize) -> Result<ScmSchedule, SamplerError> {
         match self {
             Self::Reference => ScmSchedule::default_for(steps),
             Self::Paper => ScmSchedule::paper(steps),
@@ -48,21 +48,21 @@ impl ScmTimes {
     }
 }
 
-impl fmt::Display for ScmTimes {
+impl fmt::Display for ScmTimesteps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for ScmTimes {
-    type Err = Error;
+impl FromStr for ScmTimesteps {
+    type Err = SamplerError;
 
     /// Of its [`name`](Self::name).
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, SamplerError> {
         Self::ALL
             .into_iter()
-            .find(|times| times.name() == text)
-            .ok_or_else(|| Error::UnknownTimes {
+            .find(|timesteps| timesteps.name() == text)
+            .ok_or_else(|| SamplerError::UnknownTimesteps {
                 found: text.to_owned(),
                 known: Self::ALL.map(Self::name).to_vec(),
             })
@@ -75,21 +75,24 @@ mod tests {
 
     #[test]
     fn names() {
-        for times in ScmTimes::ALL {
-            assert_eq!(times.to_string().parse(), Ok(times));
+        for timesteps in ScmTimesteps::ALL {
+            assert_eq!(timesteps.to_string().parse(), Ok(timesteps));
         }
-        let error = "linear".parse::<ScmTimes>().unwrap_err();
-        assert!(matches!(error, Error::UnknownTimes { .. }));
-        let message = "no times are named \"linear\", there are reference and paper";
+        let error = "linear".parse::<ScmTimesteps>().unwrap_err();
+        assert!(matches!(error, SamplerError::UnknownTimesteps { .. }));
+        let message = "no timesteps are named \"linear\", there are reference and paper";
         assert_eq!(error.to_string(), message);
     }
 
     /// To the four decimals of the table.
     #[test]
-    #[expect(clippy::approx_constant, reason = "the published times are rounded so")]
+    #[expect(
+        clippy::approx_constant,
+        reason = "the published timesteps are rounded so"
+    )]
     fn the_table_is_right() {
-        use ScmTimes::{Paper, Reference};
-        let table: [(ScmTimes, usize, &[f64]); 7] = [
+        use ScmTimesteps::{Paper, Reference};
+        let table: [(ScmTimesteps, usize, &[f64]); 7] = [
             (Reference, 1, &[1.5708, 0.0]),
             (Reference, 2, &[1.5708, 1.3, 0.0]),
             (Reference, 4, &[1.5708, 1.1781, 0.7854, 0.3927, 0.0]),
@@ -98,16 +101,22 @@ mod tests {
             (Paper, 2, &[1.5683, 1.3, 0.0]),
             (Paper, 4, &[1.5683, 1.3, 1.1, 0.6, 0.0]),
         ];
-        for (times, steps, expected) in table {
-            let schedule = times.schedule(steps).unwrap();
-            assert_eq!(schedule.times().len(), expected.len());
-            for (ours, expected) in schedule.times().iter().zip(expected) {
-                assert!((ours - expected).abs() < 5e-5, "{times} {steps}: {ours}");
+        for (timesteps, steps, expected) in table {
+            let schedule = timesteps.schedule(steps).unwrap();
+            assert_eq!(schedule.timesteps().len(), expected.len());
+            for (ours, expected) in schedule.timesteps().iter().zip(expected) {
+                assert!(
+                    (ours - expected).abs() < 5e-5,
+                    "{timesteps} {steps}: {ours}"
+                );
             }
         }
-        assert_eq!(Paper.schedule(3), Err(Error::NoPaperTimes { found: 3 }));
-        for times in ScmTimes::ALL {
-            assert_eq!(times.schedule(0), Err(Error::ZeroSteps));
+        assert_eq!(
+            Paper.schedule(3),
+            Err(SamplerError::NoPaperTimesteps { found: 3 })
+        );
+        for timesteps in ScmTimesteps::ALL {
+            assert_eq!(timesteps.schedule(0), Err(SamplerError::ZeroSteps));
         }
     }
 }
