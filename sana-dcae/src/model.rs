@@ -20,7 +20,8 @@ const UNUSED_TENSORS: &[&str] = &[".num_batches_tracked"];
 
 /// How much of a batch is in work at once. The default is all of it.
 ///
-/// Slices do not change the result; tiles do, slightly: see [`Tiling`].
+/// Slices do not change the result. Tiles do, near their edges, and small tiles everywhere: see
+/// [`Tiling`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryOptions {
     /// Pictures at a time; the whole batch where `None`.

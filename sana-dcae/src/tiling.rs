@@ -7,8 +7,13 @@ use crate::DcAeError;
 /// Square or oblong tiles that overlap by `tile - stride` pixels, in which the two tiles are mixed
 /// linearly. Sizes are `[height, width]` in pixels of the picture, for decoding too.
 ///
-/// Peak memory is that of one tile instead of the whole picture. Attention and convolutions do not
-/// see beyond a tile, so the result is not exactly that of the whole picture.
+/// Peak memory is that of one tile instead of the whole image. Attention and convolutions do not
+/// see beyond a tile, so the result differs from that of the whole image, by an amount that depends
+/// on the weights and on how many latents a tile has. Measured on decoded images: with the default
+/// tiles and trained weights (those of `sana-pipeline`'s built-in model, 1024 x 1024 pixels) a PSNR of
+/// 45 dB, and 35 % of the range of values at the worst pixel; with tiles of 96 pixels, three latents,
+/// and random weights (the example `round_trip`) up to 0.96 where the range is [-1, 1]. Tiles much
+/// smaller than the default are of use in tests only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiling {
     /// Size of a tile; a picture no larger than this along both axes is not cut.
