@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
 #[allow(dead_code)]
-#[path = "../../sana-pipeline/tests/hostile/entry.rs"]
+#[path = "../../sana-pipeline/tests/pipeline/hostile/entry.rs"]
 mod entry;
 
 static FOLDER: LazyLock<TempDir> =

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 #[allow(dead_code)]
-#[path = "../../sana-pipeline/tests/hostile/entry.rs"]
+#[path = "../../sana-pipeline/tests/pipeline/hostile/entry.rs"]
 mod entry;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -9,6 +9,7 @@ mod editing;
 mod evaluation;
 #[cfg(all(feature = "flex", feature = "train"))]
 mod examples;
+mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
 mod lora;

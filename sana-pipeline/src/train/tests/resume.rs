@@ -157,7 +157,7 @@ fn a_run_of_another_model_is_refused() {
     assert!(matches!(error, TrainError::State { .. }), "{error}");
     let expected = format!(
         "it is the run of another DcAe, with {saved} trained parameters where this one has {count}: \
-         decoder.conv_in.bias has"
+         decoder.conv_in.weight has 576 values there and 1152 here"
     );
     let message = error.to_string();
     assert!(message.contains(&expected), "{message}");

@@ -7,16 +7,16 @@ use image::ImageFormat;
 use proptest::prelude::*;
 use sana_pipeline::image::{RgbImage, decode, fit, load, png_text, read_png_text, save_png};
 
-use crate::allocations::peak_of;
-use crate::mutations::{edited, edits};
-use crate::{cases, entry};
+use super::allocations::peak_of;
+use super::mutations::{edited, edits};
+use super::{cases, entry};
 
-/// What the largest picture that is read needs: 512 MiB in the decoder, and as RGB8.
+/// What the largest image that is read needs: 512 MiB in the decoder, and as RGB8.
 const LARGEST: usize = (512 << 20) + (3 << 26) + (16 << 20);
 /// What a file that is refused by its header needs.
 const SMALL: usize = 1 << 20;
 
-fn picture() -> RgbImage {
+fn sample() -> RgbImage {
     RgbImage::from_fn(23, 17, |x, y| {
         image::Rgb([9 * x as u8, 13 * y as u8, (x * y) as u8])
     })
@@ -26,20 +26,20 @@ fn png_file() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.png");
     let text = [("prompt", "ein grüner Kreis"), ("seed", "7")];
-    save_png(&path, &picture(), &text).unwrap();
+    save_png(&path, &sample(), &text).unwrap();
     std::fs::read(path).unwrap()
 }
 
 fn jpeg_file() -> Vec<u8> {
     let mut bytes = Vec::new();
-    picture()
+    sample()
         .write_to(&mut Cursor::new(&mut bytes), ImageFormat::Jpeg)
         .unwrap();
     bytes
 }
 
 fn bounded(bytes: &[u8]) -> (bool, usize) {
-    let (found, peak) = peak_of(|| entry::picture(bytes));
+    let (found, peak) = peak_of(|| entry::image(bytes));
     assert!(peak <= LARGEST + 8 * bytes.len(), "{peak}");
     found
 }
@@ -134,7 +134,7 @@ fn claims(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_that_claim_to_be_huge() {
+fn images_that_claim_to_be_huge() {
     let name = Path::new("small.png");
     for (width, height) in [(60_000, 60_000), (16_385, 1), (1, 16_385), (16_000, 16_000)] {
         let file = claims(width, height);
@@ -229,7 +229,7 @@ fn texts_that_unpack_without_end() {
 }
 
 #[test]
-fn files_that_are_no_files_of_pictures() {
+fn files_that_are_not_images() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.png");
     let mut file = std::fs::File::create(&path).unwrap();
@@ -253,7 +253,7 @@ fn files_that_are_no_files_of_pictures() {
 
 /// Resized whole, the long side would become eight million pixels.
 #[test]
-fn long_pictures_are_fitted_in_little_memory() {
+fn long_images_are_fitted_in_little_memory() {
     let long = RgbImage::from_fn(16_384, 1, |x, _| match x {
         8190..8194 => image::Rgb([255, 0, 0]),
         _ => image::Rgb([0, 0, 255]),

@@ -11,9 +11,9 @@ use sana_pipeline::{Checkpoint, Component, PipelineError, SanaPipeline};
 use sana_text::Gemma2Config;
 use serde_json::Value;
 
-use crate::allocations::peak_of;
-use crate::mutations::{edited, edits, json_edited, json_edits};
-use crate::{cases, entry, fixture};
+use super::allocations::peak_of;
+use super::mutations::{edited, edits, json_edited, json_edits};
+use super::{cases, entry, fixture};
 
 const FILES: [&str; 4] = [
     "transformer/config.json",

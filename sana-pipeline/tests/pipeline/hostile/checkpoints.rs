@@ -10,9 +10,9 @@ use sana_linear_attn::weights::write_tensors;
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use serde_json::{Value, json};
 
-use crate::allocations::peak_of;
-use crate::mutations::{edited, edits, json_edited, json_edits};
-use crate::{cases, entry, fixture};
+use super::allocations::peak_of;
+use super::mutations::{edited, edits, json_edited, json_edits};
+use super::{cases, entry, fixture};
 
 /// Memory that a header may need for each of its bytes, beside the copy that the bytes are in.
 const PER_BYTE: usize = 16;
@@ -172,7 +172,7 @@ fn large_headers_need_little_memory() {
 #[test]
 fn changed_loras_are_checked_by_their_headers() {
     let device = device();
-    let lora = crate::built_in_fixture_path(
+    let lora = super::built_in_fixture_path(
         env!("CARGO_MANIFEST_DIR"),
         "pipeline/lora/pytorch_lora_weights.safetensors",
     );

@@ -5,9 +5,9 @@ use std::fs;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::allocations::peak_of;
-use crate::mutations::{edited, edits, json_edited, json_edits};
-use crate::{cases, entry, fixture};
+use super::allocations::peak_of;
+use super::mutations::{edited, edits, json_edited, json_edits};
+use super::{cases, entry, fixture};
 
 /// Memory that a tokenizer may need for each byte of its file: the library keeps tokens and merges
 /// several times over while it reads, and builds automata of the added tokens.

@@ -8,8 +8,8 @@ mod allocations;
 mod checkpoints;
 mod configs;
 mod entry;
+mod images;
 mod mutations;
-mod pictures;
 mod tokenizers;
 
 use std::path::PathBuf;

@@ -132,11 +132,11 @@ pub fn tokenizer(bytes: &[u8]) -> bool {
     true
 }
 
-/// A picture, and its texts. Whether it has pixels, and how many texts.
-pub fn picture(bytes: &[u8]) -> (bool, usize) {
+/// An image, and its texts. Whether it has pixels, and how many texts.
+pub fn image(bytes: &[u8]) -> (bool, usize) {
     let pixels = match image::decode(Path::new(NAME), bytes) {
-        Ok(picture) => {
-            let (width, height) = picture.dimensions();
+        Ok(image) => {
+            let (width, height) = image.dimensions();
             assert!(width.max(height) <= image::LARGEST_SIDE);
             assert!(u64::from(width) * u64::from(height) <= image::LARGEST_PIXELS);
             true
