@@ -2,8 +2,10 @@
 //!
 //! They panic with a message: their only use is in tests.
 
+mod files;
 mod original;
 
+pub use files::{copy_folder, edit_tensor, edit_tensor_file};
 pub use original::{original_tensors, write_original};
 
 use std::path::{Path, PathBuf};
@@ -30,18 +32,27 @@ fn existing(folder: PathBuf) -> PathBuf {
     folder
 }
 
-/// A file or folder of the crate's own reference outputs, `tests/fixtures/NAME`, whatever the
-/// environment says: for tests that know what is in it.
+/// A file or folder of the workspace's own reference outputs, whatever the environment says: for tests
+/// that know what is in it. It is `tests/fixtures/NAME` of the crate, or of the crate next to it that
+/// has it: each reference output is stored once.
 ///
 /// # Panics
 /// If it is absent.
 pub fn built_in_fixture_path(crate_dir: &str, name: &str) -> PathBuf {
-    let path = Path::new(crate_dir).join("tests/fixtures").join(name);
-    assert!(path.exists(), "no fixture {}", path.display());
-    path
+    let crate_dir = Path::new(crate_dir);
+    let own = crate_dir.join("tests/fixtures").join(name);
+    if own.exists() {
+        return own;
+    }
+    let workspace = crate_dir.parent().and_then(|folder| folder.read_dir().ok());
+    let crates = workspace.into_iter().flatten().flatten();
+    crates
+        .map(|entry| entry.path().join("tests/fixtures").join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("no fixture {}", own.display()))
 }
 
-/// A file or folder of reference outputs: the crate's [own](built_in_fixture_path), or the same
+/// A file or folder of reference outputs: the workspace's [own](built_in_fixture_path), or the same
 /// name under the folder that the environment variable `SANA_FIXTURES` names, which comes first,
 /// so that other reference outputs can be dropped in. Their shapes, configs and texts may be
 /// others.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use sana_linear_attn::parity::built_in_fixture_path;
+use sana_linear_attn::parity::{built_in_fixture_path, copy_folder};
 use tempfile::TempDir;
 
 /// A working folder and the checkpoint that commands run on.
@@ -95,21 +95,8 @@ impl Workplace {
     /// A copy of the fixtures' checkpoint in this folder, to be spoilt.
     pub fn copied_checkpoint(&self, name: &str) -> PathBuf {
         let target = self.path(name);
-        copy(&checkpoint(), &target);
+        copy_folder(&checkpoint(), &target);
         target
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::write(target, std::fs::read(entry.path()).unwrap()).unwrap();
-        }
     }
 }
 

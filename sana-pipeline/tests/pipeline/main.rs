@@ -25,7 +25,9 @@ mod sizes;
 
 use std::path::{Path, PathBuf};
 
-use sana_linear_attn::parity::{assert_parity, built_in_fixture_path, device};
+use sana_linear_attn::parity::{
+    assert_parity, built_in_fixture_path, copy_folder, device, edit_tensor_file,
+};
 use sana_pipeline::{Checkpoint, LoadOptions, Request, SanaPipeline};
 use tempfile::TempDir;
 
@@ -53,20 +55,8 @@ fn sprint() -> SanaPipeline {
 
 /// A copy of the checkpoint that a test may change.
 fn copy_of(folder: &Path) -> TempDir {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in from.read_dir().unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
-            if entry.path().is_dir() {
-                copy(&entry.path(), &target);
-            } else {
-                std::fs::write(target, std::fs::read(entry.path()).unwrap()).unwrap();
-            }
-        }
-    }
     let copied = tempfile::tempdir().unwrap();
-    copy(folder, copied.path());
+    copy_folder(folder, copied.path());
     copied
 }
 
@@ -85,21 +75,7 @@ fn edit(folder: &TempDir, file: &str, from: &str, to: &str) {
 
 /// Fills a tensor of a safetensors file with NaN.
 fn poison(path: &Path, tensor: &str) {
-    rewrite(path, tensor, |_| f32::NAN);
-}
-
-/// Changes every element of a tensor of a safetensors file.
-fn rewrite(path: &Path, tensor: &str, change: impl Fn(f32) -> f32) {
-    let mut bytes = std::fs::read(path).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    assert_eq!(json[tensor]["dtype"], "F32", "{tensor}");
-    let offset = |end: usize| json[tensor]["data_offsets"][end].as_u64().unwrap() as usize;
-    for element in bytes[8 + header..][offset(0)..offset(1)].chunks_exact_mut(4) {
-        let value = f32::from_le_bytes((&*element).try_into().unwrap());
-        element.copy_from_slice(&change(value).to_le_bytes());
-    }
-    std::fs::write(path, bytes).unwrap();
+    edit_tensor_file(path, tensor, |_, _| f32::NAN);
 }
 
 /// A quick request that needs no fixture.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
+use sana_linear_attn::parity::{copy_folder, edit_tensor_file};
 use sana_linear_attn::transformer::{BlockPart, Place};
 use sana_sampler::AdaptiveProjection;
 use tempfile::TempDir;
@@ -22,29 +23,9 @@ fn fixture(name: &str) -> PathBuf {
 
 /// A copy of a checkpoint with NaN in one tensor of the transformer.
 fn spoilt(name: &str, tensor: &str) -> TempDir {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in from.read_dir().unwrap() {
-            let (path, target) = entry.map(|e| (e.path(), to.join(e.file_name()))).unwrap();
-            if path.is_dir() {
-                copy(&path, &target);
-            } else {
-                std::fs::write(target, std::fs::read(path).unwrap()).unwrap();
-            }
-        }
-    }
     let folder = tempfile::tempdir().unwrap();
-    copy(&fixture(name), folder.path());
-    let path = folder.path().join(WEIGHTS);
-    let mut bytes = std::fs::read(&path).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    assert_eq!(json[tensor]["dtype"], "F32", "{tensor}");
-    let end = |index: usize| json[tensor]["data_offsets"][index].as_u64().unwrap() as usize;
-    for element in bytes[8 + header..][end(0)..end(1)].chunks_exact_mut(4) {
-        element.copy_from_slice(&f32::NAN.to_le_bytes());
-    }
-    std::fs::write(path, bytes).unwrap();
+    copy_folder(&fixture(name), folder.path());
+    edit_tensor_file(&folder.path().join(WEIGHTS), tensor, |_, _| f32::NAN);
     folder
 }
 
