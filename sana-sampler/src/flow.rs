@@ -8,7 +8,7 @@ use rand::Rng;
 
 use crate::{
     SamplerError, noise,
-    schedule::{check_shift, shift_sigma},
+    schedule::{checks::check_shift, shift_sigma},
 };
 
 /// The sample at the noise level of each picture: `x = (1 - sigma) x0 + sigma noise`.

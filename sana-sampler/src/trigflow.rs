@@ -7,7 +7,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::{SamplerError, SigmaData, step::state};
+use crate::{SamplerError, SigmaData, solvers::step::state};
 
 /// The factors of the change between TrigFlow and flow matching at one timestep.
 ///

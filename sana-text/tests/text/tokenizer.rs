@@ -4,9 +4,11 @@ use sana_linear_attn::parity::fixture_path;
 use sana_text::GemmaTokenizer;
 use serde_json::Value;
 
+use crate::ROOT;
+
 #[test]
 fn ids_equal_the_reference() {
-    let path = |name| fixture_path(env!("CARGO_MANIFEST_DIR"), name);
+    let path = |name| fixture_path(ROOT, name);
     let tokenizer = GemmaTokenizer::from_folder(&path("text/tokenizer")).unwrap();
     let cases: Value =
         serde_json::from_slice(&std::fs::read(path("text/tokenizer_cases.json")).unwrap()).unwrap();

@@ -1,9 +1,7 @@
 use burn::tensor::Tensor;
 
-use crate::{
-    schedule::FlowSchedule,
-    step::{Step, StepAction, state},
-};
+use super::step::{Step, StepAction, state};
+use crate::FlowSchedule;
 
 /// Flow Euler: one straight step along the velocity from each noise level to the next.
 ///

@@ -1,10 +1,7 @@
 use burn::tensor::Tensor;
 
-use crate::{
-    SamplerError,
-    schedule::FlowSchedule,
-    step::{Step, StepAction, state},
-};
+use super::step::{Step, StepAction, state};
+use crate::{FlowSchedule, SamplerError};
 
 /// Grids of fewer steps than this end with lower orders, see [`DpmSolverOptions::lower_order_final`].
 const FEW_STEPS: usize = 15;

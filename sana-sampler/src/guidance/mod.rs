@@ -1,4 +1,8 @@
+mod projected;
+
 use burn::tensor::{DType, Tensor};
+
+pub use projected::{AdaptiveProjection, ProjectedGuidance};
 
 use crate::SamplerError;
 

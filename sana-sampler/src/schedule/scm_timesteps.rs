@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{SamplerError, ScmSchedule};
+use super::scm::ScmSchedule;
+use crate::SamplerError;
 
 /// Published timesteps of a consistency-sampling run.
 ///

@@ -12,7 +12,7 @@ use sana_text::{
     PromptOptions, TextError,
 };
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::ROOT;
 
 /// How a file of `pipeline/sana` is found: [`fixture_path`] or [`built_in_fixture_path`].
 type Find = fn(&str, &str) -> PathBuf;

@@ -1,0 +1,53 @@
+//! What grids and their parts are refused for.
+
+use crate::SamplerError;
+
+pub(crate) fn check_shift(shift: f64) -> Result<(), SamplerError> {
+    if shift > 0.0 && shift.is_finite() {
+        Ok(())
+    } else {
+        Err(SamplerError::InvalidShift { found: shift })
+    }
+}
+
+pub(crate) fn check_start(start: usize, steps: usize) -> Result<(), SamplerError> {
+    if start < steps {
+        Ok(())
+    } else {
+        Err(SamplerError::StartOutOfRange { start, steps })
+    }
+}
+
+pub(crate) fn check_decreasing(
+    name: &'static str,
+    values: &[f64],
+    maximum: f64,
+) -> Result<(), SamplerError> {
+    if values.len() < 2 {
+        return Err(SamplerError::ScheduleTooShort {
+            name,
+            found: values.len(),
+        });
+    }
+    for (index, &found) in values.iter().enumerate() {
+        if !(0.0..=maximum).contains(&found) {
+            return Err(SamplerError::ScheduleOutOfRange {
+                name,
+                index,
+                maximum,
+                found,
+            });
+        }
+    }
+    for (index, pair) in values.windows(2).enumerate() {
+        if pair[1] >= pair[0] {
+            return Err(SamplerError::ScheduleNotDecreasing {
+                name,
+                index: index + 1,
+                previous: pair[0],
+                found: pair[1],
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The text encoder and its tokenizer against the reference and against themselves.
+
+mod gemma2;
+mod prompt_encoder;
+mod tokenizer;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
