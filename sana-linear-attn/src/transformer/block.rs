@@ -1,10 +1,11 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues};
-use crate::glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
 use crate::kernels::{add, cast, gated_residual, norm_modulate};
-use crate::linear_attention::{LinearAttention, LinearAttentionConfig};
+use crate::layers::{
+    CrossAttention, CrossAttentionConfig, GluMbConv, GluMbConvConfig, GluMbConvNorm,
+    LinearAttention, LinearAttentionConfig, TextKeysValues,
+};
 
 use super::config::SanaTransformerConfig;
 use super::diagnose::BlockPart;

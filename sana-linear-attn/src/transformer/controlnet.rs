@@ -4,8 +4,7 @@ use burn::module::{Initializer, Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::linear::TorchLinear;
-use crate::norm::RmsNormAffine;
+use crate::layers::{RmsNormAffine, TorchLinear};
 use crate::precision::compute_dtype;
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 

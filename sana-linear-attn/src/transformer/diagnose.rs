@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor};
 use super::controlled::ControlledTransformer;
 use super::model::{SanaTransformer, TextContext};
 use super::perturbed::PerturbedBlocks;
-use crate::linear_attention::LinearAttention;
+use crate::layers::LinearAttention;
 
 /// A place in [`SanaTransformer`] after which values can be NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

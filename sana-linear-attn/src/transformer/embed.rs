@@ -5,7 +5,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::kernels::{Epilogue, cast, linear, silu};
-use crate::linear::TorchLinear;
+use crate::layers::TorchLinear;
 use crate::precision::compute_dtype;
 
 /// Channels of the sinusoidal features of timesteps and guidance scales.

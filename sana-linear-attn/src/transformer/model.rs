@@ -3,10 +3,8 @@ use std::ops::Range;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::cross_attention::TextKeysValues;
 use crate::kernels::{cast, norm_modulate};
-use crate::linear::TorchLinear;
-use crate::norm::RmsNormAffine;
+use crate::layers::{RmsNormAffine, TextKeysValues, TorchLinear};
 use crate::precision::compute_dtype;
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 

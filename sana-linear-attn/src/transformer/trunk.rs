@@ -2,9 +2,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::cross_attention::mask_bias;
-use crate::linear_attention::LinearAttention;
-use crate::norm::RmsNormAffine;
+use crate::layers::{LinearAttention, RmsNormAffine, mask_bias};
 
 use super::block::{Attend, SanaBlock};
 use super::embed::{CaptionProjection, PatchEmbed, sin_cos_positions};

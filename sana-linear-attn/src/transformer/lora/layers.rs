@@ -4,7 +4,7 @@ use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::cast;
-use crate::linear::{LowRank, PointwiseConv, TorchLinear};
+use crate::layers::{LowRank, PointwiseConv, TorchLinear};
 use crate::transformer::SanaTransformer;
 use crate::transformer::block::SanaBlock;
 use crate::transformer::embed::SinusoidMlp;

@@ -14,7 +14,7 @@ use self::layers::{Layer, layer_sizes, layers_mut};
 use self::settings::Settings;
 use super::config::SanaTransformerConfig;
 use super::model::SanaTransformer;
-use crate::linear::LowRank;
+use crate::layers::LowRank;
 use crate::weights::{LARGEST_CONFIG, WeightError, Weights, mismatch_lists, read_text_bounded};
 
 /// What can be wrong with a LoRA.

@@ -7,8 +7,10 @@ use crate::kernels::{
     add, cast, grouped_linear, image_to_tokens, relu_linear_attention_packed,
     relu_quadratic_attention_packed, tokens_to_image,
 };
-use crate::linear::{DepthwiseConv, TorchLinear};
-use crate::norm::RmsNormAffine;
+
+use super::conv::DepthwiseConv;
+use super::linear::TorchLinear;
+use super::norm::RmsNormAffine;
 
 /// Options of [`MultiScaleLinearAttention`].
 #[derive(Debug, Clone, PartialEq)]

@@ -4,8 +4,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::{Epilogue, add, image_to_tokens, tokens_to_image};
-use crate::linear::{DepthwiseConv, PointwiseConv};
-use crate::norm::RmsNormAffine;
+
+use super::conv::{DepthwiseConv, PointwiseConv};
+use super::norm::RmsNormAffine;
 
 /// The norm after the last projection of a [`GluMbConv`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::kernels::softmax_attention;
-use crate::linear::TorchLinear;
-use crate::norm::RmsNormAffine;
+use crate::kernels::{softmax_attention, split_heads};
+
+use super::linear::TorchLinear;
+use super::norm::RmsNormAffine;
 
 /// Options of [`CrossAttention`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,7 +38,6 @@ impl CrossAttentionConfig {
             norm_q: norm(),
             norm_k: norm(),
             to_out: [TorchLinear::new(inner, self.channels, true, device)],
-            heads: self.heads,
             head_dim: self.head_dim,
         }
     }
@@ -89,7 +89,6 @@ pub struct CrossAttention {
     pub norm_k: Option<RmsNormAffine>,
     /// Output projection (a list of one in checkpoints).
     pub to_out: [TorchLinear; 1],
-    heads: usize,
     head_dim: usize,
 }
 
@@ -106,8 +105,8 @@ impl CrossAttention {
         };
         let value = self.to_v.forward(text);
         TextKeysValues {
-            key: self.split_heads(key).swap_dims(2, 3), // [batch, heads, head_dim, text_tokens]
-            value: self.split_heads(value),
+            key: split_heads(key, self.head_dim).swap_dims(2, 3), // [batch, heads, head_dim, text_tokens]
+            value: split_heads(value, self.head_dim),
         }
     }
 
@@ -129,7 +128,7 @@ impl CrossAttention {
         };
         let scale = 1.0 / (self.head_dim as f64).sqrt();
         let out = softmax_attention(
-            self.split_heads(query),
+            split_heads(query, self.head_dim),
             text.key.clone().swap_dims(2, 3), // [batch, heads, text_tokens, head_dim]
             text.value.clone(),
             bias.cloned(),
@@ -137,12 +136,6 @@ impl CrossAttention {
             None,
         );
         self.to_out[0].forward(out)
-    }
-
-    fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {
-        let [batch, tokens, _] = x.dims();
-        x.reshape([batch, tokens, self.heads, self.head_dim])
-            .swap_dims(1, 2) // [batch, heads, tokens, head_dim]
     }
 }
 

@@ -1,110 +1,17 @@
-//! Linear layers and convolutions with the weight layouts of PyTorch checkpoints. They compute in
-//! the dtype of their input and cast their weights to it where these have another.
+//! Convolutions with the weight layouts of PyTorch checkpoints. They compute in the dtype of their
+//! input and cast their weights to it where these have another.
 
-use burn::module::{Initializer, Module, Param};
+use burn::module::{Module, Param};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::{
-    self, Epilogue, cast, conv3x3_fused, depthwise_gate, depthwise_tokens, silu, silu_gate,
+    Epilogue, cast, conv3x3_fused, conv3x3_upsampled, depthwise_gate, depthwise_tokens,
+    nearest_upsample, silu_gate,
 };
 
-/// PyTorch's default initialisation: uniform in `+-1 / sqrt(fan_in)`. Lazy: nothing is allocated
-/// before the value is read.
-fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
-    let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
-    Initializer::Uniform {
-        min: -bound,
-        max: bound,
-    }
-    .init(shape, device)
-}
-
-/// A low-rank term beside a weight: `(x down^T) up^T`, added to the layer's output. A LoRA that is
-/// kept apart, with its scale in `up`.
-///
-/// It is no parameter: it is not saved, not expected in a checkpoint, not counted and not trained,
-/// and it moves between devices with its layer.
-#[derive(Module, Debug)]
-pub struct LowRank {
-    /// `[rank, in]`, in the weight's dtype.
-    pub down: Tensor<2>,
-    /// `[out, rank]`, in the weight's dtype.
-    pub up: Tensor<2>,
-}
-
-impl LowRank {
-    /// # Shapes
-    /// - input `[rows, in]`
-    /// - output `[rows, out]`
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let [down, up] = [&self.down, &self.up].map(|factor| cast(factor.clone(), x.dtype()));
-        let inner = x.matmul(down.transpose()); // [rows, rank]
-        inner.matmul(up.transpose())
-    }
-}
-
-/// `y = x W^T + b` over the last axis, with the weight as checkpoints store it, `[out, in]`.
-#[derive(Module, Debug)]
-pub struct TorchLinear {
-    /// `[out, in]`.
-    pub weight: Param<Tensor<2>>,
-    /// `[out]`.
-    pub bias: Option<Param<Tensor<1>>>,
-    /// What is added to the output beside the weight's own; empty unless LoRAs are kept apart.
-    pub low_rank: Vec<LowRank>,
-}
-
-impl TorchLinear {
-    /// A layer from `d_input` to `d_output` channels. The parameters are lazy: a layer whose
-    /// weights are loaded never allocates the random ones.
-    pub fn new(d_input: usize, d_output: usize, bias: bool, device: &Device) -> Self {
-        Self {
-            weight: uniform([d_output, d_input], d_input, device),
-            bias: bias.then(|| uniform([d_output], d_input, device)),
-            low_rank: Vec::new(),
-        }
-    }
-
-    /// Applies the layer to the last axis.
-    ///
-    /// # Shapes
-    /// - input `[.., in]`
-    /// - output `[.., out]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let bias = self.bias.as_ref().map(Param::val);
-        linear(x, self.weight.val(), bias, &self.low_rank, Epilogue::None)
-    }
-}
-
-/// `x W^T + b`, and low-rank terms where there are any, over the last axis, in the dtype of `x`.
-/// Flattened to two dimensions first, so that the transposed weight stays a view on every backend.
-fn linear<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    low_rank: &[LowRank],
-    epilogue: Epilogue,
-) -> Tensor<D> {
-    let mut dims = x.dims();
-    let [d_output, d_input] = weight.dims();
-    let rows = dims[..D - 1].iter().product();
-    let x: Tensor<2> = x.reshape([rows, d_input]);
-    let terms = low_rank.iter().map(|term| term.forward(x.clone()));
-    let y = match terms.reduce(|sum, term| sum + term) {
-        Some(terms) => {
-            let y = kernels::linear(x, weight, bias, Epilogue::None) + terms; // [rows, out]
-            match epilogue {
-                Epilogue::None => y,
-                Epilogue::Silu => silu(y),
-            }
-        }
-        None => kernels::linear(x, weight, bias, epilogue), // [rows, out]
-    };
-    dims[D - 1] = d_output;
-    y.reshape(dims)
-}
+use super::linear::{LowRank, linear, uniform};
 
 /// A 1x1 convolution, stored as checkpoints do (`[out, in, 1, 1]`) and run as a linear layer.
 #[derive(Module, Debug)]
@@ -285,10 +192,10 @@ impl Conv3x3 {
     /// - output `[batch, out, ceil(2 * height / stride), ceil(2 * width / stride)]`
     pub fn forward_upsampled(&self, x: Tensor<4>) -> Tensor<4> {
         if self.stride != 1 {
-            return self.forward(kernels::nearest_upsample(x));
+            return self.forward(nearest_upsample(x));
         }
         let dtype = x.dtype();
         let bias = self.bias.as_ref().map(|bias| cast(bias.val(), dtype));
-        kernels::conv3x3_upsampled(x, cast(self.weight.val(), dtype), bias)
+        conv3x3_upsampled(x, cast(self.weight.val(), dtype), bias)
     }
 }

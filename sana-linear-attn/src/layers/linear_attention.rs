@@ -4,8 +4,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::relu_linear_attention;
-use crate::linear::TorchLinear;
-use crate::norm::RmsNormAffine;
+
+use super::linear::TorchLinear;
+use super::norm::RmsNormAffine;
 
 /// Largest finite f16: checkpoints trained in f16 rely on activations saturating there.
 const F16_MAX: f64 = 65504.0;
