@@ -7,7 +7,6 @@ pub mod parity;
 pub mod precision;
 pub mod transformer;
 pub mod weights;
-mod widen;
 
 pub use kernels::layer_norm;
 pub use layers::{

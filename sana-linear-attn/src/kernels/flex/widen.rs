@@ -5,7 +5,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, FloatDType, TensorData};
 
 use super::primitive::{Primitive, contiguous};
-use crate::widen::{Target, widened};
+use crate::weights::widen::{Target, widened};
 
 pub(super) fn forward(x: Primitive) -> Primitive {
     let x = contiguous(x);

@@ -1,0 +1,35 @@
+//! Strict loading and saving of safetensors checkpoints.
+//!
+//! A file is mapped, its header checked, and every name and shape compared with the module's
+//! parameters before anything is allocated. Missing, unexpected and mis-shaped tensors are one
+//! error that lists them.
+//!
+//! On the CPU backend `flex` a parameter that keeps its file's dtype is not copied: it stays where
+//! it is in the mapped file, or in the bytes given, for as long as the parameter lives. Operations
+//! never write to it. Parameters on an autodiff device, on another device, of another dtype, or at
+//! an odd place in the file have memory of their own.
+
+mod error;
+mod folder;
+mod load;
+mod names;
+mod read;
+mod save;
+mod storage;
+mod tensors;
+pub(crate) mod widen;
+
+pub(crate) use error::mismatch_lists;
+pub(crate) use tensors::RowShare;
+
+pub use error::WeightError;
+#[doc(hidden)]
+pub use folder::{shard_paths, weight_file_names};
+pub use load::{LoadOptions, check_module, load_module};
+pub use names::{KeyMap, parameter_shapes};
+#[doc(hidden)]
+pub use read::{LARGEST_CONFIG, read_bounded, read_text_bounded};
+#[doc(hidden)]
+pub use save::write_tensors;
+pub use save::{SaveOptions, save_module};
+pub use tensors::Weights;

@@ -1,0 +1,110 @@
+//! Writing of safetensors files.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor, TensorData};
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::error::WeightError;
+use super::names::{KeyMap, ModulePath};
+
+/// Options of [`save_module`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SaveOptions {
+    /// Dtype on disk; the parameters' own when `None`.
+    pub dtype: Option<DType>,
+    /// Renaming of parameters, the same as for loading.
+    pub key_map: KeyMap,
+    /// Prefix of every name on disk.
+    pub prefix: &'static str,
+}
+
+/// Writes every parameter of a module to one safetensors file with the checkpoint's names. The
+/// file appears whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn save_module<M: Module>(
+    module: &M,
+    path: &Path,
+    options: &SaveOptions,
+) -> Result<(), WeightError> {
+    let mut collector = Collector {
+        path: ModulePath::default(),
+        options,
+        tensors: Vec::new(),
+    };
+    module.visit(&mut collector);
+    write_tensors(path, collector.tensors)
+}
+
+/// Writes named tensors to one safetensors file, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(), WeightError> {
+    let io = |source| WeightError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, data) in &tensors {
+        let dtype = match data.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+            DType::I64 => Dtype::I64,
+            other => {
+                return Err(WeightError::Dtype {
+                    name: name.clone(),
+                    origin: path.display().to_string(),
+                    found: format!("{other:?}").to_lowercase(),
+                });
+            }
+        };
+        let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())
+            .map_err(|error| io(std::io::Error::other(error)))?;
+        views.push((name.as_str(), view));
+    }
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".part");
+    let partial = PathBuf::from(partial);
+    safetensors::serialize_to_file(views, Some(metadata), &partial)
+        .map_err(|error| io(std::io::Error::other(error)))
+        .and_then(|()| std::fs::rename(&partial, path).map_err(io))
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&partial);
+        })
+}
+
+struct Collector<'a> {
+    path: ModulePath,
+    options: &'a SaveOptions,
+    tensors: Vec<(String, TensorData)>,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = format!(
+            "{}{}",
+            self.options.prefix,
+            self.options.key_map.to_checkpoint(&self.path.join())
+        );
+        let data = param.val().into_data();
+        let data = match self.options.dtype {
+            Some(dtype) => data.convert_dtype(dtype),
+            None => data,
+        };
+        self.tensors.push((name, data));
+    }
+}
