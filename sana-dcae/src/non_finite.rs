@@ -1,6 +1,7 @@
 //! Where in the decoder the first value that is not finite appears.
 
 use burn::tensor::{DType, Tensor};
+use sana_linear_attn::precision::is_finite;
 
 use crate::{DcAe, DecoderPlace};
 
@@ -40,10 +41,4 @@ impl DcAe {
             });
         first
     }
-}
-
-/// Whether no element is NaN or infinite.
-fn is_finite(tensor: &Tensor<4>) -> bool {
-    let finite = tensor.clone().cast(DType::F32).is_finite().all();
-    finite.try_into_scalar::<bool>().unwrap_or(true)
 }

@@ -7,7 +7,7 @@ use std::error::Error;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use sana_linear_attn::transformer::F16Clamp;
+use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
 use sana_linear_attn::{SanaTransformer, SanaTransformerConfig, SaveOptions, Weights, save_module};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -33,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let velocity = |model: &SanaTransformer| {
         let text = model.text_context(caption.clone(), None);
         let timestep = Tensor::from_data([900.0], &device);
-        model.forward(latents.clone(), timestep, None, &text)
+        let input = TransformerInput::new(latents.clone(), timestep, &text);
+        model.forward(input).velocity
     };
     let before = velocity(&model);
     println!("velocity   {:?}", before.dims());

@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 
 /// Whether products in bf16 are wanted where the processor has them.
 static BF16_PRODUCTS: AtomicBool = AtomicBool::new(true);
@@ -53,14 +53,24 @@ pub fn compute_dtype(weights: DType, device: &Device) -> DType {
 
 /// Whether a device is burn's CPU backend `flex`.
 #[cfg(feature = "flex")]
-pub(crate) fn is_cpu(device: &Device) -> bool {
+#[doc(hidden)]
+pub fn is_cpu(device: &Device) -> bool {
     *device == Device::flex()
 }
 
-/// Whether a device is burn's CPU backend `flex`, which this build does not know.
+/// Whether a device is burn's CPU backend `flex`, which this build does not have.
 #[cfg(not(feature = "flex"))]
-pub(crate) fn is_cpu(_: &Device) -> bool {
+#[doc(hidden)]
+pub fn is_cpu(_: &Device) -> bool {
     false
+}
+
+/// Whether no element is NaN or infinite. A tensor that cannot be read from the device counts as
+/// finite.
+#[doc(hidden)]
+pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> bool {
+    let finite = tensor.clone().cast(DType::F32).is_finite().all();
+    finite.try_into_scalar::<bool>().unwrap_or(true)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::{Epilogue, linear, plain};
 use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, values};
 use sana_linear_attn::precision::{bf16_products, has_bf16_products, set_bf16_products};
-use sana_linear_attn::transformer::F16Clamp;
+use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
 use sana_linear_attn::{SanaTransformerConfig, TorchLinear, Weights};
 
 /// Values without a pattern, of magnitude up to 1.
@@ -126,7 +126,8 @@ fn the_transformer() {
         let mask = io.tensor("caption_mask", &device);
         let text = narrow.text_context(io.tensor("caption", &device), Some(mask));
         let input = io.tensor("input", &device);
-        values(narrow.forward(input, tensor("timestep"), None, &text))
+        let input = TransformerInput::new(input, tensor("timestep"), &text);
+        values(narrow.forward(input).velocity)
     };
     set_bf16_products(true);
     let ours = run();

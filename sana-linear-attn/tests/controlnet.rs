@@ -10,8 +10,8 @@ use sana_linear_attn::parity::{
     values,
 };
 use sana_linear_attn::transformer::{
-    ConfigError, ControlNetError, F16Clamp, QkNorm, SanaControlNet, SanaControlNetConfig,
-    SanaTransformer, SanaTransformerConfig, TextContext,
+    BlockPart, ConfigError, ControlNetError, F16Clamp, Place, QkNorm, SanaControlNet,
+    SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, TextContext, TransformerInput,
 };
 use sana_linear_attn::weights::{parameter_shapes, save_module};
 use sana_linear_attn::{SaveOptions, WeightError, Weights};
@@ -80,8 +80,13 @@ impl Pair {
 
     fn output(&self, residuals: &[Tensor<3>]) -> Tensor<4> {
         let text = self.text(|caption, mask| self.transformer.text_context(caption, mask));
-        let controlled = self.transformer.controlled(residuals);
-        controlled.forward(self.tensor("input"), self.tensor("timestep"), None, &text)
+        let input = self.given(&text).with_residuals(residuals);
+        self.transformer.forward(input).velocity
+    }
+
+    /// The transformer's input, without control.
+    fn given<'a>(&self, text: &'a TextContext) -> TransformerInput<'a> {
+        TransformerInput::new(self.tensor("input"), self.tensor("timestep"), text)
     }
 
     fn assert_equal(&self) {
@@ -151,13 +156,17 @@ fn residuals_have_their_places() {
     let text = pair.text(|caption, mask| pair.transformer.text_context(caption, mask));
     let observed = |residuals: &[Tensor<3>]| {
         let mut tokens = Vec::new();
-        pair.transformer.controlled(residuals).forward_observed(
-            pair.tensor("input"),
-            pair.tensor("timestep"),
-            None,
-            &text,
-            |_, x| tokens.push(x.clone()),
-        );
+        let mut observe = |place, x: &Tensor<3>| match place {
+            Place::PatchEmbedding => tokens.push(x.clone()),
+            Place::Block { part, .. } => match part {
+                BlockPart::FeedForward => tokens.push(x.clone()),
+                BlockPart::ControlResidual => *tokens.last_mut().unwrap() = x.clone(),
+                _ => {}
+            },
+            _ => {}
+        };
+        let input = pair.given(&text).with_residuals(residuals);
+        pair.transformer.forward(input.with_observer(&mut observe));
         tokens
     };
     let (plain, controlled) = (observed(&[]), observed(&residuals));
@@ -273,27 +282,25 @@ fn perturbed_attention_is_controlled_too() {
     let text = pair.text(|caption, mask| pair.transformer.text_context(caption, mask));
     let perturbed = |block: usize, residuals: &[Tensor<3>], first: usize| {
         let blocks = pair.transformer.config().perturbed_blocks([block]).unwrap();
-        pair.transformer.controlled(residuals).forward_perturbed(
-            pair.tensor("input"),
-            pair.tensor("timestep"),
-            None,
-            &text,
-            &blocks,
-            &text.items(first..2),
-        )
+        let last = text.items(first..2);
+        let input = pair.given(&text).with_residuals(residuals);
+        let output = pair
+            .transformer
+            .forward(input.with_perturbed(&blocks, &last));
+        (output.velocity, output.perturbed.unwrap())
     };
     // Before, at and after the block with the first residual.
     for block in 0..3 {
-        let all = perturbed(block, &residuals, 0);
-        assert_parity("output", all.output, pair.output(&residuals));
-        let last = perturbed(block, &residuals, 1);
-        assert_parity("output", last.output, pair.output(&residuals));
-        let expected = all.perturbed.clone().narrow(0, 1, 1);
-        assert_parity("perturbed", last.perturbed, expected);
-        let free = perturbed(block, &[], 0).perturbed;
-        let change = largest_change(&all.perturbed, &free);
+        let (velocity, all) = perturbed(block, &residuals, 0);
+        assert_parity("output", velocity, pair.output(&residuals));
+        let (velocity, last) = perturbed(block, &residuals, 1);
+        assert_parity("output", velocity, pair.output(&residuals));
+        let expected = all.clone().narrow(0, 1, 1);
+        assert_parity("perturbed", last, expected);
+        let (_, free) = perturbed(block, &[], 0);
+        let change = largest_change(&all, &free);
         assert!(change > 1e-3, "block {block}: {change:e}");
-        let change = largest_change(&all.perturbed, &pair.output(&residuals));
+        let change = largest_change(&all, &pair.output(&residuals));
         assert!(change > 1e-3, "block {block}: {change:e}");
     }
 }
@@ -318,16 +325,15 @@ fn published_keys_are_read() {
             "interpolation_scale": null, "some_new_key": [1]}"#,
     )
     .unwrap();
-    assert_eq!((config.sample_size, config.num_layers), (16, 7));
-    assert_eq!(config.width(), 2240);
+    let read = &config.transformer;
+    assert_eq!((read.sample_size, read.num_layers), (16, 7));
+    assert_eq!(read.width(), 2240);
     assert_eq!(parse("{}").unwrap(), SanaControlNetConfig::default());
     let json = serde_json::to_string(&config).unwrap();
     assert!(!json.contains("qk_norm"), "{json}");
     assert_eq!(parse(&json).unwrap(), config);
-    let normed = SanaControlNetConfig {
-        qk_norm: Some(QkNorm::RmsNormAcrossHeads),
-        ..config
-    };
+    let mut normed = config;
+    normed.transformer.qk_norm = Some(QkNorm::RmsNormAcrossHeads);
     let json = serde_json::to_string(&normed).unwrap();
     assert_eq!(parse(&json).unwrap(), normed);
 
@@ -534,10 +540,8 @@ fn dtypes() {
 /// With a position table both embeddings have it, so a condition is not the same at every place.
 #[test]
 fn positions_are_added_to_the_condition() {
-    let config = SanaControlNetConfig {
-        interpolation_scale: Some(1.0),
-        ..Pair::built_in().controlnet.config().clone()
-    };
+    let mut config = Pair::built_in().controlnet.config().clone();
+    config.transformer.interpolation_scale = Some(1.0);
     let device = device();
     let mut controlnet = config.init(&device);
     struct Ones;

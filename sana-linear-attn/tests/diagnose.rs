@@ -2,7 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 use sana_linear_attn::parity::{Fixture, device, edit_tensor, fixture_path, values};
-use sana_linear_attn::transformer::{BlockPart, F16Clamp, Place};
+use sana_linear_attn::precision::is_finite;
+use sana_linear_attn::transformer::{BlockPart, F16Clamp, Place, TransformerInput};
 use sana_linear_attn::{SanaTransformer, SanaTransformerConfig, Weights};
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
@@ -49,10 +50,10 @@ impl Inputs {
     fn locate(&self, model: &SanaTransformer) -> Option<Place> {
         let text = model.text_context(self.caption.clone(), Some(self.mask.clone()));
         let (latents, timestep) = (self.latents.clone(), self.timestep.clone());
-        let output = model.forward(latents.clone(), timestep.clone(), None, &text);
+        let input = || TransformerInput::new(latents.clone(), timestep.clone(), &text);
+        let output = model.forward(input()).velocity;
         let finite = values(output).iter().all(|value| value.is_finite());
-        let captions = [self.caption.clone()];
-        let place = model.locate_non_finite(latents, timestep, None, &captions, &text, None);
+        let place = model.locate_non_finite(input(), &[self.caption.clone()]);
         assert!(finite || place.is_some());
         place
     }
@@ -151,15 +152,10 @@ fn the_perturbed_path_is_another_one() {
     assert_eq!(inputs.locate(&model), Some(Place::Block { index: 1, part }));
     let text = model.text_context(inputs.caption.clone(), Some(inputs.mask.clone()));
     let blocks = model.config().perturbed_blocks([1]).expect("a block");
-    let place = model.locate_non_finite(
-        inputs.latents,
-        inputs.timestep,
-        None,
-        &[],
-        &text,
-        Some(&blocks),
-    );
-    assert_eq!(place, None);
+    let input = TransformerInput::new(inputs.latents, inputs.timestep, &text);
+    let output = model.forward(input.with_perturbed(&blocks, &text));
+    assert!(!is_finite(&output.velocity));
+    assert!(is_finite(&output.perturbed.expect("it was asked for")));
 }
 
 #[test]

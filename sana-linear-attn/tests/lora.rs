@@ -10,7 +10,7 @@ use sana_linear_attn::parity::{
     Fixture, assert_close, built_in_fixture_path, device, tolerance, values,
 };
 use sana_linear_attn::transformer::{
-    F16Clamp, Lora, LoraError, LoraMismatch, LoraMode, ScaledLora,
+    F16Clamp, Lora, LoraError, LoraMismatch, LoraMode, ScaledLora, TransformerInput,
 };
 use sana_linear_attn::weights::{parameter_shapes, write_tensors};
 use sana_linear_attn::{
@@ -59,7 +59,11 @@ fn output(model: &SanaTransformer) -> Vec<f32> {
     let mask = Some(io.tensor("caption_mask", &device));
     let text = model.text_context(io.tensor("caption", &device), mask);
     let (input, time) = (io.tensor("input", &device), io.tensor("timestep", &device));
-    values(model.forward(input, time, None, &text))
+    values(
+        model
+            .forward(TransformerInput::new(input, time, &text))
+            .velocity,
+    )
 }
 
 /// Values without a pattern, of magnitude up to 0.3.

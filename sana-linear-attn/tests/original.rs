@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, TensorData};
 use sana_linear_attn::parity::{
     Fixture, built_in_fixture_path, original_tensors, values, write_original,
 };
-use sana_linear_attn::transformer::{ConfigError, F16Clamp, OriginalLayout};
+use sana_linear_attn::transformer::{ConfigError, F16Clamp, OriginalLayout, TransformerInput};
 use sana_linear_attn::weights::write_tensors;
 use sana_linear_attn::{SanaTransformer, SanaTransformerConfig, WeightError, Weights};
 
@@ -59,15 +59,12 @@ fn output(model: &SanaTransformer, name: &str) -> Vec<f32> {
         io.tensor("caption", &device),
         Some(io.tensor("caption_mask", &device)),
     );
-    let guidance: Option<Tensor<1>> = io
-        .contains("guidance")
-        .then(|| io.tensor("guidance", &device));
-    values(model.forward(
-        io.tensor("input", &device),
-        io.tensor("timestep", &device),
-        guidance,
-        &text,
-    ))
+    let (latents, timestep) = (io.tensor("input", &device), io.tensor("timestep", &device));
+    let mut input = TransformerInput::new(latents, timestep, &text);
+    if io.contains("guidance") {
+        input = input.with_guidance(io.tensor("guidance", &device));
+    }
+    values(model.forward(input).velocity)
 }
 
 /// Bit for bit, whatever stands before the names.

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::cast;
 use sana_linear_attn::parity::{Fixture, built_in_fixture_path, values};
 use sana_linear_attn::precision::set_bf16_products;
-use sana_linear_attn::transformer::F16Clamp;
+use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
 use sana_linear_attn::weights::{check_module, write_tensors};
 use sana_linear_attn::{
     Conv3x3, DepthwiseConv, GluMbConvConfig, GluMbConvNorm, KeyMap, LoadOptions, LowRank,
@@ -210,17 +210,14 @@ impl Case {
             Some(self.io.tensor("caption_mask", &device)),
         );
         let guidance = self.io.contains("guidance").then(|| tensor("guidance"));
-        let [batch, ..] = self.io.tensor::<4>("input", &device).dims();
-        let out = model.forward_perturbed(
-            self.io.tensor("input", &device),
-            tensor("timestep"),
-            guidance,
-            &text,
-            &self.config.perturbed_blocks([0]).unwrap(),
-            &text.items(0..batch),
-        );
-        let mut all = values(out.output);
-        all.extend(values(out.perturbed));
+        let blocks = self.config.perturbed_blocks([0]).unwrap();
+        let latents = self.io.tensor("input", &device);
+        let mut input = TransformerInput::new(latents, tensor("timestep"), &text)
+            .with_perturbed(&blocks, &text);
+        input.guidance = guidance;
+        let out = model.forward(input);
+        let mut all = values(out.velocity);
+        all.extend(values(out.perturbed.unwrap()));
         all
     }
 }

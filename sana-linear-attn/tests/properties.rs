@@ -6,7 +6,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 use sana_linear_attn::parity::{assert_close, device, tolerance, values};
-use sana_linear_attn::transformer::{F16Clamp, QkNorm};
+use sana_linear_attn::transformer::{F16Clamp, QkNorm, TextContext, TransformerInput};
 use sana_linear_attn::weights::{parameter_shapes, write_tensors};
 use sana_linear_attn::{
     KeyMap, LinearAttention, LinearAttentionConfig, LoadOptions, SanaTransformer,
@@ -225,6 +225,16 @@ impl Inputs {
         }
     }
 
+    /// The input of a forward pass.
+    fn given<'a>(&self, context: &'a TextContext) -> TransformerInput<'a> {
+        let (latents, timestep) = (self.latents.clone(), self.timestep.clone());
+        let input = TransformerInput::new(latents, timestep, context);
+        match &self.guidance {
+            Some(guidance) => input.with_guidance(guidance.clone()),
+            None => input,
+        }
+    }
+
     /// One item as a batch of one.
     fn item(&self, index: usize) -> Self {
         Self {
@@ -242,12 +252,7 @@ impl Inputs {
 
 fn forward(model: &SanaTransformer, inputs: &Inputs) -> Tensor<4> {
     let text = model.text_context(inputs.caption.clone(), Some(inputs.mask.clone()));
-    model.forward(
-        inputs.latents.clone(),
-        inputs.timestep.clone(),
-        inputs.guidance.clone(),
-        &text,
-    )
+    model.forward(inputs.given(&text)).velocity
 }
 
 fn run(model: &SanaTransformer, inputs: &Inputs) -> Vec<f32> {
@@ -288,27 +293,24 @@ fn perturbed_attention_leaves_the_batch_as_it_is() {
             let blocks = config
                 .perturbed_blocks(blocks.iter().copied())
                 .expect("blocks of the network");
-            model.forward_perturbed(
-                inputs.latents.clone(),
-                inputs.timestep.clone(),
-                inputs.guidance.clone(),
-                &text,
-                &blocks,
-                &text.items(first..3),
-            )
+            let last = text.items(first..3);
+            let input = inputs.given(&text).with_perturbed(&blocks, &last);
+            let output = model.forward(input);
+            let perturbed = output.perturbed.expect("it was asked for");
+            (output.velocity, perturbed)
         };
         let plain = run(&model, &inputs);
-        let all = with(&[1], 0);
-        assert_close(name, &values(all.output), &plain, tolerance());
-        let last = with(&[1], 1);
-        assert_close(name, &values(last.output), &plain, tolerance());
-        let expected = values(all.perturbed.clone().narrow(0, 1, 2));
-        assert_close(name, &values(last.perturbed), &expected, tolerance());
+        let (velocity, all) = with(&[1], 0);
+        assert_close(name, &values(velocity), &plain, tolerance());
+        let (velocity, last) = with(&[1], 1);
+        assert_close(name, &values(velocity), &plain, tolerance());
+        let expected = values(all.clone().narrow(0, 1, 2));
+        assert_close(name, &values(last), &expected, tolerance());
 
-        let all = values(all.perturbed);
+        let all = values(all);
         let others: [&[usize]; 5] = [&[0], &[2], &[0, 1], &[1, 2], &[0, 1, 2]];
         for blocks in others {
-            let other = values(with(blocks, 0).perturbed);
+            let other = values(with(blocks, 0).1);
             let change = distance(&other, &all) / largest(&all);
             assert!(
                 change > 1e-2,
@@ -565,12 +567,7 @@ fn text_padding_changes_nothing() {
         );
 
         let unmasked = model.text_context(inputs.caption.clone(), None);
-        let unmasked = values(model.forward(
-            inputs.latents.clone(),
-            inputs.timestep.clone(),
-            inputs.guidance.clone(),
-            &unmasked,
-        ));
+        let unmasked = values(model.forward(inputs.given(&unmasked)).velocity);
         let ones = Inputs {
             mask: Tensor::ones([batch, TEXT_TOKENS], (&device, DType::F32)),
             ..inputs

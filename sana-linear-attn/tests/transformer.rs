@@ -4,7 +4,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use sana_linear_attn::parity::{Fixture, assert_parity, device, fixture_path};
-use sana_linear_attn::transformer::F16Clamp;
+use sana_linear_attn::transformer::{BlockPart, F16Clamp, Place, TransformerInput};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
@@ -28,26 +28,27 @@ fn check(name: &str) {
     );
 
     let text = model.text_context(caption, Some(io.tensor("caption_mask", &device)));
-    let guidance = io
-        .contains("guidance")
-        .then(|| io.tensor("guidance", &device));
     let mut compared = 0;
-    let output = model.forward_observed(
-        io.tensor("input", &device),
-        io.tensor("timestep", &device),
-        guidance,
-        &text,
-        |index, tokens| {
-            let name = match index {
-                0 => "after_patch_embed".to_owned(),
-                block => format!("after_block_{}", block - 1),
-            };
-            assert_parity(&name, tokens.clone(), io.tensor(&name, &device));
-            compared += 1;
-        },
-    );
+    let mut compare = |place, tokens: &Tensor<3>| {
+        let name = match place {
+            Place::PatchEmbedding => "after_patch_embed".to_owned(),
+            Place::Block {
+                index,
+                part: BlockPart::FeedForward,
+            } => format!("after_block_{index}"),
+            _ => return,
+        };
+        assert_parity(&name, tokens.clone(), io.tensor(&name, &device));
+        compared += 1;
+    };
+    let (latents, timestep) = (io.tensor("input", &device), io.tensor("timestep", &device));
+    let mut input = TransformerInput::new(latents, timestep, &text);
+    if io.contains("guidance") {
+        input = input.with_guidance(io.tensor("guidance", &device));
+    }
+    let output = model.forward(input.with_observer(&mut compare));
     assert_eq!(compared, config.num_layers + 1);
-    assert_parity("output", output, io.tensor("output", &device));
+    assert_parity("output", output.velocity, io.tensor("output", &device));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use burn::tensor::{DType, Device, Tensor};
 use peak_alloc::PeakAlloc;
 use sana_dcae::{DcAe, DcAeConfig, MemoryOptions};
 use sana_linear_attn::SanaTransformerConfig;
+use sana_linear_attn::transformer::TransformerInput;
 use sana_pipeline::memory::activations::{
     Denoising, decode_elements, denoise_elements, text_elements,
 };
@@ -129,7 +130,8 @@ fn denoising() {
             let text = model.text_context(caption, None);
             let latents = Tensor::<4>::ones([batch, 32, 32, 32], &device);
             let time = Tensor::<1>::ones([batch], (&device, DType::F32));
-            model.forward(latents, time, None, &text)
+            let input = TransformerInput::new(latents, time, &text);
+            model.forward(input).velocity
         });
         let elements = denoise_elements(&config, &run);
         assert_estimate("transformer", elements, measured, 2.0);

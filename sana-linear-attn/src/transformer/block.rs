@@ -8,7 +8,7 @@ use crate::layers::{
 };
 
 use super::config::SanaTransformerConfig;
-use super::diagnose::BlockPart;
+use super::place::BlockPart;
 
 /// Options of [`SanaBlock`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,12 +104,16 @@ struct Modulation {
     gate_feed_forward: Tensor<3>,
 }
 
+/// The sum of a block's table and the timestep's modulation, `[batch, 6, channels]`.
+fn modulation_rows(table: Tensor<2>, modulation: Tensor<2>) -> Tensor<3> {
+    let [rows, channels] = table.dims();
+    let [batch, _] = modulation.dims();
+    let table = cast(table, modulation.dtype());
+    table.unsqueeze::<3>() + modulation.reshape([batch, rows, channels])
+}
+
 impl Modulation {
-    fn new(table: Tensor<2>, modulation: Tensor<2>) -> Self {
-        let [rows, channels] = table.dims();
-        let [batch, _] = modulation.dims();
-        let table = cast(table, modulation.dtype());
-        let all = table.unsqueeze::<3>() + modulation.reshape([batch, rows, channels]);
+    fn new(all: Tensor<3>) -> Self {
         let row = |index| all.clone().narrow(1, index, 1); // [batch, 1, channels]
         Self {
             shift_attention: row(0),
@@ -124,6 +128,17 @@ impl Modulation {
 
 /// One of the forms of the self-attention.
 pub(super) type Attend = fn(&LinearAttention, Tensor<3>) -> Tensor<3>;
+
+/// What a block is given next to the tokens.
+pub(super) struct BlockConditions<'a> {
+    /// `[batch, 6 * channels]`, before the block's table is added.
+    pub modulation: Tensor<2>,
+    pub text: &'a TextKeysValues,
+    /// `[batch, 1, 1, text_tokens]`.
+    pub text_bias: Option<&'a Tensor<4>>,
+    /// Height and width in tokens.
+    pub grid: [usize; 2],
+}
 
 impl SanaBlock {
     /// Applies the block to the tokens of a `height` x `width` grid.
@@ -141,42 +156,33 @@ impl SanaBlock {
         text_bias: Option<&Tensor<4>>,
         grid: [usize; 2],
     ) -> Tensor<3> {
-        self.forward_with(
-            LinearAttention::forward,
-            x,
+        let conditions = BlockConditions {
             modulation,
             text,
             text_bias,
             grid,
-        )
+        };
+        self.forward_with(LinearAttention::forward, x, conditions, |_, _| {})
     }
 
-    /// [`forward`](Self::forward) with the given form of the self-attention.
+    /// [`forward`](Self::forward) with the given form of the self-attention; `observe` is called with
+    /// the modulation and with the tokens after each part.
     pub(super) fn forward_with(
         &self,
         attend: Attend,
         x: Tensor<3>,
-        modulation: Tensor<2>,
-        text: &TextKeysValues,
-        text_bias: Option<&Tensor<4>>,
-        grid: [usize; 2],
-    ) -> Tensor<3> {
-        self.forward_observed(attend, x, modulation, text, text_bias, grid, |_, _| {})
-    }
-
-    /// [`forward_with`](Self::forward_with) with a look at the tokens after each part.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn forward_observed(
-        &self,
-        attend: Attend,
-        x: Tensor<3>,
-        modulation: Tensor<2>,
-        text: &TextKeysValues,
-        text_bias: Option<&Tensor<4>>,
-        [height, width]: [usize; 2],
+        conditions: BlockConditions<'_>,
         mut observe: impl FnMut(BlockPart, &Tensor<3>),
     ) -> Tensor<3> {
-        let m = Modulation::new(self.scale_shift_table.val(), modulation);
+        let BlockConditions {
+            modulation,
+            text,
+            text_bias,
+            grid: [height, width],
+        } = conditions;
+        let all = modulation_rows(self.scale_shift_table.val(), modulation);
+        observe(BlockPart::Modulation, &all);
+        let m = Modulation::new(all);
 
         let attention_input = self.modulate(x.clone(), m.scale_attention, m.shift_attention);
         let attended = attend(&self.attn1, attention_input);

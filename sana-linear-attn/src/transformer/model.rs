@@ -1,49 +1,19 @@
-use std::ops::Range;
-
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::{cast, norm_modulate};
-use crate::layers::{RmsNormAffine, TextKeysValues, TorchLinear};
+use crate::layers::{RmsNormAffine, TorchLinear};
 use crate::precision::compute_dtype;
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 
 use super::block::{SanaBlock, SanaBlockConfig};
+use super::checkpoint::{F16Clamp, OriginalLayout};
 use super::config::SanaTransformerConfig;
-use super::controlled::ControlledTransformer;
+use super::context::TextContext;
 use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
-use super::original::OriginalLayout;
-use super::perturbed::{PerturbedBlocks, PerturbedOutput};
-use super::trunk::{Patches, Trunk};
-
-/// Whether self-attention outputs are limited to the range of f16.
-///
-/// Checkpoints trained in f16 without qk norm have activations beyond that range and were trained
-/// with the limit, so they need it whatever the compute dtype.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum F16Clamp {
-    /// On for a model without qk norm whose weights are f16, in the file or in memory.
-    #[default]
-    Auto,
-    /// Always on.
-    On,
-    /// Always off.
-    Off,
-}
-
-impl F16Clamp {
-    /// Whether the limit is on for a network of these weights.
-    pub(super) fn is_on(self, qk_norm: bool, weights: &Weights, dtype: Option<DType>) -> bool {
-        match self {
-            Self::On => true,
-            Self::Off => false,
-            Self::Auto => {
-                let f16_weights = weights.dtypes().contains_key("f16");
-                !qk_norm && (f16_weights || dtype == Some(DType::F16))
-            }
-        }
-    }
-}
+use super::input::{Observe, Perturbed, TransformerInput, TransformerOutput};
+use super::place::Place;
+use super::trunk::{Conditions, Patches, Trunk};
 
 impl SanaTransformerConfig {
     /// Builds the network with lazily initialised weights: nothing is allocated before use.
@@ -95,37 +65,6 @@ impl SanaTransformerConfig {
         let model = load_module(model, renamed.as_ref().unwrap_or(weights), &options, device)?;
         let clamp = clamp.is_on(self.qk_norm.is_some(), weights, dtype);
         Ok(model.with_f16_clamp(clamp))
-    }
-}
-
-/// Everything of the prompt that does not change between steps: every block's cross-attention
-/// keys and values, and the mask.
-#[derive(Debug, Clone)]
-pub struct TextContext {
-    pub(super) blocks: Vec<TextKeysValues>,
-    pub(super) bias: Option<Tensor<4>>,
-}
-
-impl TextContext {
-    /// Number of texts.
-    pub fn batch(&self) -> usize {
-        self.blocks.first().map_or(0, TextKeysValues::batch)
-    }
-
-    /// That of some of the texts, without computing anything again.
-    ///
-    /// # Panics
-    /// If the range is empty or goes beyond the last text.
-    pub fn items(&self, range: Range<usize>) -> Self {
-        let (first, count) = (range.start, range.len());
-        let blocks = self.blocks.iter();
-        Self {
-            blocks: blocks.map(|text| text.items(first, count)).collect(),
-            bias: self
-                .bias
-                .as_ref()
-                .map(|bias| bias.clone().narrow(0, first, count)),
-        }
     }
 }
 
@@ -200,84 +139,82 @@ impl SanaTransformer {
         self.trunk().text_context(caption, mask)
     }
 
-    /// The transformer with the residuals of a [`SanaControlNet`](super::SanaControlNet) at one
-    /// step. None at all is the transformer as it is.
+    /// One forward pass.
     ///
-    /// # Shapes
-    /// - residuals `[batch, tokens, width]`, of the batch that the forward is called with
-    ///
-    /// # Panics
-    /// If there are residuals for more blocks than all but the first.
-    pub fn controlled<'a>(&'a self, residuals: &'a [Tensor<3>]) -> ControlledTransformer<'a> {
-        ControlledTransformer::new(self, residuals)
-    }
-
-    /// The network's output: the velocity of the flow, in f32.
-    ///
-    /// # Shapes
-    /// - latents `[batch, in, height, width]`, height and width divisible by the patch size
-    /// - timestep `[batch]` in f32: 1000 sigma for flow models, t in [0, 1] for Sprint
-    /// - guidance `[batch]` in f32, already multiplied by `guidance_embeds_scale`; only for models
-    ///   that embed it
-    /// - output `[batch, out, height, width]`
-    pub fn forward(
-        &self,
-        latents: Tensor<4>,
-        timestep: Tensor<1>,
-        guidance: Option<Tensor<1>>,
-        text: &TextContext,
-    ) -> Tensor<4> {
-        self.forward_observed(latents, timestep, guidance, text, |_, _| {})
-    }
-
-    /// [`forward`](Self::forward) with a look at the tokens after the patch embedding (index 0)
-    /// and after every block (from 1): `observe(index, tokens)`.
-    pub fn forward_observed(
-        &self,
-        latents: Tensor<4>,
-        timestep: Tensor<1>,
-        guidance: Option<Tensor<1>>,
-        text: &TextContext,
-        observe: impl FnMut(usize, &Tensor<3>),
-    ) -> Tensor<4> {
-        self.controlled(&[])
-            .forward_observed(latents, timestep, guidance, text, observe)
-    }
-
-    /// [`forward`](Self::forward), and beside it the output of the last items of the batch with
-    /// perturbed attention: in the given blocks every token attends to itself alone
-    /// ([`LinearAttention::forward_identity`](crate::LinearAttention::forward_identity)). How many
-    /// items that are, `perturbed_text` tells.
-    ///
-    /// The blocks before the first perturbed one run once for both. The others run with their own
-    /// attention, query and key norm included, for `output`.
-    ///
-    /// # Shapes
-    /// - inputs as for [`forward`](Self::forward)
-    /// - `perturbed_text` of the last `n <= batch` items of `text`, as [`TextContext::items`]
-    ///   gives it
-    /// - output `[batch, out, height, width]`, perturbed `[n, out, height, width]`
+    /// With [perturbed](TransformerInput::perturbed) attention, the blocks before the first perturbed
+    /// one run once for both outputs. The others run with their own attention, query and key norm
+    /// included, for `velocity`, and for the last items of the batch once more with the identity in
+    /// the perturbed blocks, for `perturbed`.
     ///
     /// # Panics
-    /// If `perturbed_text` has more items than the batch, or `blocks` were chosen for a network of
-    /// more blocks.
-    pub fn forward_perturbed(
-        &self,
-        latents: Tensor<4>,
-        timestep: Tensor<1>,
-        guidance: Option<Tensor<1>>,
-        text: &TextContext,
-        blocks: &PerturbedBlocks,
-        perturbed_text: &TextContext,
-    ) -> PerturbedOutput {
-        self.controlled(&[]).forward_perturbed(
+    /// If there are residuals for more blocks than all but the first, the perturbed context has more
+    /// items than the batch, or the perturbed blocks were chosen for a network of more blocks.
+    pub fn forward(&self, input: TransformerInput<'_>) -> TransformerOutput {
+        let TransformerInput {
             latents,
             timestep,
+            context,
             guidance,
-            text,
-            blocks,
-            perturbed_text,
-        )
+            residuals,
+            perturbed,
+            observer,
+        } = input;
+        let blocks = self.transformer_blocks.len();
+        assert!(
+            residuals.is_empty() || residuals.len() < blocks,
+            "{} residuals for a transformer of {blocks} blocks",
+            residuals.len()
+        );
+        let mut observe = Observe(observer);
+        let trunk = self.trunk();
+        let grid = trunk.grid(&latents);
+        let x = trunk.embed(latents);
+        observe.tokens(Place::PatchEmbedding, &x);
+        let dtype = self.compute_dtype();
+        let (embedding, modulation) = self.time_embed.forward_in(dtype, timestep, guidance);
+        observe.rows(Place::TimeEmbedding, &embedding);
+        observe.rows(Place::TimeEmbedding, &modulation);
+        let conditions = Conditions {
+            modulation,
+            context,
+            grid,
+            perturbed: &[],
+            residuals,
+        };
+
+        let shared = perturbed.map_or(0, |perturbed| perturbed.blocks.first());
+        let x = trunk.run_blocks(0..shared, x, &conditions, &mut observe);
+        let perturbed = perturbed.map(
+            |Perturbed {
+                 blocks: chosen,
+                 context,
+             }| {
+                let [batch, _, _] = x.dims();
+                let items = context.batch();
+                assert!(
+                    items <= batch,
+                    "{items} perturbed items of a batch of {batch}"
+                );
+                let start = batch - items;
+                let last = |residual: &Tensor<3>| residual.clone().narrow(0, start, items);
+                let residuals: Vec<Tensor<3>> = residuals.iter().map(last).collect();
+                let conditions = Conditions {
+                    modulation: conditions.modulation.clone().narrow(0, start, items),
+                    context,
+                    grid,
+                    perturbed: chosen.indices(),
+                    residuals: &residuals,
+                };
+                let x = trunk.run_blocks(shared..blocks, last(&x), &conditions, &mut observe);
+                (x, embedding.clone().narrow(0, start, items))
+            },
+        );
+        let x = trunk.run_blocks(shared..blocks, x, &conditions, &mut observe);
+        TransformerOutput {
+            velocity: self.output(x, embedding, grid, &mut observe),
+            perturbed: perturbed
+                .map(|(x, embedding)| self.output(x, embedding, grid, &mut observe)),
+        }
     }
 
     pub(super) fn trunk(&self) -> Trunk<'_> {
@@ -286,30 +223,22 @@ impl SanaTransformer {
             caption_projection: &self.caption_projection,
             caption_norm: &self.caption_norm,
             blocks: &self.transformer_blocks,
-            patches: Patches {
-                width: self.config.width(),
-                size: self.config.patch_size,
-                sample_size: self.config.sample_size,
-                interpolation_scale: self.config.interpolation_scale,
-            },
+            patches: Patches::of(&self.config),
             dtype: self.compute_dtype(),
         }
     }
 
-    /// The timestep's embedding and the modulation made of it.
-    pub(super) fn embed_time(
-        &self,
-        timestep: Tensor<1>,
-        guidance: Option<Tensor<1>>,
-    ) -> (Tensor<2>, Tensor<2>) {
-        self.time_embed
-            .forward_in(self.compute_dtype(), timestep, guidance)
-    }
-
     /// Tokens after the last block to the velocity, in f32.
-    pub(super) fn output(&self, x: Tensor<3>, embedding: Tensor<2>, grid: [usize; 2]) -> Tensor<4> {
-        self.unpatchify(self.project_out(x, embedding), grid)
-            .cast(DType::F32)
+    fn output(
+        &self,
+        x: Tensor<3>,
+        embedding: Tensor<2>,
+        grid: [usize; 2],
+        observe: &mut Observe<'_>,
+    ) -> Tensor<4> {
+        let patches = self.project_out(x, embedding);
+        observe.tokens(Place::Output, &patches);
+        self.unpatchify(patches, grid).cast(DType::F32)
     }
 
     /// Final norm, modulated by the timestep's embedding, and projection to latent patches.

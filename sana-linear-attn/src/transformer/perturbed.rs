@@ -1,5 +1,3 @@
-use burn::tensor::Tensor;
-
 use super::config::SanaTransformerConfig;
 
 /// The blocks whose self-attention is replaced by the identity in perturbed attention guidance
@@ -16,7 +14,7 @@ pub struct PerturbedBlocks {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PerturbedBlocksError {
-    /// No block at all.
+    /// No block.
     #[error(
         "perturbed attention names no block: this transformer has {blocks}, 0 to {}",
         blocks.saturating_sub(1)
@@ -36,16 +34,6 @@ pub enum PerturbedBlocksError {
         /// Number of blocks of the transformer.
         blocks: usize,
     },
-}
-
-/// What [`SanaTransformer::forward_perturbed`](super::SanaTransformer::forward_perturbed) gives.
-#[derive(Debug, Clone)]
-pub struct PerturbedOutput {
-    /// The output as [`forward`](super::SanaTransformer::forward) gives it, of every item of the
-    /// batch.
-    pub output: Tensor<4>,
-    /// The output with perturbed attention, of the last items of the batch.
-    pub perturbed: Tensor<4>,
 }
 
 impl PerturbedBlocks {

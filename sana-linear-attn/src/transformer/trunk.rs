@@ -4,9 +4,12 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::layers::{LinearAttention, RmsNormAffine, mask_bias};
 
-use super::block::{Attend, SanaBlock};
+use super::block::{Attend, BlockConditions, SanaBlock};
+use super::config::SanaTransformerConfig;
+use super::context::TextContext;
 use super::embed::{CaptionProjection, PatchEmbed, sin_cos_positions};
-use super::model::TextContext;
+use super::input::Observe;
+use super::place::{BlockPart, Place};
 
 /// What a transformer and a ControlNet have in common: latents and texts become tokens, and the
 /// blocks run on them.
@@ -33,11 +36,22 @@ pub(super) struct Patches {
     pub interpolation_scale: Option<f64>,
 }
 
-/// What every block is given beside the tokens.
+impl Patches {
+    pub fn of(config: &SanaTransformerConfig) -> Self {
+        Self {
+            width: config.width(),
+            size: config.patch_size,
+            sample_size: config.sample_size,
+            interpolation_scale: config.interpolation_scale,
+        }
+    }
+}
+
+/// What every block is given next to the tokens.
 pub(super) struct Conditions<'a> {
     /// `[batch, 6 * width]`, made of the timestep.
     pub modulation: Tensor<2>,
-    pub text: &'a TextContext,
+    pub context: &'a TextContext,
     /// Height and width in tokens.
     pub grid: [usize; 2],
     /// The blocks whose self-attention is the identity.
@@ -83,35 +97,37 @@ impl Trunk<'_> {
         }
     }
 
-    /// Some of the blocks, one after the other; `observe(index + 1, tokens)` after each.
+    /// Some of the blocks, one after the other.
     pub fn run_blocks(
         &self,
         indices: Range<usize>,
         mut x: Tensor<3>,
         conditions: &Conditions<'_>,
-        mut observe: impl FnMut(usize, &Tensor<3>),
+        observe: &mut Observe<'_>,
     ) -> Tensor<3> {
-        let text = conditions.text;
+        let context = conditions.context;
         for index in indices {
             let attend: Attend = if conditions.perturbed.contains(&index) {
                 LinearAttention::forward_identity
             } else {
                 LinearAttention::forward
             };
-            x = self.blocks[index].forward_with(
-                attend,
-                x,
-                conditions.modulation.clone(),
-                &text.blocks[index],
-                text.bias.as_ref(),
-                conditions.grid,
-            );
+            let place = |part| Place::Block { index, part };
+            let block_conditions = BlockConditions {
+                modulation: conditions.modulation.clone(),
+                text: &context.blocks[index],
+                text_bias: context.bias.as_ref(),
+                grid: conditions.grid,
+            };
+            x = self.blocks[index].forward_with(attend, x, block_conditions, |part, values| {
+                observe.tokens(place(part), values);
+            });
             let before = index.checked_sub(1);
             if let Some(residual) = before.and_then(|before| conditions.residuals.get(before)) {
                 let residual = residual.clone().cast(x.dtype());
                 x = x + residual;
+                observe.tokens(place(BlockPart::ControlResidual), &x);
             }
-            observe(index + 1, &x);
         }
         x
     }

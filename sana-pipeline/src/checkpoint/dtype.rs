@@ -3,6 +3,7 @@
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::Weights;
+use sana_linear_attn::precision::is_cpu;
 
 use crate::checkpoint::Component;
 
@@ -61,18 +62,6 @@ fn choose_on(
             &format!("the device does not support {}", name(dtype)),
         ),
     }
-}
-
-/// Whether a device is the CPU backend.
-pub(crate) fn is_cpu(device: &Device) -> bool {
-    #[cfg(feature = "flex")]
-    let cpu = *device == Device::flex();
-    #[cfg(not(feature = "flex"))]
-    let cpu = {
-        let _ = device;
-        false
-    };
-    cpu
 }
 
 /// The dtype that most of the weights' bytes are in; f32 where there are none.

@@ -156,12 +156,12 @@ impl SanaPipeline {
             autoencoder: autoencoder.clone(),
             residuals: controlnet
                 .as_ref()
-                .map_or(0, |controlnet| controlnet.config().num_layers),
+                .map_or(0, |controlnet| controlnet.config().transformer.num_layers),
             low_rank: options
                 .loras
                 .iter()
                 .any(|file| file.mode == LoraMode::Apart),
-            cpu: crate::checkpoint::dtype::is_cpu(device),
+            cpu: sana_linear_attn::precision::is_cpu(device),
             tiling: tiles(options.tiling, &autoencoder),
         };
         let mut pipeline = Self {
@@ -208,7 +208,7 @@ impl SanaPipeline {
                 autoencoder: autoencoder.config().clone(),
                 residuals: 0,
                 low_rank: false,
-                cpu: crate::checkpoint::dtype::is_cpu(device),
+                cpu: sana_linear_attn::precision::is_cpu(device),
                 tiling: tiles(None, autoencoder.config()),
             },
             memory_policy: MemoryPolicy::KeepAll,

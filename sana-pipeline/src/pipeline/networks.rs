@@ -287,7 +287,9 @@ impl Parts {
                 // Its blocks were the transformer's when its training began.
                 let f16 = folder.has_f16_files() || checkpoint.has_f16_transformer();
                 let clamp = match options.clamp {
-                    F16Clamp::Auto if folder.config().qk_norm.is_none() && f16 => F16Clamp::On,
+                    F16Clamp::Auto if folder.config().transformer.qk_norm.is_none() && f16 => {
+                        F16Clamp::On
+                    }
                     clamp => clamp,
                 };
                 folder

@@ -140,14 +140,25 @@ fn pictures_are_encoded() {
 #[test]
 fn it_is_loaded_with_the_transformer() {
     let mut pipeline = controlled();
-    assert_eq!(pipeline.controlnet_config().unwrap().num_layers, 2);
+    assert_eq!(
+        pipeline.controlnet_config().unwrap().transformer.num_layers,
+        2
+    );
     let conditioning = pipeline.encode_prompt(&request()).unwrap();
     let loaded = |pipeline: &SanaPipeline| NETWORKS.map(|part| pipeline.is_loaded(part));
     assert_eq!(loaded(&pipeline), [true, false, false, false]);
     let go_on = &mut |_: sana_pipeline::StepInfo| StepAction::Continue;
     pipeline.sample(&request(), &conditioning, go_on).unwrap();
     assert_eq!(loaded(&pipeline), [true; 4]);
-    assert_eq!(pipeline.controlnet().unwrap().config().num_layers, 2);
+    assert_eq!(
+        pipeline
+            .controlnet()
+            .unwrap()
+            .config()
+            .transformer
+            .num_layers,
+        2
+    );
 
     let mut pipeline = sana();
     assert!(pipeline.controlnet_config().is_none());
@@ -234,7 +245,10 @@ fn a_checkpoint_s_own() {
     )
     .unwrap();
     let mut pipeline = load_with(checkpoint.path(), with(&other.path().join("new")));
-    assert_eq!(pipeline.controlnet_config().unwrap().num_layers, 1);
+    assert_eq!(
+        pipeline.controlnet_config().unwrap().transformer.num_layers,
+        1
+    );
     assert_eq!(draw(&mut pipeline, &request()).images, plain);
 
     // Damaged weights of it are found when the checkpoint is opened.

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::{Fixture, fixture_path, tolerance};
+use sana_linear_attn::transformer::TransformerInput;
 use sana_pipeline::image::from_tensor;
 use sana_pipeline::{InstructionChoice, Schedule, Solver, StepAction};
 use sana_text::{Instruction, PromptEmbeds, PromptOptions};
@@ -307,7 +308,8 @@ fn cut_padding_changes_nothing() {
     let time = Tensor::full([latents.dims()[0]], 700.0, &device());
     let velocity = |embeds: PromptEmbeds| {
         let text = transformer.text_context(embeds.embeds, Some(embeds.mask));
-        transformer.forward(latents.clone(), time.clone(), None, &text)
+        let input = TransformerInput::new(latents.clone(), time.clone(), &text);
+        transformer.forward(input).velocity
     };
     assert_parity("trimmed", velocity(cut), velocity(whole));
 }

@@ -5,9 +5,9 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::cast;
 use crate::layers::{LowRank, PointwiseConv, TorchLinear};
-use crate::transformer::SanaTransformer;
 use crate::transformer::block::SanaBlock;
 use crate::transformer::embed::SinusoidMlp;
+use crate::transformer::model::SanaTransformer;
 
 /// A layer that a LoRA can change.
 pub(super) enum Layer<'a> {

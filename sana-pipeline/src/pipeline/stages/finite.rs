@@ -1,8 +1,8 @@
 //! Whether every step's prediction has finite values only, without a wait in every step.
 
 use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::precision::is_cpu;
 
-use crate::checkpoint::dtype;
 use crate::error::PipelineError;
 
 /// When predictions are looked at.
@@ -19,7 +19,7 @@ pub(super) enum When {
 impl When {
     /// What suits a device: the CPU computes as it is called, and has nothing to wait for.
     pub fn on(device: &Device) -> Self {
-        if dtype::is_cpu(device) {
+        if is_cpu(device) {
             Self::EachStep
         } else {
             Self::AfterTheRun

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use sana_linear_attn::transformer::{PerturbedOutput, Place, TextContext};
+use sana_linear_attn::transformer::{Place, TextContext, TransformerInput};
 use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
 use sana_text::PromptEmbeds;
@@ -49,6 +49,12 @@ struct Outputs {
     all: Tensor<4>,
     /// For the prompts with perturbed attention, where that was asked for.
     perturbed: Option<Tensor<4>>,
+}
+
+/// The time and the embedded guidance scale, `[batch]` each.
+struct Scalars {
+    time: Tensor<1>,
+    guidance: Option<Tensor<1>>,
 }
 
 /// What the network says at one step, each `[pictures, channels, height, width]`.
@@ -176,12 +182,13 @@ impl<'a> Network<'a> {
             .map(|embeds| embeds.embeds.clone().to_device(self.device))
             .collect();
         let locate = |latents: Tensor<4>, text: &TextContext, perturbed| {
-            let [batch, ..] = latents.dims();
-            let (time, guidance) = self.scalars(time, batch);
-            let residuals = self.residuals(&latents, &time);
-            self.transformer
-                .controlled(&residuals)
-                .locate_non_finite(latents, time, guidance, &captions, text, perturbed)
+            let scalars = self.scalars(time, latents.dims()[0]);
+            let residuals = self.residuals(&latents, &scalars.time);
+            let mut input = scalars.input(latents, text, &residuals);
+            if let Some(blocks) = perturbed {
+                input = input.with_perturbed(blocks, text);
+            }
+            self.transformer.locate_non_finite(input, &captions)
         };
         let (all, text) = match guided {
             Some(both) => (Tensor::cat(vec![latents.clone(), latents.clone()], 0), both),
@@ -201,18 +208,17 @@ impl<'a> Network<'a> {
         })
     }
 
-    /// The time and the embedded guidance scale, `[batch]` each.
-    fn scalars(&self, time: f64, batch: usize) -> (Tensor<1>, Option<Tensor<1>>) {
+    fn scalars(&self, time: f64, batch: usize) -> Scalars {
         let index = self.step - 1;
         let time = match self.times.values.get(index) {
             Some(known) if *known == time => self.times.tensor.clone().narrow(0, index, 1),
             _ => uploaded(&[time], self.device),
         };
         let guidance = self.embedded_guidance.clone();
-        (
-            time.expand([batch]),
-            guidance.map(|scale| scale.expand([batch])),
-        )
+        Scalars {
+            time: time.expand([batch]),
+            guidance: guidance.map(|scale| scale.expand([batch])),
+        }
     }
 
     /// The predictions that guidance needs at this noise level.
@@ -284,29 +290,32 @@ impl<'a> Network<'a> {
             outputs if outputs > channels => output.narrow(1, 0, channels),
             _ => output,
         };
-        let (time, guidance) = self.scalars(time, batch);
-        let residuals = self.residuals(&latents, &time);
-        let transformer = self.transformer.controlled(&residuals);
+        let scalars = self.scalars(time, batch);
+        let residuals = self.residuals(&latents, &scalars.time);
+        let mut input = scalars.input(latents, text, &residuals);
         let blocks = self.settings.perturbed_blocks.as_ref();
-        match blocks.filter(|_| perturbs) {
-            None => Outputs {
-                all: velocity(transformer.forward(latents, time, guidance, text)),
-                perturbed: None,
-            },
-            Some(blocks) => {
-                let PerturbedOutput { output, perturbed } = transformer.forward_perturbed(
-                    latents,
-                    time,
-                    guidance,
-                    text,
-                    blocks,
-                    self.plain(),
-                );
-                Outputs {
-                    all: velocity(output),
-                    perturbed: Some(velocity(perturbed)),
-                }
-            }
+        if let Some(blocks) = blocks.filter(|_| perturbs) {
+            input = input.with_perturbed(blocks, self.plain());
+        }
+        let output = self.transformer.forward(input);
+        Outputs {
+            all: velocity(output.velocity),
+            perturbed: output.perturbed.map(velocity),
+        }
+    }
+}
+
+impl Scalars {
+    fn input<'a>(
+        self,
+        latents: Tensor<4>,
+        text: &'a TextContext,
+        residuals: &'a [Tensor<3>],
+    ) -> TransformerInput<'a> {
+        let input = TransformerInput::new(latents, self.time, text).with_residuals(residuals);
+        match self.guidance {
+            Some(guidance) => input.with_guidance(guidance),
+            None => input,
         }
     }
 }

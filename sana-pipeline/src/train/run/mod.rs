@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
+use sana_linear_attn::precision::is_cpu;
 
 use self::log::{CURVE, LOG};
 use self::state::{RunMeta, STATE, STATE_META};
@@ -47,19 +48,6 @@ pub struct Run<M: Module> {
     workers: Workers,
 }
 
-/// Whether tensors of the device may be used by several threads at a time. On burn's GPU backends
-/// with kernel fusion, what one thread queued was seen to be missing in another: values came back
-/// as 0.
-fn is_cpu(device: &Device) -> bool {
-    #[cfg(feature = "flex")]
-    return *device == Device::flex();
-    #[cfg(not(feature = "flex"))]
-    {
-        let _ = device;
-        false
-    }
-}
-
 impl<M: Module + Sync> Run<M> {
     /// Starts a run in `folder`, or continues the one whose state lies there. `model` gives the
     /// structure, the first values of a new run, and the parameters that are not trained. It is on
@@ -78,6 +66,8 @@ impl<M: Module + Sync> Run<M> {
         let all = Parameters::of(&model);
         options.check_frozen(&all.names)?;
         let (frozen, parameters) = all.partition(|name| options.is_frozen(name));
+        // On burn's GPU backends with kernel fusion, what one thread queued was seen to be missing in
+        // another: values came back as 0.
         let threads_may_share = parameters
             .values
             .first()

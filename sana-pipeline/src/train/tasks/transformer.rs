@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::RngExt;
 use sana_linear_attn::SanaTransformer;
+use sana_linear_attn::transformer::TransformerInput;
 use sana_sampler::flow::{LogitNormal, interpolate, loss, velocity_target};
 use sana_sampler::noise::{self, Stream};
 use sana_text::encoder::encode_tokens;
@@ -221,6 +222,7 @@ pub fn flow_loss(
         (&device, DType::F32),
     );
     let text = transformer.text_context(caption.autodiff(), Some(mask.inner().autodiff()));
-    let velocity = transformer.forward(noised.autodiff(), timesteps.autodiff(), None, &text);
+    let input = TransformerInput::new(noised.autodiff(), timesteps.autodiff(), &text);
+    let velocity = transformer.forward(input).velocity;
     Ok(loss(velocity, target.autodiff())?)
 }

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::SanaTransformer;
 use sana_linear_attn::compute_dtype;
 use sana_linear_attn::kernels::{Epilogue, linear, relu_linear_attention};
-use sana_linear_attn::transformer::TextContext;
+use sana_linear_attn::transformer::{TextContext, TransformerInput};
 use sana_pipeline::{Schedule, Scheduler};
 use sana_sampler::{Guidance, StepAction, dpm_solver, flow_euler, noise, scm, trigflow};
 
@@ -415,7 +415,9 @@ fn predict(
     let config = model.config();
     let scale = GUIDANCE * config.guidance_embeds_scale;
     let guidance = config.guidance_embeds.then(|| constant(scale));
-    model.forward(latents, constant(time), guidance, context)
+    let mut input = TransformerInput::new(latents, constant(time), context);
+    input.guidance = guidance;
+    model.forward(input).velocity
 }
 
 /// A result that cannot be looked into.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::weights::Weights;
 
-use super::config::{ConfigError, QkNorm, SanaTransformerConfig};
 use super::original::OriginalLayout;
+use crate::transformer::config::{ConfigError, QkNorm, SanaTransformerConfig};
 
 /// A config that was [read off](SanaTransformerConfig::infer) the weights.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use burn::module::Module;
+
 use crate::weights::{KeyMap, RowShare, WeightError, Weights, parameter_shapes};
 
-use super::model::SanaTransformer;
-
-/// The tensor that tells the layout.
+/// The tensor by which the layout is recognised.
 const MARK: &str = "x_embedder.proj.weight";
 
 /// What a converter may have left before every name.
@@ -97,7 +97,7 @@ struct Place {
 ///
 /// The shapes are those of the published (diffusers) layout, 1x1 convolutions in 4-D included;
 /// only names differ, and `qkv` and `kv_linear` hold three and two tensors one after the other.
-/// [`SanaTransformerConfig::load`](super::SanaTransformerConfig::load) recognises the layout by
+/// [`SanaTransformerConfig::load`](crate::SanaTransformerConfig::load) recognises the layout by
 /// itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginalLayout {
@@ -119,16 +119,16 @@ impl OriginalLayout {
         self.prefix
     }
 
-    /// The same tensors under their published names. Nothing is copied: a share of a tensor's rows
+    /// The tensors of a transformer under their published names. Nothing is copied: a share of a tensor's rows
     /// is a range of its bytes.
     ///
     /// # Errors
     /// [`WeightError::Mismatch`] when they are not exactly those of the model, listed by the names
     /// of the file; [`WeightError::Dtype`] for one that is not f32, f16 or bf16.
-    pub fn published(
+    pub fn published<M: Module>(
         &self,
         weights: &Weights,
-        model: &SanaTransformer,
+        model: &M,
     ) -> Result<Weights, WeightError> {
         let mut expected = BTreeMap::new();
         let mut shares = Vec::new();
@@ -249,8 +249,8 @@ fn original_name(published: &str) -> (String, [usize; 2]) {
 mod tests {
     use burn::tensor::Device;
 
-    use super::super::SanaTransformerConfig;
     use super::*;
+    use crate::SanaTransformerConfig;
 
     /// No parameter of any kind of model is left without an original name.
     #[test]

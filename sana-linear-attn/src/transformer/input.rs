@@ -1,0 +1,120 @@
+use burn::tensor::Tensor;
+
+use super::context::TextContext;
+use super::perturbed::PerturbedBlocks;
+use super::place::Place;
+
+/// A look at the values of a forward pass, place by place; see [`TransformerInput::observer`].
+pub type Observer<'a> = dyn FnMut(Place, &Tensor<3>) + 'a;
+
+/// Input of [`SanaTransformer::forward`](super::SanaTransformer::forward).
+pub struct TransformerInput<'a> {
+    /// `[batch, in, height, width]`, height and width divisible by the patch size.
+    pub latents: Tensor<4>,
+    /// `[batch]` in f32: 1000 sigma for flow models, t in [0, 1] for Sana-Sprint.
+    pub timestep: Tensor<1>,
+    /// The prompts, from [`SanaTransformer::text_context`](super::SanaTransformer::text_context).
+    pub context: &'a TextContext,
+    /// `[batch]` in f32, already multiplied by `guidance_embeds_scale`; only for models that embed
+    /// it.
+    pub guidance: Option<Tensor<1>>,
+    /// The residuals of a [`SanaControlNet`](super::SanaControlNet) at this timestep,
+    /// `[batch, tokens, width]` each; residual `i` is added to the output of block `i + 1`, counted
+    /// from 0. Empty for none.
+    pub residuals: &'a [Tensor<3>],
+    /// The second output, with perturbed attention.
+    pub perturbed: Option<Perturbed<'a>>,
+    /// Called with the values at each [`Place`] in the order of computation: with perturbed
+    /// attention, the perturbed path first. Values are tokens `[batch, tokens, channels]`, but for
+    /// the time embedding, `[batch, 1, width]` and `[batch, 1, 6 * width]`, and the modulation of a
+    /// block, `[batch, 6, width]`.
+    pub observer: Option<&'a mut Observer<'a>>,
+}
+
+/// Perturbed attention guidance's part of a [`TransformerInput`]: in the chosen blocks every token
+/// attends to itself alone
+/// ([`LinearAttention::forward_identity`](crate::LinearAttention::forward_identity)).
+#[derive(Debug, Clone, Copy)]
+pub struct Perturbed<'a> {
+    /// The blocks.
+    pub blocks: &'a PerturbedBlocks,
+    /// The prompts of the last `n <= batch` items, as [`TextContext::items`] gives them; these items
+    /// have a perturbed output.
+    pub context: &'a TextContext,
+}
+
+/// Output of [`SanaTransformer::forward`](super::SanaTransformer::forward).
+#[derive(Debug, Clone)]
+pub struct TransformerOutput {
+    /// `[batch, out, height, width]` in f32: the velocity of the flow.
+    pub velocity: Tensor<4>,
+    /// `[n, out, height, width]` in f32: the velocity with perturbed attention, where asked for.
+    pub perturbed: Option<Tensor<4>>,
+}
+
+impl<'a> TransformerInput<'a> {
+    /// Latents at a timestep, and the prompts. See the fields for shapes and units.
+    pub fn new(latents: Tensor<4>, timestep: Tensor<1>, context: &'a TextContext) -> Self {
+        Self {
+            latents,
+            timestep,
+            context,
+            guidance: None,
+            residuals: &[],
+            perturbed: None,
+            observer: None,
+        }
+    }
+
+    /// Sets the embedded guidance scale.
+    pub fn with_guidance(mut self, guidance: Tensor<1>) -> Self {
+        self.guidance = Some(guidance);
+        self
+    }
+
+    /// Adds the residuals of a ControlNet.
+    pub fn with_residuals(mut self, residuals: &'a [Tensor<3>]) -> Self {
+        self.residuals = residuals;
+        self
+    }
+
+    /// Asks for a second output, with perturbed attention, of the items of `context`.
+    pub fn with_perturbed(mut self, blocks: &'a PerturbedBlocks, context: &'a TextContext) -> Self {
+        self.perturbed = Some(Perturbed { blocks, context });
+        self
+    }
+
+    /// Looks at the values on the way.
+    pub fn with_observer<'b>(self, observer: &'b mut Observer<'b>) -> TransformerInput<'b>
+    where
+        'a: 'b,
+    {
+        TransformerInput {
+            latents: self.latents,
+            timestep: self.timestep,
+            context: self.context,
+            guidance: self.guidance,
+            residuals: self.residuals,
+            perturbed: self.perturbed,
+            observer: Some(observer),
+        }
+    }
+}
+
+/// The observer of a forward pass, if there is one.
+pub(super) struct Observe<'a>(pub Option<&'a mut Observer<'a>>);
+
+impl Observe<'_> {
+    pub fn tokens(&mut self, place: Place, values: &Tensor<3>) {
+        if let Some(observer) = &mut self.0 {
+            observer(place, values);
+        }
+    }
+
+    /// Values that all tokens of an item share.
+    pub fn rows(&mut self, place: Place, values: &Tensor<2>) {
+        if let Some(observer) = &mut self.0 {
+            observer(place, &values.clone().unsqueeze_dim(1));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+use std::fmt;
+
+use crate::weights::{WeightError, mismatch_lists};
+
+/// What can be wrong with a LoRA.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoraError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// A file without tensors.
+    #[error("the LoRA {origin} is empty")]
+    Empty {
+        /// The file.
+        origin: String,
+    },
+    /// What the file, or the `adapter_config.json` beside it, says about alpha is not usable.
+    #[error("the settings of the LoRA {origin} are not usable: {reason}")]
+    Settings {
+        /// The file.
+        origin: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The tensors are not those of a LoRA of this transformer.
+    #[error(transparent)]
+    Mismatch(Box<LoraMismatch>),
+    /// A scale that is not finite.
+    #[error("the scale of the LoRA {origin} must be a finite number, got {scale}")]
+    Scale {
+        /// The file.
+        origin: String,
+        /// The scale.
+        scale: f64,
+    },
+}
+
+/// Everything about a LoRA's tensors that does not fit the transformer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoraMismatch {
+    /// The file.
+    pub origin: String,
+    /// Layers that the file changes and the transformer does not have, or that are not linear.
+    pub absent: Vec<String>,
+    /// The other halves of tensors that have none.
+    pub missing: Vec<String>,
+    /// Tensors that belong to no LoRA.
+    pub unexpected: Vec<String>,
+    /// Tensors of another shape: name, expected, found.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl LoraMismatch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.absent.is_empty()
+            && self.missing.is_empty()
+            && self.unexpected.is_empty()
+            && self.misshapen.is_empty()
+    }
+}
+
+impl fmt::Display for LoraMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the LoRA {} does not fit the transformer", self.origin)?;
+        if !self.absent.is_empty() {
+            let (count, names) = (self.absent.len(), self.absent.join(", "));
+            write!(f, "; targets that it lacks {count}: {names}")?;
+        }
+        let lists = mismatch_lists(&self.missing, &self.unexpected, &self.misshapen);
+        f.write_str(&lists)
+    }
+}
+
+impl std::error::Error for LoraMismatch {}
