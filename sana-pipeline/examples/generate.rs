@@ -7,7 +7,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use sana_pipeline::image::save_png;
-use sana_pipeline::scenes::{Picture, ScenePrompt, evaluate};
+use sana_pipeline::scenes::{SceneImage, ScenePrompt, evaluate};
 use sana_pipeline::{Checkpoint, LoadOptions, Request, SanaPipeline, StepAction};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("image     {path}, {}x{} px", image.width(), image.height());
 
     if let Ok(meaning) = prompt.parse::<ScenePrompt>() {
-        let seen = Picture::new(image.width() as usize, image.into_raw())?;
+        let seen = SceneImage::new(image.width() as usize, image.into_raw())?;
         println!("verdict   {}", evaluate(&seen, &meaning));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! How long the networks of a checkpoint take to load, beside reading their files.
+//! How long the networks of a checkpoint take to load, and how long reading their files alone takes.
 //!
 //! `cargo run --release -p sana-pipeline --example load -- DIR [f32|bf16|f16]`
 //!
@@ -29,12 +29,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         memory: MemoryPolicy::OneStageAtATime,
         ..LoadOptions::default()
     };
-    for part in [
+    for component in [
         Component::TextEncoder,
         Component::Transformer,
         Component::Vae,
     ] {
-        let files = Path::new(&folder).join(part.folder());
+        let files = Path::new(&folder).join(component.folder());
         let bytes = read(&files)?;
         let started = Instant::now();
         read(&files)?;
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             SanaPipeline::from_checkpoint(checkpoint, options.clone(), &Device::flex())?;
         reset_peak();
         let started = Instant::now();
-        match part {
+        match component {
             Component::TextEncoder => pipeline.text_encoder().map(drop)?,
             Component::Transformer => pipeline.transformer().map(drop)?,
             _ => pipeline.autoencoder().map(drop)?,
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let peak = peak_resident_bytes().unwrap_or_default();
         println!(
             "{:<13} {:>5.2} GB in files, read in {reading:.3} s, loaded in {loading:.3} s, peak {:.2} GB",
-            part.folder(),
+            component.folder(),
             bytes as f64 / 1e9,
             peak as f64 / 1e9,
         );

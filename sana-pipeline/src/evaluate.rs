@@ -9,7 +9,7 @@ use crate::image::{self, RgbImage};
 use crate::pipeline::SanaPipeline;
 use crate::pipeline::StepAction;
 use crate::request::Request;
-use crate::scenes::{self, Picture, Report, ScenePrompt};
+use crate::scenes::{self, Report, SceneImage, ScenePrompt};
 
 /// How to evaluate. The default is what results are reported with: 100 held-out prompts of each
 /// category, prompt seed 0, and the checkpoint's own steps and guidance.
@@ -24,7 +24,7 @@ pub struct EvaluateOptions {
     pub steps: Option<usize>,
     /// Guidance scale; the checkpoint's default when `None`.
     pub guidance: Option<f64>,
-    /// Pictures made at a time, at least 1. It does not change them.
+    /// Images made at a time, at least 1. It does not change them.
     pub batch: usize,
 }
 
@@ -65,17 +65,17 @@ impl EvaluateOptions {
         self
     }
 
-    /// Sets how many pictures are made at a time.
-    pub fn batch(mut self, pictures: usize) -> Self {
-        self.batch = pictures;
+    /// Sets how many images are made at a time.
+    pub fn batch(mut self, images: usize) -> Self {
+        self.batch = images;
         self
     }
 }
 
-/// Makes one picture for every held-out prompt, picture `i` with seed `i`, and judges it.
+/// Makes one image for every held-out prompt, image `i` with seed `i`, and evaluates it.
 /// `progress(done, all)` is called after every batch.
 ///
-/// The prompts are in their canonical wording, and the pictures have the size the model was
+/// The prompts are in their canonical phrasing, and the images have the size the model was
 /// trained for.
 ///
 /// # Errors
@@ -99,8 +99,8 @@ pub fn evaluate(
         }
         let generation = pipeline.generate(&request, &mut |_| StepAction::Continue)?;
         for (prompt, image) in batch.iter().zip(generation.images) {
-            let picture = Picture::new(image.width() as usize, image.into_raw())?;
-            report.add(prompt.category(), &scenes::evaluate(&picture, prompt));
+            let shown = SceneImage::new(image.width() as usize, image.into_raw())?;
+            report.add(prompt.category(), &scenes::evaluate(&shown, prompt));
         }
         done += batch.len();
         progress(done, prompts.len());
@@ -111,7 +111,7 @@ pub fn evaluate(
 /// What is left of scenes after the autoencoder.
 #[derive(Debug, Clone, Serialize)]
 pub struct Reconstruction {
-    /// PSNR of all pictures together in dB, over eight-bit values.
+    /// PSNR of all images together in dB, over eight-bit values.
     pub psnr: f64,
     /// How many still show what their prompts say: no model on this autoencoder does better than
     /// by chance.
@@ -120,11 +120,11 @@ pub struct Reconstruction {
 }
 
 /// Draws one scene for every held-out prompt, scene `i` from seed `i`, sends it through the
-/// autoencoder and back, and judges it. Of the options, those of the prompts count.
-/// `progress(done, all)` is called after every picture.
+/// autoencoder and back, and evaluates it. Of the options, those of the prompts count.
+/// `progress(done, all)` is called after every image.
 ///
 /// # Errors
-/// When the autoencoder cannot be loaded or does not fit pictures of the model's size.
+/// When the autoencoder cannot be loaded or does not fit images of the model's size.
 pub fn evaluate_autoencoder(
     pipeline: &mut SanaPipeline,
     options: &EvaluateOptions,
@@ -143,8 +143,8 @@ pub fn evaluate_autoencoder(
         let latents = pipeline.encode_image(&original)?;
         for again in pipeline.decode(latents)? {
             squares += 10f64.powf(-image::psnr(&original, &again)? / 10.0);
-            let picture = Picture::new(size, again.into_raw())?;
-            report.add(prompt.category(), &scenes::evaluate(&picture, prompt));
+            let image = SceneImage::new(size, again.into_raw())?;
+            report.add(prompt.category(), &scenes::evaluate(&image, prompt));
         }
         progress(index + 1, prompts.len());
     }

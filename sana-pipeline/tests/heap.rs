@@ -22,10 +22,10 @@ static HEAP: PeakAlloc = PeakAlloc;
 /// One test at a time: all of them share the heap.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Buffers of the matrix products in every thread, and the rest that no formula counts.
+/// Buffers of matmuls in every thread, and the rest that no formula counts.
 const SLACK: f64 = 8e6;
 
-/// Bytes that the heap grows by at most while `run` is going on, its result dropped. It has run once
+/// Bytes that the heap grows by at most during `run`, its result dropped. It has run once
 /// before, so that lazy parameters are there.
 fn growth<T>(mut run: impl FnMut() -> T) -> f64 {
     drop(run());

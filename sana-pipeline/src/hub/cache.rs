@@ -125,7 +125,7 @@ impl RepoCache {
     }
 
     /// Waits until no other program downloads this content, and keeps others from it as long as
-    /// the file is held. On a file system without locks there is none.
+    /// the file is held. A file system without locks has no such guard.
     pub fn lock(&self, etag: &str) -> Result<File, HubError> {
         let path = self.locks.join(format!("{etag}.lock"));
         create_parent(&path)?;

@@ -37,7 +37,7 @@ pub(super) struct Client {
 pub(super) struct FileInfo {
     /// What names its content in the cache.
     pub etag: String,
-    /// Its size, if the server told.
+    /// Its size, if the server reported it.
     pub size: Option<u64>,
 }
 
@@ -129,7 +129,7 @@ impl Client {
         for _ in 0..=REDIRECTS {
             let response = self.send(Method::Head, &next, None)?;
             let headers = response.headers();
-            // Large files are elsewhere; the redirect to them tells what they are.
+            // Large files are elsewhere; the redirect to them says what they are.
             let linked = text(headers, "x-linked-etag");
             let redirect = response.status().is_redirection();
             if redirect && linked.is_none() {

@@ -24,8 +24,8 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     /// Downloads a file; `observe(done, size)` in bytes of it. It appears in the snapshot when it
-    /// is whole: until then it has the ending `.incomplete`, and the next download goes on with
-    /// that.
+    /// is whole: until then it has the ending `.incomplete`, and the next download continues
+    /// with that.
     pub fn download(
         &self,
         file: &str,
@@ -36,7 +36,7 @@ impl Source<'_> {
         let info = self.client.file_info(self.repo, self.commit, &url)?;
         let size = info.size.or(listed_size).ok_or_else(|| HubError::Answer {
             url: url.clone(),
-            reason: "it does not tell the size of the file".to_owned(),
+            reason: "it does not report the size of the file".to_owned(),
         })?;
         let blob = self.cache.blob(&info.etag);
         create_parent(&blob)?;

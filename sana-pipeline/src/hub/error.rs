@@ -90,7 +90,7 @@ pub enum HubError {
         repo: String,
         /// The revision.
         revision: String,
-        /// The files; none of the repository's when there are none here.
+        /// The files; empty when the cache has nothing of the repository.
         files: Vec<String>,
         /// The folder of the cache.
         cache: PathBuf,
@@ -149,7 +149,7 @@ pub enum HubError {
     /// A download that broke off. What is there of it is kept.
     #[error(
         "the download of {file} broke off after {done} of {size} bytes: {reason}; the same command \
-         again goes on from there"
+         again continues from there"
     )]
     BrokenOff {
         /// The file, relative to the repository.

@@ -17,7 +17,7 @@
 //! Only what a pipeline needs is downloaded: `model_index.json`, configs, the tokenizer, and the
 //! safetensors of the variant that was asked for. Files are kept in the cache that other programs
 //! for the Hub use too, so that nothing is downloaded twice; one that is not whole has a name of
-//! its own, and the next download goes on with it.
+//! its own, and the next download continues with it.
 
 mod cache;
 mod client;
@@ -66,7 +66,7 @@ pub struct Snapshot {
     pub downloaded: u64,
     /// Whether the repository has transformer weights of the variant `fp16`. Such a model needs
     /// the limit on self-attention outputs in every dtype, and the files in the folder alone would
-    /// not tell.
+    /// not show it.
     pub trained_in_f16: bool,
 }
 
@@ -193,7 +193,7 @@ struct Fetching<'a> {
 }
 
 impl Fetching<'_> {
-    /// First what tells which files there are, then the weights.
+    /// First what lists the files, then the weights.
     fn all(&mut self, variant: Option<&str>) -> Result<(), HubError> {
         if !self.files.contains_key(plan::INDEX) {
             let otherwise = HubError::NotCheckpoint {

@@ -9,7 +9,7 @@ use super::cache::Files;
 use super::error::HubError;
 use crate::checkpoint::Component;
 
-/// What tells which parts there are.
+/// What lists the components.
 pub(super) const INDEX: &str = "model_index.json";
 
 /// The parts that a `model_index.json` names.

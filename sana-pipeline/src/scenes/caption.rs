@@ -7,7 +7,7 @@ pub(super) const COUNT_WORDS: [(usize, &str); 3] = [(2, "two"), (3, "three"), (4
 
 /// The choices that leave a caption's meaning alone.
 #[derive(Debug, Clone, Copy)]
-struct Wording {
+struct Phrasing {
     article: bool,
     comma: bool,
     to_the: bool,
@@ -30,14 +30,14 @@ enum Letters {
 }
 
 impl ScenePrompt {
-    /// The plainest wording: lower case, articles, `and`, `left of`, the
+    /// The plainest phrasing: lower case, articles, `and`, `left of`, the
     /// background last and unnamed when white.
     pub fn canonical(&self) -> String {
         let background = match self.background() {
             Background::White => Place::Unnamed,
             _ => Place::Last,
         };
-        Wording {
+        Phrasing {
             article: true,
             comma: false,
             to_the: false,
@@ -47,7 +47,7 @@ impl ScenePrompt {
         .write(self)
     }
 
-    /// A random wording of the prompt; [`parse`](Self::parse) reads each of them.
+    /// A random phrasing of the prompt; [`parse`](Self::parse) reads each of them.
     ///
     /// A fourth leaves out the articles, a third joins two objects with a comma,
     /// half say `to the left of`, a third name a white background, a third name
@@ -65,7 +65,7 @@ impl ScenePrompt {
             14..18 => Letters::Sentence,
             _ => Letters::Upper,
         };
-        Wording {
+        Phrasing {
             article: rng.random_bool(0.75),
             comma: rng.random_bool(1.0 / 3.0),
             to_the: rng.random_bool(0.5),
@@ -76,7 +76,7 @@ impl ScenePrompt {
     }
 }
 
-impl Wording {
+impl Phrasing {
     fn write(self, prompt: &ScenePrompt) -> String {
         let article = if self.article { "a " } else { "" };
         let background = format!("on {article}{} background", prompt.background());
@@ -112,8 +112,12 @@ impl Wording {
                 format!("{}{join} {}", self.object(first), self.object(second))
             }
             Content::Related(first, relation, second) => {
-                let beside = matches!(relation, Relation::LeftOf | Relation::RightOf);
-                let to_the = if self.to_the && beside { "to the " } else { "" };
+                let sideways = matches!(relation, Relation::LeftOf | Relation::RightOf);
+                let to_the = if self.to_the && sideways {
+                    "to the "
+                } else {
+                    ""
+                };
                 format!(
                     "{} {to_the}{relation} {}",
                     self.object(first),

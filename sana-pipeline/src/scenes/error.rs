@@ -1,6 +1,6 @@
 use super::scene::{Background, ObjectKind};
 
-/// What can be wrong with a prompt or a picture of the scene language.
+/// What can be wrong with a prompt or an image of the scene language.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SceneError {
@@ -42,9 +42,9 @@ pub enum SceneError {
         /// The number asked for.
         found: usize,
     },
-    /// Pixel data whose length is not that of a square picture of the stated size.
-    #[error("expected {expected} values for a picture of {size} x {size} px, found {found}")]
-    PictureLength {
+    /// Pixel data whose length is not that of a square image of the stated size.
+    #[error("expected {expected} values for an image of {size} x {size} px, found {found}")]
+    ImageLength {
         /// Width and height in pixels.
         size: usize,
         /// `3 * size * size`.

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::prompt::ScenePrompt;
-use super::render::Picture;
+use super::render::SceneImage;
 use super::scene::{
     Background, Category, Color, ObjectKind, REFERENCE_CANVAS, Relation, Shape, Size,
 };
@@ -15,7 +15,7 @@ const LEAST_AREA: f32 = 60.0;
 /// Least distance of the centres in the direction of a relation.
 const LEAST_DISTANCE: f32 = 24.0;
 
-/// What a program sees in a picture.
+/// What a program sees in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     /// The median of the outermost pixels, channel by channel.
@@ -40,14 +40,14 @@ pub struct Region {
     pub extent: (f32, f32),
 }
 
-/// Finds the background and the objects of a picture.
+/// Finds the background and the objects of an image.
 ///
 /// A region is a set of pixels, each of which differs from the background by more
 /// than 60 in some channel, joined by their sides; one under 60 px is ignored. Its
 /// colour is the named one nearest to its median, its shape the one whose
 /// area / bounding-box area is nearest, and its size goes by its longer side.
-pub fn observe(picture: &Picture) -> Observation {
-    let (size, rgb) = (picture.size(), picture.rgb());
+pub fn observe(image: &SceneImage) -> Observation {
+    let (size, rgb) = (image.size(), image.rgb());
     let pixel = |index: usize| [rgb[3 * index], rgb[3 * index + 1], rgb[3 * index + 2]];
     let border = (0..size * size).filter(|index| {
         let (x, y) = (index % size, index / size);
@@ -148,14 +148,14 @@ fn median(pixels: impl Iterator<Item = [u8; 3]>) -> [u8; 3] {
     })
 }
 
-/// Whether a picture shows its prompt, and if not, why.
+/// Whether an image shows its prompt, and if not, why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     fault: Option<Fault>,
 }
 
 impl Verdict {
-    /// Whether the picture is right.
+    /// Whether the image is right.
     pub fn is_right(&self) -> bool {
         self.fault.is_none()
     }
@@ -175,7 +175,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The first thing found wrong with a picture.
+/// The first thing found wrong with an image.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
@@ -184,7 +184,7 @@ pub enum Fault {
     Count {
         /// Objects of the prompt.
         expected: usize,
-        /// Objects of the picture.
+        /// Objects of the image.
         found: usize,
     },
     /// Objects that are not those of the prompt.
@@ -192,7 +192,7 @@ pub enum Fault {
     Objects {
         /// Objects of the prompt.
         expected: Vec<ObjectKind>,
-        /// Objects of the picture.
+        /// Objects of the image.
         found: Vec<ObjectKind>,
     },
     /// The objects are there, but not where the prompt has them.
@@ -210,7 +210,7 @@ pub enum Fault {
     Background {
         /// The background of the prompt.
         expected: Background,
-        /// Red, green and blue of the picture's.
+        /// Red, green and blue of the image's.
         found: [u8; 3],
     },
 }
@@ -223,7 +223,7 @@ fn list(kinds: &[ObjectKind]) -> String {
     kinds.iter().map(words).collect::<Vec<_>>().join(" + ")
 }
 
-/// Judges a picture by what the prompt's category asks for:
+/// Evaluates an image by what the prompt's category asks for:
 ///
 /// | category | what makes it right |
 /// |---|---|
@@ -233,13 +233,13 @@ fn list(kinds: &[ObjectKind]) -> String {
 /// | counting | that many objects, all of the shape and colour |
 /// | position | as two objects, and the first one's centre at least 24 px from the second's in the direction named, and farther so than aside |
 /// | attribute binding | as two objects, each with its size too |
-pub fn evaluate(picture: &Picture, prompt: &ScenePrompt) -> Verdict {
+pub fn evaluate(image: &SceneImage, prompt: &ScenePrompt) -> Verdict {
     Verdict {
-        fault: judge(&observe(picture), prompt).err(),
+        fault: check(&observe(image), prompt).err(),
     }
 }
 
-fn judge(seen: &Observation, prompt: &ScenePrompt) -> Result<(), Fault> {
+fn check(seen: &Observation, prompt: &ScenePrompt) -> Result<(), Fault> {
     let category = prompt.category();
     let expected = prompt.content().kinds();
     let regions = &seen.regions;
@@ -288,113 +288,4 @@ fn judge(seen: &Observation, prompt: &ScenePrompt) -> Result<(), Fault> {
         });
     }
     Ok(())
-}
-
-/// Right pictures of one category.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CategoryScore {
-    /// The category.
-    pub category: Category,
-    /// Pictures that were right.
-    pub right: usize,
-    /// Pictures that were judged.
-    pub total: usize,
-}
-
-impl CategoryScore {
-    /// The share of right pictures in [0, 1], if there were any pictures.
-    pub fn share(&self) -> Option<f64> {
-        (self.total > 0).then(|| self.right as f64 / self.total as f64)
-    }
-}
-
-/// The share of right pictures per category and overall. Its [`fmt::Display`] is
-/// a table; as JSON it is `{"categories": [{category, right, total}], "overall"}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    categories: Vec<CategoryScore>,
-    overall: Option<f64>,
-}
-
-impl Default for Report {
-    fn default() -> Self {
-        let empty = |category| CategoryScore {
-            category,
-            right: 0,
-            total: 0,
-        };
-        Self {
-            categories: Category::ALL.map(empty).to_vec(),
-            overall: None,
-        }
-    }
-}
-
-impl Report {
-    /// Adds the verdict on a picture.
-    pub fn add(&mut self, category: Category, verdict: &Verdict) {
-        for score in &mut self.categories {
-            if score.category == category {
-                score.total += 1;
-                score.right += usize::from(verdict.is_right());
-            }
-        }
-        let shares: Vec<f64> = self
-            .categories
-            .iter()
-            .filter_map(CategoryScore::share)
-            .collect();
-        self.overall = Some(shares.iter().sum::<f64>() / shares.len() as f64);
-    }
-
-    /// The six categories in the order of [`Category::ALL`].
-    pub fn categories(&self) -> &[CategoryScore] {
-        &self.categories
-    }
-
-    /// The share of right pictures of a category in [0, 1], if there were any.
-    pub fn share(&self, category: Category) -> Option<f64> {
-        self.categories
-            .iter()
-            .find(|score| score.category == category)?
-            .share()
-    }
-
-    /// The mean of the categories' shares (of those with pictures), in [0, 1].
-    pub fn overall(&self) -> Option<f64> {
-        self.overall
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |share: Option<f64>| {
-            share.map_or("-".into(), |share| format!("{:.1} %", 100.0 * share))
-        };
-        writeln!(
-            f,
-            "{:<18} {:>6} {:>6} {:>8}",
-            "category", "right", "of", "share"
-        )?;
-        for score in &self.categories {
-            let CategoryScore {
-                category,
-                right,
-                total,
-            } = score;
-            writeln!(
-                f,
-                "{category:<18} {right:>6} {total:>6} {:>8}",
-                percent(score.share())
-            )?;
-        }
-        write!(
-            f,
-            "{:<18} {:>6} {:>6} {:>8}",
-            "overall",
-            "",
-            "",
-            percent(self.overall)
-        )
-    }
 }

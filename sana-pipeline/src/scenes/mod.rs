@@ -1,22 +1,22 @@
-//! The scene language: captions of flat shapes, the pictures they mean, and a
-//! program that tells whether a picture shows what its caption says.
+//! The scene language: captions of flat shapes, the images they mean, and a
+//! program that checks whether an image shows what its caption says.
 //!
 //! The built-in checkpoint speaks this language. It has three backgrounds, six
-//! colours beside black and white, three shapes, three sizes and four relations,
+//! colours in addition to black and white, three shapes, three sizes and four relations,
 //! arranged in six categories ([`Category`]) that follow the ones text-to-image
-//! models are usually judged by: one object, its colours, two objects, counting,
+//! models are usually evaluated by: one object, its colours, two objects, counting,
 //! position, and binding attributes to the right object.
 //!
 //! ```text
 //! ScenePrompt --caption--> "Large purple square, on a black background"
 //!      |      <--parse---
-//!      +------scene------> Scene --render--> Picture --evaluate--> Verdict
+//!      +------scene------> Scene --render--> SceneImage --evaluate--> Verdict
 //! ```
 //!
 //! A [`ScenePrompt`] is what a caption means. One in ten, chosen by a hash of
 //! that meaning, never occurs in training ([`ScenePrompt::is_held_out`]).
 //! Lengths are in pixels of a 256 x 256 canvas ([`REFERENCE_CANVAS`]) and scale
-//! with the canvas that is rendered or judged.
+//! with the canvas that is rendered or evaluated.
 //!
 //! ```
 //! use rand::SeedableRng;
@@ -25,8 +25,8 @@
 //!
 //! let mut rng = ChaCha8Rng::seed_from_u64(7);
 //! let prompt: ScenePrompt = "a red circle left of a blue square".parse()?;
-//! let picture = prompt.scene(&mut rng).render(128);
-//! assert!(evaluate(&picture, &prompt).is_right());
+//! let image = prompt.scene(&mut rng).render(128);
+//! assert!(evaluate(&image, &prompt).is_right());
 //! # Ok::<(), sana_pipeline::scenes::SceneError>(())
 //! ```
 
@@ -37,14 +37,16 @@ mod parse;
 mod place;
 mod prompt;
 mod render;
+mod report;
 mod scene;
 #[cfg(test)]
 mod tests;
 
 pub use error::SceneError;
-pub use evaluate::{CategoryScore, Fault, Observation, Region, Report, Verdict, evaluate, observe};
+pub use evaluate::{Fault, Observation, Region, Verdict, evaluate, observe};
 pub use prompt::{Content, ScenePrompt};
-pub use render::Picture;
+pub use render::SceneImage;
+pub use report::{CategoryScore, Report};
 pub use scene::{
     Background, Category, Color, Object, ObjectKind, REFERENCE_CANVAS, Relation, Scene, Shape, Size,
 };

@@ -6,7 +6,7 @@ use super::prompt::{Content, ScenePrompt};
 use super::scene::{Background, Color, ObjectKind, Relation, Shape, Size};
 
 impl ScenePrompt {
-    /// Reads a caption in any of the language's wordings:
+    /// Reads a caption in any of the language's phrasings:
     ///
     /// ```text
     /// caption    = [background [","]] objects [[","] background] ["."]
@@ -125,7 +125,7 @@ impl Reader<'_> {
         if self.take("and") {
             return Ok(Content::Pair(first, self.object()?));
         }
-        // A comma also stands before a background that comes last.
+        // A comma also comes before a background that comes last.
         if self.next() == Some(",") && self.words.get(self.at + 1).is_none_or(|word| word != "on") {
             self.at += 1;
             return Ok(Content::Pair(first, self.object()?));

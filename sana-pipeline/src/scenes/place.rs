@@ -47,7 +47,7 @@ pub(super) fn place<R: Rng + ?Sized>(
     }
 }
 
-/// Puts those of `kinds` on the canvas that find a place beside the earlier ones.
+/// Puts those of `kinds` on the canvas that find a place clear of the earlier ones.
 pub(super) fn crowd<R: Rng + ?Sized>(
     rng: &mut R,
     background: Background,
@@ -93,7 +93,7 @@ fn find_place<R: Rng + ?Sized>(
     })
 }
 
-/// Gives each object in turn a random place beside the earlier ones.
+/// Gives each object in turn a random place clear of the earlier ones.
 fn arrange<R: Rng + ?Sized>(
     rng: &mut R,
     objects: &mut [Object],

@@ -31,7 +31,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Every object of the picture, in the order in which the caption names them.
+    /// Every object of the image, in the order in which the caption names them.
     pub fn kinds(&self) -> Vec<ObjectKind> {
         match *self {
             Self::One(kind) => vec![kind],
@@ -51,7 +51,7 @@ impl Content {
 
 /// What a caption means: its objects and background, and what it tests.
 ///
-/// Wording is no part of it: [`caption`](Self::caption) varies the wording,
+/// Phrasing is no part of it: [`caption`](Self::caption) varies the phrasing,
 /// [`canonical`](Self::canonical) is the plainest one, and
 /// [`parse`](Self::parse) reads them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,22 +107,22 @@ impl ScenePrompt {
     ///
     /// Half the backgrounds are white and half the sizes unnamed. In every
     /// category of two objects they differ in shape or colour, so that they can
-    /// be told apart; for attribute binding they differ in shape, colour and
+    /// be distinguished; for attribute binding they differ in shape, colour and
     /// size, so that each swap shows.
     pub fn sample<R: Rng + ?Sized>(rng: &mut R, category: Category) -> Self {
         loop {
             let background = any_background(rng);
             let first = any_kind(rng, background);
             let second = any_kind(rng, background);
-            let told_apart = first.shape != second.shape || first.color != second.color;
+            let distinct = first.shape != second.shape || first.color != second.color;
             let content = match category {
                 Category::SingleObject | Category::Colors => Content::One(first),
                 Category::Counting => Content::Several {
                     count: rng.random_range(2..=4),
                     kind: first,
                 },
-                Category::TwoObjects if told_apart => Content::Pair(first, second),
-                Category::Position if told_apart => {
+                Category::TwoObjects if distinct => Content::Pair(first, second),
+                Category::Position if distinct => {
                     Content::Related(first, pick(rng, &Relation::ALL), second)
                 }
                 Category::AttributeBinding
@@ -136,7 +136,7 @@ impl ScenePrompt {
             };
             match Self::new(background, content) {
                 Ok(prompt) if prompt.category == category => return prompt,
-                // A single object is judged by its shape alone, whatever else is named.
+                // A single object is evaluated by its shape alone, whatever else is named.
                 Ok(prompt) if category == Category::SingleObject => {
                     return Self { category, ..prompt };
                 }
@@ -183,7 +183,7 @@ impl ScenePrompt {
     }
 
     /// `per_category` held-out prompts of each category, in the order of
-    /// [`Category::ALL`]. The evaluation makes one picture for each, with its
+    /// [`Category::ALL`]. The evaluation makes one image for each, with its
     /// index as the seed.
     pub fn held_out_set(per_category: usize, seed: u64) -> Vec<Self> {
         Category::ALL
@@ -207,8 +207,8 @@ impl ScenePrompt {
         self.content
     }
 
-    /// FNV-1a (64 bit) of the canonical wording, after putting prompts that ask
-    /// for the same pictures into one form: `b and a` becomes `a and b`, and
+    /// FNV-1a (64 bit) of the canonical phrasing, after putting prompts that ask
+    /// for the same images into one form: `b and a` becomes `a and b`, and
     /// `b right of a` becomes `a left of b`. Stable across versions and platforms.
     pub fn stable_hash(&self) -> u64 {
         let content = match self.content {

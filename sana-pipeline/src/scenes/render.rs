@@ -7,31 +7,31 @@ const SAMPLES: usize = 8;
 /// wholly inside or wholly outside.
 const HALF_DIAGONAL: f32 = std::f32::consts::FRAC_1_SQRT_2;
 
-/// A square RGB picture, eight bits a channel.
+/// A square RGB image, eight bits a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct SceneImage {
     size: usize,
     rgb: Vec<u8>,
 }
 
-impl Picture {
-    /// A picture of `size` x `size` px from rows of interleaved RGB.
+impl SceneImage {
+    /// An image of `size` x `size` px from rows of interleaved RGB.
     ///
     /// # Errors
-    /// [`SceneError::PictureLength`] unless there are `3 * size * size` values.
+    /// [`SceneError::ImageLength`] unless there are `3 * size * size` values.
     pub fn new(size: usize, rgb: Vec<u8>) -> Result<Self, SceneError> {
         check_length(size, rgb.len())?;
         Ok(Self { size, rgb })
     }
 
-    /// A picture from planes of red, green and blue in [-1, 1], as the
+    /// An image from planes of red, green and blue in [-1, 1], as the
     /// autoencoder makes them. Values outside are clamped; NaN becomes 0.
     ///
     /// # Shapes
     /// `[3, size, size]`, flattened.
     ///
     /// # Errors
-    /// [`SceneError::PictureLength`] unless there are `3 * size * size` values.
+    /// [`SceneError::ImageLength`] unless there are `3 * size * size` values.
     pub fn from_chw_f32(size: usize, planes: &[f32]) -> Result<Self, SceneError> {
         check_length(size, planes.len())?;
         let pixels = size * size;
@@ -81,7 +81,7 @@ fn check_length(size: usize, found: usize) -> Result<(), SceneError> {
     if found == expected {
         Ok(())
     } else {
-        Err(SceneError::PictureLength {
+        Err(SceneError::ImageLength {
             size,
             expected,
             found,
@@ -92,13 +92,13 @@ fn check_length(size: usize, found: usize) -> Result<(), SceneError> {
 impl Scene {
     /// The scene on a canvas of `canvas` x `canvas` px, edges anti-aliased by
     /// 8 x 8 samples a pixel.
-    pub fn render(&self, canvas: usize) -> Picture {
+    pub fn render(&self, canvas: usize) -> SceneImage {
         let mut rgb = self.background.rgb().repeat(canvas * canvas);
         let scale = canvas as f32 / REFERENCE_CANVAS;
         for object in &self.objects {
             draw(&mut rgb, canvas, object, scale);
         }
-        Picture { size: canvas, rgb }
+        SceneImage { size: canvas, rgb }
     }
 }
 
@@ -186,8 +186,8 @@ mod tests {
                 objects: vec![object],
             };
             for canvas in [128, 256, 320] {
-                let picture = scene.render(canvas);
-                let painted: f32 = picture
+                let image = scene.render(canvas);
+                let painted: f32 = image
                     .rgb()
                     .iter()
                     .map(|&value| f32::from(value) / (3.0 * 255.0))
@@ -206,28 +206,28 @@ mod tests {
     #[test]
     fn planes_and_bytes_say_the_same() {
         let rgb: Vec<u8> = (0..27).map(|i| i * 9).collect();
-        let picture = Picture::new(3, rgb).unwrap();
-        let planes = picture.to_chw_f32();
+        let image = SceneImage::new(3, rgb).unwrap();
+        let planes = image.to_chw_f32();
         assert_eq!(planes[0], -1.0);
         assert_eq!(
             planes[9 + 4],
-            f32::from(picture.rgb()[3 * 4 + 1]) / 127.5 - 1.0
+            f32::from(image.rgb()[3 * 4 + 1]) / 127.5 - 1.0
         );
         assert!(planes.iter().all(|value| (-1.0..=1.0).contains(value)));
-        assert_eq!(Picture::from_chw_f32(3, &planes).unwrap(), picture);
+        assert_eq!(SceneImage::from_chw_f32(3, &planes).unwrap(), image);
 
-        let extreme = Picture::from_chw_f32(1, &[-7.0, f32::NAN, 7.0]).unwrap();
+        let extreme = SceneImage::from_chw_f32(1, &[-7.0, f32::NAN, 7.0]).unwrap();
         assert_eq!(extreme.into_rgb(), [0, 0, 255]);
     }
 
     #[test]
     fn wrong_lengths_are_refused() {
-        let error = SceneError::PictureLength {
+        let error = SceneError::ImageLength {
             size: 2,
             expected: 12,
             found: 11,
         };
-        assert_eq!(Picture::new(2, vec![0; 11]), Err(error.clone()));
-        assert_eq!(Picture::from_chw_f32(2, &[0.0; 11]), Err(error));
+        assert_eq!(SceneImage::new(2, vec![0; 11]), Err(error.clone()));
+        assert_eq!(SceneImage::from_chw_f32(2, &[0.0; 11]), Err(error));
     }
 }

@@ -16,7 +16,7 @@ pub enum Category {
     Colors,
     /// Two different objects: both there and nothing else.
     TwoObjects,
-    /// Two to four objects that are all alike.
+    /// Two to four objects that are all the same.
     Counting,
     /// Two objects and where the first is, seen from the second.
     Position,
@@ -87,7 +87,7 @@ impl Background {
         }
     }
 
-    /// Whether an object of this colour can be told from the background.
+    /// Whether an object of this colour differs visibly from the background.
     pub fn shows(self, color: Color) -> bool {
         self.rgb() != color.rgb()
     }
@@ -306,7 +306,7 @@ impl Relation {
     /// Every relation.
     pub const ALL: [Self; 4] = [Self::LeftOf, Self::RightOf, Self::Above, Self::Below];
 
-    /// The shortest wording.
+    /// The shortest phrasing.
     pub fn words(self) -> &'static str {
         match self {
             Self::LeftOf => "left of",
@@ -390,7 +390,7 @@ impl Object {
     }
 }
 
-/// A picture before it is rendered: everything random is decided.
+/// An image before it is rendered: everything random is decided.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scene {
     /// The colour behind the objects.

@@ -31,7 +31,7 @@ pub fn scenes_autoencoder() -> DcAeConfig {
     }
 }
 
-/// The transformer of the scenes model, for pictures of `size` pixels.
+/// The transformer of the scenes model, for images of `size` pixels.
 pub fn scenes_transformer(size: usize) -> SanaTransformerConfig {
     SanaTransformerConfig {
         num_attention_heads: 4,

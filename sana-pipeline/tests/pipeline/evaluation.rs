@@ -9,7 +9,7 @@ use sana_pipeline::scenes::{Category, ScenePrompt};
 use super::*;
 
 #[test]
-fn every_category_is_judged() {
+fn every_category_is_evaluated() {
     let folder = copy_of(&sana_folder());
     edit(
         &folder,
@@ -35,9 +35,9 @@ fn every_category_is_judged() {
     assert!(report.overall().unwrap() < 1.0);
 }
 
-/// The PSNR over all pictures is that of their mean square error, not the mean of theirs.
+/// The PSNR over all images is that of their mean square error, not the mean of theirs.
 #[test]
-fn the_autoencoder_is_judged_alone() {
+fn the_autoencoder_is_evaluated_alone() {
     let folder = copy_of(&sana_folder());
     edit(
         &folder,

@@ -1,5 +1,5 @@
-mod judging;
-mod pictures;
+mod evaluation;
+mod images;
 mod prompts;
 
 use rand::SeedableRng;
@@ -27,7 +27,7 @@ fn object(text: &str, x: f32, y: f32) -> Object {
     }
 }
 
-fn picture(background: Background, objects: &[Object]) -> Picture {
+fn image(background: Background, objects: &[Object]) -> SceneImage {
     Scene {
         background,
         objects: objects.to_vec(),
@@ -36,6 +36,6 @@ fn picture(background: Background, objects: &[Object]) -> Picture {
 }
 
 /// The verdict on objects placed by hand, on white.
-fn judge(text: &str, objects: &[Object]) -> Verdict {
-    evaluate(&picture(Background::White, objects), &prompt(text))
+fn evaluated(text: &str, objects: &[Object]) -> Verdict {
+    evaluate(&image(Background::White, objects), &prompt(text))
 }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn captions_vary_and_read_back_as_their_prompt() {
     let mut rng = rng(1);
-    let mut wordings = HashSet::new();
+    let mut phrasings = HashSet::new();
     for index in 0..60_000 {
         let prompt = ScenePrompt::sample(&mut rng, Category::ALL[index % 6]);
         for text in [prompt.canonical(), prompt.caption(&mut rng)] {
@@ -23,17 +23,17 @@ fn captions_vary_and_read_back_as_their_prompt() {
     }
     let fixed = prompt("an orange circle to the left of a large red square");
     for _ in 0..2000 {
-        wordings.insert(fixed.caption(&mut rng));
+        phrasings.insert(fixed.caption(&mut rng));
     }
     assert_eq!(
-        wordings.len(),
+        phrasings.len(),
         2 * 2 * 3 * 3,
         "article, relation, background, letters"
     );
 }
 
 #[test]
-fn wordings_of_the_specification() {
+fn phrasings_of_the_specification() {
     for (text, category) in [
         ("a red circle", Category::SingleObject),
         (
@@ -238,7 +238,7 @@ fn held_out_prompts_are_distinct_while_there_are_more() {
 }
 
 #[test]
-fn wordings_of_the_same_picture_are_held_out_together() {
+fn phrasings_of_the_same_image_are_held_out_together() {
     for (a, b) in [
         (
             "a red circle and a blue square",

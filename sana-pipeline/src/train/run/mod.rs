@@ -79,7 +79,7 @@ impl<M: Module + Sync> Run<M> {
         let mut run = Self {
             folder: folder.to_path_buf(),
             meta: RunMeta::new::<M>(options, &frozen),
-            // Lazy parameters would be drawn anew at every clone.
+            // Lazy parameters would be drawn again at every clone.
             template: frozen.write_into(model, false),
             parameters,
             optimizer,

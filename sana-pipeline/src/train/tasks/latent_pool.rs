@@ -85,7 +85,7 @@ impl LatentPool {
     /// A pool of given latents `[channels, height, width]` each, one after the other.
     ///
     /// # Panics
-    /// If there are none, or their number is not that of the captions.
+    /// If they are empty, or their number is not that of the captions.
     pub fn new(shape: [usize; 3], latents: Vec<f32>, captions: Vec<String>) -> Self {
         assert!(!captions.is_empty(), "a pool of at least one image");
         assert_eq!(
@@ -104,7 +104,7 @@ impl LatentPool {
         self.captions.len()
     }
 
-    /// Whether there are none: never.
+    /// Whether it is empty: never.
     pub fn is_empty(&self) -> bool {
         self.captions.is_empty()
     }

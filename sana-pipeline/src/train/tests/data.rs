@@ -3,10 +3,10 @@
 use crate::train::{Data, TrainError};
 
 #[test]
-fn a_folder_of_pictures_is_read() {
+fn a_folder_of_images_is_read() {
     let folder = tempfile::tempdir().expect("folder");
-    let picture = image::RgbImage::from_pixel(40, 20, image::Rgb([255, 0, 0]));
-    picture.save(folder.path().join("a.png")).expect("picture");
+    let field = image::RgbImage::from_pixel(40, 20, image::Rgb([255, 0, 0]));
+    field.save(folder.path().join("a.png")).expect("image");
     std::fs::write(folder.path().join("a.txt"), " a red field \n").expect("caption");
     let check = || {
         let data = Data::open_folder(folder.path(), 8).expect("data");
@@ -45,11 +45,11 @@ fn a_folder_that_holds_no_data_is_refused() {
     );
     std::fs::write(&metadata, "\n{\"file_name\": 3}").expect("metadata");
     assert!(refused().contains("line 2"), "{}", refused());
-    // Every picture is looked at before the training starts.
+    // Every image is looked at before the training starts.
     let line = r#"{"file_name": "gone.png", "text": "a red field"}"#;
     std::fs::write(&metadata, line).expect("metadata");
     assert!(refused().contains("gone.png"), "{}", refused());
-    std::fs::write(folder.path().join("gone.png"), "no picture").expect("file");
+    std::fs::write(folder.path().join("gone.png"), "not an image").expect("file");
     let error = Data::open_folder(folder.path(), 8).expect_err("refused");
     assert!(matches!(error, TrainError::Image(_)), "{error}");
     let missing = Data::open_folder(&folder.path().join("nowhere"), 8).expect_err("refused");

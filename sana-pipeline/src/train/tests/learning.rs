@@ -171,9 +171,9 @@ fn replicas_are_for_the_cpu() {
 }
 
 /// With and without an instruction, some captions dropped: the loss is the same however the batch
-/// is cut, so every picture keeps its own caption, time and noise.
+/// is cut, so every image keeps its own caption, time and noise.
 #[test]
-fn pictures_keep_their_captions() {
+fn images_keep_their_captions() {
     let device = device();
     for instruction in [None, Some("two red ")] {
         let (model, task) = tiny_denoiser(&device, instruction);

@@ -10,16 +10,16 @@ use crate::train::optimizer::Parameters;
 use crate::train::{Run, RunOptions, TrainError};
 
 #[test]
-fn a_stopped_run_goes_on_as_if_it_had_not_been() {
-    stops_and_goes_on(options);
+fn a_stopped_run_resumes_as_if_it_had_not_been() {
+    stops_and_resumes(options);
 }
 
 #[test]
 fn so_does_one_with_muon() {
-    stops_and_goes_on(muon);
+    stops_and_resumes(muon);
 }
 
-fn stops_and_goes_on(options: impl Fn(usize) -> RunOptions) {
+fn stops_and_resumes(options: impl Fn(usize) -> RunOptions) {
     let device = device();
     let start = tiny_autoencoder(&device);
     // Both runs start from the same values.

@@ -14,7 +14,7 @@ use super::allocations::peak_of;
 use super::mutations::{edited, edits, json_edited, json_edits};
 use super::{cases, entry, fixture};
 
-/// Memory that a header may need for each of its bytes, beside the copy that the bytes are in.
+/// Memory that a header may need for each of its bytes, in addition to the copy that the bytes are in.
 const PER_BYTE: usize = 16;
 const CONSTANT: usize = 64 << 10;
 
@@ -192,7 +192,7 @@ fn changed_loras_are_checked_by_their_headers() {
     });
 }
 
-/// A folder `inside` with two shards, and a file beside the folder that must not be reached.
+/// A folder `inside` with two shards, and a file next to the folder that must not be reached.
 fn two_folders() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let inside = folder.path().join("inside");

@@ -78,7 +78,7 @@ pub fn config(bytes: &[u8]) -> usize {
         }
         Err(error) => names_the_file(error),
     }
-    // Which file it was, its caller tells: see the tests of whole checkpoints.
+    // The caller names the file: see the tests of whole checkpoints.
     if let Ok(config) = DcAeConfig::from_json(&text) {
         DcAeConfig::from_json(&config.to_json()).expect("its own text");
         assert!(config.compression() > 1);

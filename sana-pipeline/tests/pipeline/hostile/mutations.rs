@@ -67,7 +67,7 @@ pub fn edited(file: &[u8], edits: &[Edit]) -> Vec<u8> {
 /// A change of a JSON file; places count all values of the file.
 #[derive(Debug, Clone)]
 pub enum JsonEdit {
-    /// Another value, written as it stands here.
+    /// Another value, written as it is here.
     Replace(Index, String),
     /// A key or an element less.
     Delete(Index),
@@ -139,7 +139,7 @@ pub fn json_edits() -> impl Strategy<Value = Vec<JsonEdit>> {
     prop::collection::vec(edit, 1..4)
 }
 
-/// Stands for a text that is no JSON value until the whole is written.
+/// A placeholder for a text that is not a JSON value until the whole is written.
 fn placeholder(index: usize) -> String {
     format!("placeholder-of-an-edit-{index}")
 }

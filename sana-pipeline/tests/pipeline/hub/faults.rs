@@ -206,7 +206,7 @@ fn hub_offline_without_a_cache() {
 
 /// One that breaks once is taken up again where it broke.
 #[test]
-fn hub_a_broken_download_goes_on() {
+fn hub_a_broken_download_continues() {
     let cuts = AtomicUsize::new(1);
     let server = serve_but(Site::of(&sana_folder()), move |request, usual| {
         let cut = request.path.starts_with("/storage/vae")
@@ -226,7 +226,7 @@ fn hub_a_broken_download_goes_on() {
         .map(Request::start)
         .collect();
     assert_eq!(starts, [None, Some(1000)]);
-    picture(&snapshot);
+    image(&snapshot);
 }
 
 /// One that breaks every time is an error; what is there is kept, and is not taken for whole.
@@ -263,7 +263,10 @@ fn hub_half_a_file_is_never_a_file() {
             }
             other => panic!("{other}"),
         }
-        assert!(error.to_string().contains("goes on from there"), "{error}");
+        assert!(
+            error.to_string().contains("continues from there"),
+            "{error}"
+        );
         assert!(!blob(&options, "").exists());
         assert_eq!(
             blob(&options, ".incomplete").metadata().unwrap().len(),
@@ -320,7 +323,7 @@ fn fetch_over(
 }
 
 #[test]
-fn hub_downloads_that_cannot_go_on_start_again() {
+fn hub_downloads_that_cannot_continue_start_again() {
     // More than there is, so not of this file.
     fetch_over(10_000_000, |_, usual, _| usual).unwrap();
     // A server without ranges, and one that refuses this one.

@@ -61,7 +61,7 @@ fn files_of(requests: &[Request]) -> Vec<String> {
     files
 }
 
-fn picture(snapshot: &Snapshot) -> sana_pipeline::image::RgbImage {
+fn image(snapshot: &Snapshot) -> sana_pipeline::image::RgbImage {
     let checkpoint = snapshot.open().unwrap();
     let opened = SanaPipeline::from_checkpoint(checkpoint, LoadOptions::default(), &device());
     let drawn = opened
@@ -72,7 +72,7 @@ fn picture(snapshot: &Snapshot) -> sana_pipeline::image::RgbImage {
 
 /// Downloaded, drawn with, opened again without a download, and offline.
 #[test]
-fn hub_from_a_name_to_a_picture() {
+fn hub_from_a_name_to_an_image() {
     let site = Site::of(&sana_folder())
         .with("README.md", "# Sana")
         .with("asset/logo.png", "png")
@@ -113,7 +113,7 @@ fn hub_from_a_name_to_a_picture() {
     let expected = expected
         .generate(&small(), &mut |_| StepAction::Continue)
         .unwrap();
-    assert_eq!(picture(&snapshot), expected.images[0]);
+    assert_eq!(image(&snapshot), expected.images[0]);
 
     let again = fetch(&options).unwrap();
     assert_eq!((again.downloaded, &again.folder), (0, &snapshot.folder));
@@ -124,7 +124,7 @@ fn hub_from_a_name_to_a_picture() {
     drop(server);
     let cached = fetch(&offline(&options)).unwrap();
     assert_eq!((cached.downloaded, &cached.folder), (0, &snapshot.folder));
-    assert_eq!(picture(&cached), expected.images[0]);
+    assert_eq!(image(&cached), expected.images[0]);
 }
 
 const TRANSFORMER_CONFIG: &str = "transformer/config.json";
@@ -197,7 +197,7 @@ fn hub_a_new_commit_shares_what_is_the_same() {
             .iter()
             .any(|request| request.method == "GET" && request.path.contains("/resolve/"))
     );
-    assert_eq!(picture(&second), picture(&first));
+    assert_eq!(image(&second), image(&first));
     // The first is still there, by its commit.
     let by_commit = hub::fetch(
         &repo().revision(COMMIT).unwrap(),
@@ -258,7 +258,7 @@ fn hub_shards() {
         assert!(asked.contains(name), "{name} in {asked:?}");
     }
     assert!(!asked.contains(&shard(3)), "{asked:?}");
-    picture(&snapshot);
+    image(&snapshot);
 
     let mut site = site;
     site.files.remove(&second);
@@ -301,7 +301,7 @@ fn hub_the_token_stays_at_home() {
     for request in stored {
         assert_eq!(request.header("authorization"), None, "{request:?}");
     }
-    picture(&snapshot);
+    image(&snapshot);
 }
 
 /// A mirror that lists names alone.
@@ -322,5 +322,5 @@ fn hub_a_list_without_sizes() {
     let bytes = snapshot.downloaded;
     assert!(bytes > 0);
     assert_eq!(last, Some((bytes, bytes)));
-    picture(&snapshot);
+    image(&snapshot);
 }

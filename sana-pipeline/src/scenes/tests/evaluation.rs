@@ -8,7 +8,7 @@ fn evaluator_catches_a_wrong_number_of_objects() {
     let square = object("a blue square", 180.0, 60.0);
     let extra = object("a green triangle", 60.0, 180.0);
     let count = |expected, found| Some(Fault::Count { expected, found });
-    let fault = |text: &str, objects: &[Object]| judge(text, objects).fault().cloned();
+    let fault = |text: &str, objects: &[Object]| evaluated(text, objects).fault().cloned();
     assert_eq!(fault("a red circle", &[]), count(1, 0));
     assert_eq!(fault("a red circle", &[circle]), None);
     assert_eq!(fault("a red circle", &[circle, square]), count(1, 2));
@@ -63,15 +63,18 @@ fn evaluator_catches_a_wrong_number_of_objects() {
 fn evaluator_catches_wrong_shapes_colours_and_sizes() {
     let wrong = |text: &str, objects: &[Object]| {
         assert!(
-            matches!(judge(text, objects).fault(), Some(Fault::Objects { .. })),
+            matches!(
+                evaluated(text, objects).fault(),
+                Some(Fault::Objects { .. })
+            ),
             "{text}"
         );
     };
     let right = |text: &str, objects: &[Object]| {
         assert!(
-            judge(text, objects).is_right(),
+            evaluated(text, objects).is_right(),
             "{text}: {}",
-            judge(text, objects)
+            evaluated(text, objects)
         );
     };
     let circle = object("a red circle", 60.0, 60.0);
@@ -165,7 +168,7 @@ fn evaluator_catches_wrong_shapes_colours_and_sizes() {
             large,
         ],
     );
-    let medium = judge(
+    let medium = evaluated(
         text,
         &[
             Object {
@@ -199,7 +202,7 @@ fn evaluator_catches_a_wrong_relation() {
         (45.0, 60.0, "left of"),
     ] {
         for relation in ["left of", "right of", "above", "below"] {
-            let verdict = judge(&says(relation), &at(x, y));
+            let verdict = evaluated(&says(relation), &at(x, y));
             assert_eq!(
                 verdict.is_right(),
                 relation == true_relation,
@@ -210,10 +213,13 @@ fn evaluator_catches_a_wrong_relation() {
                 .find(|r| r.words() == relation)
                 .unwrap();
             let mirrored = format!("a blue square {} a red circle", mirrored.inverse());
-            assert_eq!(judge(&mirrored, &at(x, y)).is_right(), verdict.is_right());
+            assert_eq!(
+                evaluated(&mirrored, &at(x, y)).is_right(),
+                verdict.is_right()
+            );
         }
     }
-    let verdict = judge(&says("left of"), &at(210.0, 128.0));
+    let verdict = evaluated(&says("left of"), &at(210.0, 128.0));
     let fault = Fault::Relation {
         relation: Relation::LeftOf,
         x: 82.0,
@@ -229,14 +235,14 @@ fn evaluator_catches_a_wrong_relation() {
         ]
         .map(|o| Object { extent: 20.0, ..o })
     };
-    assert!(judge(&says("left of"), &close(25.0)).is_right());
-    assert!(!judge(&says("left of"), &close(23.0)).is_right());
+    assert!(evaluated(&says("left of"), &close(25.0)).is_right());
+    assert!(!evaluated(&says("left of"), &close(23.0)).is_right());
 }
 
 #[test]
 fn evaluator_catches_a_wrong_background() {
     let square = object("a large purple square", 128.0, 128.0);
-    let on = |background| picture(background, &[square]);
+    let on = |background| image(background, &[square]);
     for said in Background::ALL {
         let prompt = prompt(&format!("a large purple square on a {said} background"));
         for drawn in Background::ALL {
@@ -256,14 +262,14 @@ fn evaluator_catches_a_wrong_background() {
 }
 
 #[test]
-fn evaluator_bears_any_picture() {
+fn evaluator_accepts_any_image() {
     let prompt = prompt("a red circle");
     let mut rng = rng(11);
     for size in [0, 1, 2, 31, 64] {
         let noise = (0..3 * size * size).map(|_| rng.random()).collect();
-        let _ = evaluate(&Picture::new(size, noise).unwrap(), &prompt);
+        let _ = evaluate(&SceneImage::new(size, noise).unwrap(), &prompt);
     }
-    let specks = picture(
+    let specks = image(
         Background::White,
         &[Object {
             extent: 6.0,
@@ -298,8 +304,8 @@ fn observation_measures_the_objects() {
 fn report_is_a_table_and_json() {
     let mut report = Report::default();
     assert_eq!(report.overall(), None);
-    let right = judge("a red circle", &[object("a red circle", 60.0, 60.0)]);
-    let wrong = judge("a red circle", &[]);
+    let right = evaluated("a red circle", &[object("a red circle", 60.0, 60.0)]);
+    let wrong = evaluated("a red circle", &[]);
     report.add(Category::SingleObject, &right);
     report.add(Category::SingleObject, &wrong);
     report.add(Category::Counting, &right);

@@ -74,7 +74,7 @@ fn placement_keeps_its_rules() {
 }
 
 #[test]
-fn the_same_seed_makes_the_same_picture() {
+fn the_same_seed_makes_the_same_image() {
     let make = |seed| {
         let mut rng = rng(seed);
         let prompt = ScenePrompt::sample_training(&mut rng);
@@ -115,13 +115,13 @@ fn truth_survives_noise_and_the_way_through_floats() {
         for value in &mut planes {
             *value += rng.random_range(-0.07..0.07);
         }
-        let verdict = evaluate(&Picture::from_chw_f32(128, &planes).unwrap(), &prompt);
+        let verdict = evaluate(&SceneImage::from_chw_f32(128, &planes).unwrap(), &prompt);
         assert!(verdict.is_right(), "{}: {verdict}", prompt.canonical());
     }
 }
 
 #[test]
-fn shuffled_pictures_score_near_chance() {
+fn shuffled_images_score_near_chance() {
     let mut rng = rng(8);
     let mut report = Report::default();
     for category in Category::ALL {
