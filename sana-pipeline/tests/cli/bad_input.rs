@@ -151,7 +151,7 @@ fn loras_that_do_not_fit() {
     generate(&["--lora", "no/style.safetensors:0.5"])
         .fails(1, &["cannot access no/style.safetensors:"]);
     generate(&["--lora", &format!("{}:inf", lora())]).fails(2, &["--lora", "finite", "inf"]);
-    generate(&["--lora-apart"]).fails(2, &["--lora"]);
+    generate(&["--lora-unmerged"]).fails(2, &["--lora"]);
     let weights = "transformer/diffusion_pytorch_model.safetensors";
     let weights = sprint_checkpoint().join(weights);
     generate(&["--lora", weights.to_str().unwrap()]).fails(

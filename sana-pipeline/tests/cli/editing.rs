@@ -127,16 +127,16 @@ fn the_times_of_sprint_by_name() {
     };
     let plain = with(&["--steps", "4"]);
     assert_eq!(text(&here, "sana.png", "schedule"), None);
-    let named = ["--steps", "4", "--schedule", "reference"];
+    let named = ["--steps", "4", "--timesteps", "reference"];
     assert_eq!(with(&named), plain);
-    let paper = with(&["--steps", "4", "--schedule", "paper"]);
+    let paper = with(&["--steps", "4", "--timesteps", "paper"]);
     assert_ne!(paper, plain);
     assert_eq!(text(&here, "sana.png", "schedule").unwrap(), "paper");
     repeats(&here, &sprint_checkpoint());
-    let three = ["--steps", "3", "--schedule", "paper"];
+    let three = ["--steps", "3", "--timesteps", "paper"];
     sprint(&three).fails(1, &["1, 2 and 4 steps", "found 3"]);
-    sprint(&["--schedule", "linear"]).fails(2, &["linear", "reference and paper"]);
-    let options = ["--schedule", "paper"];
+    sprint(&["--timesteps", "linear"]).fails(2, &["linear", "reference and paper"]);
+    let options = ["--timesteps", "paper"];
     generate(&here, &options).fails(1, &["Sana-Sprint", "reference"]);
 }
 

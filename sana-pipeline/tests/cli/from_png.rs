@@ -34,7 +34,7 @@ fn a_picture_repeated_is_the_picture() {
         &lora(),
         "--lora",
         &format!("{}:0.5", lora()),
-        "--lora-apart",
+        "--lora-unmerged",
     ];
     let cases: [&[&str]; 6] = [
         &[],

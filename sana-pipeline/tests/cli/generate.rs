@@ -277,17 +277,17 @@ fn loras_change_the_picture_and_are_recorded() {
     assert_ne!(whole, plain);
     let scaled = |scale: &str| format!("{}:{scale}", lora());
     assert_ne!(with(&["--lora", &scaled("0.5")]), whole);
-    assert_eq!(with(&["--lora", &scaled("0"), "--lora-apart"]), plain);
+    assert_eq!(with(&["--lora", &scaled("0"), "--lora-unmerged"]), plain);
 
     let (one, two) = (scaled("0.5"), scaled("0.25"));
-    let both = with(&["--lora", &one, "--lora", &two, "--lora-apart"]);
+    let both = with(&["--lora", &one, "--lora", &two, "--lora-unmerged"]);
     assert_ne!(both, plain);
     let recorded = read_png_text(&here.path("sana.png")).unwrap();
     let recorded = recorded.iter().filter(|(key, _)| key == "lora");
     let recorded: Vec<&str> = recorded.map(|(_, value)| value.as_str()).collect();
     assert_eq!(recorded, [&one, &two]);
     let said = here.sana(&["inspect", "sana.png"]).quiet_success();
-    for option in [" --lora ", &one, &two, " --lora-apart"] {
+    for option in [" --lora ", &one, &two, " --lora-unmerged"] {
         assert!(said.lines().last().unwrap().contains(option), "{said}");
     }
     let said = here
@@ -295,7 +295,7 @@ fn loras_change_the_picture_and_are_recorded() {
         .quiet_success();
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(json["lora"], serde_json::json!([one, two]));
-    assert_eq!(json["lora-apart"], "yes");
+    assert_eq!(json["lora-unmerged"], "yes");
 }
 
 /// A transformer under the names of the authors' own checkpoints: the same picture, and the file

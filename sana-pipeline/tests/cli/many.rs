@@ -263,7 +263,7 @@ fn options_that_exclude_each_other() {
         .fails(1, &["--grid names the file of a picture"]);
     draw(&here, "p.txt", &["--control=a.png", "--control-save=b.png"]).fails(
         1,
-        &["--control-save keeps the control picture of one prompt"],
+        &["--control-save keeps the control image of one prompt"],
     );
     draw(&here, "p.txt", &["--grid=no/x.png"]).fails(1, &["cannot write", "no/x.png"]);
     assert!(files(&here, "pictures").is_empty());

@@ -46,11 +46,11 @@ impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Generate(args) => args.model.cpu.run(|| generate::run(*args)),
+            Command::Generate(args) => args.resources.cpu.run(|| generate::run(*args)),
             Command::Inspect(args) => inspect::run(args),
-            Command::Encode(args) => args.model.cpu.run(|| encode::run_encode(args)),
-            Command::Decode(args) => args.model.cpu.run(|| encode::run_decode(args)),
-            Command::Evaluate(args) => args.model.cpu.run(|| evaluate::run(args)),
+            Command::Encode(args) => args.resources.cpu.run(|| encode::run_encode(args)),
+            Command::Decode(args) => args.resources.cpu.run(|| encode::run_decode(args)),
+            Command::Evaluate(args) => args.resources.cpu.run(|| evaluate::run(args)),
             Command::Init(args) => init::run(args),
             Command::Train(args) => train::run(args),
             Command::Bench(args) => args.cpu.run(|| bench::run(args)),
@@ -114,13 +114,16 @@ mod tests {
         let parse = |options: &[&str]| {
             Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
         };
-        let cli = parse(&["--lora", "a:0.5", "--lora", "b", "--lora-apart"]).unwrap();
+        let cli = parse(&["--lora", "a:0.5", "--lora", "b", "--lora-unmerged"]).unwrap();
         let Command::Generate(args) = cli.command else {
             panic!("another command")
         };
-        let apart = |path: &str| LoraFile::new(path).mode(LoraMode::Apart);
-        assert_eq!(args.lora.files(), [apart("a").scale(0.5), apart("b")]);
-        let error = parse(&["--lora-apart"]).unwrap_err();
+        let unmerged = |path: &str| LoraFile::new(path).mode(LoraMode::Apart);
+        assert_eq!(
+            args.recorded.loaded.lora.files(),
+            [unmerged("a").scale(0.5), unmerged("b")]
+        );
+        let error = parse(&["--lora-unmerged"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{error}");
         let error = parse(&["--lora", "a:inf"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ValueValidation, "{error}");

@@ -9,7 +9,7 @@ use clap::Args;
 use sana_linear_attn::weights::{Weights, write_tensors};
 use sana_pipeline::image;
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, ResourceArgs};
 use crate::generate::paths;
 use crate::model::Model;
 use crate::terminal::output;
@@ -45,7 +45,9 @@ pub struct EncodeArgs {
     )]
     out: PathBuf,
     #[command(flatten)]
-    pub model: ModelArgs,
+    model: ModelArgs,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
 }
 
 /// Decode latents into pictures
@@ -58,14 +60,16 @@ pub struct DecodeArgs {
     #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
     out: PathBuf,
     #[command(flatten)]
-    pub model: ModelArgs,
+    model: ModelArgs,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
 }
 
 /// Runs `sana encode`.
 pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
     image::check_writable(&args.out)?;
     let picture = image::load(&args.image)?;
-    let mut model = Model::open(&args.model)?;
+    let mut model = Model::open(&args.model, &args.resources)?;
     let latents = model.pipeline.encode_image(&picture)?;
     let again = model.pipeline.decode(latents.clone())?;
     let [again] = again.as_slice() else {
@@ -95,7 +99,7 @@ pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
 pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
     let (weights, count) = open_latents(&args.latents)?;
     let paths = paths::pictures(&args.out, count)?;
-    let mut model = Model::open(&args.model)?;
+    let mut model = Model::open(&args.model, &args.resources)?;
     let latents: Tensor<4> = weights.tensor(LATENTS, DType::F32, &model.device.device)?;
     let pictures = model.pipeline.decode(latents)?;
     model.tell_notes();

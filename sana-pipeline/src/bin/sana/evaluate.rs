@@ -6,7 +6,7 @@ use clap::Args;
 use sana_pipeline::evaluate::{self, EvaluateOptions};
 use serde::Serialize;
 
-use crate::args::{LoraArgs, ModelArgs, positive};
+use crate::args::{LoraArgs, ModelArgs, ResourceArgs, positive};
 use crate::model::Model;
 use crate::terminal::{Progress, output};
 
@@ -51,14 +51,16 @@ pub struct EvaluateArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub model: ModelArgs,
+    model: ModelArgs,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
     #[command(flatten)]
     lora: LoraArgs,
 }
 
 /// Runs `sana evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
-    let mut model = Model::open_with_loras(&args.model, args.lora.files())?;
+    let mut model = Model::open_with(&args.model, &args.resources, args.lora.files(), None)?;
     let mut options = EvaluateOptions::default()
         .prompts_per_category(args.prompts)
         .seed(args.seed)

@@ -10,7 +10,6 @@ use sana_pipeline::describe::Description;
 use sana_pipeline::memory::PictureMemory;
 use sana_pipeline::{ControlNetFolder, image};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::args::Size;
 use crate::generate::Record;
@@ -154,7 +153,7 @@ fn inspect_picture(path: &Path, json: bool) -> anyhow::Result<()> {
     }
     let mut out = output();
     if json {
-        serde_json::to_writer_pretty(&mut out, &object(record))?;
+        serde_json::to_writer_pretty(&mut out, &record.object())?;
         writeln!(out)?;
         return Ok(());
     }
@@ -165,21 +164,6 @@ fn inspect_picture(path: &Path, json: bool) -> anyhow::Result<()> {
         writeln!(out, "\n{command}")?;
     }
     Ok(())
-}
-
-/// As a JSON object; a key that stands there several times has a list.
-fn object(record: Record) -> Map<String, Value> {
-    let mut object = Map::new();
-    for (key, value) in record.0 {
-        match object.get_mut(&key) {
-            None => {
-                object.insert(key, Value::String(value));
-            }
-            Some(Value::Array(values)) => values.push(Value::String(value)),
-            Some(first) => *first = Value::Array(vec![first.take(), Value::String(value)]),
-        }
-    }
-    object
 }
 
 /// The text without what could steer a terminal.

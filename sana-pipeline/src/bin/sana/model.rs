@@ -10,7 +10,7 @@ use sana_pipeline::{
     Checkpoint, LoadOptions, LoraFile, MemoryPolicy, MemoryShortage, SanaPipeline,
 };
 
-use crate::args::{Dtype, ModelArgs};
+use crate::args::{Dtype, ModelArgs, ResourceArgs};
 use crate::device::OpenDevice;
 use crate::hub::{self, Found};
 
@@ -29,18 +29,14 @@ pub struct Model {
 
 impl Model {
     /// Opens checkpoint and device; weights are read when they are first needed.
-    pub fn open(args: &ModelArgs) -> anyhow::Result<Self> {
-        Self::open_with_loras(args, Vec::new())
+    pub fn open(args: &ModelArgs, resources: &ResourceArgs) -> anyhow::Result<Self> {
+        Self::open_with(args, resources, Vec::new(), None)
     }
 
-    /// Opens checkpoint and device; the LoRAs are applied to the transformer.
-    pub fn open_with_loras(args: &ModelArgs, loras: Vec<LoraFile>) -> anyhow::Result<Self> {
-        Self::open_with(args, loras, None)
-    }
-
-    /// Opens checkpoint and device, LoRAs and the folder of a ControlNet.
+    /// Opens checkpoint and device, with LoRAs and the folder of a ControlNet.
     pub fn open_with(
         args: &ModelArgs,
+        resources: &ResourceArgs,
         loras: Vec<LoraFile>,
         controlnet: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
@@ -56,8 +52,8 @@ impl Model {
             variant: args.variant.clone(),
             loras,
             controlnet,
-            memory_limit: args.memory_limit.map(|bytes| bytes.0),
-            memory_shortage: match args.ignore_memory {
+            memory_limit: resources.memory_limit.map(|bytes| bytes.0),
+            memory_shortage: match resources.ignore_memory {
                 true => MemoryShortage::Try,
                 false => MemoryShortage::Refuse,
             },

@@ -7,19 +7,24 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sana_pipeline::{LoraFile, LoraMode};
+use serde::Serialize;
 
 use crate::device::DeviceName;
 
 pub use self::cpu::CpuArgs;
-pub use self::values::{Aspect, Bytes, Dtype, ScaledPath, Size, interval, positive};
+pub use self::values::{
+    Aspect, Bytes, Dtype, NoiseLevels, ScaledPath, Size, as_typed, path_as_typed, positive,
+};
 
 /// Which model, and where it runs.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Model and device")]
+#[serde(rename_all = "kebab-case")]
 pub struct ModelArgs {
     /// Checkpoint folder in the diffusers layout, or owner/name on the Hugging Face Hub, which is
     /// downloaded once [default: the built-in model, which draws flat shapes]
     #[arg(short, long, value_name = "DIR")]
+    #[serde(serialize_with = "path_as_typed")]
     pub model: Option<PathBuf>,
     /// Branch, tag or commit of a model from the Hub [default: main]
     #[arg(long, value_name = "REV", requires = "model")]
@@ -27,6 +32,7 @@ pub struct ModelArgs {
     /// Transformer to use in place of the model's: a safetensors file with the names of diffusers
     /// or of the authors' own checkpoints
     #[arg(long, value_name = "FILE")]
+    #[serde(serialize_with = "path_as_typed")]
     pub transformer: Option<PathBuf>,
     /// Weight files of this variant where the folder has them, such as fp16 for
     /// diffusion_pytorch_model.fp16.safetensors
@@ -35,15 +41,40 @@ pub struct ModelArgs {
     /// Where to compute: flex (the CPU), cuda, rocm, metal, vulkan or wgpu, with :N for the N-th
     /// device as listed by `sana devices` [default: the first GPU that works, else flex]
     #[arg(short, long, value_name = "DEVICE")]
+    #[serde(serialize_with = "as_typed")]
     pub device: Option<DeviceName>,
     /// Type of the weights in memory, and of the computation except on flex, whose activations stay
     /// in f32 [default: f32 on flex, elsewhere the checkpoint's]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub dtype: Option<Dtype>,
-    /// Hold one part of the model at a time and decode in tiles: slower, and much smaller [default:
-    /// each where it does not fit otherwise]
+    /// Hold one component of the model in memory at a time and decode in tiles: slower, and much
+    /// smaller [default: each where it does not fit otherwise]
     #[arg(long)]
     pub low_memory: bool,
+}
+
+impl ModelArgs {
+    /// These, and those of `below` for what is not given here. A revision is of its model.
+    pub fn or(self, below: Self) -> Self {
+        Self {
+            revision: match &self.model {
+                Some(_) => self.revision,
+                None => self.revision.or(below.revision),
+            },
+            model: self.model.or(below.model),
+            transformer: self.transformer.or(below.transformer),
+            variant: self.variant.or(below.variant),
+            device: self.device.or(below.device),
+            dtype: self.dtype.or(below.dtype),
+            low_memory: self.low_memory || below.low_memory,
+        }
+    }
+}
+
+/// Memory and threads: what the machine gives, which changes no result.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Model and device")]
+pub struct ResourceArgs {
     /// Memory that weights and activations may take, such as 6GB [default: what the system has left;
     /// on GPUs no limit]
     #[arg(long, value_name = "SIZE")]
@@ -56,26 +87,38 @@ pub struct ModelArgs {
 }
 
 /// LoRAs on top of the model.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Model and device")]
+#[serde(rename_all = "kebab-case")]
 pub struct LoraArgs {
     /// LoRA file in the PEFT or diffusers layout, at this scale [default: 1]; several are summed
     #[arg(long, value_name = "FILE[:SCALE]")]
     pub lora: Vec<ScaledPath>,
-    /// Keep LoRAs beside the weights instead of adding them: slower, and nothing of
-    /// the change is lost in 16-bit weights
+    /// Keep LoRAs next to the weights instead of merging them: slower, and nothing of the change is
+    /// lost in 16-bit weights
     #[arg(long, requires = "lora")]
-    pub lora_apart: bool,
+    pub lora_unmerged: bool,
 }
 
 impl LoraArgs {
     /// The files, and how they are applied.
     pub fn files(&self) -> Vec<LoraFile> {
-        let mode = match self.lora_apart {
+        let mode = match self.lora_unmerged {
             true => LoraMode::Apart,
             false => LoraMode::Merged,
         };
         let file = |lora: &ScaledPath| LoraFile::new(&lora.path).scale(lora.scale).mode(mode);
         self.lora.iter().map(file).collect()
+    }
+
+    /// These, and those of `below` for what is not given here.
+    pub fn or(self, below: Self) -> Self {
+        Self {
+            lora: match self.lora.is_empty() {
+                true => below.lora,
+                false => self.lora,
+            },
+            lora_unmerged: self.lora_unmerged || below.lora_unmerged,
+        }
     }
 }

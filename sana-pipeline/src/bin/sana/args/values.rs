@@ -8,6 +8,7 @@ use burn::tensor::DType;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use sana_sampler::GuidanceInterval;
+use serde::{Serialize, Serializer};
 
 /// An amount of memory, written `6GB`, `512MiB` or in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,12 @@ impl FromStr for ScaledPath {
     }
 }
 
+impl Serialize for ScaledPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for ScaledPath {
     /// With its scale, so that a path that ends in a number stays one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,7 +116,8 @@ impl fmt::Display for ScaledPath {
 }
 
 /// A type of weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// 32 bits: exact
     F32,
@@ -164,20 +172,59 @@ impl FromStr for Size {
     }
 }
 
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
 /// Noise levels, written `FROM..TO`.
-pub fn interval(text: &str) -> Result<GuidanceInterval, String> {
-    let level = |text: &str| text.trim().parse::<f64>().ok();
-    let (start, end) = text
-        .split_once("..")
-        .and_then(|(start, end)| level(start).zip(level(end)))
-        .ok_or("expected FROM..TO with noise levels from 0 to 1, such as 0.2..0.9")?;
-    GuidanceInterval::new(start, end).map_err(|error| error.to_string())
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NoiseLevels(pub GuidanceInterval);
+
+impl FromStr for NoiseLevels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let level = |text: &str| text.trim().parse::<f64>().ok();
+        let (start, end) = text
+            .split_once("..")
+            .and_then(|(start, end)| level(start).zip(level(end)))
+            .ok_or("expected FROM..TO with noise levels from 0 to 1, such as 0.2..0.9")?;
+        let interval = GuidanceInterval::new(start, end);
+        interval.map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for NoiseLevels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.0.start(), self.0.end())
+    }
 }
 
 /// A number from 1 on. The limit is far beyond what makes sense: it keeps a slip of the finger from
 /// asking for all memory.
 pub fn positive() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=10_000)
+}
+
+/// Serialises a value as it is typed.
+pub fn as_typed<T: fmt::Display, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Serialises a path as it is typed.
+pub fn path_as_typed<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    as_typed(&path.as_ref().map(|path| path.display()), serializer)
 }
 
 #[cfg(test)]
@@ -262,15 +309,18 @@ mod tests {
 
     #[test]
     fn intervals() {
-        let expected = |start, end| Ok(GuidanceInterval::new(start, end).unwrap());
-        assert_eq!(interval("0.2..0.9"), expected(0.2, 0.9));
-        assert_eq!(interval("0 .. 1"), expected(0.0, 1.0));
+        let expected = |start, end| Ok(NoiseLevels(GuidanceInterval::new(start, end).unwrap()));
+        for (text, start, end) in [("0.2..0.9", 0.2, 0.9), ("0 .. 1", 0.0, 1.0)] {
+            let levels: Result<NoiseLevels, _> = text.parse();
+            assert_eq!(levels, expected(start, end));
+            assert_eq!(levels.unwrap().to_string().parse(), expected(start, end));
+        }
         for wrong in ["", "..", "0.2", "0.2..", "a..b", "0.2-0.9", "0.1..0.2..0.3"] {
-            let error = interval(wrong).unwrap_err();
+            let error = wrong.parse::<NoiseLevels>().unwrap_err();
             assert!(error.contains("FROM..TO"), "{error}");
         }
         for wrong in ["0.9..0.2", "-0.1..1", "0..1.1", "nan..1"] {
-            let error = interval(wrong).unwrap_err();
+            let error = wrong.parse::<NoiseLevels>().unwrap_err();
             assert!(error.contains("0 <= start <= end <= 1"), "{error}");
         }
     }

@@ -1,17 +1,25 @@
-//! Options of `sana generate`, and what they ask of a pipeline.
+//! Options of `sana generate`, and what they ask of a pipeline. The struct of an option says where it
+//! may be given: one of [`ImageArgs`] also on a line of a prompt file, one of [`RecordedArgs`] also
+//! by the metadata of an image, and the others for a whole run only.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
-use sana_pipeline::{InstructionChoice, Request, SanaPipeline, Solver};
-use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
+use clap::{ArgGroup, Args, ValueEnum};
+use sana_pipeline::{InstructionChoice, Request, SanaPipeline, Settings, Solver};
+use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order, ScmTimesteps};
 use sana_text::Instruction;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::control::ControlArgs;
 use super::grid::GridArgs;
-use super::image_to_image::EditArgs;
-use crate::args::{Aspect, LoraArgs, ModelArgs, Size, interval, positive};
+use super::image_to_image::ImageToImageArgs;
+use super::options;
+use crate::args::{
+    Aspect, LoraArgs, ModelArgs, NoiseLevels, ResourceArgs, Size, as_typed, path_as_typed, positive,
+};
+use crate::model::Model;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,32 +34,97 @@ Examples:
   sana generate \"a cat\" --model Sana_1600M_1024px_BF16_diffusers --controlnet HED --control lines.png
   sana generate \"a red circle\" --image sana.png --strength 0.7
   sana generate \"a red circle\" --image sana.png --mask mask.png --mask-feather 8
-  sana generate --prompts prompts.txt --out pictures --grid
+  sana generate --prompts prompts.txt --out images --grid
   sana generate --from-png sana.png --steps 40
 
-The seed and every setting are stored in the picture: `sana inspect sana.png` shows them.";
+The seed and every setting are stored in the image: `sana inspect sana.png` shows them.";
 
-/// Make pictures from a prompt
+/// Make images from a prompt
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    group(
+        ArgGroup::new("source")
+            .args(["prompt", "prompts", "from_png"])
+            .required(true)
+            .multiple(true)
+    )
+)]
 pub struct GenerateArgs {
-    /// What to draw
-    #[arg(
-        default_value = "",
-        hide_default_value = true,
-        required_unless_present_any = ["prompts", "from_png"]
-    )]
-    pub prompt: String,
-    /// What not to draw [default: nothing]
+    #[command(flatten)]
+    pub recorded: RecordedArgs,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What an image records, so that it can be made again.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", try_from = "Map<String, Value>")]
+pub struct RecordedArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub image: ImageArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub loaded: LoadedArgs,
+}
+
+/// What is loaded once for all images of a run.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LoadedArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub lora: LoraArgs,
+    /// Folder of the ControlNet [default: the one in the model's folder]
     #[arg(
         long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
+        value_name = "DIR",
+        requires = "control",
+        help_heading = "ControlNet"
     )]
-    pub negative: String,
+    #[serde(serialize_with = "path_as_typed")]
+    pub controlnet: Option<PathBuf>,
+}
+
+/// One image, or several that differ in their seed.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", try_from = "Map<String, Value>")]
+pub struct ImageArgs {
+    /// Prompt
+    pub prompt: Option<String>,
+    /// Negative prompt: what the image should not show [default: empty]
+    #[arg(long, value_name = "TEXT")]
+    pub negative: Option<String>,
+    /// Seed of the noise [default: a random one, which is printed]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+    /// Steps of the solver [default: 20, for Sana-Sprint 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
+    pub steps: Option<usize>,
+    /// Classifier-free guidance scale; 1 is without guidance [default: 4.5]
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    #[serde(serialize_with = "as_typed")]
+    pub guidance: Option<f64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub more_guidance: GuidanceArgs,
+    /// Solver [default: the checkpoint's]
+    #[arg(long, value_enum)]
+    pub solver: Option<SolverName>,
+    /// Timesteps of Sana-Sprint: reference (those of the diffusers library) or paper (as published,
+    /// for 1, 2 and 4 steps) [default: reference]
+    #[arg(long, value_name = "NAME")]
+    #[serde(serialize_with = "as_typed")]
+    pub timesteps: Option<ScmTimesteps>,
     /// Width and height in pixels, multiples of 32 [default: what the model was trained at]
     #[arg(long, value_name = "WxH")]
+    #[serde(serialize_with = "as_typed")]
     pub size: Option<Size>,
     /// Make the nearest size that the model was trained at, and resize and crop it to --size, which
     /// then need not be multiples of 32
@@ -59,62 +132,42 @@ pub struct GenerateArgs {
     pub bucket: bool,
     /// The size of this aspect ratio, width to height, that the model was trained at
     #[arg(long, value_name = "W:H", conflicts_with = "size")]
+    #[serde(serialize_with = "as_typed")]
     pub aspect: Option<Aspect>,
-    /// Steps of the solver [default: 20, for Sana-Sprint 2]
+    /// Images to make of the prompt [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
-    steps: Option<usize>,
-    /// How strongly the prompt is followed; 1 is not at all amplified [default: 4.5]
-    #[arg(long, value_name = "G", allow_negative_numbers = true)]
-    guidance: Option<f64>,
-    /// How the equation is solved [default: what the checkpoint says]
-    #[arg(long, value_enum)]
-    solver: Option<SolverName>,
-    /// Number that the noise is drawn from [default: drawn at random, and told]
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
-    pub seed: Option<u64>,
-    /// Pictures to make of the prompt
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = positive())]
-    pub count: usize,
-    /// File of the picture; with --count, NAME-0.png, NAME-1.png and so on
-    #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
-    pub out: PathBuf,
-    /// Wording of the instruction that goes before the prompt [default: what the checkpoint says]
+    pub count: Option<usize>,
+    /// Template of the instruction that goes before the prompt [default: the checkpoint's]
     #[arg(
         long,
-        value_name = "WORDING",
+        value_name = "TEMPLATE",
         value_enum,
         conflicts_with = "no_instruction"
     )]
-    pub instruction: Option<Wording>,
+    pub instruction: Option<InstructionTemplate>,
     /// Give the prompt to the text encoder as it is, without the instruction to enhance it
     #[arg(long)]
     pub no_instruction: bool,
     #[command(flatten)]
-    more_guidance: GuidanceArgs,
-    #[command(flatten)]
+    #[serde(flatten)]
     pub control: ControlArgs,
     #[command(flatten)]
-    pub edit: EditArgs,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub lora: LoraArgs,
-    #[command(flatten)]
-    pub many: ManyArgs,
-    #[command(flatten)]
-    pub from_png: FromPngArgs,
+    #[serde(flatten)]
+    pub start: ImageToImageArgs,
 }
 
 /// Guidance beyond its scale; not for Sana-Sprint.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
 #[command(next_help_heading = "Guidance")]
-struct GuidanceArgs {
-    /// Guide at these noise levels only, from 0, the picture, to 1, the noise [default: 0..1]
-    #[arg(long, value_name = "FROM..TO", value_parser = interval)]
-    guidance_interval: Option<GuidanceInterval>,
-    /// Guide away from what the model draws with perturbed attention, by this scale: 2 or 3, and
-    /// slower by up to half [default: 0]
+#[serde(rename_all = "kebab-case")]
+pub struct GuidanceArgs {
+    /// Guide at these noise levels only, from 0, the image, to 1, the noise [default: 0..1]
+    #[arg(long, value_name = "FROM..TO")]
+    #[serde(serialize_with = "as_typed")]
+    guidance_interval: Option<NoiseLevels>,
+    /// Scale of perturbed-attention guidance: 2 or 3, and slower by up to half [default: 0]
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    #[serde(serialize_with = "as_typed")]
     pag: Option<f64>,
     /// Blocks of the transformer to perturb, counted from 0, such as 8,14 [default: 8 of the 20 of
     /// the 1.6B models, else the middle one]
@@ -123,22 +176,25 @@ struct GuidanceArgs {
     /// Adaptive projected guidance: larger guidance scales without garish colours
     #[arg(long)]
     apg: bool,
-    /// Weight of what only amplifies the picture there is: 0 leaves it out, 1 keeps it [default: 0]
+    /// Weight of the part of the guidance that is parallel to the image: 0 leaves it out, 1 keeps
+    /// it [default: 0]
     #[arg(
         long,
         value_name = "ETA",
         requires = "apg",
         allow_negative_numbers = true
     )]
+    #[serde(serialize_with = "as_typed")]
     apg_eta: Option<f64>,
-    /// Largest change that the prompt may make to the picture's latents, as a norm; inf is no limit
-    /// [default: 15]
+    /// Largest norm of the change that guidance may make to the latents; inf is no limit [default:
+    /// 15]
     #[arg(
         long,
         value_name = "NORM",
         requires = "apg",
         allow_negative_numbers = true
     )]
+    #[serde(serialize_with = "as_typed")]
     apg_norm: Option<f64>,
     /// Weight of the changes of earlier steps, between -1 and 1 [default: -0.5]
     #[arg(
@@ -147,12 +203,63 @@ struct GuidanceArgs {
         requires = "apg",
         allow_negative_numbers = true
     )]
+    #[serde(serialize_with = "as_typed")]
     apg_momentum: Option<f64>,
 }
 
+/// What a run reads and writes.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// File of the image; with --count, NAME-0.png, NAME-1.png and so on [default: sana.png]
+    #[arg(short, long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// File to keep the control image in, as the ControlNet is given it
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "control",
+        help_heading = "ControlNet"
+    )]
+    pub control_save: Option<PathBuf>,
+    #[command(flatten)]
+    pub batch: BatchArgs,
+    #[command(flatten)]
+    pub grid: GridArgs,
+    #[command(flatten)]
+    pub from_png: FromPngArgs,
+}
+
+/// Images of many prompts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Batch and grid")]
+pub struct BatchArgs {
+    /// Make images of the prompts in a file: one on a line, or .json or .jsonl with options of their
+    /// own; --out is a folder then [default: images], and images that exist are skipped
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Images made at a time, of prompts with equal options [default: 1]
+    #[arg(long, value_name = "N", requires = "prompts", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = positive())]
+    pub batch: Option<usize>,
+}
+
+/// The options that an image records.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "From an image")]
+pub struct FromPngArgs {
+    /// Make this image again: every option that it records holds unless it is given here [output:
+    /// NAME-again.png]
+    #[arg(long, value_name = "FILE")]
+    pub from_png: Option<PathBuf>,
+    /// Leave out an option that the image records, and those that require it: --without apg leaves
+    /// out --apg-eta too
+    #[arg(long, value_name = "OPTION", requires = "from_png")]
+    pub without: Vec<String>,
+}
+
 /// A solver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SolverName {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SolverName {
     /// Flow-DPM-Solver++ of second order: 14 to 20 steps
     FlowDpm,
     /// Flow Euler: 28 to 50 steps
@@ -161,9 +268,10 @@ enum SolverName {
     Scm,
 }
 
-/// A wording of the instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Wording {
+/// A template of the instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstructionTemplate {
     /// That of the diffusers library, which published checkpoints default to
     Reference,
     /// That of the paper's repository, which differs in its quotes
@@ -172,73 +280,179 @@ pub enum Wording {
     None,
 }
 
-/// Pictures of many prompts.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Many pictures")]
-pub struct ManyArgs {
-    /// Draw the prompts of a file: a line each, or .json or .jsonl with settings of their own;
-    /// --out is a folder then [default: pictures], and pictures that are there already are skipped
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
-    pub prompts: Option<PathBuf>,
-    /// Pictures made at a time, of prompts with equal settings [default: 1]
-    #[arg(long, value_name = "N", requires = "prompts", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = positive())]
-    pub batch: Option<usize>,
-    #[command(flatten)]
-    pub grid: GridArgs,
+impl TryFrom<Map<String, Value>> for RecordedArgs {
+    type Error = String;
+
+    fn try_from(options: Map<String, Value>) -> Result<Self, String> {
+        options::read(&options)
+    }
 }
 
-/// The options that a picture records.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "From a picture")]
-pub struct FromPngArgs {
-    /// Repeat this picture: every option that it records holds unless it is given here [output:
-    /// NAME-again.png]
-    #[arg(long, value_name = "FILE")]
-    pub from_png: Option<PathBuf>,
-    /// Leave out an option that the picture records, and those of it: --without apg leaves out
-    /// --apg-eta too
-    #[arg(long, value_name = "OPTION", requires = "from_png")]
-    pub without: Vec<String>,
+impl TryFrom<Map<String, Value>> for ImageArgs {
+    type Error = String;
+
+    fn try_from(options: Map<String, Value>) -> Result<Self, String> {
+        options::read(&options)
+    }
 }
 
-/// What the options ask of a pipeline.
-pub fn request(args: &GenerateArgs, pipeline: &SanaPipeline) -> anyhow::Result<Request> {
-    let mut request = Request::new(args.prompt.as_str())
-        .negative(args.negative.as_str())
-        .seed(args.seed.unwrap_or_else(random_seed))
-        .count(args.count);
-    if let Some(Size { width, height }) = args.size {
-        request = match args.bucket {
-            true => request.bucketed_size(width, height),
-            false => request.size(width, height),
+impl RecordedArgs {
+    /// These, and those of `below` for what is not given here.
+    pub fn or(self, below: Self) -> Self {
+        Self {
+            image: self.image.or(below.image),
+            loaded: self.loaded.or(below.loaded),
+        }
+    }
+}
+
+impl LoadedArgs {
+    /// Opens the model; weights are read when they are first needed.
+    pub fn open(&self, resources: &ResourceArgs) -> anyhow::Result<Model> {
+        let (loras, controlnet) = (self.lora.files(), self.controlnet.clone());
+        Model::open_with(&self.model, resources, loras, controlnet)
+    }
+
+    fn or(self, below: Self) -> Self {
+        Self {
+            model: self.model.or(below.model),
+            lora: self.lora.or(below.lora),
+            controlnet: self.controlnet.or(below.controlnet),
+        }
+    }
+}
+
+impl ImageArgs {
+    /// These, and those of `below` for what is not given here. What excludes what is given here is
+    /// not taken from below.
+    pub fn or(self, below: Self) -> Self {
+        let sized = self.size.is_some() || self.aspect.is_some();
+        let (size, bucket, aspect) = match sized {
+            true => (self.size, self.bucket, self.aspect),
+            false => (below.size, self.bucket || below.bucket, below.aspect),
         };
+        let instructed = self.instruction.is_some() || self.no_instruction;
+        let (instruction, no_instruction) = match instructed {
+            true => (self.instruction, self.no_instruction),
+            false => (below.instruction, below.no_instruction),
+        };
+        Self {
+            prompt: self.prompt.or(below.prompt),
+            negative: self.negative.or(below.negative),
+            seed: self.seed.or(below.seed),
+            steps: self.steps.or(below.steps),
+            guidance: self.guidance.or(below.guidance),
+            more_guidance: self.more_guidance.or(below.more_guidance),
+            solver: self.solver.or(below.solver),
+            timesteps: self.timesteps.or(below.timesteps),
+            size,
+            bucket,
+            aspect,
+            count: self.count.or(below.count),
+            instruction,
+            no_instruction,
+            control: self.control.or(below.control),
+            start: self.start.or(below.start),
+        }
     }
-    if let Some(Aspect { width, height }) = args.aspect {
-        request = request.aspect(width, height);
+
+    /// The prompt, empty without one.
+    pub fn prompt(&self) -> &str {
+        self.prompt.as_deref().unwrap_or_default()
     }
-    if let Some(steps) = args.steps {
-        request = request.steps(steps);
+
+    /// The negative prompt, empty without one.
+    pub fn negative(&self) -> &str {
+        self.negative.as_deref().unwrap_or_default()
     }
-    if let Some(guidance) = args.guidance {
-        request = request.guidance(guidance);
+
+    /// How many images are made of the prompt.
+    pub fn count(&self) -> usize {
+        self.count.unwrap_or(1)
     }
-    request = args.more_guidance.apply(request)?;
-    request = args.edit.apply(request)?;
-    if let Some(solver) = args.solver {
-        request = request.solver(solver.with_order_of(pipeline.defaults().solver));
+
+    /// What they ask of a pipeline. The control image is written to `control_save` if it is given.
+    pub fn request(
+        &self,
+        pipeline: &SanaPipeline,
+        control_save: Option<&Path>,
+    ) -> anyhow::Result<Request> {
+        let mut request = Request::new(self.prompt())
+            .negative(self.negative())
+            .seed(self.seed.unwrap_or_else(random_seed))
+            .count(self.count());
+        if let Some(Size { width, height }) = self.size {
+            request = match self.bucket {
+                true => request.bucketed_size(width, height),
+                false => request.size(width, height),
+            };
+        }
+        if let Some(Aspect { width, height }) = self.aspect {
+            request = request.aspect(width, height);
+        }
+        if let Some(steps) = self.steps {
+            request = request.steps(steps);
+        }
+        if let Some(guidance) = self.guidance {
+            request = request.guidance(guidance);
+        }
+        request = self.more_guidance.apply(request)?;
+        request = self.start.apply(request)?;
+        if let Some(timesteps) = self.timesteps {
+            request = request.times(timesteps);
+        }
+        if let Some(solver) = self.solver {
+            request = request.solver(solver.with_order_of(pipeline.defaults().solver));
+        }
+        if let Some(template) = self.instruction {
+            request = request.instruction(template.into());
+        }
+        if self.no_instruction {
+            request = request.instruction(InstructionChoice::None);
+        }
+        self.control.apply(request, pipeline, control_save)
     }
-    if let Some(wording) = args.instruction {
-        request = request.instruction(wording.into());
+
+    /// As they were applied to an image, with what was left to the model.
+    pub fn applied(&self, settings: &Settings, seed: u64) -> Self {
+        let made = [settings.width, settings.height];
+        let [width, height] = settings.output_size.unwrap_or(made);
+        Self {
+            prompt: Some(self.prompt().to_owned()),
+            negative: Some(self.negative().to_owned()),
+            seed: Some(seed),
+            steps: Some(settings.schedule_steps()),
+            guidance: Some(settings.guidance.scale()),
+            more_guidance: GuidanceArgs::applied(settings),
+            solver: Some(SolverName::of(settings.solver)),
+            timesteps: self.timesteps,
+            size: Some(Size { width, height }),
+            bucket: self.bucket,
+            aspect: None,
+            count: None,
+            instruction: self.instruction,
+            no_instruction: self.no_instruction,
+            control: self.control.applied(settings),
+            start: self.start.applied(settings),
+        }
     }
-    if args.no_instruction {
-        request = request.instruction(InstructionChoice::None);
-    }
-    args.control.apply(request, pipeline)
 }
 
 impl GuidanceArgs {
+    fn or(self, below: Self) -> Self {
+        Self {
+            guidance_interval: self.guidance_interval.or(below.guidance_interval),
+            pag: self.pag.or(below.pag),
+            pag_layers: self.pag_layers.or(below.pag_layers),
+            apg: self.apg || below.apg,
+            apg_eta: self.apg_eta.or(below.apg_eta),
+            apg_norm: self.apg_norm.or(below.apg_norm),
+            apg_momentum: self.apg_momentum.or(below.apg_momentum),
+        }
+    }
+
     fn apply(&self, mut request: Request) -> anyhow::Result<Request> {
-        if let Some(interval) = self.guidance_interval {
+        if let Some(NoiseLevels(interval)) = self.guidance_interval {
             request = request.guidance_interval(interval);
         }
         if let Some(scale) = self.pag {
@@ -257,9 +471,33 @@ impl GuidanceArgs {
         }
         Ok(request)
     }
+
+    fn applied(settings: &Settings) -> Self {
+        let interval = settings.guidance.interval();
+        let blocks = settings.perturbed_blocks.as_ref();
+        let projection = settings.projection;
+        Self {
+            guidance_interval: (interval != GuidanceInterval::FULL)
+                .then_some(NoiseLevels(interval)),
+            pag: blocks.map(|_| settings.guidance.perturbed_scale()),
+            pag_layers: blocks.map(|blocks| blocks.indices().to_vec()),
+            apg: projection.is_some(),
+            apg_eta: projection.map(|projection| projection.eta()),
+            apg_norm: projection.map(|projection| projection.norm()),
+            apg_momentum: projection.map(|projection| projection.momentum()),
+        }
+    }
 }
 
 impl SolverName {
+    fn of(solver: Solver) -> Self {
+        match solver {
+            Solver::FlowDpm { .. } => Self::FlowDpm,
+            Solver::FlowEuler => Self::FlowEuler,
+            Solver::Scm => Self::Scm,
+        }
+    }
+
     /// The solver, with the checkpoint's order where it has one.
     fn with_order_of(self, checkpoint: Solver) -> Solver {
         match (self, checkpoint) {
@@ -273,23 +511,12 @@ impl SolverName {
     }
 }
 
-impl Wording {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Repository => "repository",
-            Self::None => "none",
-        }
-    }
-}
-
-impl From<Wording> for InstructionChoice {
-    fn from(wording: Wording) -> Self {
-        match wording {
-            Wording::Reference => Self::Custom(Instruction::reference()),
-            Wording::Repository => Self::Custom(Instruction::paper_repository()),
-            Wording::None => Self::None,
+impl From<InstructionTemplate> for InstructionChoice {
+    fn from(template: InstructionTemplate) -> Self {
+        match template {
+            InstructionTemplate::Reference => Self::Custom(Instruction::reference()),
+            InstructionTemplate::Repository => Self::Custom(Instruction::paper_repository()),
+            InstructionTemplate::None => Self::None,
         }
     }
 }
@@ -304,18 +531,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wordings() {
+    fn instruction_templates() {
         let custom = InstructionChoice::Custom;
         let expected = [
             ("reference", custom(Instruction::reference())),
             ("repository", custom(Instruction::paper_repository())),
             ("none", InstructionChoice::None),
         ];
-        assert_eq!(Wording::value_variants().len(), expected.len());
+        assert_eq!(InstructionTemplate::value_variants().len(), expected.len());
         for (name, choice) in expected {
-            let wording = Wording::from_str(name, false).unwrap();
-            assert_eq!(wording.name(), name);
-            assert_eq!(InstructionChoice::from(wording), choice, "{name}");
+            let template = InstructionTemplate::from_str(name, false).unwrap();
+            assert_eq!(serde_json::to_value(template).unwrap(), name);
+            assert_eq!(InstructionChoice::from(template), choice, "{name}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::args::positive;
 
 /// The sheet of all pictures of a run.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Many pictures")]
+#[command(next_help_heading = "Batch and grid")]
 pub struct GridArgs {
     /// Put all pictures on one sheet as well [default of PATH: NAME-grid.png, or grid.png in the
     /// folder of --prompts]
@@ -57,8 +57,8 @@ impl GridArgs {
     }
 }
 
-/// `NAME-grid.png` beside the pictures of one prompt.
-pub fn beside(out: &Path) -> PathBuf {
+/// `NAME-grid.png` next to the images of one prompt.
+pub fn next_to(out: &Path) -> PathBuf {
     let mut name = out.file_stem().unwrap_or_default().to_owned();
     name.push("-grid.png");
     out.with_file_name(name)

@@ -1,20 +1,24 @@
-//! Options of `sana generate` that start from a picture, and the schedule by name.
+//! Options of `sana generate` that start from an image.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use sana_pipeline::{Request, Settings, image};
-use sana_sampler::ScmTimesteps;
+use serde::Serialize;
 
-/// Image-to-image and inpainting.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Picture to picture")]
-pub struct EditArgs {
-    /// Picture to start from, PNG or JPEG, fitted to the size [default size: that of the picture,
-    /// at most as many pixels as the model was trained at]
+use crate::args::{as_typed, path_as_typed};
+
+/// Image to image and inpainting.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
+#[command(next_help_heading = "Image to image and inpainting")]
+#[serde(rename_all = "kebab-case")]
+pub struct ImageToImageArgs {
+    /// Image to start from, PNG or JPEG, fitted to the size [default size: that of the image, at
+    /// most as many pixels as the model was trained at]
     #[arg(long, value_name = "FILE")]
+    #[serde(serialize_with = "path_as_typed")]
     image: Option<PathBuf>,
-    /// How far the result may be from the picture, above 0 and up to 1: this part of the steps runs
+    /// How far the result may be from the image, above 0 and up to 1: this share of the steps runs
     /// [default: 0.6, with --mask 1]
     #[arg(
         long,
@@ -22,21 +26,19 @@ pub struct EditArgs {
         requires = "image",
         allow_negative_numbers = true
     )]
+    #[serde(serialize_with = "as_typed")]
     strength: Option<f64>,
-    /// Picture of the size of --image: what is white is drawn anew, what is black stays
+    /// Mask of the size of --image: white is regenerated, black is kept
     #[arg(long, value_name = "FILE", requires = "image")]
+    #[serde(serialize_with = "path_as_typed")]
     mask: Option<PathBuf>,
-    /// Pixels around the white over which the new fades into the old [default: 0]
+    /// Pixels around the white over which the new image fades into the old one [default: 0]
     #[arg(long, value_name = "PIXELS", requires = "mask")]
     mask_feather: Option<u32>,
-    /// Times of the steps of Sana-Sprint: reference (as the diffusers library has them) or paper (as
-    /// published, for 1, 2 and 4 steps) [default: reference]
-    #[arg(long, value_name = "NAME", help_heading = None)]
-    schedule: Option<ScmTimesteps>,
 }
 
-impl EditArgs {
-    /// Reads the pictures and adds everything to the request.
+impl ImageToImageArgs {
+    /// Reads the images and adds everything to the request.
     pub fn apply(&self, mut request: Request) -> anyhow::Result<Request> {
         if let Some(path) = &self.image {
             request = request.image(image::load(path)?);
@@ -50,27 +52,29 @@ impl EditArgs {
         if let Some(pixels) = self.mask_feather {
             request = request.mask_feather(pixels);
         }
-        if let Some(times) = self.schedule {
-            request = request.times(times);
-        }
         Ok(request)
     }
 
-    /// What is recorded in the picture, the paths as they were given.
-    pub fn recorded(&self, settings: &Settings) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
-        let file = |path: &PathBuf| path.display().to_string();
-        if let Some((path, edit)) = self.image.as_ref().zip(settings.editing) {
-            pairs.push(("image", file(path)));
-            pairs.push(("strength", edit.strength.to_string()));
-            if let Some(path) = &self.mask {
-                pairs.push(("mask", file(path)));
-                pairs.push(("mask-feather", edit.feather.to_string()));
-            }
+    /// These, and those of `below` for what is not given here.
+    pub fn or(self, below: Self) -> Self {
+        Self {
+            image: self.image.or(below.image),
+            strength: self.strength.or(below.strength),
+            mask: self.mask.or(below.mask),
+            mask_feather: self.mask_feather.or(below.mask_feather),
         }
-        if let Some(times) = self.schedule {
-            pairs.push(("schedule", times.to_string()));
+    }
+
+    /// As they were applied.
+    pub fn applied(&self, settings: &Settings) -> Self {
+        let (Some(image), Some(applied)) = (&self.image, settings.editing) else {
+            return Self::default();
+        };
+        Self {
+            image: Some(image.clone()),
+            strength: Some(applied.strength),
+            mask: self.mask.clone(),
+            mask_feather: self.mask.is_some().then_some(applied.feather),
         }
-        pairs
     }
 }

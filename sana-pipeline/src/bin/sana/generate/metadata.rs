@@ -1,87 +1,58 @@
-//! What is written into a picture so that it can be made again: text chunks whose keys are the
+//! What is written into an image so that it can be made again: text chunks whose keys are the
 //! options of `sana generate`, several times for those that are given several times.
 
-use std::ffi::OsString;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::bail;
-use sana_pipeline::{Settings, Solver};
-use sana_sampler::GuidanceInterval;
+use anyhow::{Error, bail};
+use sana_pipeline::Settings;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::args::GenerateArgs;
-use super::options::{FLAGS, OPTIONS, Options, quoted};
+use super::args::{ImageArgs, LoadedArgs, RecordedArgs};
+use super::options::{self, quoted};
+use crate::args::ModelArgs;
 use crate::model::{BUILT_IN, Model};
 
 /// Keys and values, in the order in which they are shown.
 pub struct Record(pub Vec<(String, String)>);
 
-/// Keys that are no options.
-const PROMPT: &str = "prompt";
+/// The key of the program that wrote a record.
 const SOFTWARE: &str = "Software";
-/// The name of a solver on the command line.
-pub fn solver_name(solver: Solver) -> &'static str {
-    match solver {
-        Solver::FlowDpm { .. } => "flow-dpm",
-        Solver::FlowEuler => "flow-euler",
-        Solver::Scm => "scm",
-    }
-}
+/// Options that had other names when images were made that are still read.
+const RENAMED: [(&str, &str); 2] = [("lora-apart", "lora-unmerged"), ("schedule", "timesteps")];
 
 impl Record {
-    /// The record of one picture.
-    pub fn new(args: &GenerateArgs, settings: &Settings, seed: u64, model: &Model) -> Self {
-        let made = [settings.width, settings.height];
-        let [width, height] = settings.output_size.unwrap_or(made);
-        let mut pairs = vec![
-            (PROMPT, args.prompt.clone()),
-            ("negative", args.negative.clone()),
-            ("seed", seed.to_string()),
-            ("steps", settings.schedule_steps().to_string()),
-            ("guidance", settings.guidance.scale().to_string()),
-        ];
-        pairs.extend(more_guidance(settings));
-        pairs.extend([
-            ("solver", solver_name(settings.solver).to_owned()),
-            ("size", format!("{width}x{height}")),
-            (
-                "model",
-                typed_model(args.model.model.as_deref(), model.revision.is_some()),
-            ),
-            ("device", model.device.name.to_string()),
-        ]);
-        if let Some(commit) = &model.revision {
-            pairs.push(("revision", commit.clone()));
-        }
-        if let Some(file) = &args.model.transformer {
-            pairs.push(("transformer", file.display().to_string()));
-        }
-        if let Some(variant) = &args.model.variant {
-            pairs.push(("variant", variant.clone()));
-        }
-        if let Some(dtype) = args.model.dtype.or_else(|| model.dtype()) {
-            pairs.push(("dtype", dtype.name().to_owned()));
-        }
-        if let Some(wording) = args.instruction {
-            pairs.push(("instruction", wording.name().to_owned()));
-        }
-        for lora in &args.lora.lora {
-            pairs.push(("lora", lora.to_string()));
-        }
-        pairs.extend(args.control.record(settings));
-        pairs.extend(args.edit.recorded(settings));
-        let flags = [
-            (FLAGS[0], args.no_instruction),
-            (FLAGS[1], args.model.low_memory),
-            (FLAGS[2], settings.projection.is_some()),
-            (FLAGS[3], args.lora.lora_apart),
-            (FLAGS[4], args.bucket),
-        ];
-        for (flag, _) in flags.into_iter().filter(|(_, given)| *given) {
-            pairs.push((flag, "yes".to_owned()));
-        }
-        pairs.push((SOFTWARE, format!("sana {}", env!("CARGO_PKG_VERSION"))));
-        let owned = |(key, value): (&str, String)| (key.to_owned(), value);
-        Self(pairs.into_iter().map(owned).collect())
+    /// The record of one image.
+    pub fn new(
+        args: &ImageArgs,
+        loaded: &LoadedArgs,
+        settings: &Settings,
+        seed: u64,
+        model: &Model,
+    ) -> Self {
+        let image = args.applied(settings, seed);
+        let named = loaded.model.model.as_deref();
+        let applied = RecordedArgs {
+            loaded: LoadedArgs {
+                model: ModelArgs {
+                    model: Some(typed_model(named, model.revision.is_some())),
+                    revision: model.revision.clone(),
+                    device: Some(model.device.name),
+                    dtype: loaded.model.dtype.or_else(|| model.dtype()),
+                    ..loaded.model.clone()
+                },
+                controlnet: match image.control.control {
+                    Some(_) => loaded.controlnet.clone(),
+                    None => None,
+                },
+                ..loaded.clone()
+            },
+            image,
+        };
+        let mut pairs = options::recorded(&applied);
+        let software = format!("sana {}", env!("CARGO_PKG_VERSION"));
+        pairs.push((SOFTWARE.to_owned(), software));
+        Self(pairs)
     }
 
     /// As text chunks of a PNG.
@@ -92,117 +63,132 @@ impl Record {
             .collect()
     }
 
-    /// Its prompt and options; `None` if this is no record of ours.
+    /// As a JSON object; a key that occurs several times has a list.
+    pub fn object(&self) -> Map<String, Value> {
+        let mut object = Map::new();
+        for (key, value) in &self.0 {
+            let value = Value::String(value.clone());
+            match object.get_mut(key) {
+                None => {
+                    object.insert(key.clone(), value);
+                }
+                Some(Value::Array(values)) => values.push(value),
+                Some(first) => *first = Value::Array(vec![first.take(), value]),
+            }
+        }
+        object
+    }
+
+    /// The options that it holds; `None` if it is not a record of ours. An image comes from
+    /// anywhere: other keys are ignored, and none of the options of a record names a file to be
+    /// written.
     ///
     /// # Errors
-    /// When a value of ours holds what cannot be typed: somebody else wrote it.
-    pub fn options(&self) -> anyhow::Result<Option<Options>> {
-        let ours = self.value(SOFTWARE).filter(|by| by.starts_with("sana "));
-        let (Some(_), Some(prompt)) = (ours, self.value(PROMPT)) else {
+    /// When a value cannot be one of its option: somebody else wrote it.
+    pub fn options(&self) -> anyhow::Result<Option<RecordedArgs>> {
+        if !self.is_ours() {
             return Ok(None);
-        };
-        let mut options = Options::of(prompt);
-        for (key, value) in &self.0 {
-            if FLAGS.contains(&key.as_str()) {
-                options.push(key, None);
-            }
-            if !OPTIONS.contains(&key.as_str()) || is_default(key, value) {
-                continue;
-            }
-            if key != "negative" && value.contains(char::is_control) {
-                bail!("this is no record of `sana generate`: {key} holds control characters");
-            }
-            options.push(key, Some(OsString::from(value)));
         }
+        let mut object = self.object();
+        for (old, new) in RENAMED {
+            if let Some(value) = object.remove(old) {
+                object.entry(new).or_insert(value);
+            }
+        }
+        object.retain(|key, value| match (key.as_str(), &*value) {
+            ("negative", Value::String(text)) => !text.is_empty(),
+            ("model", Value::String(text)) => text != BUILT_IN,
+            _ => true,
+        });
+        for key in options::names::<RecordedArgs>() {
+            let Some(value) = object.get_mut(&key) else {
+                continue;
+            };
+            if options::is_flag::<RecordedArgs>(&key) {
+                *value = Value::Bool(true);
+            } else if !PROSE.contains(&key.as_str()) && has_control_characters(value) {
+                bail!("this is not a record of `sana generate`: {key} holds control characters");
+            }
+        }
+        let mut options = RecordedArgs::deserialize(Value::Object(object)).map_err(Error::msg)?;
+        // One image is recorded, with its size.
+        options.image.count = None;
+        options.image.aspect = None;
+        options::check(&options).map_err(Error::msg)?;
         Ok(Some(options))
     }
 
-    /// The first key of a setting that two records of one picture do not share; where a picture was
-    /// made does not count.
-    pub fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
-        let all = |record: &'a Self, key: &str| -> Vec<&'a str> {
-            let pairs = record.0.iter().filter(|(own, _)| own == key);
-            pairs.map(|(_, value)| value.as_str()).collect()
+    /// The first setting that two records of one image do not share; where an image was made does
+    /// not count.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let [one, other] = [self, other].map(|record| {
+            let mut options = record.options().ok().flatten().unwrap_or_default();
+            let model = options.loaded.model;
+            options.loaded.model = ModelArgs {
+                device: None,
+                dtype: None,
+                low_memory: false,
+                ..model
+            };
+            options::recorded(&options)
+        });
+        let all = |record: &[(String, String)], key: &str| -> Vec<String> {
+            let pairs = record.iter().filter(|(own, _)| own == key);
+            pairs.map(|(_, value)| value.clone()).collect()
         };
-        let settings = self.0.iter().chain(&other.0).map(|(key, _)| key.as_str());
-        settings
-            .filter(|key| !["device", "dtype", "low-memory", SOFTWARE].contains(key))
-            .find(|key| all(self, key) != all(other, key))
+        let keys = one.iter().chain(&other).map(|(key, _)| key);
+        let mut differing = keys.filter(|key| all(&one, key) != all(&other, key));
+        differing.next().cloned()
     }
 
-    /// The command that makes the picture again, if this is a record of ours.
+    /// The command that makes the image again, if this is a record of ours.
     pub fn command(&self) -> Option<String> {
-        let software = self.value(SOFTWARE)?;
-        let prompt = self.value(PROMPT)?;
         let typed = |text: &str| !text.chars().any(char::is_control);
-        if !software.starts_with("sana ") || !self.0.iter().all(|(_, value)| typed(value)) {
+        if !self.0.iter().all(|(_, value)| typed(value)) {
             return None;
         }
-        let mut command = "sana generate".to_owned();
-        if !prompt.starts_with('-') {
-            command += &format!(" {}", quoted(prompt));
-        }
-        for (key, value) in &self.0 {
-            match key.as_str() {
-                option if is_default(option, value) => {}
-                option if OPTIONS.contains(&option) => {
-                    let join = if value.starts_with('-') { '=' } else { ' ' };
-                    command += &format!(" --{option}{join}{}", quoted(value));
-                }
-                flag if FLAGS.contains(&flag) => command += &format!(" --{flag}"),
-                _ => {}
-            }
-        }
-        if prompt.starts_with('-') {
-            command += &format!(" -- {}", quoted(prompt));
-        }
-        Some(command)
+        let mut options = self.options().ok().flatten()?;
+        let prompt = options.image.prompt.take().unwrap_or_default();
+        let words = options::shell_words(&options, ' ');
+        let (before, after) = match prompt.starts_with('-') {
+            true => (String::new(), format!(" -- {}", quoted(&prompt))),
+            false => (format!(" {}", quoted(&prompt)), String::new()),
+        };
+        let space = if words.is_empty() { "" } else { " " };
+        Some(format!("sana generate{before}{space}{words}{after}"))
     }
 
-    fn value(&self, wanted: &str) -> Option<&str> {
-        let mut values = self.0.iter().filter(|(key, _)| key == wanted);
-        values.next().map(|(_, value)| value.as_str())
+    fn is_ours(&self) -> bool {
+        let value = |wanted: &str| {
+            let mut values = self.0.iter().filter(|(key, _)| key == wanted);
+            values.next().map(|(_, value)| value.as_str())
+        };
+        value("prompt").is_some() && value(SOFTWARE).is_some_and(|by| by.starts_with("sana "))
     }
 }
 
-/// The model as it was typed, so that nothing of the user's other folders gets into the picture. A
+/// Options that may have several lines.
+const PROSE: [&str; 2] = ["prompt", "negative"];
+
+fn has_control_characters(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(char::is_control),
+        Value::Array(values) => values.iter().any(has_control_characters),
+        _ => false,
+    }
+}
+
+/// The model as it was typed, so that nothing of the user's other folders gets into the image. A
 /// folder that elsewhere would be taken for the built-in model, or for `owner/name` on the Hub and
 /// downloaded, has `./` before it.
-fn typed_model(model: Option<&Path>, from_hub: bool) -> String {
+fn typed_model(model: Option<&Path>, from_hub: bool) -> PathBuf {
     let Some(model) = model else {
-        return BUILT_IN.to_owned();
+        return BUILT_IN.into();
     };
-    let typed = model.display();
     match model.components().next() {
-        Some(Component::Normal(_)) if !from_hub => format!("./{typed}"),
-        _ => typed.to_string(),
+        Some(Component::Normal(_)) if !from_hub => format!("./{}", model.display()).into(),
+        _ => model.to_owned(),
     }
-}
-
-/// Whether a record says of an option what holds without it.
-fn is_default(key: &str, value: &str) -> bool {
-    [("negative", ""), ("model", BUILT_IN)].contains(&(key, value))
-}
-
-/// Guidance beyond its scale, where there is any.
-fn more_guidance(settings: &Settings) -> Vec<(&'static str, String)> {
-    let mut pairs = Vec::new();
-    let interval = settings.guidance.interval();
-    if interval != GuidanceInterval::FULL {
-        let levels = format!("{}..{}", interval.start(), interval.end());
-        pairs.push(("guidance-interval", levels));
-    }
-    if let Some(blocks) = &settings.perturbed_blocks {
-        let layers: Vec<String> = blocks.indices().iter().map(usize::to_string).collect();
-        pairs.push(("pag", settings.guidance.perturbed_scale().to_string()));
-        pairs.push(("pag-layers", layers.join(",")));
-    }
-    if let Some(projection) = settings.projection {
-        pairs.push(("apg-eta", projection.eta().to_string()));
-        pairs.push(("apg-norm", projection.norm().to_string()));
-        pairs.push(("apg-momentum", projection.momentum().to_string()));
-    }
-    pairs
 }
 
 #[cfg(test)]
@@ -226,13 +212,13 @@ mod tests {
             ("pag-layers", "8,14"),
             ("apg-norm", "inf"),
             ("apg-momentum", "-0.5"),
-            ("model", "built-in"),
+            ("model", "owner/name"),
             ("revision", "0123abc"),
             ("transformer", "own file.safetensors"),
             ("instruction", "repository"),
             ("lora", "one.safetensors:0.5"),
             ("lora", r"C:\two.safetensors:1"),
-            ("image", "old picture.png"),
+            ("image", "old image.png"),
             ("strength", "0.5"),
             ("mask", "mask.png"),
             ("mask-feather", "8"),
@@ -244,11 +230,11 @@ mod tests {
         ]);
         let expected = [
             r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --guidance-interval 0.2..0.9"#,
-            "--pag 2 --pag-layers 8,14 --apg-norm inf --apg-momentum=-0.5 --revision 0123abc",
-            "--transformer 'own file.safetensors' --instruction repository",
-            r"--lora one.safetensors:0.5 --lora 'C:\two.safetensors:1' --image 'old picture.png'",
-            "--strength 0.5 --mask mask.png --mask-feather 8 --schedule paper --low-memory --apg",
-            "--lora-apart",
+            "--pag 2 --pag-layers 8,14 --apg --apg-norm inf --apg-momentum=-0.5 --timesteps paper",
+            "--instruction repository --image 'old image.png' --strength 0.5 --mask mask.png",
+            "--mask-feather 8 --model owner/name --revision 0123abc",
+            "--transformer 'own file.safetensors' --low-memory --lora one.safetensors:0.5",
+            r"--lora 'C:\two.safetensors:1' --lora-unmerged",
         ];
         assert_eq!(ours.command().unwrap(), expected.join(" "));
     }
@@ -292,6 +278,9 @@ mod tests {
             ("seed", "7"),
             ("out", "/etc/passwd"),
             ("prompts", "x"),
+            ("count", "3"),
+            ("aspect", "1:2"),
+            ("memory-limit", "1"),
             ("x; rm -r ~", "y"),
             ("model", BUILT_IN),
             ("apg-momentum", "-0.5"),
@@ -301,9 +290,9 @@ mod tests {
             ("Software", "sana 0.1.0"),
         ]);
         let options = ours.options().unwrap().unwrap();
-        assert_eq!(options.prompt.as_deref(), Some("-a\nb"));
-        let expected = "--seed=7 --apg-momentum=-0.5 --lora=one:0.5 --lora=two:1 --apg";
-        assert_eq!(options.to_string(), expected);
+        assert_eq!(options.image.prompt(), "-a\nb");
+        let expected = "--seed=7 --apg --apg-momentum=-0.5 --lora=one:0.5 --lora=two:1";
+        assert_eq!(options::shell_words(&options, '='), expected);
 
         let foreign = [("prompt", "cat"), ("Software", "gimp")];
         assert_eq!(record(&foreign).options().unwrap(), None);
@@ -321,24 +310,25 @@ mod tests {
     #[test]
     fn models_as_they_were_typed() {
         let typed = |model: &str, from_hub| typed_model(Some(Path::new(model)), from_hub);
-        assert_eq!(typed_model(None, false), "built-in");
-        assert_eq!(typed("built-in", false), "./built-in");
-        assert_eq!(typed("runs/mine", false), "./runs/mine");
-        assert_eq!(typed("owner/name", true), "owner/name");
+        assert_eq!(typed_model(None, false), Path::new("built-in"));
+        assert_eq!(typed("built-in", false), Path::new("./built-in"));
+        assert_eq!(typed("runs/mine", false), Path::new("./runs/mine"));
+        assert_eq!(typed("owner/name", true), Path::new("owner/name"));
         for path in ["../a b", "./mine", "/models/mine"] {
-            assert_eq!(typed(path, false), path);
+            assert_eq!(typed(path, false), Path::new(path));
         }
     }
 
     #[test]
     fn what_differs() {
-        let one = record(&[("prompt", "a"), ("steps", "2"), ("device", "flex")]);
-        let same = record(&[("steps", "2"), ("prompt", "a"), ("device", "cuda:0")]);
+        let ours = |pairs: &[(&str, &str)]| record(&[pairs, &[(SOFTWARE, "sana 1")]].concat());
+        let one = ours(&[("prompt", "a"), ("steps", "2"), ("device", "flex")]);
+        let same = ours(&[("steps", "2"), ("prompt", "a"), ("device", "cuda:0")]);
         assert_eq!(one.difference(&same), None);
-        let more = record(&[("prompt", "a"), ("steps", "2"), ("lora", "x")]);
-        assert_eq!(one.difference(&more), Some("lora"));
-        let steps = record(&[("prompt", "a"), ("steps", "3")]);
-        assert_eq!(steps.difference(&one), Some("steps"));
-        assert_eq!(one.difference(&record(&[])), Some("prompt"));
+        let more = ours(&[("prompt", "a"), ("steps", "2"), ("lora", "x")]);
+        assert_eq!(one.difference(&more).as_deref(), Some("lora"));
+        let steps = ours(&[("prompt", "a"), ("steps", "3")]);
+        assert_eq!(steps.difference(&one).as_deref(), Some("steps"));
+        assert_eq!(one.difference(&record(&[])).as_deref(), Some("prompt"));
     }
 }

@@ -15,28 +15,42 @@ use std::io::Write;
 use anyhow::bail;
 use sana_pipeline::{StepAction, image};
 
-use self::args::request;
-use crate::model::Model;
+use self::args::RecordedArgs;
 use crate::terminal::{Progress, output, write_stages};
 
 pub use self::args::GenerateArgs;
 pub use self::metadata::Record;
 
+/// The file of the image without --out.
+const FILE: &str = "sana.png";
+
 /// Runs `sana generate`.
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let (args, options) = from_png::complete(args, std::env::args_os().skip(1))?;
-    if let Some(file) = &args.many.prompts {
-        return batch::run(file, &args, &options);
+    let args = from_png::complete(args)?;
+    if let Some(file) = &args.run.batch.prompts {
+        return batch::run(file, &args);
     }
-    if args.prompt.trim().is_empty() {
+    let GenerateArgs {
+        recorded,
+        resources,
+        run,
+    } = args;
+    if recorded.image.prompt().trim().is_empty() {
         bail!("the prompt is empty: say what to draw");
     }
-    let paths = paths::pictures(&args.out, args.count)?;
-    args.control.check_writable(&paths)?;
-    let sheet = args.many.grid.path(self::grid::beside(&args.out), &paths)?;
-    let controlnet = args.control.controlnet();
-    let mut model = Model::open_with(&args.model, args.lora.files(), controlnet)?;
-    let request = request(&args, &model.pipeline)?;
+    let file = run.out.unwrap_or_else(|| FILE.into());
+    let paths = paths::pictures(&file, recorded.image.count())?;
+    if let Some(path) = &run.control_save {
+        control::check_writable(path, &paths)?;
+    }
+    let grid_path = run.grid.path(self::grid::next_to(&file), &paths)?;
+    let RecordedArgs {
+        image: args,
+        loaded,
+    } = recorded;
+    let mut model = loaded.open(&resources)?;
+    let control_save = run.control_save.as_deref();
+    let request = args.request(&model.pipeline, control_save)?;
     let settings = request.validate(&model.pipeline)?;
 
     let mut out = output();
@@ -51,13 +65,13 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     if let Some(note) = model.pipeline.size_note(&settings) {
         writeln!(out, "note: {note}")?;
     }
-    let progress = Progress::new(settings.steps(), "reading the prompt");
+    let progress = Progress::new(settings.steps(), "encoding the prompt");
     let generation = model.pipeline.generate(&request, &mut |step| {
         let done = step.index + 1;
         progress.advance(done as u64, step.steps as u64);
         progress.tell(match done == step.steps {
             true => "decoding",
-            false => "drawing",
+            false => "denoising",
         });
         StepAction::Continue
     })?;
@@ -68,16 +82,16 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
 
     let pictures = generation.images.iter().zip(&generation.seeds);
     for (path, (picture, seed)) in paths.iter().zip(pictures) {
-        let record = Record::new(&args, &settings, *seed, &model);
+        let record = Record::new(&args, &loaded, &settings, *seed, &model);
         image::save_png(path, picture, &record.chunks())?;
     }
     write_stages(&generation.stages, &mut out)?;
-    for path in args.control.saved().into_iter().chain(&paths) {
+    for path in run.control_save.iter().chain(&paths) {
         writeln!(out, "wrote {}", path.display())?;
     }
-    if let Some(path) = sheet {
-        let sheet = image::grid(&generation.images, &args.many.grid.options())?;
-        self::grid::save(&path, &sheet)?;
+    if let Some(path) = grid_path {
+        let grid = image::grid(&generation.images, &run.grid.options())?;
+        self::grid::save(&path, &grid)?;
         writeln!(out, "wrote {}", path.display())?;
     }
     Ok(())

@@ -1,264 +1,127 @@
-//! The options of `sana generate` as text: those that were typed, those of a picture's record and
-//! those of a line in a file of prompts, laid over each other and then read by clap as if all of
-//! them had been typed.
+//! Options as text by name: what an image records, and what a line of a prompt file says. clap reads
+//! them as if they had been typed, so its definitions alone say which options there are, which
+//! values they take and which of them go together.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
+use clap::builder::ArgAction;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use clap::parser::ValueSource;
-use clap::{Arg, Args, Command, FromArgMatches};
+/// What a recorded option without a value has as its value.
+pub const SET: &str = "yes";
 
-use super::args::GenerateArgs;
-
-/// Options with a value. A picture comes from anywhere, so no other key becomes part of a command,
-/// and no option that names a file to be written may stand here.
-pub const OPTIONS: [&str; 30] = [
-    "negative",
-    "seed",
-    "steps",
-    "guidance",
-    "guidance-interval",
-    "pag",
-    "pag-layers",
-    "apg-eta",
-    "apg-norm",
-    "apg-momentum",
-    "solver",
-    "size",
-    "model",
-    "revision",
-    "transformer",
-    "device",
-    "variant",
-    "dtype",
-    "instruction",
-    "lora",
-    "control",
-    "controlnet",
-    "control-scale",
-    "control-interval",
-    "control-from",
-    "image",
-    "strength",
-    "mask",
-    "mask-feather",
-    "schedule",
-];
-/// Options without a value.
-pub const FLAGS: [&str; 5] = [
-    "no-instruction",
-    "low-memory",
-    "apg",
-    "lora-apart",
-    "bucket",
-];
-
-/// The heading of the options that choose what is loaded.
-const MODEL_HEADING: &str = "Model and device";
-/// What is loaded once for all pictures, under other headings.
-const LOADED_ONCE: [&str; 1] = ["controlnet"];
-/// Options that say something about another one, and go with it when it is given anew.
-const GO_WITH: [(&str, &str); 2] = [("revision", "model"), ("bucket", "size")];
-/// Options of a whole run, which say nothing about a picture.
-const OF_A_RUN: [&str; 7] = [
-    "out",
-    "prompts",
-    "batch",
-    "grid",
-    "grid-columns",
-    "from-png",
-    "without",
-];
-
-/// Options with their values, in order, and the prompt.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Options {
-    pub prompt: Option<String>,
-    /// Long names; `None` where an option stands without a value.
-    pairs: Vec<(String, Option<OsString>)>,
+/// The options of `T` as clap knows them.
+pub fn definition<T: Args>() -> Command {
+    T::augment_args(Command::new("sana generate").no_binary_name(true))
 }
 
-/// `sana generate` as clap knows it.
-pub fn definition() -> Command {
-    GenerateArgs::augment_args(Command::new("sana generate"))
+/// The names of the options of `T`, without dashes.
+pub fn names<T: Args>() -> Vec<String> {
+    let definition = definition::<T>();
+    definition.get_arguments().map(name).collect()
 }
 
-/// What clap says, in one line.
-pub fn told(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let first = text.split("\n\n").next().unwrap_or_default();
-    first.split_whitespace().collect::<Vec<_>>().join(" ")
+/// Whether `T` has an option of this name that takes no value.
+pub fn is_flag<T: Args>(wanted: &str) -> bool {
+    let definition = definition::<T>();
+    let mut arguments = definition.get_arguments();
+    arguments.any(|argument| name(argument) == wanted && !argument.get_action().takes_values())
 }
 
-impl Options {
-    /// Those that were typed; `words` begins with the name of the command. Defaults are not among
-    /// them.
-    pub fn typed(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let definition = definition();
-        let matches = definition.clone().try_get_matches_from(words)?;
-        let mut options = Self::default();
-        for argument in definition.get_arguments() {
-            let id = argument.get_id().as_str();
-            if matches.value_source(id) != Some(ValueSource::CommandLine) {
-                continue;
-            }
-            let Some(key) = argument.get_long() else {
-                options.prompt = matches.get_one::<String>(id).cloned();
-                continue;
-            };
-            for values in matches.get_raw_occurrences(id).into_iter().flatten() {
-                let values: Vec<&OsStr> = values.collect();
-                options.push(key, joined(argument, &values));
-            }
-        }
-        Ok(options)
-    }
-
-    /// No options but a prompt.
-    pub fn of(prompt: &str) -> Self {
-        Self {
-            prompt: Some(prompt.to_owned()),
-            pairs: Vec::new(),
-        }
-    }
-
-    /// Adds an option behind the others.
-    pub fn push(&mut self, key: &str, value: Option<OsString>) {
-        self.pairs.push((key.to_owned(), value));
-    }
-
-    /// Whether the option is among them.
-    pub fn has(&self, key: &str) -> bool {
-        self.pairs.iter().any(|(own, _)| own == key)
-    }
-
-    /// These over those: what `below` says of an option that is given here, of one that excludes
-    /// one given here, or of what goes with these, is dropped.
-    pub fn over(mut self, below: &Self, definition: &Command) -> Self {
-        let clash = |key: &str| {
-            let mut own = self.pairs.iter().map(|(own, _)| own.as_str());
-            own.any(|own| own == key || exclude(definition, own, key))
-        };
-        let goes = |key: &str| {
-            GO_WITH
-                .iter()
-                .any(|(with, other)| *with == key && clash(other))
-        };
-        let kept = below
-            .pairs
-            .iter()
-            .filter(|(key, _)| !clash(key) && !goes(key));
-        let mut pairs: Vec<_> = kept.cloned().collect();
-        if self.prompt.is_none() && !self.has("prompts") {
-            self.prompt.clone_from(&below.prompt);
-        }
-        pairs.append(&mut self.pairs);
-        self.pairs = pairs;
-        self
-    }
-
-    /// Leaves out an option and those of it: with `apg` also `apg-eta`, with `model` also
-    /// `revision`.
-    pub fn leave_out(&mut self, name: &str) {
-        let of_it = |key: &str| {
-            let rest = key.strip_prefix(name);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-                || GO_WITH.contains(&(key, name))
-        };
-        self.pairs.retain(|(key, _)| !of_it(key));
-    }
-
-    /// Without the prompt and the options of a whole run: what holds for every picture of it.
-    pub fn of_each_picture(&self) -> Self {
-        let mut own = self.clone();
-        own.prompt = None;
-        own.pairs
-            .retain(|(key, _)| !OF_A_RUN.contains(&key.as_str()));
-        own
-    }
-
-    /// What two pictures must have in common to be made together, in an order of its own.
-    pub fn in_common(&self) -> Self {
-        let mut own = self.of_each_picture();
-        own.pairs
-            .retain(|(key, _)| !["seed", "count", "negative"].contains(&key.as_str()));
-        own.pairs.sort();
-        own
-    }
-
-    /// Reads them, as if they had been typed.
-    pub fn read(&self, definition: &mut Command) -> Result<GenerateArgs, clap::Error> {
-        let mut words = vec![OsString::from("sana generate")];
-        for (key, value) in &self.pairs {
-            let mut word = OsString::from(format!("--{key}"));
-            if let Some(value) = value {
-                word.push("=");
-                word.push(value);
-            }
-            words.push(word);
-        }
-        if let Some(prompt) = &self.prompt {
-            words.extend(["--".into(), prompt.into()]);
-        }
-        GenerateArgs::from_arg_matches(&definition.try_get_matches_from_mut(words)?)
-    }
-}
-
-/// As words of a shell, without the prompt.
-impl fmt::Display for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (key, value)) in self.pairs.iter().enumerate() {
-            let space = if index == 0 { "" } else { " " };
-            write!(f, "{space}--{key}")?;
-            if let Some(value) = value {
-                write!(f, "={}", quoted(&value.to_string_lossy()))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The values of one occurrence as they are typed behind `=`.
-fn joined(argument: &Arg, values: &[&OsStr]) -> Option<OsString> {
-    if values.is_empty() || !argument.get_action().takes_values() {
-        return None;
-    }
-    let delimiter = argument.get_value_delimiter().unwrap_or(',').to_string();
-    Some(values.join(OsStr::new(&delimiter)))
-}
-
-fn exclude(definition: &Command, one: &str, other: &str) -> bool {
-    let named = |name: &str| {
-        let mut arguments = definition.get_arguments();
-        arguments.find(|argument| argument.get_long() == Some(name))
+/// The options that are given, by name.
+pub fn by_name<T: Serialize>(options: &T) -> Map<String, Value> {
+    let Ok(Value::Object(mut map)) = serde_json::to_value(options) else {
+        return Map::new();
     };
-    let (Some(one), Some(other)) = (named(one), named(other)) else {
-        return false;
-    };
-    let conflicts = |one: &Arg, other: &Arg| {
-        let excluded = definition.get_arg_conflicts_with(one);
-        excluded.iter().any(|arg| arg.get_id() == other.get_id())
-    };
-    conflicts(one, other) || conflicts(other, one)
+    map.retain(|_, value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(values) => !values.is_empty(),
+        _ => true,
+    });
+    map
 }
 
-/// The settings that each line of a file of prompts may have, besides its prompt and name: what is
-/// recorded in a picture, but for what is loaded once.
-pub fn settings_of_a_line(definition: &Command) -> Vec<&'static str> {
-    let once = loaded_once(definition);
-    let recorded = OPTIONS.iter().chain(&FLAGS).copied();
-    let own = recorded.filter(|key| !once.iter().any(|once| once == key));
-    ["count", "aspect"].into_iter().chain(own).collect()
+/// Reads options by name; other names are ignored. Whether an option comes with those that it
+/// requires is left to [`check`], since these may come from elsewhere.
+///
+/// # Errors
+/// When a value is not one of its option, or two options exclude each other.
+pub fn read<T: Args>(options: &Map<String, Value>) -> Result<T, String> {
+    let definition = definition::<T>();
+    let words = words(&definition, options)?;
+    let matches = match definition.clone().try_get_matches_from(&words) {
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+            definition.ignore_errors(true).try_get_matches_from(words)
+        }
+        matches => matches,
+    };
+    matches
+        .and_then(|matches| T::from_arg_matches(&matches))
+        .map_err(|error| one_line(&error))
 }
 
-/// The options that choose what is loaded.
-pub fn loaded_once(definition: &Command) -> Vec<String> {
-    let chosen = definition
-        .get_arguments()
-        .filter(|argument| argument.get_help_heading() == Some(MODEL_HEADING))
-        .filter_map(Arg::get_long);
-    chosen.chain(LOADED_ONCE).map(str::to_owned).collect()
+/// Checks options that come from several places as if they had been typed together.
+///
+/// # Errors
+/// When one of them lacks what it requires.
+pub fn check<T: Args + Serialize>(options: &T) -> Result<(), String> {
+    check_named(&mut definition::<T>(), &by_name(options))
+}
+
+fn check_named(definition: &mut Command, options: &Map<String, Value>) -> Result<(), String> {
+    let words = words(definition, options)?;
+    let matches = definition.try_get_matches_from_mut(words);
+    matches.map(drop).map_err(|error| one_line(&error))
+}
+
+/// The options without one of them and those that require it: without `apg` also without `apg-eta`.
+///
+/// # Errors
+/// None for options that were checked.
+pub fn without<T: Args + Serialize>(options: &T, name: &str) -> Result<T, String> {
+    let mut definition = definition::<T>();
+    let (mut left, mut kept) = (by_name(options), Map::new());
+    left.remove(name);
+    loop {
+        let before = kept.len();
+        left.retain(|key, value| {
+            kept.insert(key.clone(), value.clone());
+            let stays = check_named(&mut definition, &kept).is_ok();
+            if !stays {
+                kept.remove(key);
+            }
+            !stays
+        });
+        if kept.len() == before {
+            return read(&kept);
+        }
+    }
+}
+
+/// Names and values as an image records them, in the order of the help.
+pub fn recorded<T: Args + Serialize>(options: &T) -> Vec<(String, String)> {
+    let given = given(&definition::<T>(), &by_name(options)).unwrap_or_default();
+    let recorded = |(name, value): (String, Option<String>)| {
+        let value = value.unwrap_or_else(|| SET.to_owned());
+        (name, value)
+    };
+    given.into_iter().map(recorded).collect()
+}
+
+/// The options as words of a shell, without the prompt; `between` stands between name and value.
+pub fn shell_words<T: Args + Serialize>(options: &T, between: char) -> String {
+    let given = given(&definition::<T>(), &by_name(options)).unwrap_or_default();
+    let named = given.iter().filter(|(name, _)| name != PROMPT);
+    let words: Vec<String> = named
+        .map(|(name, value)| match value {
+            None => format!("--{name}"),
+            // As a word of its own it would be taken for an option.
+            Some(value) if value.starts_with('-') => format!("--{name}={}", quoted(value)),
+            Some(value) => format!("--{name}{between}{}", quoted(value)),
+        })
+        .collect();
+    words.join(" ")
 }
 
 /// As one word of a POSIX shell.
@@ -271,192 +134,269 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
+/// The name of the only argument that is given without one.
+const PROMPT: &str = "prompt";
+
+fn name(argument: &Arg) -> String {
+    let id = argument.get_id().as_str();
+    argument.get_long().unwrap_or(id).to_owned()
+}
+
+/// Names and values in the order of the definition, `None` for an option without a value.
+fn given(
+    definition: &Command,
+    options: &Map<String, Value>,
+) -> Result<Vec<(String, Option<String>)>, String> {
+    let mut given = Vec::new();
+    for argument in definition.get_arguments() {
+        let name = name(argument);
+        match options.get(&name) {
+            None | Some(Value::Null | Value::Bool(false)) => {}
+            Some(Value::Bool(true)) => given.push((name, None)),
+            Some(Value::Array(values)) => {
+                let values: Vec<String> = values
+                    .iter()
+                    .map(|value| text(&name, value))
+                    .collect::<Result<_, _>>()?;
+                match argument.get_action() {
+                    ArgAction::Append if argument.get_value_delimiter().is_none() => {
+                        given.extend(values.into_iter().map(|value| (name.clone(), Some(value))));
+                    }
+                    _ => {
+                        let joined = values.join(separator(&name));
+                        given.push((name, Some(joined)));
+                    }
+                }
+            }
+            Some(value) => {
+                let value = text(&name, value)?;
+                given.push((name, Some(value)));
+            }
+        }
+    }
+    Ok(given)
+}
+
+/// What stands between the numbers of a value.
+fn separator(name: &str) -> &'static str {
+    match name {
+        "size" => "x",
+        "aspect" => ":",
+        _ => ",",
+    }
+}
+
+fn text(name: &str, value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        other => Err(format!("{name:?} cannot be {other}")),
+    }
+}
+
+/// The options as they are typed.
+fn words(definition: &Command, options: &Map<String, Value>) -> Result<Vec<String>, String> {
+    let (mut words, mut prompt) = (Vec::new(), None);
+    for (name, value) in given(definition, options)? {
+        match value {
+            Some(value) if name == PROMPT => prompt = Some(value),
+            Some(value) => words.push(format!("--{name}={value}")),
+            None => words.push(format!("--{name}")),
+        }
+    }
+    if let Some(prompt) = prompt {
+        words.extend(["--".to_owned(), prompt]);
+    }
+    Ok(words)
+}
+
+/// What clap says, in one line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let first = text.split("\n\n").next().unwrap_or_default();
+    first.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::generate::args::{GenerateArgs, ImageArgs, RecordedArgs};
 
-    fn typed(words: &[&str]) -> Options {
-        let words = ["generate"].iter().chain(words).map(OsString::from);
-        Options::typed(words).unwrap()
-    }
-
-    fn shown(options: &Options) -> String {
-        options.to_string()
-    }
-
-    #[test]
-    fn what_was_typed_and_nothing_else() {
-        let options = typed(&[
-            "a cat",
-            "--steps",
-            "3",
-            "-o",
-            "x.png",
-            "--lora",
-            "a:1",
-            "--lora=b",
-            "--apg",
-            "--pag=2",
-            "--pag-layers",
-            "1,2",
-            "--negative",
-            "",
-            "--grid",
-        ]);
-        assert_eq!(options.prompt.as_deref(), Some("a cat"));
-        let mut words: Vec<String> = shown(&options).split(' ').map(str::to_owned).collect();
-        words.sort();
-        let expected = [
-            "--apg",
-            "--grid",
-            "--lora=a:1",
-            "--lora=b",
-            "--negative=''",
-            "--out=x.png",
-            "--pag-layers=1,2",
-            "--pag=2",
-            "--steps=3",
-        ];
-        assert_eq!(words, expected);
-        assert_eq!(typed(&["a"]).pairs, []);
-        assert!(Options::typed(["generate", "a", "--colour"].map(OsString::from)).is_err());
+    fn read_json<T: Args>(options: Value) -> Result<T, String> {
+        let Value::Object(options) = options else {
+            panic!("{options}")
+        };
+        read(&options)
     }
 
     #[test]
-    fn they_survive_being_read() {
-        let options = typed(&[
-            "--negative=-dog",
-            "--guidance=4.5",
-            "--pag=2",
-            "--pag-layers=1,2",
-            "--apg",
-            "--apg-momentum=-0.5",
-            "--grid=x.png",
-            "--size=96x64",
-            "--",
-            "-cat",
-        ]);
-        let args = options.read(&mut definition()).unwrap();
-        assert_eq!(args.prompt, "-cat");
-        assert_eq!(args.negative, "-dog");
-        assert_eq!(
-            options.clone().over(&Options::default(), &definition()),
-            options
-        );
+    fn definitions_are_consistent() {
+        definition::<GenerateArgs>().debug_assert();
+        definition::<RecordedArgs>().debug_assert();
+        definition::<ImageArgs>().debug_assert();
+    }
+
+    #[test]
+    fn they_survive_being_written_and_read() {
+        let options: RecordedArgs = read_json(json!({
+            "prompt": "-cat",
+            "negative": "-dog",
+            "seed": u64::MAX,
+            "guidance": 4.5,
+            "guidance-interval": "0.25..1",
+            "pag": "2",
+            "pag-layers": [1, 2],
+            "apg": true,
+            "apg-norm": "inf",
+            "apg-momentum": -0.5,
+            "solver": "flow-euler",
+            "timesteps": "paper",
+            "size": [96, 64],
+            "bucket": true,
+            "instruction": "repository",
+            "control": "a b.png",
+            "control-interval": "0..0.5",
+            "control-from": "edges",
+            "image": "x.png",
+            "mask": "y.png",
+            "mask-feather": 3,
+            "model": "o/n",
+            "device": "cuda:1",
+            "dtype": "bf16",
+            "lora": ["a:1", "b"],
+            "lora-unmerged": true,
+        }))
+        .unwrap();
+        check(&options).unwrap();
+        assert_eq!(read(&by_name(&options)), Ok(options.clone()));
+        let expected = "--negative=-dog --seed=18446744073709551615 --guidance=4.5 \
+                        --guidance-interval=0.25..1 --pag=2 --pag-layers=1,2 --apg \
+                        --apg-norm=inf --apg-momentum=-0.5 --solver=flow-euler --timesteps=paper \
+                        --size=96x64 --bucket --instruction=repository --control='a b.png' \
+                        --control-interval=0..0.5 --control-from=edges --image=x.png --mask=y.png \
+                        --mask-feather=3 --model=o/n --device=cuda:1 --dtype=bf16 --lora=a:1 \
+                        --lora=b:1 --lora-unmerged";
+        assert_eq!(shell_words(&options, '='), expected);
+        let written = recorded(&options);
+        assert_eq!(written[0], ("prompt".to_owned(), "-cat".to_owned()));
+        assert!(written.contains(&("apg".to_owned(), SET.to_owned())));
     }
 
     #[test]
     fn one_over_the_other() {
-        let definition = definition();
-        let below = typed(&[
-            "below",
-            "--steps=3",
-            "--lora=a",
-            "--lora=b",
-            "--instruction=none",
-            "--apg",
-            "--apg-eta=1",
-        ]);
-        let apg = below.clone();
-        let over = |words: &[&str]| typed(words).over(&below, &definition);
-        let both = over(&["above", "--steps=4"]);
-        assert_eq!(both.prompt.as_deref(), Some("above"));
-        assert!(shown(&both).ends_with("--steps=4") && !shown(&both).contains("--steps=3"));
+        let below = json!({
+            "prompt": "below", "steps": 3, "lora": ["a", "b"], "instruction": "none", "apg": true,
+            "apg-eta": 1, "size": 70, "bucket": true, "model": "o/n", "revision": "v1",
+        });
+        let below: RecordedArgs = read_json(below).unwrap();
+        let over = |above: Value| -> RecordedArgs {
+            let above: RecordedArgs = read_json(above).unwrap();
+            above.or(below.clone())
+        };
+        let shown = |options: &RecordedArgs| shell_words(options, '=');
+        let both = over(json!({"prompt": "above", "steps": 4}));
+        assert_eq!(both.image.prompt(), "above");
+        assert!(shown(&both).starts_with("--steps=4 --apg --apg-eta=1 --size=70x70 --bucket"));
+        assert_eq!(over(json!({})), below);
         // All of an option's occurrences make way for those above.
-        let loras = shown(&over(&["above", "--lora=c"]));
+        let loras = shown(&over(json!({"lora": "c"})));
         assert!(
-            loras.contains("--lora=c") && !loras.contains("--lora=a"),
+            loras.contains("--lora=c:1") && !loras.contains("--lora=a"),
             "{loras}"
         );
-        let wording = shown(&over(&["above", "--no-instruction"]));
-        assert!(!wording.contains("--instruction"), "{wording}");
-        // The prompt is needed unless prompts come from a file.
-        assert_eq!(over(&["--prompts=x", "--seed=1"]).prompt, None);
-        assert_eq!(over(&["--from-png=x"]).prompt.as_deref(), Some("below"));
-
-        // What belongs to an option goes with it.
-        let below = typed(&["a", "--size=70", "--bucket", "--model=o/n", "--revision=v1"]);
-        let over = |words: &[&str]| shown(&typed(words).over(&below, &definition));
-        assert_eq!(over(&["a", "--model=b"]), "--size=70 --bucket --model=b");
-        assert_eq!(
-            over(&["a", "--aspect=1:2"]),
-            "--model=o/n --revision=v1 --aspect=1:2"
-        );
-        let mut left = below.clone();
-        left.leave_out("model");
-        assert_eq!(shown(&left), "--size=70 --bucket");
-
-        let mut left = apg.clone();
-        left.leave_out("apg");
-        assert_eq!(
-            shown(&left),
-            "--steps=3 --instruction=none --lora=a --lora=b"
-        );
-        left.leave_out("lor");
-        left.leave_out("steps");
-        assert_eq!(shown(&left), "--instruction=none --lora=a --lora=b");
+        // What excludes an option replaces it, and what says something about it goes with it.
+        for (above, expected, gone) in [
+            (
+                json!({"no-instruction": true}),
+                "--no-instruction",
+                "--instruction",
+            ),
+            (json!({"aspect": "1:2"}), "--aspect=1:2", "--size"),
+            (json!({"aspect": "1:2"}), "--aspect=1:2", "--bucket"),
+            (json!({"size": 96}), "--size=96x96", "--bucket"),
+            (json!({"model": "b"}), "--model=b", "--revision"),
+        ] {
+            let both = over(above);
+            check(&both).unwrap();
+            let both = shown(&both);
+            assert!(both.contains(expected) && !both.contains(gone), "{both}");
+        }
     }
 
     #[test]
-    fn what_makes_pictures_of_one_kind() {
-        let one = typed(&[
-            "a",
-            "--steps=3",
-            "--seed=1",
-            "--size=64",
-            "--negative=x",
-            "--count=2",
-        ]);
-        let two = typed(&[
-            "b",
-            "--size=64",
-            "--seed=2",
-            "--steps=3",
-            "--out=y.png",
-            "--grid",
-        ]);
-        assert_eq!(one.in_common(), two.in_common());
-        assert_ne!(
-            one.in_common(),
-            typed(&["a", "--steps=4", "--size=64"]).in_common()
-        );
-        assert_eq!(shown(&two.of_each_picture()).matches("--").count(), 3);
+    fn options_go_with_those_that_they_require() {
+        let options: RecordedArgs = read_json(json!({
+            "steps": 3, "apg": true, "apg-eta": 1, "apg-norm": 2, "size": 70, "bucket": true,
+            "model": "o/n", "revision": "v1", "image": "a", "mask": "b", "mask-feather": 1,
+            "control": "c", "control-scale": 1, "controlnet": "d", "lora": "e",
+            "lora-unmerged": true,
+        }))
+        .unwrap();
+        let left = |names: &[&str]| {
+            let left = names.iter().fold(options.clone(), |options, name| {
+                without(&options, name).unwrap()
+            });
+            shell_words(&left, '=')
+        };
+        let all = ["apg", "size", "model", "image", "control", "lora"];
+        assert_eq!(left(&all), "--steps=3");
+        let all_but_image = ["apg", "size", "model", "mask", "control", "lora"];
+        assert_eq!(left(&all_but_image), "--steps=3 --image=a");
+        assert_eq!(left(&["aspect", "lor"]), shell_words(&options, '='));
     }
 
     #[test]
-    fn clap_is_told_in_one_line() {
-        let words = ["generate", "a", "--solver", "ddim"].map(OsString::from);
-        let error = told(&Options::typed(words).unwrap_err());
+    fn what_clap_refuses_is_refused_in_one_line() {
+        let error = read_json::<ImageArgs>(json!({"solver": "ddim"})).unwrap_err();
         let expected = "invalid value 'ddim' for '--solver <SOLVER>' [possible values: flow-dpm, \
                         flow-euler, scm]";
         assert_eq!(error, expected);
+        let error = read_json::<ImageArgs>(json!({"size": {}})).unwrap_err();
+        assert_eq!(error, "\"size\" cannot be {}");
+        // What an option requires may come from elsewhere.
+        let alone: ImageArgs = read_json(json!({"apg-eta": 1})).unwrap();
+        let error = check(&alone).unwrap_err();
+        assert!(error.contains("--apg"), "{error}");
     }
 
     #[test]
-    fn the_model_is_not_a_setting_of_a_line() {
-        let definition = definition();
-        let once = loaded_once(&definition);
-        let settings = settings_of_a_line(&definition);
-        for key in [
+    fn options_of_a_run_are_not_recorded() {
+        let (image, recorded) = (names::<ImageArgs>(), names::<RecordedArgs>());
+        let loaded = [
             "model",
+            "revision",
+            "transformer",
             "variant",
             "device",
             "dtype",
             "low-memory",
             "lora",
-            "lora-apart",
-        ] {
-            assert!(once.iter().any(|once| once == key), "{key}");
-            assert!(!settings.contains(&key), "{key}");
+            "lora-unmerged",
+            "controlnet",
+        ];
+        for key in loaded.map(str::to_owned) {
+            assert!(recorded.contains(&key) && !image.contains(&key), "{key}");
         }
-        for key in [
-            "count", "seed", "size", "steps", "negative", "guidance", "apg",
-        ] {
-            assert!(settings.contains(&key), "{key}");
-        }
-        for key in OF_A_RUN {
-            assert!(!settings.contains(&key), "{key}");
-        }
+        let mut of_the_run = names::<GenerateArgs>();
+        of_the_run.retain(|key| !recorded.contains(key));
+        let expected = [
+            "memory-limit",
+            "ignore-memory",
+            "threads",
+            "widen-bf16",
+            "out",
+            "control-save",
+            "prompts",
+            "batch",
+            "grid",
+            "grid-columns",
+            "from-png",
+            "without",
+        ];
+        assert_eq!(of_the_run, expected);
     }
 
     #[test]

@@ -14,12 +14,11 @@ use anyhow::{Context, bail};
 use sana_pipeline::memory::StageReport;
 use sana_pipeline::{Generation, Request, Settings, StepAction, image};
 
-use self::plan::{Line, Picture, batches, lines, pictures};
+use self::plan::{BatchImage, Line, batches, images, lines};
 use self::prompt_file::Problems;
-use super::args::{GenerateArgs, request as request_of};
+use super::args::{GenerateArgs, LoadedArgs, RecordedArgs};
 use super::grid::save;
 use super::metadata::Record;
-use super::options::{self, Options};
 use crate::model::Model;
 use crate::terminal::{Progress, output, write_stages};
 
@@ -28,29 +27,27 @@ const FOLDER: &str = "pictures";
 /// Warnings of a kind that are shown; the others are counted.
 const SHOWN: usize = 5;
 
-/// Draws the prompts of a file. Everything that can be wrong with a line is found before the first
-/// picture is begun.
-pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Result<()> {
-    let folder = folder(args, options)?;
-    if args.control.saved().is_some() {
-        bail!("--control-save keeps the control picture of one prompt, and not of a file of them");
+/// Makes the images of the prompts in a file. Everything that can be wrong with a line is found
+/// before the first image is begun.
+pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
+    let folder = folder(args.run.out.as_deref())?;
+    if args.run.control_save.is_some() {
+        bail!("--control-save keeps the control image of one prompt, and not of a file of them");
     }
-    let mut definition = options::definition();
-    let known = options::settings_of_a_line(&definition);
+    let RecordedArgs { image, loaded } = &args.recorded;
     let mut problems = Problems::default();
-    let entries = prompt_file::read(file, &known, &mut problems)?;
-    let lines = lines(entries, args, options, &mut definition, &mut problems);
-    let pictures = pictures(&lines, &folder, &mut problems);
+    let entries = prompt_file::read(file, &mut problems)?;
+    let lines = lines(entries, image, &mut problems);
+    let images = images(&lines, &folder, &mut problems);
     problems.check(file)?;
     if lines.is_empty() {
         bail!("{} holds no prompt", file.display());
     }
 
-    let controlnet = args.control.controlnet();
-    let mut model = Model::open_with(&args.model, args.lora.files(), controlnet)?;
+    let mut model = loaded.open(&args.resources)?;
     let (mut settings, mut notes) = (Vec::with_capacity(lines.len()), BTreeSet::new());
     for line in &lines {
-        let request = request_of(&line.args, &model.pipeline);
+        let request = line.args.request(&model.pipeline, None);
         match request.and_then(|request| Ok(request.validate(&model.pipeline)?)) {
             Ok(checked) => {
                 notes.extend(model.pipeline.size_note(&checked));
@@ -63,16 +60,16 @@ pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Resul
 
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let paths: Vec<PathBuf> = pictures.iter().map(|one| one.path.clone()).collect();
-    let sheet = args.many.grid.path(folder.join("grid.png"), &paths)?;
-    let (there, wanted): (Vec<&Picture>, Vec<&Picture>) =
-        pictures.iter().partition(|picture| picture.path.exists());
-    tell(&differing(&there, &lines, &settings, &model)?);
+    let paths: Vec<PathBuf> = images.iter().map(|one| one.path.clone()).collect();
+    let grid_path = args.run.grid.path(folder.join("grid.png"), &paths)?;
+    let (there, wanted): (Vec<&BatchImage>, Vec<&BatchImage>) =
+        images.iter().partition(|image| image.path.exists());
+    tell(&differing(&there, &lines, &settings, loaded, &model)?);
     if let Some(first) = wanted.first() {
         image::check_writable(&first.path)?;
     }
 
-    let batches = batches(&wanted, &lines, args.many.batch.unwrap_or(1));
+    let batches = batches(&wanted, &lines, args.run.batch.batch.unwrap_or(1));
     check_memory(&batches, &lines, &mut model)?;
 
     let mut out = output();
@@ -81,7 +78,7 @@ pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Resul
         "model {}, device {}, {} pictures of {} prompts, {} of them there already",
         model.name,
         model.device.name,
-        pictures.len(),
+        images.len(),
         lines.len(),
         there.len()
     )?;
@@ -89,7 +86,7 @@ pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Resul
         writeln!(out, "note: {note}")?;
     }
     let started = Instant::now();
-    let (stages, cut) = draw(&batches, &lines, &settings, &mut model)?;
+    let (stages, cut) = make(&batches, &lines, &settings, loaded, &mut model)?;
     let seconds = started.elapsed().as_secs_f64();
     model.tell_notes();
     tell(&cut);
@@ -97,20 +94,19 @@ pub fn run(file: &Path, args: &GenerateArgs, options: &Options) -> anyhow::Resul
     write_stages(&stages, &mut out)?;
     writeln!(out, "{}", summary(wanted.len(), seconds, there.len()))?;
     writeln!(out, "wrote {}", folder.display())?;
-    if let Some(path) = sheet {
-        let sheet = image::grid_of_files(&paths, &args.many.grid.options())?;
-        save(&path, &sheet)?;
+    if let Some(path) = grid_path {
+        let grid = image::grid_of_files(&paths, &args.run.grid.options())?;
+        save(&path, &grid)?;
         writeln!(out, "wrote {}", path.display())?;
     }
     Ok(())
 }
 
 /// The folder of `--out`.
-fn folder(args: &GenerateArgs, options: &Options) -> anyhow::Result<PathBuf> {
-    if !options.has("out") {
+fn folder(out: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let Some(folder) = out else {
         return Ok(FOLDER.into());
-    }
-    let folder = &args.out;
+    };
     let png = folder
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
@@ -120,7 +116,7 @@ fn folder(args: &GenerateArgs, options: &Options) -> anyhow::Result<PathBuf> {
             folder.display()
         );
     }
-    Ok(folder.clone())
+    Ok(folder.to_owned())
 }
 
 /// Warnings of pictures that are there, but were made with other settings than they would be now.
@@ -128,9 +124,10 @@ fn folder(args: &GenerateArgs, options: &Options) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When a file is there that is no PNG: it is nothing that was made here.
 fn differing(
-    there: &[&Picture],
+    there: &[&BatchImage],
     lines: &[Line],
     settings: &[Settings],
+    loaded: &LoadedArgs,
     model: &Model,
 ) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
@@ -140,7 +137,7 @@ fn differing(
             format!("{path} is there, but is no PNG: remove it, and its picture is made")
         })?;
         let (line, settings) = (&lines[picture.line], &settings[picture.line]);
-        let now = Record::new(&line.args, settings, picture.seed, model);
+        let now = Record::new(&line.args, loaded, settings, picture.seed, model);
         if let Some(key) = now.difference(&Record(text)) {
             warnings.push(format!(
                 "{path} was made with another {key}: remove it, and it is made anew"
@@ -168,7 +165,7 @@ fn tell(warnings: &[String]) {
 
 /// Refuses batches that do not fit into memory, once for all that are alike.
 fn check_memory(
-    batches: &[Vec<&Picture>],
+    batches: &[Vec<&BatchImage>],
     lines: &[Line],
     model: &mut Model,
 ) -> anyhow::Result<()> {
@@ -191,10 +188,11 @@ fn check_memory(
 
 /// Makes the pictures and writes each as soon as its batch is done. Returns what the stages took,
 /// all batches together, and warnings.
-fn draw(
-    batches: &[Vec<&Picture>],
+fn make(
+    batches: &[Vec<&BatchImage>],
     lines: &[Line],
     settings: &[Settings],
+    loaded: &LoadedArgs,
     model: &mut Model,
 ) -> anyhow::Result<(Vec<StageReport>, Vec<String>)> {
     let all: usize = batches.iter().map(Vec::len).sum();
@@ -226,7 +224,13 @@ fn draw(
             })?;
         for (picture, drawn) in batch.iter().zip(&generation.images) {
             let line = &lines[picture.line];
-            let record = Record::new(&line.args, &settings[picture.line], picture.seed, model);
+            let record = Record::new(
+                &line.args,
+                loaded,
+                &settings[picture.line],
+                picture.seed,
+                model,
+            );
             image::save_png(&picture.path, drawn, &record.chunks())?;
         }
         cut.extend(cuts(batch, lines, &generation, &mut told));
@@ -239,24 +243,27 @@ fn draw(
 }
 
 /// The request for a batch.
-fn request(batch: &[&Picture], lines: &[Line], model: &Model) -> anyhow::Result<Request> {
-    let args = |picture: &&Picture| &lines[picture.line].args;
+fn request(batch: &[&BatchImage], lines: &[Line], model: &Model) -> anyhow::Result<Request> {
+    let args = |picture: &&BatchImage| &lines[picture.line].args;
     let first = &lines[batch[0].line].args;
-    let request = request_of(first, &model.pipeline)?
-        .with_prompts(batch.iter().map(|one| args(one).prompt.as_str()))
+    let request = first
+        .request(&model.pipeline, None)?
+        .with_prompts(batch.iter().map(|one| args(one).prompt()))
         .count(1)
         .seeds(batch.iter().map(|one| one.seed).collect());
     // One negative prompt for all is encoded once.
-    let shared = batch.iter().all(|one| args(one).negative == first.negative);
+    let shared = batch
+        .iter()
+        .all(|one| args(one).negative() == first.negative());
     Ok(match shared {
-        true => request.negative(first.negative.as_str()),
-        false => request.negatives(batch.iter().map(|one| args(one).negative.as_str())),
+        true => request.negative(first.negative()),
+        false => request.negatives(batch.iter().map(|one| args(one).negative())),
     })
 }
 
 /// What was cut off prompts that are too long; each text is told of once.
 fn cuts<'a>(
-    batch: &[&Picture],
+    batch: &[&BatchImage],
     lines: &'a [Line],
     generation: &Generation,
     told: &mut HashSet<(&'static str, &'a str)>,
@@ -270,8 +277,8 @@ fn cuts<'a>(
     let cut = pictures().zip(prompts).chain(pictures().zip(negatives));
     for (line, (what, dropped)) in cut.filter(|(_, (_, dropped))| **dropped > 0) {
         let text = match what {
-            "prompt" => &line.args.prompt,
-            _ => &line.args.negative,
+            "prompt" => line.args.prompt(),
+            _ => line.args.negative(),
         };
         if told.insert((what, text)) {
             let number = line.number;

@@ -6,35 +6,28 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::{StreamDeserializer, Value, de::StrRead};
+use serde_json::{Map, StreamDeserializer, Value, de::StrRead};
+
+use crate::generate::args::ImageArgs;
+use crate::generate::options;
 
 /// Problems shown at a time; the others are counted.
 const SHOWN: usize = 20;
 
-/// A prompt of a file and what the file says about its pictures.
+/// A prompt of a file and what the file says about its images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Where it begins, from 1.
     pub line: usize,
-    pub prompt: String,
+    /// The prompt and its own options.
+    pub args: ImageArgs,
     /// What its files are to be called.
     pub name: Option<String>,
-    /// Options of `sana generate` by their long names.
-    pub settings: Vec<(String, Setting)>,
+    /// Options that it does without, whatever the command line says: those that are `false`.
+    pub left_out: Vec<String>,
 }
 
-/// What a file says about an option.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Setting {
-    /// Its value.
-    Value(String),
-    /// `true`: the option, without a value.
-    On,
-    /// `false`: not this option, whatever the command line says.
-    Off,
-}
-
-/// What is wrong with a file, line by line: all of it is told at once.
+/// What is wrong with a file, line by line: all of it is reported at once.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<(usize, String)>);
 
@@ -62,12 +55,12 @@ impl Problems {
 }
 
 /// The prompts of a file. `.json` is a list of prompts and objects, `.jsonl` has an object (or a
-/// prompt in quotes) per line, anything else is text. `known` are the settings of an object besides
-/// `prompt` and `name`; others, and whatever else is wrong, are `problems`.
+/// prompt in quotes) on each line, anything else is text. An object has the options of
+/// [`ImageArgs`], and a `name`; whatever is wrong is one of the `problems`.
 ///
 /// # Errors
 /// When the file cannot be read or is not UTF-8.
-pub fn read(path: &Path, known: &[&str], problems: &mut Problems) -> anyhow::Result<Vec<Entry>> {
+pub fn read(path: &Path, problems: &mut Problems) -> anyhow::Result<Vec<Entry>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
@@ -80,7 +73,6 @@ pub fn read(path: &Path, known: &[&str], problems: &mut Problems) -> anyhow::Res
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     let mut reader = Reader {
-        known,
         problems,
         entries: Vec::new(),
     };
@@ -93,7 +85,6 @@ pub fn read(path: &Path, known: &[&str], problems: &mut Problems) -> anyhow::Res
 }
 
 struct Reader<'a> {
-    known: &'a [&'a str],
     problems: &'a mut Problems,
     entries: Vec<Entry>,
 }
@@ -169,46 +160,59 @@ impl Reader<'_> {
     }
 
     fn add(&mut self, line: usize, fields: Vec<(String, Value)>) {
-        match self.entry(line, fields) {
+        match Entry::new(line, fields) {
             Ok(entry) => self.entries.push(entry),
             Err(problem) => self.problems.add(line, problem),
         }
     }
+}
 
-    fn entry(&self, line: usize, fields: Vec<(String, Value)>) -> Result<Entry, String> {
-        let (mut prompt, mut name, mut settings) = (None, None, Vec::new());
+impl Entry {
+    /// The entry that begins at `line` and has these keys and values.
+    ///
+    /// # Errors
+    /// When they are not a prompt and its options: what is wrong with them.
+    pub fn new(line: usize, fields: Vec<(String, Value)>) -> Result<Self, String> {
+        let known = options::names::<ImageArgs>();
+        let (mut name, mut left_out) = (None, Vec::new());
+        let mut given = Map::new();
         for (index, (key, value)) in fields.iter().enumerate() {
             let key = key.replace('_', "-");
             let mut before = fields[..index].iter().map(|(key, _)| key.replace('_', "-"));
             if before.any(|before| before == key) {
-                return Err(format!("{key:?} stands there twice"));
+                return Err(format!("{key:?} occurs twice"));
             }
-            match key.as_str() {
-                "prompt" => prompt = Some(string(&key, value)?),
-                "name" if value.is_null() => {}
-                "name" => name = Some(string(&key, value)?),
-                known if self.known.contains(&known) => {
-                    if let Some(setting) = setting(&key, value)? {
-                        settings.push((key, setting));
-                    }
+            if key != "name" && !known.contains(&key) {
+                return Err(format!(
+                    "unknown key {key:?}, known are name, {}",
+                    known.join(", ")
+                ));
+            }
+            match (key.as_str(), value) {
+                ("prompt", value) => {
+                    let prompt = string(&key, value)?;
+                    given.insert(key, prompt.into());
                 }
+                (_, Value::Null) => {}
+                ("name", value) => name = Some(string(&key, value)?),
+                (_, Value::Bool(false)) => left_out.push(key),
                 _ => {
-                    return Err(format!(
-                        "unknown key {key:?}, known are prompt, name, {}",
-                        self.known.join(", ")
-                    ));
+                    check_characters(&key, value)?;
+                    given.insert(key, value.clone());
                 }
             }
         }
-        let prompt = prompt.ok_or("no \"prompt\"")?;
+        let args =
+            ImageArgs::deserialize(Value::Object(given)).map_err(|error| error.to_string())?;
+        let prompt = args.prompt.as_ref().ok_or("no \"prompt\"")?;
         if prompt.trim().is_empty() {
             return Err("the prompt is empty: say what to draw".to_owned());
         }
-        Ok(Entry {
+        Ok(Self {
             line,
-            prompt,
+            args,
             name,
-            settings,
+            left_out,
         })
     }
 }
@@ -221,7 +225,7 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Goes on to what is no white space, and tells it.
+    /// Goes on to what is no white space, and returns it.
     fn next(&mut self) -> Option<char> {
         let rest = self.text[self.at..].trim_start_matches([' ', '\t', '\r', '\n']);
         self.advance(self.text.len() - self.at - rest.len());
@@ -247,47 +251,29 @@ fn reason(error: &serde_json::Error) -> String {
 }
 
 fn string(key: &str, value: &Value) -> Result<String, String> {
+    check_characters(key, value)?;
     match value {
-        Value::String(text) => written(key, text),
+        Value::String(text) => Ok(text.clone()),
         other => Err(format!("{key:?} must be text in quotes, not {other}")),
     }
 }
 
-/// Text without what could steer a terminal; a prompt may have several lines.
-fn written(key: &str, text: &str) -> Result<String, String> {
+/// Refuses what could steer a terminal; a prompt may have several lines.
+fn check_characters(key: &str, value: &Value) -> Result<(), String> {
     let prose = ["prompt", "negative"].contains(&key);
     let wrong = |c: char| c.is_control() && !(prose && "\n\r\t".contains(c));
-    match text.find(wrong) {
-        None => Ok(text.to_owned()),
-        Some(_) => Err(format!("{key:?} holds control characters")),
+    match value {
+        Value::String(text) if text.contains(wrong) => {
+            Err(format!("{key:?} holds control characters"))
+        }
+        Value::Array(values) => values
+            .iter()
+            .try_for_each(|value| check_characters(key, value)),
+        _ => Ok(()),
     }
 }
 
-/// The setting as it is typed; `null` says nothing.
-fn setting(key: &str, value: &Value) -> Result<Option<Setting>, String> {
-    let number_or_text = |value: &Value| match value {
-        Value::String(text) => written(key, text),
-        Value::Number(number) => Ok(number.to_string()),
-        other => Err(format!("{key:?} cannot be {other}")),
-    };
-    Ok(match value {
-        Value::Null => None,
-        Value::Bool(true) => Some(Setting::On),
-        Value::Bool(false) => Some(Setting::Off),
-        Value::Array(parts) => {
-            let parts: Vec<String> = parts.iter().map(number_or_text).collect::<Result<_, _>>()?;
-            let between = match key {
-                "size" => "x",
-                "aspect" => ":",
-                _ => ",",
-            };
-            Some(Setting::Value(parts.join(between)))
-        }
-        value => Some(Setting::Value(number_or_text(value)?)),
-    })
-}
-
-/// An object with its keys in order, twice where they stand there twice; a text is its prompt.
+/// An object with its keys in order, twice where they occur twice; a text is its prompt.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {
@@ -322,14 +308,12 @@ impl<'de> Deserialize<'de> for Fields {
 mod tests {
     use super::*;
 
-    const KNOWN: [&str; 5] = ["seed", "size", "pag-layers", "apg", "negative"];
-
     fn read_as(ending: &str, text: &[u8]) -> anyhow::Result<Vec<Entry>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(format!("prompts.{ending}"));
         fs::write(&path, text).unwrap();
         let mut problems = Problems::default();
-        let entries = read(&path, &KNOWN, &mut problems)?;
+        let entries = read(&path, &mut problems)?;
         problems.check(Path::new("prompts"))?;
         Ok(entries)
     }
@@ -337,9 +321,12 @@ mod tests {
     fn entry(line: usize, prompt: &str) -> Entry {
         Entry {
             line,
-            prompt: prompt.to_owned(),
+            args: ImageArgs {
+                prompt: Some(prompt.to_owned()),
+                ..ImageArgs::default()
+            },
             name: None,
-            settings: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -368,21 +355,15 @@ mod tests {
     }
 
     #[test]
-    fn objects_have_settings() {
+    fn objects_have_options() {
         let object = r#"{"prompt": "a", "name": "one", "size": [96, 64], "pag_layers": [1, 2],
             "seed": 18446744073709551615, "apg": true, "negative": null}"#;
-        let settings = [
-            ("size", Setting::Value("96x64".to_owned())),
-            ("pag-layers", Setting::Value("1,2".to_owned())),
-            ("seed", Setting::Value(u64::MAX.to_string())),
-            ("apg", Setting::On),
-        ];
         let full = |line| Entry {
+            args: ImageArgs::deserialize(serde_json::json!({
+                "prompt": "a", "size": "96x64", "pag-layers": "1,2", "seed": u64::MAX, "apg": true
+            }))
+            .unwrap(),
             name: Some("one".to_owned()),
-            settings: settings
-                .iter()
-                .map(|(key, setting)| ((*key).to_owned(), setting.clone()))
-                .collect(),
             ..entry(line, "a")
         };
         let array = format!("\n[\n {object} ,\n\"b\\n]\"\n, {{\"prompt\":\"c\"}}]\n");
@@ -394,7 +375,7 @@ mod tests {
         assert_eq!(read_as("NDJSON", lines.as_bytes()).unwrap(), expected);
         assert_eq!(read_as("json", b"[ ]").unwrap(), []);
         let off = read_as("jsonl", br#"{"prompt": "a", "apg": false}"#).unwrap();
-        assert_eq!(off[0].settings, [("apg".to_owned(), Setting::Off)]);
+        assert_eq!(off[0].left_out, ["apg"]);
     }
 
     #[test]
@@ -427,22 +408,33 @@ mod tests {
             r#"{"prompt": "a", "seed": "1\u001b"}"#,
             r#"{"prompt": "a\u0000"}"#,
             r#"{"prompt": "a", "name": 3}"#,
+            r#"{"prompt": "a", "steps": 0}"#,
+            r#"{"prompt": "a", "apg": "yes"}"#,
+            r#"{"prompt": "a", "steps": true}"#,
+            r#"{"prompt": "a", "size": 64, "aspect": "1:2"}"#,
+            r#"{"prompt": "a", "solver": "ddim"}"#,
             r#"{"prompt": "a""#,
             "[1]",
         ];
         let expected = [
-            "line 1: unknown key \"step\", known are prompt, name, seed, size, pag-layers, apg",
+            "line 1: unknown key \"step\", known are name, prompt, negative, seed, steps, ",
             "line 2: no \"prompt\"",
             "line 3: the prompt is empty",
             "line 4: \"prompt\" must be text in quotes, not 3",
-            "line 5: \"seed\" stands there twice",
+            "line 5: \"seed\" occurs twice",
             "line 6: \"size\" cannot be {}",
             "line 7: \"size\" cannot be [1]",
             "line 8: \"seed\" holds control characters",
             "line 9: \"prompt\" holds control characters",
             "line 10: \"name\" must be text in quotes",
-            "line 11: EOF",
-            "line 12: invalid type",
+            "line 11: invalid value '0' for '--steps <N>'",
+            "line 12: unexpected value 'yes' for '--apg'",
+            "line 13: a value is required for '--steps <N>'",
+            "line 14: the argument '--size <WxH>' cannot be used with '--aspect <W:H>'",
+            "line 15: invalid value 'ddim' for '--solver <SOLVER>' [possible values: flow-dpm, \
+             flow-euler, scm]",
+            "line 16: EOF",
+            "line 17: invalid type",
         ];
         refused("jsonl", &lines.join("\n"), &expected);
     }
@@ -454,7 +446,7 @@ mod tests {
             &"{}\n".repeat(25),
             &["line 20: no", "\n  and 5 more"],
         );
-        let error = read(Path::new("none.txt"), &KNOWN, &mut Problems::default()).unwrap_err();
+        let error = read(Path::new("none.txt"), &mut Problems::default()).unwrap_err();
         assert_eq!(error.to_string(), "cannot read none.txt");
     }
 }
