@@ -126,12 +126,12 @@ fn the_times_of_sprint_by_name() {
         picture(&here, "sana.png")
     };
     let plain = with(&["--steps", "4"]);
-    assert_eq!(text(&here, "sana.png", "schedule"), None);
+    assert_eq!(text(&here, "sana.png", "timesteps"), None);
     let named = ["--steps", "4", "--timesteps", "reference"];
     assert_eq!(with(&named), plain);
     let paper = with(&["--steps", "4", "--timesteps", "paper"]);
     assert_ne!(paper, plain);
-    assert_eq!(text(&here, "sana.png", "schedule").unwrap(), "paper");
+    assert_eq!(text(&here, "sana.png", "timesteps").unwrap(), "paper");
     repeats(&here, &sprint_checkpoint());
     let three = ["--steps", "3", "--timesteps", "paper"];
     sprint(&three).fails(1, &["1, 2 and 4 steps", "found 3"]);

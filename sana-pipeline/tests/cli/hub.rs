@@ -93,7 +93,7 @@ mod with_the_hub {
 
         // The picture tells which commit it is of, and the command makes it again.
         let said = here.sana(&["inspect", "sana.png"]).quiet_success();
-        let end = format!("--model owner/name --device flex --revision {COMMIT} --dtype f32\n");
+        let end = format!("--model owner/name --revision {COMMIT} --device flex --dtype f32\n");
         assert!(said.ends_with(&end), "{said}");
         let again = [&by_name[..], &["--revision", COMMIT]].concat();
         sana(&here, "http://127.0.0.1:1", true, &again).quiet_success();

@@ -261,10 +261,8 @@ fn options_that_exclude_each_other() {
     draw(&here, "p.txt", &["--grid=x.jpg"]).fails(1, &["--grid must end in .png", "x.jpg"]);
     draw(&here, "p.txt", &["--grid=pictures/0001-a.png"])
         .fails(1, &["--grid names the file of a picture"]);
-    draw(&here, "p.txt", &["--control=a.png", "--control-save=b.png"]).fails(
-        1,
-        &["--control-save keeps the control image of one prompt"],
-    );
+    draw(&here, "p.txt", &["--control=a.png", "--control-save=b.png"])
+        .fails(1, &["--control-save keeps the control image of one prompt"]);
     draw(&here, "p.txt", &["--grid=no/x.png"]).fails(1, &["cannot write", "no/x.png"]);
     assert!(files(&here, "pictures").is_empty());
 }
