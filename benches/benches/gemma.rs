@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use burn::tensor::Tensor;
 use sana_benches::{Case, assert_finite, run, shape};
 use sana_text::Gemma2Config;
-use sana_text::gemma2::{AttentionMasks, LayerType, Rope};
+use sana_text::{AttentionMasks, LayerType, Rope};
 
 fn main() -> ExitCode {
     run(|suite| {

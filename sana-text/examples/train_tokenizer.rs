@@ -1,7 +1,7 @@
 //! Trains a Gemma-style tokenizer on the lines of a file, or on a few captions of its own, and
 //! shows how it splits the first of them: `cargo run -p sana-text --example train_tokenizer -- [FILE]`.
 
-use sana_text::prompt::normalize_prompt;
+use sana_text::normalize_prompt;
 use sana_text::{GemmaTokenizer, train_gemma_style};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

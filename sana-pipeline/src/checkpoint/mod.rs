@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use sana_dcae::{DcAeConfig, DcAeError};
 use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
-use sana_text::tokenizer::LARGEST_TOKENIZER;
+use sana_text::LARGEST_TOKENIZER;
 use sana_text::{Gemma2Config, GemmaTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value};

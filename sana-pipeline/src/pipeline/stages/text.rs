@@ -1,6 +1,6 @@
 //! Prompts to embeddings.
 
-use sana_text::encoder::encode_tokens;
+use sana_text::encode_tokens;
 use sana_text::{PromptEmbeds, PromptOptions};
 
 use super::all_finite;

@@ -7,7 +7,7 @@ use sana_linear_attn::SanaTransformer;
 use sana_linear_attn::transformer::TransformerInput;
 use sana_sampler::flow::{LogitNormal, interpolate, loss, velocity_target};
 use sana_sampler::noise::{self, Stream};
-use sana_text::encoder::encode_tokens;
+use sana_text::encode_tokens;
 use sana_text::{Gemma2Model, PromptEmbeds, PromptTokenizer};
 use serde::{Deserialize, Serialize};
 
