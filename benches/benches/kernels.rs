@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use burn::tensor::activation;
 use burn::tensor::{DType, Tensor};
 use sana_benches::{Case, Suite, assert_close, run, shape};
+use sana_linear_attn::Bf16Gemm;
 use sana_linear_attn::kernels::*;
-use sana_linear_attn::precision::bf16_products;
 
 fn main() -> ExitCode {
     run(|suite| {
@@ -97,7 +97,15 @@ fn inference(suite: &mut Suite) {
                     suite.random(2, [columns, depth]),
                 )
             },
-            |(x, weight)| linear(x.clone(), weight.clone(), None, Epilogue::None),
+            |(x, weight)| {
+                linear(
+                    x.clone(),
+                    weight.clone(),
+                    None,
+                    Epilogue::None,
+                    Bf16Gemm::Native,
+                )
+            },
             |(x, weight)| plain::linear(x.clone(), weight.clone(), None, Epilogue::None),
         );
         // Where the CPU multiplies bf16 `x` is rounded, so the plain form rounds it too, and it
@@ -111,10 +119,18 @@ fn inference(suite: &mut Suite) {
                 let weight = suite.random::<2>(2, [columns, depth]).cast(DType::BF16);
                 (suite.random(1, [rows, depth]), weight)
             },
-            |(x, weight)| linear(x.clone(), weight.clone(), None, Epilogue::None),
+            |(x, weight)| {
+                linear(
+                    x.clone(),
+                    weight.clone(),
+                    None,
+                    Epilogue::None,
+                    Bf16Gemm::Native,
+                )
+            },
             |(x, weight)| {
                 let dtype = x.dtype();
-                let x = match bf16_products() {
+                let x = match Bf16Gemm::is_supported() {
                     true => x.clone().cast(DType::BF16).cast(dtype),
                     false => x.clone(),
                 };

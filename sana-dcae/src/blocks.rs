@@ -5,8 +5,8 @@ use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::kernels::{Epilogue, add, silu};
 use sana_linear_attn::{
-    Conv3x3, GluMbConv, GluMbConvConfig, GluMbConvNorm, MultiScaleLinearAttention,
-    MultiScaleLinearAttentionConfig, RmsNormAffine,
+    Bf16Gemm, Conv3x3, GluMbConv, GluMbConvConfig, GluMbConvNorm, LinearLayers,
+    MultiScaleLinearAttention, MultiScaleLinearAttentionConfig, RmsNormAffine,
 };
 
 use crate::{Activation, BlockType, DownBlock, NormType, UpBlock};
@@ -162,6 +162,13 @@ pub struct EfficientVitBlock {
     pub conv_out: GluMbConv,
 }
 
+impl LinearLayers for EfficientVitBlock {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.attn.set_bf16_gemm(gemm);
+        self.conv_out.set_bf16_gemm(gemm);
+    }
+}
+
 impl EfficientVitBlock {
     /// A block of `channels` channels in heads of `head_dim`; `kernel_sizes` are those of the
     /// further attention scales.
@@ -209,6 +216,15 @@ pub enum StageLayer {
     Down(DownBlock),
     /// The first element of a decoder stage.
     Up(UpBlock),
+}
+
+impl LinearLayers for StageLayer {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        match self {
+            Self::EfficientVit(block) => block.set_bf16_gemm(gemm),
+            Self::Res(_) | Self::Down(_) | Self::Up(_) => {}
+        }
+    }
 }
 
 impl StageLayer {

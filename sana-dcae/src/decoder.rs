@@ -5,7 +5,7 @@ use std::fmt;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::kernels::repeat_channels;
-use sana_linear_attn::{Conv3x3, RmsNormAffine};
+use sana_linear_attn::{Bf16Gemm, Conv3x3, LinearLayers, RmsNormAffine};
 
 use crate::blocks::{NORM_EPS, StageBlocks};
 use crate::{Activation, BlockType, DcAeConfig, NormType, StageLayer, UpBlock};
@@ -42,6 +42,14 @@ pub struct Decoder {
     shortcut_repeats: Option<usize>,
     #[module(skip)]
     activation: Activation,
+}
+
+impl LinearLayers for Decoder {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        for stage in &mut self.up_blocks {
+            stage.set_bf16_gemm(gemm);
+        }
+    }
 }
 
 impl Decoder {

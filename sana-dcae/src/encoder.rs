@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
-use sana_linear_attn::Conv3x3;
+use sana_linear_attn::{Bf16Gemm, Conv3x3, LinearLayers};
 
 use crate::blocks::StageBlocks;
 use crate::{Activation, BlockType, DcAeConfig, DownBlock, NormType, StageLayer, group_mean};
@@ -35,6 +35,14 @@ pub struct Encoder {
     pub conv_out: Conv3x3,
     /// Channels averaged by the last shortcut.
     shortcut_group: Option<usize>,
+}
+
+impl LinearLayers for Encoder {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        for stage in &mut self.down_blocks {
+            stage.set_bf16_gemm(gemm);
+        }
+    }
 }
 
 impl Encoder {

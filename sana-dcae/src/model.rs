@@ -6,7 +6,8 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::{
-    KeyMap, LoadOptions, SaveOptions, Weights, compute_dtype, load_module, save_module,
+    Bf16Gemm, KeyMap, LinearLayers, LoadOptions, SaveOptions, Weights, compute_dtype, load_module,
+    save_module,
 };
 
 use crate::{DcAeConfig, DcAeError, Decoder, Encoder, Tiling};
@@ -95,6 +96,13 @@ impl DcAeConfig {
     }
 }
 
+impl LinearLayers for DcAe {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.encoder.set_bf16_gemm(gemm);
+        self.decoder.set_bf16_gemm(gemm);
+    }
+}
+
 impl DcAe {
     /// Loads a folder in the diffusers layout: `config.json` and
     /// `diffusion_pytorch_model.safetensors`, single, sharded, or of a `variant` such as `fp16`.
@@ -171,6 +179,12 @@ impl DcAe {
         let weight = self.encoder.conv_out.weight.val();
         self.compute
             .unwrap_or_else(|| compute_dtype(weight.dtype(), &weight.device()))
+    }
+
+    /// Chooses how linear layers multiply f32 rows by bf16 weights on the CPU.
+    pub fn with_bf16_gemm(mut self, gemm: Bf16Gemm) -> Self {
+        self.set_bf16_gemm(gemm);
+        self
     }
 
     /// Computes in this dtype, f32, f16 or bf16, whatever the parameters are.

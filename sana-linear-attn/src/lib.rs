@@ -10,13 +10,15 @@ pub mod transformer;
 pub mod weights;
 
 pub use kernels::layer_norm;
+#[doc(hidden)]
+pub use layers::LinearLayers;
 pub use layers::{
     Conv3x3, CrossAttention, CrossAttentionConfig, DepthwiseConv, GluMbConv, GluMbConvConfig,
     GluMbConvNorm, LinearAttention, LinearAttentionConfig, LowRank, MultiScaleLinearAttention,
     MultiScaleLinearAttentionConfig, PointwiseConv, RmsNormAffine, TextKeysValues, TorchLinear,
     mask_bias,
 };
-pub use precision::compute_dtype;
+pub use precision::{Bf16Gemm, compute_dtype};
 pub use transformer::{
     SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig,
 };

@@ -4,37 +4,32 @@
 //! applied, where the two differ. So a network whose weights are bf16 in memory and whose inputs
 //! are f32 is one in f32 with weights rounded to bf16: each layer widens its weights for its own
 //! use and drops the widened ones afterwards. Nothing is cast where the dtypes agree. Linear layers
-//! on a processor that multiplies bf16 do not widen: see [`bf16_products`].
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! on a processor that multiplies bf16 do not widen by default: see [`Bf16Gemm`].
 
 use burn::tensor::{DType, Device, Tensor};
 
-/// Whether products in bf16 are wanted where the processor has them.
-static BF16_PRODUCTS: AtomicBool = AtomicBool::new(true);
-
-/// Whether f32 rows times a bf16 weight are multiplied in bf16 on burn's CPU backend, with sums in
-/// f32, instead of widening the weight: if the processor has AVX512-BF16 and nothing else was
-/// [asked for](set_bf16_products). Twice as fast or more, and the rows are rounded to bf16.
-pub fn bf16_products() -> bool {
-    has_bf16_products() && BF16_PRODUCTS.load(Ordering::Relaxed)
+/// How linear layers multiply f32 rows by a bf16 weight on burn's CPU backend `flex`. Elsewhere it
+/// makes no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bf16Gemm {
+    /// In bf16 with sums in f32 where the [processor can](Self::is_supported), else as
+    /// [`Widened`](Self::Widened). Twice as fast or more, and the rows are rounded to bf16.
+    #[default]
+    Native,
+    /// In f32, with the weight widened for each use: bit for bit what the same weights give in f32.
+    Widened,
 }
 
-/// Whether to use [products in bf16](bf16_products) where the processor has them, as is the default.
-/// Without them a network with bf16 weights gives bit for bit what the same weights give in f32.
-///
-/// Holds for the whole process, from the next product on.
-pub fn set_bf16_products(wanted: bool) {
-    BF16_PRODUCTS.store(wanted, Ordering::Relaxed);
-}
-
-/// Whether this processor and this build multiply pairs of bf16.
-pub fn has_bf16_products() -> bool {
-    #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-    let has = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(all(feature = "flex", target_arch = "x86_64")))]
-    let has = false;
-    has
+impl Bf16Gemm {
+    /// Whether this processor and this build multiply pairs of bf16 (AVX512-BF16).
+    pub fn is_supported() -> bool {
+        #[cfg(all(feature = "flex", target_arch = "x86_64"))]
+        let supported =
+            is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(all(feature = "flex", target_arch = "x86_64")))]
+        let supported = false;
+        supported
+    }
 }
 
 /// The dtype that a network with weights of this dtype computes in on a device, where nothing else

@@ -1,14 +1,11 @@
-//! f32 rows times bf16 weights: products of bf16 with f32 sums where the processor has them, and
-//! elsewhere, or where they are not wanted, the widened weights bit for bit.
-//!
-//! The switch is the process's, so all of it is one test.
+//! f32 rows times bf16 weights: multiplied in bf16 with f32 sums where the processor can, and
+//! elsewhere, or where that is not wanted, as the widened weights bit for bit.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::{Epilogue, linear, plain};
 use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, values};
-use sana_linear_attn::precision::{bf16_products, has_bf16_products, set_bf16_products};
 use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
-use sana_linear_attn::{SanaTransformerConfig, TorchLinear, Weights};
+use sana_linear_attn::{Bf16Gemm, SanaTransformer, SanaTransformerConfig, TorchLinear, Weights};
 
 /// Values without a pattern, of magnitude up to 1.
 fn waves<const D: usize>(shape: [usize; D], seed: f32) -> Tensor<D> {
@@ -39,26 +36,25 @@ const SHAPES: [[usize; 3]; 9] = [
 
 #[test]
 fn bf16_weights_are_multiplied_as_they_are() {
-    assert_eq!(bf16_products(), has_bf16_products(), "on by default");
-    for wanted in [true, false] {
-        set_bf16_products(wanted);
-        assert_eq!(bf16_products(), wanted && has_bf16_products());
+    assert_eq!(Bf16Gemm::default(), Bf16Gemm::Native);
+    for gemm in [Bf16Gemm::Native, Bf16Gemm::Widened] {
+        let native = gemm == Bf16Gemm::Native && Bf16Gemm::is_supported();
         for [rows, depth, columns] in SHAPES {
-            let multiplies = bf16_products() && depth.is_multiple_of(2);
+            let multiplies = native && depth.is_multiple_of(2);
             let x = waves([rows, depth], 1.0);
             let weight = waves([columns, depth], 2.0).cast(DType::BF16);
             let bias = waves([columns], 3.0);
             for bias in [None, Some(bias)] {
                 for epilogue in [Epilogue::None, Epilogue::Silu] {
-                    let name = format!("{rows}x{depth}->{columns}, {epilogue:?}, {wanted}");
+                    let name = format!("{rows}x{depth}->{columns}, {epilogue:?}, {gemm:?}");
                     let wide = weight.clone().cast(DType::F32);
-                    let ours = linear(x.clone(), weight.clone(), bias.clone(), epilogue);
+                    let ours = linear(x.clone(), weight.clone(), bias.clone(), epilogue, gemm);
                     assert_eq!(ours.dtype(), DType::F32, "{name}");
                     let ours = values(ours);
-                    let exact = linear(x.clone(), wide.clone(), bias.clone(), epilogue);
+                    let exact = linear(x.clone(), wide.clone(), bias.clone(), epilogue, gemm);
                     let exact = values(exact);
                     if multiplies {
-                        // Products of two bf16 are exact in f32, the order of the sums differs.
+                        // The product of two bf16 is exact in f32, the order of the sums differs.
                         let plain = plain::linear(rounded(x.clone()), wide, bias.clone(), epilogue);
                         assert_close(&name, &ours, &values(plain), 1e-5);
                         assert!(ours != exact, "{name}: x was not rounded");
@@ -69,12 +65,10 @@ fn bf16_weights_are_multiplied_as_they_are() {
             }
         }
     }
-    set_bf16_products(true);
-    a_layer();
-    the_transformer();
 }
 
 /// A layer; strided rows; rows alone as among others; gradients by the widened weight.
+#[test]
 fn a_layer() {
     let device = Device::flex();
     let mut layer = TorchLinear::new(64, 40, true, &device);
@@ -91,7 +85,7 @@ fn a_layer() {
         layer.bias.as_ref().map(|bias| bias.val()),
         Epilogue::None,
     );
-    if bf16_products() {
+    if Bf16Gemm::is_supported() {
         assert_close("strided", &together, &values(plain), 1e-5);
     }
     let tracked = Tensor::<2>::from_data(x.into_data(), &device.autodiff()).require_grad();
@@ -101,6 +95,7 @@ fn a_layer() {
         Tensor::from_data(weight.clone().into_data(), (&tracked.device(), DType::BF16)),
         None,
         Epilogue::None,
+        Bf16Gemm::Native,
     )
     .sum()
     .backward();
@@ -110,6 +105,7 @@ fn a_layer() {
 }
 
 /// What rounding the input of every linear layer does to a transformer's output.
+#[test]
 fn the_transformer() {
     let device = Device::flex();
     let folder = built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "transformer/sana");
@@ -121,7 +117,7 @@ fn the_transformer() {
         .expect("its config")
         .load(&weights, Some(DType::BF16), F16Clamp::Auto, &device)
         .expect("its weights");
-    let run = || {
+    let run = |narrow: &SanaTransformer| {
         let tensor = |name| io.tensor::<1>(name, &device);
         let mask = io.tensor("caption_mask", &device);
         let text = narrow.text_context(io.tensor("caption", &device), Some(mask));
@@ -129,11 +125,9 @@ fn the_transformer() {
         let input = TransformerInput::new(input, tensor("timestep"), &text);
         values(narrow.forward(input).velocity)
     };
-    set_bf16_products(true);
-    let ours = run();
-    set_bf16_products(false);
-    let exact = run();
+    let ours = run(&narrow);
+    let exact = run(&narrow.with_bf16_gemm(Bf16Gemm::Widened));
     // A bf16 has 8 bits: 2^-9 of each input, some layers after each other.
     assert_close("transformer", &ours, &exact, 2e-2);
-    assert_eq!(ours != exact, has_bf16_products());
+    assert_eq!(ours != exact, Bf16Gemm::is_supported());
 }

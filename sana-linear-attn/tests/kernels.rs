@@ -5,6 +5,7 @@
 mod attention_edges;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use sana_linear_attn::Bf16Gemm;
 use sana_linear_attn::kernels::*;
 use sana_linear_attn::parity::{assert_close, values};
 
@@ -257,11 +258,23 @@ fn tokens_without_a_key_give_zero() {
     attention_edges::tokens_without_a_key_give_zero([1, 6, 4], 2, &Device::flex());
 }
 
+type Linear = fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Epilogue) -> Tensor<2>;
+
+/// [`linear`] as layers call it by default.
+fn native_linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    epilogue: Epilogue,
+) -> Tensor<2> {
+    linear(x, weight, bias, epilogue, Bf16Gemm::Native)
+}
+
 #[test]
 fn linear_equals_plain() {
     for [rows, depth, columns] in [[1, 1, 1], [3, 7, 5], [130, 33, 70], [65, 300, 400]] {
         for epilogue in [Epilogue::None, Epilogue::Silu] {
-            let layer = |f: fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Epilogue) -> Tensor<2>| {
+            let layer = |f: Linear| {
                 move |x: Tensor<2>, w: Tensor<2>| {
                     let bias = w.clone().narrow(1, 0, 1).reshape([columns]);
                     f(x.clone(), w.clone(), None, epilogue) + f(x, w, Some(bias), epilogue)
@@ -271,7 +284,7 @@ fn linear_equals_plain() {
                 &format!("{rows}x{depth}->{columns}, {epilogue:?}"),
                 [rows, depth],
                 [columns, depth],
-                layer(linear),
+                layer(native_linear),
                 layer(plain::linear),
             );
         }
@@ -293,7 +306,7 @@ fn grouped_linear_equals_plain() {
 
 #[test]
 fn linear_takes_strided_input() {
-    let layer = |f: fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Epilogue) -> Tensor<2>| {
+    let layer = |f: Linear| {
         move |x: Tensor<2>, w: Tensor<2>| {
             let bias = w.clone().narrow(0, 0, 1).reshape([6]);
             f(x.transpose(), w.transpose(), Some(bias), Epilogue::None)
@@ -303,7 +316,7 @@ fn linear_takes_strided_input() {
         "transposed",
         [5, 4],
         [5, 6],
-        layer(linear),
+        layer(native_linear),
         layer(plain::linear),
     );
 }
@@ -497,7 +510,7 @@ fn other_shapes_are_broadcast() {
     let bias = Some(Tensor::<1>::ones([1], &device));
     for stored in [DType::F32, DType::BF16] {
         let weight = weight.clone().cast(stored);
-        let y = linear(x.clone(), weight.clone(), bias.clone(), Epilogue::None);
+        let y = native_linear(x.clone(), weight.clone(), bias.clone(), Epilogue::None);
         let weight = weight.cast(DType::F32);
         let plain = plain::linear(x.clone(), weight, bias.clone(), Epilogue::None);
         assert_eq!(values(y), values(plain), "bias of all, {stored:?}");
@@ -718,7 +731,7 @@ fn items_of_a_batch_are_those_made_alone() {
                 check(&name("linear"), [batch, tokens, depth], |x| {
                     let rows = x.dims()[0] * tokens;
                     let x = x.reshape([rows, depth]);
-                    let y = linear(x, weight.clone(), bias.clone(), Epilogue::Silu);
+                    let y = native_linear(x, weight.clone(), bias.clone(), Epilogue::Silu);
                     y.reshape([rows / tokens, tokens, columns])
                 });
             }

@@ -5,14 +5,13 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::cast;
 use sana_linear_attn::parity::{Fixture, built_in_fixture_path, values};
-use sana_linear_attn::precision::set_bf16_products;
 use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
 use sana_linear_attn::weights::{check_module, write_tensors};
 use sana_linear_attn::{
-    Conv3x3, DepthwiseConv, GluMbConvConfig, GluMbConvNorm, KeyMap, LoadOptions, LowRank,
-    MultiScaleLinearAttentionConfig, PointwiseConv, RmsNormAffine, SanaTransformer,
-    SanaTransformerConfig, SaveOptions, TorchLinear, WeightError, Weights, load_module,
-    save_module,
+    Bf16Gemm, Conv3x3, DepthwiseConv, GluMbConvConfig, GluMbConvNorm, KeyMap, LinearLayers,
+    LoadOptions, LowRank, MultiScaleLinearAttentionConfig, PointwiseConv, RmsNormAffine,
+    SanaTransformer, SanaTransformerConfig, SaveOptions, TorchLinear, WeightError, Weights,
+    load_module, save_module,
 };
 
 const HALVES: [DType; 2] = [DType::BF16, DType::F16];
@@ -57,23 +56,34 @@ fn compare<M: Module, const X: usize, const Y: usize>(
     }
 }
 
+/// With linear layers that do not multiply bf16 weights as they are where the CPU can.
+fn widened<M: LinearLayers>(mut layer: M) -> M {
+    layer.set_bf16_gemm(Bf16Gemm::Widened);
+    layer
+}
+
 #[test]
 fn every_layer_widens_its_weights() {
-    set_bf16_products(false); // else bf16 weights are multiplied as they are where the CPU can
     let device = Device::flex();
     let mut linear = TorchLinear::new(7, 5, true, &device);
-    compare("linear", linear.clone(), [2, 3, 7], |l, x: Tensor<3>| {
-        l.forward(x)
-    });
+    compare(
+        "linear",
+        widened(linear.clone()),
+        [2, 3, 7],
+        |l, x: Tensor<3>| l.forward(x),
+    );
     linear.low_rank.push(LowRank {
         down: waves([2, 7], 2.0).cast(DType::BF16),
         up: waves([5, 2], 3.0).cast(DType::BF16),
     });
-    compare("with a LoRA", linear, [2, 3, 7], |l, x: Tensor<3>| {
-        l.forward(x)
-    });
+    compare(
+        "with a LoRA",
+        widened(linear),
+        [2, 3, 7],
+        |l, x: Tensor<3>| l.forward(x),
+    );
 
-    let pointwise = || PointwiseConv::new(6, 4, true, &device);
+    let pointwise = || widened(PointwiseConv::new(6, 4, true, &device));
     compare("pointwise", pointwise(), [2, 5, 6], |l, x| l.forward(x));
     compare("pointwise, image", pointwise(), [2, 6, 3, 2], |l, x| {
         l.forward_image(x)
@@ -104,7 +114,7 @@ fn every_layer_widens_its_weights() {
     };
     compare(
         "feed-forward",
-        feed_forward.init(&device),
+        widened(feed_forward.init(&device)),
         [2, 12, 6],
         |l, x| l.forward(x, 3, 4),
     );
@@ -115,7 +125,7 @@ fn every_layer_widens_its_weights() {
     };
     compare(
         "multi-scale attention",
-        attention.init(&device),
+        widened(attention.init(&device)),
         [2, 8, 3, 4],
         |l, x| l.forward(x),
     );
@@ -224,11 +234,10 @@ impl Case {
 
 #[test]
 fn the_transformer_is_that_of_widened_weights() {
-    set_bf16_products(false); // else bf16 weights are multiplied as they are where the CPU can
     for name in FIXTURES {
         for half in HALVES {
             let case = Case::new(name, half);
-            let (narrow, wide) = (case.load(half), case.load(DType::F32));
+            let (narrow, wide) = (widened(case.load(half)), case.load(DType::F32));
             assert_eq!((narrow.dtype(), wide.dtype()), (half, DType::F32));
             assert_eq!(narrow.compute_dtype(), DType::F32);
             let (ours, expected) = (case.run(&narrow), case.run(&wide));

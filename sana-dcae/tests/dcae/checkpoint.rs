@@ -1,13 +1,12 @@
 //! Folders: loading, saving, and what can be wrong with them.
 
-use sana_linear_attn::precision::set_bf16_products;
 use std::fs;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, DcAeError};
 use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, device, values};
-use sana_linear_attn::{WeightError, Weights};
+use sana_linear_attn::{Bf16Gemm, WeightError, Weights};
 
 use crate::{CRATE, LAYOUTS, load, tiny_config, waves};
 
@@ -98,7 +97,6 @@ fn half_precision_parameters() {
 /// give, bit for bit.
 #[test]
 fn half_parameters_are_widened_on_the_cpu() {
-    set_bf16_products(false); // else bf16 weights are multiplied as they are where the CPU can
     let device = Device::flex();
     for dtype in [DType::F16, DType::BF16] {
         for layout in LAYOUTS {
@@ -106,7 +104,9 @@ fn half_parameters_are_widened_on_the_cpu() {
             let full = load(layout, &device);
             full.save(folder.path(), Some(dtype)).expect("saved");
             let model = |dtype| DcAe::load(folder.path(), None, Some(dtype), &device);
-            let narrow = model(dtype).expect("just saved");
+            let narrow = model(dtype)
+                .expect("just saved")
+                .with_bf16_gemm(Bf16Gemm::Widened);
             let wide = model(DType::F32).expect("just saved");
             assert_eq!(narrow.decoder.dtype(), dtype);
             assert_eq!(narrow.compute_dtype(), DType::F32);

@@ -6,12 +6,13 @@ use super::epilogue::Epilogue;
 #[cfg(feature = "flex")]
 use super::flex;
 use super::plain;
+use crate::precision::Bf16Gemm;
 
 /// `x W^T + b`, then a function of each element, in the dtype of `x`.
 ///
-/// A weight or bias of another dtype is cast to it. But f32 rows times a bf16 weight are a product of
-/// bf16 with f32 sums where [`bf16_products`](crate::precision::bf16_products) says so: `x` is
-/// rounded to bf16 then, and the weight is read as it is.
+/// A weight or bias of another dtype is cast to it. But f32 rows are multiplied by a bf16 weight in
+/// bf16, with f32 sums, where `bf16` is [`Bf16Gemm::Native`] and the processor can: `x` is rounded
+/// to bf16 then, and the weight is read as it is.
 ///
 /// # Shapes
 /// - `x` `[rows, in]`
@@ -22,13 +23,15 @@ pub fn linear(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
     epilogue: Epilogue,
+    bf16: Bf16Gemm,
 ) -> Tensor<2> {
     let bias = bias.map(|bias| cast(bias, x.dtype()));
     #[cfg(feature = "flex")]
-    if crate::precision::bf16_products() && flex::supports::bf16_linear(&x, &weight, bias.as_ref())
-    {
+    if bf16 == Bf16Gemm::Native && flex::supports::bf16_linear(&x, &weight, bias.as_ref()) {
         return flex::inference::linear(x, weight, bias, epilogue == Epilogue::Silu);
     }
+    #[cfg(not(feature = "flex"))]
+    let _ = bf16;
     let weight = cast(weight, x.dtype());
     #[cfg(feature = "flex")]
     if flex::supports::linear(&x, &weight, bias.as_ref()) {

@@ -11,7 +11,8 @@ use crate::kernels::{
     nearest_upsample, silu_gate,
 };
 
-use super::linear::{LowRank, linear, uniform};
+use super::linear::{LinearLayers, LowRank, linear, uniform};
+use crate::precision::Bf16Gemm;
 
 /// A 1x1 convolution, stored as checkpoints do (`[out, in, 1, 1]`) and run as a linear layer.
 #[derive(Module, Debug)]
@@ -20,8 +21,17 @@ pub struct PointwiseConv {
     pub weight: Param<Tensor<4>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// What is added to the output beside the weight's own; empty unless LoRAs are kept apart.
+    /// Low-rank terms that are added to the output; empty unless there are unmerged LoRAs.
     pub low_rank: Vec<LowRank>,
+    /// How f32 rows are multiplied by a bf16 weight on the CPU.
+    #[module(skip)]
+    pub bf16_gemm: Bf16Gemm,
+}
+
+impl LinearLayers for PointwiseConv {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.bf16_gemm = gemm;
+    }
 }
 
 impl PointwiseConv {
@@ -31,6 +41,7 @@ impl PointwiseConv {
             weight: uniform([d_output, d_input, 1, 1], d_input, device),
             bias: bias.then(|| uniform([d_output], d_input, device)),
             low_rank: Vec::new(),
+            bf16_gemm: Bf16Gemm::default(),
         }
     }
 
@@ -49,7 +60,8 @@ impl PointwiseConv {
         let [d_output, d_input, _, _] = weight.dims();
         let weight = weight.reshape([d_output, d_input]);
         let bias = self.bias.as_ref().map(Param::val);
-        linear(tokens, weight, bias, &self.low_rank, epilogue)
+        let low_rank = &self.low_rank;
+        linear(tokens, weight, bias, low_rank, epilogue, self.bf16_gemm)
     }
 
     /// Applies the convolution to an image.

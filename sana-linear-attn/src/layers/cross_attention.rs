@@ -4,8 +4,9 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::{softmax_attention, split_heads};
+use crate::precision::Bf16Gemm;
 
-use super::linear::TorchLinear;
+use super::linear::{LinearLayers, TorchLinear};
 use super::norm::RmsNormAffine;
 
 /// Options of [`CrossAttention`].
@@ -90,6 +91,15 @@ pub struct CrossAttention {
     /// Output projection (a list of one in checkpoints).
     pub to_out: [TorchLinear; 1],
     head_dim: usize,
+}
+
+impl LinearLayers for CrossAttention {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.to_q.set_bf16_gemm(gemm);
+        self.to_k.set_bf16_gemm(gemm);
+        self.to_v.set_bf16_gemm(gemm);
+        self.to_out.set_bf16_gemm(gemm);
+    }
 }
 
 impl CrossAttention {

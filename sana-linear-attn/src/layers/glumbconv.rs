@@ -4,8 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::{Epilogue, add, image_to_tokens, tokens_to_image};
+use crate::precision::Bf16Gemm;
 
 use super::conv::{DepthwiseConv, PointwiseConv};
+use super::linear::LinearLayers;
 use super::norm::RmsNormAffine;
 
 /// The norm after the last projection of a [`GluMbConv`].
@@ -72,6 +74,13 @@ pub struct GluMbConv {
     /// Norm after the projection.
     pub norm: Option<RmsNormAffine>,
     residual: bool,
+}
+
+impl LinearLayers for GluMbConv {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.conv_inverted.set_bf16_gemm(gemm);
+        self.conv_point.set_bf16_gemm(gemm);
+    }
 }
 
 impl GluMbConv {

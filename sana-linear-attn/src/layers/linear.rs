@@ -5,6 +5,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::{self, Epilogue, cast, silu};
+use crate::precision::Bf16Gemm;
 
 /// PyTorch's default initialisation: uniform in `+-1 / sqrt(fan_in)`. Lazy: nothing is allocated
 /// before the value is read.
@@ -21,10 +22,10 @@ pub(super) fn uniform<const D: usize>(
     .init(shape, device)
 }
 
-/// A low-rank term beside a weight: `(x down^T) up^T`, added to the layer's output. A LoRA that is
-/// kept apart, with its scale in `up`.
+/// A low-rank term of a layer: `(x down^T) up^T`, added to its output. An unmerged LoRA, with its
+/// scale in `up`.
 ///
-/// It is no parameter: it is not saved, not expected in a checkpoint, not counted and not trained,
+/// It is not a parameter: it is not saved, not expected in a checkpoint, not counted and not trained,
 /// and it moves between devices with its layer.
 #[derive(Module, Debug)]
 pub struct LowRank {
@@ -52,8 +53,11 @@ pub struct TorchLinear {
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// What is added to the output beside the weight's own; empty unless LoRAs are kept apart.
+    /// Low-rank terms that are added to the output; empty unless there are unmerged LoRAs.
     pub low_rank: Vec<LowRank>,
+    /// How f32 rows are multiplied by a bf16 weight on the CPU.
+    #[module(skip)]
+    pub bf16_gemm: Bf16Gemm,
 }
 
 impl TorchLinear {
@@ -64,6 +68,7 @@ impl TorchLinear {
             weight: uniform([d_output, d_input], d_input, device),
             bias: bias.then(|| uniform([d_output], d_input, device)),
             low_rank: Vec::new(),
+            bf16_gemm: Bf16Gemm::default(),
         }
     }
 
@@ -74,7 +79,9 @@ impl TorchLinear {
     /// - output `[.., out]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let bias = self.bias.as_ref().map(Param::val);
-        linear(x, self.weight.val(), bias, &self.low_rank, Epilogue::None)
+        let weight = self.weight.val();
+        let low_rank = &self.low_rank;
+        linear(x, weight, bias, low_rank, Epilogue::None, self.bf16_gemm)
     }
 }
 
@@ -86,6 +93,7 @@ pub(super) fn linear<const D: usize>(
     bias: Option<Tensor<1>>,
     low_rank: &[LowRank],
     epilogue: Epilogue,
+    bf16: Bf16Gemm,
 ) -> Tensor<D> {
     let mut dims = x.dims();
     let [d_output, d_input] = weight.dims();
@@ -94,14 +102,42 @@ pub(super) fn linear<const D: usize>(
     let terms = low_rank.iter().map(|term| term.forward(x.clone()));
     let y = match terms.reduce(|sum, term| sum + term) {
         Some(terms) => {
-            let y = kernels::linear(x, weight, bias, Epilogue::None) + terms; // [rows, out]
+            let y = kernels::linear(x, weight, bias, Epilogue::None, bf16) + terms; // [rows, out]
             match epilogue {
                 Epilogue::None => y,
                 Epilogue::Silu => silu(y),
             }
         }
-        None => kernels::linear(x, weight, bias, epilogue), // [rows, out]
+        None => kernels::linear(x, weight, bias, epilogue, bf16), // [rows, out]
     };
     dims[D - 1] = d_output;
     y.reshape(dims)
+}
+
+/// Layers and networks that contain linear layers.
+pub trait LinearLayers {
+    /// Chooses for all of them how f32 rows are multiplied by bf16 weights on the CPU.
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm);
+}
+
+impl LinearLayers for TorchLinear {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.bf16_gemm = gemm;
+    }
+}
+
+impl<T: LinearLayers> LinearLayers for [T] {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        for layer in self {
+            layer.set_bf16_gemm(gemm);
+        }
+    }
+}
+
+impl<T: LinearLayers> LinearLayers for Option<T> {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        if let Some(layer) = self {
+            layer.set_bf16_gemm(gemm);
+        }
+    }
 }

@@ -4,8 +4,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::relu_linear_attention;
+use crate::precision::Bf16Gemm;
 
-use super::linear::TorchLinear;
+use super::linear::{LinearLayers, TorchLinear};
 use super::norm::RmsNormAffine;
 
 /// Largest finite f16: checkpoints trained in f16 rely on activations saturating there.
@@ -74,6 +75,15 @@ pub struct LinearAttention {
     pub to_out: [TorchLinear; 1],
     head_dim: usize,
     clamp: bool,
+}
+
+impl LinearLayers for LinearAttention {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.to_q.set_bf16_gemm(gemm);
+        self.to_k.set_bf16_gemm(gemm);
+        self.to_v.set_bf16_gemm(gemm);
+        self.to_out.set_bf16_gemm(gemm);
+    }
 }
 
 impl LinearAttention {

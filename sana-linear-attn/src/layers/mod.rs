@@ -11,7 +11,7 @@ mod norm;
 pub use conv::{Conv3x3, DepthwiseConv, PointwiseConv};
 pub use cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues, mask_bias};
 pub use glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
-pub use linear::{LowRank, TorchLinear};
+pub use linear::{LinearLayers, LowRank, TorchLinear};
 pub use linear_attention::{LinearAttention, LinearAttentionConfig};
 pub use multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
 pub use norm::RmsNormAffine;

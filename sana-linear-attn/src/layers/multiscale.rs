@@ -7,9 +7,10 @@ use crate::kernels::{
     add, cast, grouped_linear, image_to_tokens, relu_linear_attention_packed,
     relu_quadratic_attention_packed, tokens_to_image,
 };
+use crate::precision::Bf16Gemm;
 
 use super::conv::DepthwiseConv;
-use super::linear::TorchLinear;
+use super::linear::{LinearLayers, TorchLinear};
 use super::norm::RmsNormAffine;
 
 /// Options of [`MultiScaleLinearAttention`].
@@ -126,6 +127,15 @@ pub struct MultiScaleLinearAttention {
     /// Norm before the residual connection.
     pub norm_out: RmsNormAffine,
     head_dim: usize,
+}
+
+impl LinearLayers for MultiScaleLinearAttention {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.to_q.set_bf16_gemm(gemm);
+        self.to_k.set_bf16_gemm(gemm);
+        self.to_v.set_bf16_gemm(gemm);
+        self.to_out.set_bf16_gemm(gemm);
+    }
 }
 
 impl MultiScaleLinearAttention {

@@ -4,8 +4,9 @@ use burn::tensor::{Device, Tensor};
 use crate::kernels::{add, cast, gated_residual, norm_modulate};
 use crate::layers::{
     CrossAttention, CrossAttentionConfig, GluMbConv, GluMbConvConfig, GluMbConvNorm,
-    LinearAttention, LinearAttentionConfig, TextKeysValues,
+    LinearAttention, LinearAttentionConfig, LinearLayers, TextKeysValues,
 };
+use crate::precision::Bf16Gemm;
 
 use super::config::SanaTransformerConfig;
 use super::place::BlockPart;
@@ -138,6 +139,14 @@ pub(super) struct BlockConditions<'a> {
     pub text_bias: Option<&'a Tensor<4>>,
     /// Height and width in tokens.
     pub grid: [usize; 2],
+}
+
+impl LinearLayers for SanaBlock {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.attn1.set_bf16_gemm(gemm);
+        self.attn2.set_bf16_gemm(gemm);
+        self.ff.set_bf16_gemm(gemm);
+    }
 }
 
 impl SanaBlock {

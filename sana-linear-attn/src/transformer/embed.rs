@@ -5,8 +5,8 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::kernels::{Epilogue, cast, linear, silu};
-use crate::layers::TorchLinear;
-use crate::precision::compute_dtype;
+use crate::layers::{LinearLayers, TorchLinear};
+use crate::precision::{Bf16Gemm, compute_dtype};
 
 /// Channels of the sinusoidal features of timesteps and guidance scales.
 const SINUSOID_CHANNELS: usize = 256;
@@ -59,7 +59,8 @@ impl PatchEmbed {
                 .permute([0, 2, 3, 1])
                 .reshape([batch * height * width, in_channels]); // [batch * tokens, in]
             let weight = weight.reshape([channels, in_channels]);
-            let tokens = linear(tokens, weight, Some(bias), Epilogue::None); // [batch * tokens, channels]
+            let bf16 = Bf16Gemm::default(); // of no effect: the weight has the dtype of the tokens
+            let tokens = linear(tokens, weight, Some(bias), Epilogue::None, bf16); // [batch * tokens, channels]
             return tokens.reshape([batch, height * width, channels]);
         }
         let options = ConvOptions::new([patch, patch], [0, 0], [1, 1], 1);
@@ -94,6 +95,13 @@ pub struct SinusoidMlp {
     pub(super) linear_2: TorchLinear,
 }
 
+impl LinearLayers for SinusoidMlp {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.linear_1.set_bf16_gemm(gemm);
+        self.linear_2.set_bf16_gemm(gemm);
+    }
+}
+
 impl SinusoidMlp {
     fn new(width: usize, device: &Device) -> Self {
         Self {
@@ -114,6 +122,12 @@ pub struct TimestepOnly {
     pub(super) timestep_embedder: SinusoidMlp,
 }
 
+impl LinearLayers for TimestepOnly {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.timestep_embedder.set_bf16_gemm(gemm);
+    }
+}
+
 /// Embedding of the timestep, and in Sprint of the guidance scale, and the modulation made of it.
 #[derive(Module, Debug)]
 pub struct TimeEmbed {
@@ -121,6 +135,15 @@ pub struct TimeEmbed {
     pub(super) timestep_embedder: Option<SinusoidMlp>,
     pub(super) guidance_embedder: Option<SinusoidMlp>,
     pub(super) linear: TorchLinear,
+}
+
+impl LinearLayers for TimeEmbed {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.emb.set_bf16_gemm(gemm);
+        self.timestep_embedder.set_bf16_gemm(gemm);
+        self.guidance_embedder.set_bf16_gemm(gemm);
+        self.linear.set_bf16_gemm(gemm);
+    }
 }
 
 impl TimeEmbed {
@@ -185,6 +208,13 @@ impl TimeEmbed {
 pub struct CaptionProjection {
     pub(super) linear_1: TorchLinear,
     pub(super) linear_2: TorchLinear,
+}
+
+impl LinearLayers for CaptionProjection {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.linear_1.set_bf16_gemm(gemm);
+        self.linear_2.set_bf16_gemm(gemm);
+    }
 }
 
 impl CaptionProjection {

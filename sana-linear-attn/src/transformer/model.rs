@@ -2,8 +2,8 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::{cast, norm_modulate};
-use crate::layers::{RmsNormAffine, TorchLinear};
-use crate::precision::compute_dtype;
+use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
+use crate::precision::{Bf16Gemm, compute_dtype};
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 
 use super::block::{SanaBlock, SanaBlockConfig};
@@ -87,6 +87,15 @@ pub struct SanaTransformer {
     compute: Option<DType>,
 }
 
+impl LinearLayers for SanaTransformer {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.time_embed.set_bf16_gemm(gemm);
+        self.caption_projection.set_bf16_gemm(gemm);
+        self.transformer_blocks.set_bf16_gemm(gemm);
+        self.proj_out.set_bf16_gemm(gemm);
+    }
+}
+
 impl SanaTransformer {
     /// The configuration it was built from.
     pub fn config(&self) -> &SanaTransformerConfig {
@@ -98,6 +107,12 @@ impl SanaTransformer {
         for block in &mut self.transformer_blocks {
             block.attn1 = block.attn1.clone().with_f16_clamp(clamp);
         }
+        self
+    }
+
+    /// Chooses how linear layers multiply f32 rows by bf16 weights on the CPU.
+    pub fn with_bf16_gemm(mut self, gemm: Bf16Gemm) -> Self {
+        self.set_bf16_gemm(gemm);
         self
     }
 

@@ -244,6 +244,7 @@ impl Parts {
                 };
                 let config = checkpoint.text_config()?;
                 Gemma2Model::from_weights(&config, weights, &load, &self.device)?
+                    .with_bf16_gemm(options.bf16_gemm)
             }
         };
         Ok(self.text_encoder.insert(model))
@@ -268,7 +269,7 @@ impl Parts {
                 };
                 let model = config.load(&weights, Some(dtype), clamp, &self.device)?;
                 let loras: Result<Vec<_>, _> = options.loras.iter().map(LoraFile::open).collect();
-                model.with_loras(&loras?)?
+                model.with_loras(&loras?)?.with_bf16_gemm(options.bf16_gemm)
             }
         };
         Ok(self.transformer.insert(model))
@@ -295,6 +296,7 @@ impl Parts {
                 folder
                     .config()
                     .load(&weights, Some(dtype), clamp, &self.device)?
+                    .with_bf16_gemm(options.bf16_gemm)
             }
         };
         Ok(self.controlnet.insert(model))
@@ -327,6 +329,7 @@ impl Parts {
                 let (weights, dtype) = self.open(Component::Vae, &checkpoint, &options)?;
                 let config = checkpoint.vae_config()?;
                 DcAe::from_weights(&config, &weights, Some(dtype), &self.device)?
+                    .with_bf16_gemm(options.bf16_gemm)
             }
         };
         Ok(self.autoencoder.insert(model))

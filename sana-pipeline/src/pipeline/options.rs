@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::DType;
 use sana_dcae::Tiling;
+use sana_linear_attn::Bf16Gemm;
 use sana_linear_attn::transformer::F16Clamp;
 
 use crate::checkpoint::LoraFile;
@@ -35,6 +36,8 @@ pub struct LoadOptions {
     /// dtype; there, what the device does not support becomes f32, and the text encoder and the
     /// autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`] says so.
     pub dtype: Option<DType>,
+    /// How linear layers multiply by bf16 weights on the CPU backend.
+    pub bf16_gemm: Bf16Gemm,
     /// Suffix of the weight files, such as `fp16`; parts without files of it load their plain
     /// ones.
     pub variant: Option<String>,

@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
-use sana_linear_attn::TorchLinear;
 use sana_linear_attn::kernels::softmax_attention;
+use sana_linear_attn::{Bf16Gemm, LinearLayers, TorchLinear};
 
 use super::config::Gemma2Config;
 use super::init::MatrixInit;
@@ -27,6 +27,15 @@ pub struct Gemma2Attention {
     head_dim: usize,
     scale: f64,
     softcap: Option<f64>,
+}
+
+impl LinearLayers for Gemma2Attention {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.q_proj.set_bf16_gemm(gemm);
+        self.k_proj.set_bf16_gemm(gemm);
+        self.v_proj.set_bf16_gemm(gemm);
+        self.o_proj.set_bf16_gemm(gemm);
+    }
 }
 
 impl Gemma2Attention {

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
-use sana_linear_attn::TorchLinear;
+use sana_linear_attn::{Bf16Gemm, TorchLinear};
 
 /// Source of a new stack's weight matrices: normal with the config's standard deviation.
 pub(super) struct MatrixInit<'a> {
@@ -56,6 +56,7 @@ impl<'a> MatrixInit<'a> {
             weight: self.matrix(d_output, d_input),
             bias: None,
             low_rank: Vec::new(),
+            bf16_gemm: Bf16Gemm::default(),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use sana_linear_attn::TorchLinear;
 use sana_linear_attn::kernels::{add, gelu_gate};
+use sana_linear_attn::{Bf16Gemm, LinearLayers, TorchLinear};
 
 use super::attention::Gemma2Attention;
 use super::config::Gemma2Config;
@@ -20,6 +20,14 @@ pub struct Gemma2Mlp {
     pub up_proj: TorchLinear,
     /// `[channels, intermediate]`.
     pub down_proj: TorchLinear,
+}
+
+impl LinearLayers for Gemma2Mlp {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.gate_proj.set_bf16_gemm(gemm);
+        self.up_proj.set_bf16_gemm(gemm);
+        self.down_proj.set_bf16_gemm(gemm);
+    }
 }
 
 impl Gemma2Mlp {
@@ -58,6 +66,13 @@ pub struct Gemma2Layer {
     pub pre_feedforward_layernorm: GemmaRmsNorm,
     /// After the feed-forward part, before the sum.
     pub post_feedforward_layernorm: GemmaRmsNorm,
+}
+
+impl LinearLayers for Gemma2Layer {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.self_attn.set_bf16_gemm(gemm);
+        self.mlp.set_bf16_gemm(gemm);
+    }
 }
 
 impl Gemma2Layer {

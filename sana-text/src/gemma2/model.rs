@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use sana_linear_attn::{KeyMap, LoadOptions, Weights, compute_dtype, load_module};
+use sana_linear_attn::{
+    Bf16Gemm, KeyMap, LinearLayers, LoadOptions, Weights, compute_dtype, load_module,
+};
 
 use super::config::Gemma2Config;
 use super::init::MatrixInit;
@@ -111,6 +113,12 @@ impl Gemma2Config {
     }
 }
 
+impl LinearLayers for Gemma2Model {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.layers.set_bf16_gemm(gemm);
+    }
+}
+
 impl Gemma2Model {
     /// Loads `config.json` and the weights of a folder: `model.safetensors`, shards with an index,
     /// or a variant of either. Names may bear the prefix `model.`; a language head is ignored.
@@ -178,6 +186,12 @@ impl Gemma2Model {
     pub fn compute_dtype(&self) -> DType {
         self.compute
             .unwrap_or_else(|| compute_dtype(self.dtype(), &self.device()))
+    }
+
+    /// Chooses how linear layers multiply f32 rows by bf16 weights on the CPU.
+    pub fn with_bf16_gemm(mut self, gemm: Bf16Gemm) -> Self {
+        self.set_bf16_gemm(gemm);
+        self
     }
 
     /// Computes in this dtype, f32, f16 or bf16, whatever the weights are.

@@ -6,8 +6,8 @@ mod error;
 use burn::module::{Initializer, Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::layers::{RmsNormAffine, TorchLinear};
-use crate::precision::compute_dtype;
+use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
+use crate::precision::{Bf16Gemm, compute_dtype};
 use crate::weights::{LoadOptions, WeightError, Weights, load_module};
 
 use super::block::{SanaBlock, SanaBlockConfig};
@@ -71,6 +71,7 @@ fn zero_linear(width: usize, device: &Device) -> TorchLinear {
         weight: Initializer::Zeros.init([width, width], device),
         bias: Some(Initializer::Zeros.init([width], device)),
         low_rank: Vec::new(),
+        bf16_gemm: Bf16Gemm::default(),
     }
 }
 
@@ -101,6 +102,16 @@ pub struct SanaControlNet {
     controlnet_blocks: Vec<TorchLinear>,
     #[module(skip)]
     config: SanaControlNetConfig,
+}
+
+impl LinearLayers for SanaControlNet {
+    fn set_bf16_gemm(&mut self, gemm: Bf16Gemm) {
+        self.time_embed.set_bf16_gemm(gemm);
+        self.caption_projection.set_bf16_gemm(gemm);
+        self.transformer_blocks.set_bf16_gemm(gemm);
+        self.input_block.set_bf16_gemm(gemm);
+        self.controlnet_blocks.set_bf16_gemm(gemm);
+    }
 }
 
 impl SanaControlNet {
@@ -142,6 +153,12 @@ impl SanaControlNet {
         for block in &mut self.transformer_blocks {
             block.attn1 = block.attn1.clone().with_f16_clamp(clamp);
         }
+        self
+    }
+
+    /// Chooses how linear layers multiply f32 rows by bf16 weights on the CPU.
+    pub fn with_bf16_gemm(mut self, gemm: Bf16Gemm) -> Self {
+        self.set_bf16_gemm(gemm);
         self
     }
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
+use sana_linear_attn::Bf16Gemm;
 use sana_linear_attn::Weights;
-use sana_linear_attn::precision::set_bf16_products;
 use tempfile::TempDir;
 
 use super::random::{CHUNK, DEVIATION};
@@ -82,7 +82,6 @@ fn random_checkpoints_run_and_stay_finite() {
 /// all of them widened when they are loaded.
 #[test]
 fn weights_kept_in_16_bits_change_no_pixel() {
-    set_bf16_products(false); // else bf16 weights are multiplied as they are where the CPU can
     let tokenizer = tokenizer();
     let model = RandomModel {
         tokenizer: &[("tokenizer.json", &tokenizer)],
@@ -93,6 +92,7 @@ fn weights_kept_in_16_bits_change_no_pixel() {
         let picture = |dtype| {
             let options = LoadOptions {
                 dtype,
+                bf16_gemm: Bf16Gemm::Widened,
                 ..LoadOptions::default()
             };
             let checkpoint = Checkpoint::open(folder.path()).unwrap();

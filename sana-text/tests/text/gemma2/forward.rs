@@ -2,12 +2,12 @@
 
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::Bf16Gemm;
 use sana_linear_attn::KeyMap;
 use sana_linear_attn::Weights;
 use sana_linear_attn::parity::{
     Fixture, assert_close, assert_parity, device, fixture_path, tolerance,
 };
-use sana_linear_attn::precision::set_bf16_products;
 use sana_linear_attn::weights::parameter_shapes;
 use sana_text::{EmbeddingPlacement, Gemma2Config, Gemma2LoadOptions, Gemma2Model};
 
@@ -128,7 +128,6 @@ fn host_and_device_tables_give_the_same_bf16_embeddings() {
 /// bit for bit, with the table on either side.
 #[test]
 fn half_weights_are_widened_on_the_cpu() {
-    set_bf16_products(false); // else bf16 weights are multiplied as they are where the CPU can
     let device = Device::flex();
     let Batch { ids, mask, .. } = batch();
     let mask = Tensor::<2>::from_data(mask.into_data(), &device);
@@ -144,7 +143,9 @@ fn half_weights_are_widened_on_the_cpu() {
                 embedding,
                 ..Default::default()
             };
-            let model = Gemma2Model::load(folder.path(), &options, &device).unwrap();
+            let model = Gemma2Model::load(folder.path(), &options, &device)
+                .unwrap()
+                .with_bf16_gemm(Bf16Gemm::Widened);
             assert_eq!(model.dtype(), dtype.unwrap_or(half));
             assert_eq!(model.compute_dtype(), DType::F32);
             let last = model.forward_ids(&ids, mask.clone()).unwrap();

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use sana_linear_attn::precision::set_bf16_products;
+use sana_linear_attn::Bf16Gemm;
 
 /// Threads of the pool that everything on the CPU shares (burn's backend, its matrix products and the
 /// kernels of this project), and whether these multiply in bf16.
@@ -25,6 +25,14 @@ pub struct CpuArgs {
 }
 
 impl CpuArgs {
+    /// How linear layers multiply by bf16 weights.
+    pub fn bf16_gemm(self) -> Bf16Gemm {
+        match self.widen_bf16 {
+            true => Bf16Gemm::Widened,
+            false => Bf16Gemm::Native,
+        }
+    }
+
     /// Runs a command on a thread of the pool. One outside it sleeps through every operation and is
     /// woken for the next, which takes longer than a small operation does.
     ///
@@ -35,13 +43,12 @@ impl CpuArgs {
         rayon::scope(|_| command())
     }
 
-    /// Starts the pool, if a number of threads was asked for, and chooses the products. A pool can be
-    /// started only once in a process, and has to be before anything computes.
+    /// Starts the pool, if a number of threads was asked for. A pool can be started only once in a
+    /// process, and has to be before anything computes.
     ///
     /// # Errors
     /// When the system gives no threads, or the pool is there already.
     fn start(self) -> anyhow::Result<()> {
-        set_bf16_products(!self.widen_bf16);
         let Some(threads) = self.threads else {
             return Ok(());
         };

@@ -4,6 +4,8 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 
 use super::models;
+use sana_linear_attn::Bf16Gemm;
+
 use crate::args::{CpuArgs, Dtype, Size, positive};
 use crate::device::DeviceName;
 
@@ -120,6 +122,7 @@ pub struct Options {
     pub tokens: Option<usize>,
     pub steps: Option<usize>,
     pub dtype: Dtype,
+    pub bf16_gemm: Bf16Gemm,
     pub warmup: usize,
     pub repeat: usize,
 }

@@ -108,7 +108,11 @@ impl Bench<'_> {
 
     fn dit(&self) -> anyhow::Result<Vec<Measurement>> {
         let config = &self.models.transformer;
-        let (model, weights) = random(config.init(self.device), self.dtype());
+        let (model, weights) = random(
+            config.init(self.device),
+            self.dtype(),
+            self.options.bf16_gemm,
+        );
         let rows = self.models.rows(self.options.batch);
         let caption = self.random(1, [rows, TEXT_TOKENS, config.caption_channels]);
         let mask = self.ones([rows, TEXT_TOKENS]);
@@ -147,7 +151,7 @@ impl Bench<'_> {
     fn encode(&self) -> anyhow::Result<Vec<Measurement>> {
         let (config, rows) = (&self.models.autoencoder, self.options.batch);
         let mut model = config.init(self.device);
-        let (encoder, weights) = random(model.encoder, self.dtype());
+        let (encoder, weights) = random(model.encoder, self.dtype(), self.options.bf16_gemm);
         model.encoder = encoder;
         let [width, height] = self.pixels();
         let image = self.random_f32(1, [rows, config.in_channels, height, width]);
@@ -164,7 +168,7 @@ impl Bench<'_> {
     fn decode(&self) -> anyhow::Result<Vec<Measurement>> {
         let (config, rows) = (&self.models.autoencoder, self.options.batch);
         let mut model = config.init(self.device);
-        let (decoder, weights) = random(model.decoder, self.dtype());
+        let (decoder, weights) = random(model.decoder, self.dtype(), self.options.bf16_gemm);
         model.decoder = decoder;
         let [width, height] = self.pixels();
         let latents = self.random_f32(1, self.latent_shape(rows));
@@ -183,7 +187,7 @@ impl Bench<'_> {
         let mut model = config.init(self.device)?;
         // Never made: a prompt needs a few of its rows, which are looked up on the host.
         model.embed_tokens = None;
-        let (model, weights) = random(model, self.dtype());
+        let (model, weights) = random(model, self.dtype(), self.options.bf16_gemm);
         let embeddings = self.random(1, [rows, tokens, config.hidden_size]);
         let mask = self.ones([rows, tokens]);
         let timing = self.run(|| Ok(model.forward(embeddings.clone(), mask.clone())))?;
@@ -224,10 +228,15 @@ impl Bench<'_> {
         let rows = self.models.rows(pictures);
         let mut text = text_config.init(self.device)?;
         text.embed_tokens = None;
-        let (text, text_weights) = random(text, self.dtype());
-        let (transformer, weights) = random(config.init(self.device), self.dtype());
+        let (text, text_weights) = random(text, self.dtype(), self.options.bf16_gemm);
+        let (transformer, weights) = random(
+            config.init(self.device),
+            self.dtype(),
+            self.options.bf16_gemm,
+        );
         let mut decoding = autoencoder.init(self.device);
-        let (decoder, decoder_weights) = random(decoding.decoder, self.dtype());
+        let (decoder, decoder_weights) =
+            random(decoding.decoder, self.dtype(), self.options.bf16_gemm);
         decoding.decoder = decoder;
 
         let steps = self.options.steps.unwrap_or(scheduler.default_steps());
@@ -326,7 +335,9 @@ impl Bench<'_> {
         // As a linear layer multiplies: activations with a weight.
         let x = self.random(1, [side, side]);
         let weight = self.random_f32(2, [side, side]).cast(self.dtype());
-        let timing = self.run(|| Ok(linear(x.clone(), weight.clone(), None, Epilogue::None)))?;
+        let bf16 = self.options.bf16_gemm;
+        let multiply = || linear(x.clone(), weight.clone(), None, Epilogue::None, bf16);
+        let timing = self.run(|| Ok(multiply()))?;
         Ok(vec![Measurement {
             tokens: Some(side),
             gflop: Some(work::matmul(side)),
@@ -452,6 +463,7 @@ mod tests {
                 tokens: None,
                 steps,
                 dtype: Dtype::F32,
+                bf16_gemm: Default::default(),
                 warmup: 0,
                 repeat: 1,
             },

@@ -37,6 +37,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         tokens: args.tokens,
         steps: args.steps,
         dtype: args.dtype,
+        bf16_gemm: args.cpu.bf16_gemm(),
         warmup: args.warmup,
         repeat: args.repeat,
     };
@@ -186,6 +187,7 @@ mod tests {
             tokens: Some(100_000),
             steps: None,
             dtype: Dtype::F32,
+            bf16_gemm: Default::default(),
             warmup: 0,
             repeat: 1,
         };

@@ -3,8 +3,8 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
 use sana_dcae::DcAeConfig;
-use sana_linear_attn::SanaTransformerConfig;
 use sana_linear_attn::weights::parameter_shapes;
+use sana_linear_attn::{Bf16Gemm, LinearLayers, SanaTransformerConfig};
 use sana_pipeline::{Scheduler, variants};
 use sana_text::Gemma2Config;
 
@@ -140,11 +140,16 @@ impl Weights {
 
 /// Makes all weights of a module, random and in `dtype`. They are lazy otherwise, and would be
 /// made within the first run that is timed.
-pub fn random<M: Module>(module: M, dtype: DType) -> (M, Weights) {
-    let module = match dtype {
+pub fn random<M: Module + LinearLayers>(
+    module: M,
+    dtype: DType,
+    bf16_gemm: Bf16Gemm,
+) -> (M, Weights) {
+    let mut module = match dtype {
         DType::F32 => module,
         dtype => module.map(&mut Cast(dtype)),
     };
+    module.set_bf16_gemm(bf16_gemm);
     let mut made = Make(Weights::default());
     module.visit(&mut made);
     (module, made.0)
@@ -188,7 +193,7 @@ mod tests {
     #[test]
     fn weights_are_made_in_their_dtype() {
         let linear = sana_linear_attn::TorchLinear::new(6, 5, true, &Device::flex());
-        let (linear, weights) = random(linear, DType::BF16);
+        let (linear, weights) = random(linear, DType::BF16, Bf16Gemm::default());
         let expected = Weights {
             parameters: 35,
             bytes: 70,
