@@ -14,7 +14,6 @@ use sana_text::TextError;
 use crate::checkpoint::Component;
 use crate::memory::MemoryAdvice;
 use crate::memory::estimate::advised;
-use crate::request::EditError;
 #[cfg(feature = "scenes")]
 use crate::scenes::SceneError;
 use crate::units::human;
@@ -108,10 +107,10 @@ pub enum PipelineError {
         part: Component,
     },
     /// Two parts of a checkpoint do not fit each other.
-    #[error("{part} has {found} {what}, the transformer expects {expected}")]
-    PartsDiffer {
-        /// The part that does not fit the transformer.
-        part: Component,
+    #[error("{component} has {found} {what}, the transformer expects {expected}")]
+    ComponentsDiffer {
+        /// The component that does not fit the transformer.
+        component: Component,
         /// What is counted, such as `latent channels`.
         what: &'static str,
         /// The part's number.
@@ -454,11 +453,69 @@ pub enum PipelineError {
     Sampler(#[from] sana_sampler::SamplerError),
     /// A picture or mask to work on does not fit the request.
     #[error(transparent)]
-    Edit(#[from] EditError),
+    ImageToImage(#[from] ImageToImageError),
     /// An image cannot be evaluated by the scene language.
     #[cfg(feature = "scenes")]
     #[error(transparent)]
     Scene(#[from] SceneError),
+}
+
+/// Why pictures to work on cannot be worked on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageToImageError {
+    /// An option that works on a picture, without one.
+    #[error("{option} needs a picture to work on: give an image too")]
+    NoImage {
+        /// The option.
+        option: &'static str,
+    },
+    /// Another number of pictures than of prompts.
+    #[error("{found} pictures for {expected} prompts: give one for all or one for each")]
+    ImageCount {
+        /// Prompts of the request.
+        expected: usize,
+        /// Pictures of the request.
+        found: usize,
+    },
+    /// A picture without a pixel.
+    #[error("picture {index} has no pixels ({width}x{height})")]
+    EmptyImage {
+        /// Which of the request's pictures, from 0.
+        index: usize,
+        /// Its width.
+        width: u32,
+        /// Its height.
+        height: u32,
+    },
+    /// A mask of another size than the picture it belongs to.
+    #[error(
+        "the mask has {}x{} pixels and the picture {}x{}: a mask must have the size of its picture",
+        mask[0], mask[1], image[0], image[1]
+    )]
+    MaskSize {
+        /// `[width, height]` of the mask.
+        mask: [u32; 2],
+        /// `[width, height]` of the picture.
+        image: [u32; 2],
+    },
+    /// A mask for pictures that are resized and cropped after they are decoded.
+    #[error(
+        "a mask keeps pixels as they are, and pictures of a bucket are resized afterwards: ask for \
+         the exact size, multiples of what the model needs"
+    )]
+    MaskInBucket,
+    /// A mask that leaves nothing to draw.
+    #[error(
+        "the mask has no white pixel in the {width}x{height} pixels of the picture, so there is \
+         nothing to draw: white is drawn anew, black stays"
+    )]
+    EmptyMask {
+        /// Width of the picture to make.
+        width: usize,
+        /// Height of the picture to make.
+        height: usize,
+    },
 }
 
 /// Where the first value that is not finite was found, for the middle of a sentence.

@@ -131,7 +131,7 @@ pub fn evaluate_autoencoder(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Reconstruction, PipelineError> {
     let prompts = ScenePrompt::held_out_set(options.prompts_per_category, options.seed);
-    let [size, _] = pipeline.defaults().size;
+    let [size, _] = pipeline.spec().defaults().size;
     let mut report = Report::default();
     let mut squares = 0.0;
     for (index, prompt) in prompts.iter().enumerate() {

@@ -15,6 +15,7 @@ mod pipeline;
 mod request;
 #[cfg(feature = "scenes")]
 pub mod scenes;
+mod spec;
 #[cfg(feature = "train")]
 pub mod train;
 mod units;
@@ -23,13 +24,13 @@ pub use checkpoint::{
     Checkpoint, CheckpointInstruction, Component, ControlNetFolder, LoraFile, LoraMode, SanaKeys,
     Schedule, Scheduler, Solver, check, create, describe, variants,
 };
-pub use error::PipelineError;
+pub use error::{ImageToImageError, PipelineError};
 pub use memory::{MemoryAdvice, MemoryEstimate, MemoryShortage};
 pub use pipeline::{
-    Defaults, Generation, LoadOptions, MemoryPolicy, ObserverError, SanaPipeline, StepAction,
-    StepInfo, TextConditioning,
+    Generation, LoadOptions, MemoryPolicy, ObserverError, SanaPipeline, StepAction, StepInfo,
+    TextConditioning,
 };
 pub use request::{
-    Buckets, ControlImage, ControlSettings, EditError, EditSettings, InstructionChoice, Request,
-    Settings,
+    ControlImage, ControlSettings, ImageToImageSettings, InstructionChoice, Request, Settings,
 };
+pub use spec::{Buckets, Defaults, ModelSpec};

@@ -2,6 +2,7 @@
 
 mod edges;
 mod grid;
+mod mask;
 mod read;
 mod resize;
 
@@ -22,6 +23,7 @@ pub use self::read::{
 pub(crate) use self::read::{check_header, load_as_is};
 pub use edges::{Canny, edges};
 pub use grid::{GridOptions, grid, grid_of_files};
+pub(crate) use mask::{blended, fit_mask, has_white, kept_cells, pixel_weights};
 pub(crate) use resize::resize_and_crop;
 
 /// Reads a PNG or JPEG as a mask: its luma with eight bits, 0 black and 255 white.

@@ -16,7 +16,7 @@ use crate::error::PipelineError;
 /// Bytes of a picture file, at most: 256 MiB.
 pub const LARGEST_FILE: u64 = 256 << 20;
 /// Width and height of a picture that is read, at most; also of one that is made.
-pub const LARGEST_SIDE: u32 = 16384;
+pub const LARGEST_SIDE: usize = 16384;
 /// Pixels of a picture that is read, at most: 8192 x 8192.
 pub const LARGEST_PIXELS: u64 = 1 << 26;
 /// Memory that a decoder may take: [`LARGEST_PIXELS`] of four channels of 16 bits.
@@ -101,7 +101,7 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
         .map_err(|error| unreadable(origin, error))?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
-    if width.max(height) > LARGEST_SIDE || pixels > LARGEST_PIXELS {
+    if width.max(height) as usize > LARGEST_SIDE || pixels > LARGEST_PIXELS {
         return Err(unreadable(
             origin,
             format!(
@@ -111,8 +111,8 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
         ));
     }
     // Decoders that hold several rows or the coefficients of a whole picture count them too.
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
+    limits.max_image_width = Some(LARGEST_SIDE as u32);
+    limits.max_image_height = Some(LARGEST_SIDE as u32);
     decoder
         .set_limits(limits)
         .map_err(|error| unreadable(origin, error))?;

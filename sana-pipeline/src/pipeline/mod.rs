@@ -10,41 +10,26 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, Tiling};
-use sana_linear_attn::{
-    SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, Weights,
-};
-use sana_text::{Gemma2Model, PromptOptions, PromptTokenizer};
+use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SanaTransformer, Weights};
+use sana_text::{Gemma2Model, PromptTokenizer};
 
 use crate::checkpoint::ControlNetFolder;
 use crate::checkpoint::LoraMode;
+use crate::checkpoint::Scheduler;
 use crate::checkpoint::{Checkpoint, Component};
-use crate::checkpoint::{Scheduler, Solver};
 use crate::error::PipelineError;
 use crate::image::RgbImage;
 use crate::memory::{LoadedPart, MemoryModel, MemoryShortage, StageMeter, StageReport};
-use crate::request::Buckets;
-use crate::request::{Request, Settings};
+use crate::request::{ControlImage, Request};
+use crate::spec::ModelSpec;
 
-use networks::Parts;
+use networks::Networks;
 use observer::Observer;
+use stages::{Composite, Encoded};
 
 pub use observer::{ObserverError, StepAction, StepInfo};
 pub use options::{LoadOptions, MemoryPolicy};
 pub use stages::TextConditioning;
-
-/// What a request has where it says nothing.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Defaults {
-    /// `[width, height]` in pixels: the size the transformer was trained for.
-    pub size: [usize; 2],
-    /// Steps: 20, or 2 for Sana-Sprint.
-    pub steps: usize,
-    /// Guidance scale: 4.5.
-    pub guidance: f64,
-    /// The solver of `scheduler_config.json`.
-    pub solver: Solver,
-}
 
 /// What [`SanaPipeline::generate`] made.
 #[derive(Debug, Clone)]
@@ -72,7 +57,7 @@ pub struct Generation {
 /// network is loaded from its mapped file when its stage first runs.
 #[derive(Debug)]
 pub struct SanaPipeline {
-    pub(crate) parts: Parts,
+    pub(crate) networks: Networks,
     pub(crate) device: Device,
     pub(crate) one_stage_at_a_time: bool,
     pub(crate) tiling: Option<Tiling>,
@@ -80,10 +65,7 @@ pub struct SanaPipeline {
     pub(crate) memory_policy: MemoryPolicy,
     pub(crate) memory_limit: Option<u64>,
     pub(crate) memory_shortage: MemoryShortage,
-    scheduler: Scheduler,
-    prompt_options: PromptOptions,
-    transformer: SanaTransformerConfig,
-    autoencoder: DcAeConfig,
+    pub(crate) spec: ModelSpec,
 }
 
 impl SanaPipeline {
@@ -112,17 +94,14 @@ impl SanaPipeline {
             Some(path) => checkpoint.with_transformer(path, options.variant.as_deref())?,
             None => checkpoint,
         };
-        let transformer = checkpoint.transformer_config()?;
-        let autoencoder = checkpoint.vae_config()?;
-        check_latents(&transformer, &autoencoder)?;
-        for file in &options.loras {
-            file.open()?.lora().check(&transformer, device)?;
-        }
         let controlnet = checkpoint.controlnet(options.controlnet.as_deref())?;
+        let spec = checkpoint.spec_with(controlnet)?;
+        for file in &options.loras {
+            file.open()?.lora().check(&spec.transformer, device)?;
+        }
         let mut text = None;
         let mut loaded = Vec::new();
-        if let Some(controlnet) = &controlnet {
-            controlnet.check(&transformer)?;
+        if let Some(controlnet) = &spec.controlnet {
             let weights = controlnet.weights(options.variant.as_deref())?;
             let part = Component::ControlNet;
             loaded.push(LoadedPart::new(part, &weights, options.dtype, device));
@@ -135,7 +114,7 @@ impl SanaPipeline {
             let mut part_loaded = LoadedPart::new(part, &weights, options.dtype, device);
             if part == Component::TextEncoder {
                 let config = checkpoint.text_config()?;
-                check_caption(&transformer, config.hidden_size)?;
+                spec.check_caption(config.hidden_size)?;
                 text = Some(config);
             }
             if part == Component::Transformer {
@@ -147,14 +126,15 @@ impl SanaPipeline {
             loaded.push(part_loaded);
         }
         if let Some(tiling) = options.tiling {
-            tiling.validate(autoencoder.compression())?;
+            tiling.validate(spec.compression())?;
         }
         let memory = MemoryModel {
             parts: loaded,
             text,
-            transformer: transformer.clone(),
-            autoencoder: autoencoder.clone(),
-            residuals: controlnet
+            transformer: spec.transformer.clone(),
+            autoencoder: spec.autoencoder.clone(),
+            residuals: spec
+                .controlnet
                 .as_ref()
                 .map_or(0, |controlnet| controlnet.config().transformer.num_layers),
             low_rank: options
@@ -162,7 +142,7 @@ impl SanaPipeline {
                 .iter()
                 .any(|file| file.mode == LoraMode::Apart),
             cpu: sana_linear_attn::precision::is_cpu(device),
-            tiling: tiles(options.tiling, &autoencoder),
+            tiling: tiles(options.tiling, &spec.autoencoder),
         };
         let mut pipeline = Self {
             device: device.clone(),
@@ -172,11 +152,9 @@ impl SanaPipeline {
             memory_policy: options.memory,
             memory_limit: options.memory_limit,
             memory_shortage: options.memory_shortage,
-            scheduler: checkpoint.scheduler()?,
-            prompt_options: checkpoint.keys().prompt_options(),
-            transformer,
-            autoencoder,
-            parts: Parts::of_checkpoint(checkpoint, options, device).with_controlnet(controlnet),
+            networks: Networks::of_checkpoint(checkpoint, options, device)
+                .with_controlnet(spec.controlnet.clone()),
+            spec,
         };
         pipeline.one_stage_at_a_time = pipeline.begins_with_one_stage();
         Ok(pipeline)
@@ -185,8 +163,8 @@ impl SanaPipeline {
     /// Puts networks together that are in memory already, for example in training.
     ///
     /// # Errors
-    /// [`PipelineError::PartsDiffer`] when they do not fit each other.
-    pub fn from_parts(
+    /// [`PipelineError::ComponentsDiffer`] when they do not fit each other.
+    pub fn from_networks(
         tokenizer: PromptTokenizer,
         text_encoder: Gemma2Model,
         transformer: SanaTransformer,
@@ -194,8 +172,13 @@ impl SanaPipeline {
         scheduler: Scheduler,
         device: &Device,
     ) -> Result<Self, PipelineError> {
-        check_latents(transformer.config(), autoencoder.config())?;
-        check_caption(transformer.config(), text_encoder.config().hidden_size)?;
+        let spec = ModelSpec::new(
+            transformer.config().clone(),
+            autoencoder.config().clone(),
+            scheduler,
+            tokenizer.options().clone(),
+        )?;
+        spec.check_caption(text_encoder.config().hidden_size)?;
         Ok(Self {
             device: device.clone(),
             one_stage_at_a_time: false,
@@ -204,8 +187,8 @@ impl SanaPipeline {
             memory: MemoryModel {
                 parts: Vec::new(),
                 text: Some(text_encoder.config().clone()),
-                transformer: transformer.config().clone(),
-                autoencoder: autoencoder.config().clone(),
+                transformer: spec.transformer.clone(),
+                autoencoder: spec.autoencoder.clone(),
                 residuals: 0,
                 low_rank: false,
                 cpu: sana_linear_attn::precision::is_cpu(device),
@@ -214,17 +197,20 @@ impl SanaPipeline {
             memory_policy: MemoryPolicy::KeepAll,
             memory_limit: None,
             memory_shortage: MemoryShortage::Refuse,
-            scheduler,
-            prompt_options: tokenizer.options().clone(),
-            transformer: transformer.config().clone(),
-            autoencoder: autoencoder.config().clone(),
-            parts: Parts::in_memory(tokenizer, text_encoder, transformer, autoencoder, device),
+            spec,
+            networks: Networks::in_memory(
+                tokenizer,
+                text_encoder,
+                transformer,
+                autoencoder,
+                device,
+            ),
         })
     }
 
-    /// The checkpoint it was opened from; `None` after [`from_parts`](Self::from_parts).
+    /// The checkpoint it was opened from; `None` after [`from_networks`](Self::from_networks).
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
-        self.parts.checkpoint()
+        self.networks.checkpoint()
     }
 
     /// Where it runs.
@@ -232,30 +218,15 @@ impl SanaPipeline {
         &self.device
     }
 
-    /// The scheduler of the checkpoint.
-    pub fn scheduler(&self) -> &Scheduler {
-        &self.scheduler
-    }
-
-    /// Instruction and number of tokens of the checkpoint.
-    pub fn prompt_options(&self) -> &PromptOptions {
-        &self.prompt_options
-    }
-
-    /// Config of the transformer.
-    pub fn transformer_config(&self) -> &SanaTransformerConfig {
-        &self.transformer
-    }
-
-    /// Config of the autoencoder.
-    pub fn autoencoder_config(&self) -> &DcAeConfig {
-        &self.autoencoder
+    /// The model as plain values: configs, scheduler, defaults, sizes.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
     }
 
     /// Decisions of loading that a user may want to know, such as a dtype that the device does not
     /// support. They come with the part they are about.
     pub fn notes(&self) -> &[String] {
-        self.parts.notes()
+        self.networks.notes()
     }
 
     /// The dtype that the weights of each network have in memory, or will have once it is loaded;
@@ -264,7 +235,7 @@ impl SanaPipeline {
     /// # Errors
     /// When a weight file has become unusable.
     pub fn dtypes(&self) -> Result<Vec<(Component, DType)>, PipelineError> {
-        self.parts.dtypes()
+        self.networks.dtypes()
     }
 
     /// Whether networks are dropped when their stage is over; see [`MemoryPolicy`]. Each
@@ -275,7 +246,7 @@ impl SanaPipeline {
 
     /// Whether a part is in memory.
     pub fn is_loaded(&self, part: Component) -> bool {
-        self.parts.is_loaded(part)
+        self.networks.is_loaded(part)
     }
 
     /// The text encoder, loaded now if it was not.
@@ -283,7 +254,7 @@ impl SanaPipeline {
     /// # Errors
     /// When its weights are not usable.
     pub fn text_encoder(&mut self) -> Result<&Gemma2Model, PipelineError> {
-        self.parts.text_encoder()
+        self.networks.text_encoder()
     }
 
     /// The transformer, loaded now if it was not.
@@ -291,7 +262,7 @@ impl SanaPipeline {
     /// # Errors
     /// When its weights are not usable.
     pub fn transformer(&mut self) -> Result<&SanaTransformer, PipelineError> {
-        self.parts.transformer()
+        self.networks.transformer()
     }
 
     /// The autoencoder, loaded now if it was not.
@@ -299,12 +270,14 @@ impl SanaPipeline {
     /// # Errors
     /// When its weights are not usable.
     pub fn autoencoder(&mut self) -> Result<&DcAe, PipelineError> {
-        self.parts.autoencoder()
+        self.networks.autoencoder()
     }
 
     /// Config of the ControlNet, if there is one.
     pub fn controlnet_config(&self) -> Option<&SanaControlNetConfig> {
-        self.parts.controlnet_folder().map(ControlNetFolder::config)
+        self.networks
+            .controlnet_folder()
+            .map(ControlNetFolder::config)
     }
 
     /// The ControlNet, loaded now if it was not.
@@ -312,53 +285,7 @@ impl SanaPipeline {
     /// # Errors
     /// When its weights are not usable; [`PipelineError::NoControlNet`] when there is none.
     pub fn controlnet(&mut self) -> Result<&SanaControlNet, PipelineError> {
-        self.parts.controlnet()
-    }
-
-    /// Pixels per latent along each axis.
-    pub fn compression(&self) -> usize {
-        self.autoencoder.compression()
-    }
-
-    /// What both sides of a picture must be a multiple of: [`compression`](Self::compression)
-    /// times the transformer's patch size.
-    pub fn size_multiple(&self) -> usize {
-        self.compression() * self.transformer.patch_size
-    }
-
-    /// The sizes that the model was trained at, by aspect ratio; a computed table for models that
-    /// no published one is for.
-    pub fn buckets(&self) -> Buckets {
-        Buckets::of_model(self.memory.native(), self.size_multiple())
-    }
-
-    /// Tells of a size with less than half or more than twice the pixels that the model was trained
-    /// on.
-    pub fn size_note(&self, settings: &Settings) -> Option<String> {
-        let native = self.memory.native();
-        let area = |[width, height]: [usize; 2]| width as f64 * height as f64;
-        let size = [settings.width, settings.height];
-        let factor = area(size) / area([native; 2]);
-        let (times, more) = match factor {
-            factor if factor < 0.5 => (1.0 / factor, "fewer"),
-            factor if factor > 2.0 => (factor, "more"),
-            _ => return None,
-        };
-        Some(format!(
-            "{}x{} has {times:.1} times {more} pixels than the {native}x{native} that the model was \
-             trained at",
-            size[0], size[1]
-        ))
-    }
-
-    /// What a request has where it says nothing.
-    pub fn defaults(&self) -> Defaults {
-        Defaults {
-            size: [self.transformer.sample_size * self.compression(); 2],
-            steps: self.scheduler.default_steps(),
-            guidance: 4.5,
-            solver: self.scheduler.solver(),
-        }
+        self.networks.controlnet()
     }
 
     /// Makes pictures: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
@@ -387,42 +314,45 @@ impl SanaPipeline {
         request: &Request,
         observe: &mut Observer<'_>,
     ) -> Result<Generation, PipelineError> {
-        let settings = request.validate(self)?;
-        let tiling = self.plan_request(request, &settings)?;
-        let text_part = request
+        let settings = request.validate(&self.spec)?;
+        let tiling = self.plan_request(&settings)?;
+        let inputs = &settings.inputs;
+        let text_encoder = inputs
             .embeddings
             .is_none()
             .then_some(Component::TextEncoder);
         let (conditioning, text) = self.measured(
             "text",
-            text_part,
-            |this| this.load_text(request),
-            |this| this.encode_prompt(request),
+            text_encoder,
+            |this| this.load_text(&settings),
+            |this| this.encode_texts(&settings),
         )?;
         let mut stages = vec![text];
-        let mut control = None;
+        let mut encoded = Encoded::default();
         if settings.control.is_some_and(|control| control.is_active()) {
-            let part = request.control.has_pictures().then_some(Component::Vae);
+            let is_image = |control: &ControlImage| matches!(control, ControlImage::Image(_));
+            let vae = inputs.control_images.iter().any(is_image);
+            let vae = vae.then_some(Component::Vae);
             let (latents, stage) = self.measured(
                 "control",
-                part,
-                |this| part.map_or(Ok(()), |part| this.load_for(part)),
-                |this| this.encode_control(request),
+                vae,
+                |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
+                |this| this.encode_control_images(&settings),
             )?;
             stages.push(stage);
-            control = latents;
+            encoded.control = latents;
         }
-        let mut known = None;
-        if settings.editing.is_some() {
-            let part = request.editing.latents.is_none().then_some(Component::Vae);
-            let (encoded, encode) = self.measured(
+        if settings.image_to_image.is_some() {
+            let vae = inputs.image_to_image.latents.is_none();
+            let vae = vae.then_some(Component::Vae);
+            let (known, stage) = self.measured(
                 "encode",
-                part,
-                |this| part.map_or(Ok(()), |part| this.load_for(part)),
-                |this| this.encode_known(request, &settings),
+                vae,
+                |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
+                |this| this.encode_known(&settings),
             )?;
-            known = encoded;
-            stages.push(encode);
+            stages.push(stage);
+            encoded.known = known;
         }
         let mut stopped = false;
         let (latents, denoise) = self.measured(
@@ -430,21 +360,14 @@ impl SanaPipeline {
             Some(Component::Transformer),
             |this| {
                 this.load_for(Component::Transformer)?;
-                this.parts.denoiser(control.is_some()).map(drop)
+                this.networks.denoiser(encoded.control.is_some()).map(drop)
             },
             |this| {
-                let control = control.clone();
-                this.sample_encoded(
-                    request,
-                    &conditioning,
-                    control,
-                    known.as_ref(),
-                    &mut |step| {
-                        let action = observe(step)?;
-                        stopped |= matches!(action, StepAction::Stop | StepAction::StopWith(_));
-                        Ok(action)
-                    },
-                )
+                this.sample_encoded(&settings, &conditioning, &encoded, &mut |step| {
+                    let action = observe(step)?;
+                    stopped |= matches!(action, StepAction::Stop | StepAction::StopWith(_));
+                    Ok(action)
+                })
             },
         )?;
         let (images, decode) = self.measured(
@@ -455,7 +378,10 @@ impl SanaPipeline {
         )?;
         stages.extend([denoise, decode]);
         Ok(Generation {
-            images: self.composite(request, images)?,
+            images: match Composite::new(&settings) {
+                Some(composite) => composite.apply(images)?,
+                None => images,
+            },
             seeds: settings.seeds(),
             stages,
             dropped_tokens: conditioning.dropped_tokens().to_vec(),
@@ -489,17 +415,17 @@ impl SanaPipeline {
     pub(crate) fn load_for(&mut self, part: Component) -> Result<(), PipelineError> {
         self.make_room_for(part)?;
         match part {
-            Component::TextEncoder => self.parts.text_encoder().map(drop),
-            Component::Transformer => self.parts.transformer().map(drop),
-            Component::Vae => self.parts.autoencoder().map(drop),
-            Component::ControlNet => self.parts.controlnet().map(drop),
+            Component::TextEncoder => self.networks.text_encoder().map(drop),
+            Component::Transformer => self.networks.transformer().map(drop),
+            Component::Vae => self.networks.autoencoder().map(drop),
+            Component::ControlNet => self.networks.controlnet().map(drop),
             Component::Scheduler | Component::Tokenizer => Ok(()),
         }
     }
 
     fn make_room_for(&mut self, part: Component) -> Result<(), PipelineError> {
         if self.one_stage_at_a_time {
-            self.parts.release_all_but(part)?;
+            self.networks.release_all_but(part)?;
         }
         Ok(())
     }
@@ -515,48 +441,4 @@ impl SanaPipeline {
 /// The tiles that the autoencoder works in where it does.
 fn tiles(chosen: Option<Tiling>, autoencoder: &DcAeConfig) -> Tiling {
     chosen.unwrap_or_else(|| Tiling::for_compression(autoencoder.compression()))
-}
-
-/// The autoencoder's latents are the transformer's.
-fn check_latents(
-    transformer: &SanaTransformerConfig,
-    autoencoder: &DcAeConfig,
-) -> Result<(), PipelineError> {
-    let differ = |what, found, expected| {
-        Err(PipelineError::PartsDiffer {
-            part: Component::Vae,
-            what,
-            found,
-            expected,
-        })
-    };
-    let (channels, latent) = (transformer.in_channels, autoencoder.latent_channels);
-    if channels != latent {
-        return differ("latent channels", latent, channels);
-    }
-    // Models that learn the variance predict it in as many channels again.
-    let output = transformer.output_channels();
-    if output != channels && output != 2 * channels {
-        return differ("latent channels", latent, output);
-    }
-    if autoencoder.in_channels != 3 {
-        return differ("picture channels", autoencoder.in_channels, 3);
-    }
-    Ok(())
-}
-
-/// The text encoder's hidden states are the transformer's captions.
-fn check_caption(
-    transformer: &SanaTransformerConfig,
-    hidden_size: usize,
-) -> Result<(), PipelineError> {
-    if transformer.caption_channels == hidden_size {
-        return Ok(());
-    }
-    Err(PipelineError::PartsDiffer {
-        part: Component::TextEncoder,
-        what: "channels",
-        found: hidden_size,
-        expected: transformer.caption_channels,
-    })
 }

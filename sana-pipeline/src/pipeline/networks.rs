@@ -15,7 +15,7 @@ use crate::error::PipelineError;
 
 /// The networks that are in memory, and where the others come from.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct Networks {
     /// `None` for a pipeline made of parts that were in memory already; it releases none of them.
     source: Option<(Checkpoint, LoadOptions)>,
     device: Device,
@@ -28,7 +28,7 @@ pub(crate) struct Parts {
     notes: Vec<String>,
 }
 
-impl Parts {
+impl Networks {
     pub fn of_checkpoint(checkpoint: Checkpoint, options: LoadOptions, device: &Device) -> Self {
         Self {
             notes: checkpoint.notes(),

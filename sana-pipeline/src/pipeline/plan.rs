@@ -22,8 +22,8 @@ impl SanaPipeline {
     /// # Errors
     /// When the request is not valid.
     pub fn memory_estimate(&self, request: &Request) -> Result<MemoryEstimate, PipelineError> {
-        let settings = request.validate(self)?;
-        Ok(self.memory.estimate(&self.workload(request, &settings)))
+        let settings = request.validate(&self.spec)?;
+        Ok(self.memory.estimate(&workload(&settings)))
     }
 
     /// Refuses a request that does not fit into memory in any way, as
@@ -32,8 +32,8 @@ impl SanaPipeline {
     /// # Errors
     /// [`PipelineError::Memory`] when it does not fit, or when the request is not valid.
     pub fn check_memory(&mut self, request: &Request) -> Result<(), PipelineError> {
-        let settings = request.validate(self)?;
-        self.plan_request(request, &settings).map(drop)
+        let settings = request.validate(&self.spec)?;
+        self.plan_request(&settings).map(drop)
     }
 
     /// The memory that a request may take, the weights that are loaded already included, in bytes:
@@ -59,8 +59,8 @@ impl SanaPipeline {
     /// Whether to begin with one stage at a time: where all parts do not fit with a picture of the
     /// model's own size.
     pub(crate) fn begins_with_one_stage(&self) -> bool {
-        let options = self.prompt_options();
-        let work = Workload::one_picture(options, self.defaults().size);
+        let options = &self.spec.prompt_options;
+        let work = Workload::one_picture(options, self.spec.defaults().size);
         let all = || self.memory.estimate(&work).all_parts(self.tiling.is_some());
         match self.memory_policy {
             MemoryPolicy::KeepAll => false,
@@ -76,10 +76,9 @@ impl SanaPipeline {
     /// [`PipelineError::Memory`] when the request does not fit in any way.
     pub(crate) fn plan_request(
         &mut self,
-        request: &Request,
         settings: &Settings,
     ) -> Result<Option<Tiling>, PipelineError> {
-        let work = self.workload(request, settings);
+        let work = workload(settings);
         let stages: &[bool] = match self.memory_policy {
             MemoryPolicy::Auto => &[false, true],
             MemoryPolicy::KeepAll => &[false],
@@ -146,7 +145,7 @@ impl SanaPipeline {
                 stages.iter().map(way)
             })
             .collect();
-        self.parts.forget_notes(NOTE);
+        self.networks.forget_notes(NOTE);
         let estimated = estimate(&self.memory, work);
         let (first, least) = (ways[0], ways[ways.len() - 1]);
         let Some(free) = self.memory_budget() else {
@@ -158,7 +157,7 @@ impl SanaPipeline {
             (None, MemoryShortage::Try) => {
                 let needs = human(estimated.need(least));
                 let free = human(free);
-                self.parts.note(format!(
+                self.networks.note(format!(
                     "{NOTE}needs {needs}, {free} free; trying all the same"
                 ));
                 least
@@ -177,7 +176,7 @@ impl SanaPipeline {
         };
         if way.one_stage && !first.one_stage {
             let needs = human(estimated.need(first));
-            self.parts.note(format!(
+            self.networks.note(format!(
                 "{NOTE}one part of the model at a time, since all of them need {needs} and {} are \
                  free",
                 human(free)
@@ -189,7 +188,7 @@ impl SanaPipeline {
                 ..way
             };
             let [height, width] = self.memory.tiling.tile;
-            self.parts.note(format!(
+            self.networks.note(format!(
                 "{NOTE}decoding in tiles of {width}x{height}, since whole pictures need {} and {} \
                  are free",
                 human(estimated.need(whole)),
@@ -213,7 +212,7 @@ impl SanaPipeline {
             in_tiles: true,
         }];
         let mut advice = Vec::new();
-        let low_is_new = !ways.contains(&low[0]) && self.parts.checkpoint().is_some();
+        let low_is_new = !ways.contains(&low[0]) && self.networks.checkpoint().is_some();
         if fits(&narrow, work, ways) {
             advice.push(MemoryAdvice::Bf16);
         }
@@ -230,7 +229,7 @@ impl SanaPipeline {
         if fewer.pictures < work.pictures && fits(model, &fewer, ways) {
             advice.push(MemoryAdvice::FewerPictures);
         }
-        let [width, height] = self.defaults().size;
+        let [width, height] = self.spec.defaults().size;
         let smaller = Workload {
             size: [width, height],
             ..*work
@@ -245,27 +244,30 @@ impl SanaPipeline {
     fn tiles(&self, way: Way) -> Option<Tiling> {
         way.in_tiles.then_some(self.memory.tiling)
     }
+}
 
-    fn workload(&self, request: &Request, settings: &Settings) -> Workload {
-        let options = self.request_prompt_options(request);
-        let ready = request.embeddings.as_ref();
-        let text_tokens = ready.map_or(options.max_tokens, |(prompt, negative)| {
+/// What a request asks of the networks.
+fn workload(settings: &Settings) -> Workload {
+    let inputs = &settings.inputs;
+    let (options, ready) = (&inputs.prompt_options, &inputs.embeddings);
+    let text_tokens = ready
+        .as_ref()
+        .map_or(options.max_tokens, |(prompt, negative)| {
             let negative = negative
                 .as_ref()
                 .map_or(0, |embeds| embeds.embeds.dims()[1]);
             negative.max(prompt.embeds.dims()[1])
         });
-        Workload {
-            text: match ready {
-                Some(_) => None,
-                None => Some([settings.prompts, text_length(&options)]),
-            },
-            text_tokens,
-            prompts: settings.prompts,
-            pictures: settings.pictures(),
-            guided: settings.classifier_free,
-            perturbed: settings.perturbed_blocks.is_some(),
-            size: [settings.width, settings.height],
-        }
+    Workload {
+        text: match ready {
+            Some(_) => None,
+            None => Some([settings.prompts, text_length(options)]),
+        },
+        text_tokens,
+        prompts: settings.prompts,
+        pictures: settings.images(),
+        guided: settings.classifier_free,
+        perturbed: settings.perturbed_blocks.is_some(),
+        size: settings.size(),
     }
 }

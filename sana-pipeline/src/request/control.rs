@@ -1,11 +1,14 @@
 //! Control pictures: what a ControlNet makes the generated picture follow.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
 use crate::error::PipelineError;
 use crate::image::RgbImage;
-use crate::pipeline::SanaPipeline;
-use crate::request::Request;
+use crate::spec::ModelSpec;
+
+use super::Request;
 
 /// What a ControlNet follows.
 #[derive(Debug, Clone)]
@@ -16,22 +19,22 @@ use crate::request::Request;
 pub enum ControlImage {
     /// A picture of the kind that the ControlNet was trained on, such as white lines on black. It is
     /// [fitted](crate::image::fit) to the size of the request and encoded by the autoencoder.
-    Picture(RgbImage),
+    Image(RgbImage),
     /// Its scaled latents `[1, channels, height / compression, width / compression]`, as
-    /// [`SanaPipeline::encode_image`] gives them.
+    /// [`encode_image`](crate::SanaPipeline::encode_image) gives them.
     Latents(Tensor<4>),
 }
 
 impl From<RgbImage> for ControlImage {
     fn from(picture: RgbImage) -> Self {
-        Self::Picture(picture)
+        Self::Image(picture)
     }
 }
 
 /// The part of a request that is about control.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlRequest {
-    pub images: Vec<ControlImage>,
+    pub images: Arc<[ControlImage]>,
     scale: f64,
     interval: [f64; 2],
 }
@@ -39,7 +42,7 @@ pub(crate) struct ControlRequest {
 impl Default for ControlRequest {
     fn default() -> Self {
         Self {
-            images: Vec::new(),
+            images: Arc::new([]),
             scale: 1.0,
             interval: [0.0, 1.0],
         }
@@ -105,21 +108,15 @@ impl Request {
 }
 
 impl ControlRequest {
-    /// Whether the autoencoder has something to encode.
-    pub fn has_pictures(&self) -> bool {
-        let picture = |image: &ControlImage| matches!(image, ControlImage::Picture(_));
-        self.images.iter().any(picture)
-    }
-
-    /// Checks it against a pipeline and the rest of a request: prompts, and the shape of latents of
+    /// Checks it against a model and the rest of a request: prompts, and the shape of latents of
     /// one picture. `None` without a control picture.
     pub fn validate(
         &self,
-        pipeline: &SanaPipeline,
+        spec: &ModelSpec,
         prompts: usize,
         latents: [usize; 3],
     ) -> Result<Option<ControlSettings>, PipelineError> {
-        let controlnet = pipeline.parts.controlnet_folder();
+        let controlnet = spec.controlnet.as_ref();
         let images = self.images.len();
         if images == 0 {
             return match controlnet.filter(|controlnet| controlnet.is_requested()) {
@@ -145,7 +142,7 @@ impl ControlRequest {
         if !(0.0 <= start && start < end && end <= 1.0) {
             return Err(PipelineError::ControlInterval { start, end });
         }
-        for image in &self.images {
+        for image in self.images.iter() {
             check_image(image, latents)?;
         }
         Ok(Some(ControlSettings {
@@ -160,7 +157,7 @@ fn check_image(image: &ControlImage, latents: [usize; 3]) -> Result<(), Pipeline
     let [channels, height, width] = latents;
     let expected = [1, channels, height, width];
     match image {
-        ControlImage::Picture(picture) if picture.as_raw().is_empty() => {
+        ControlImage::Image(picture) if picture.as_raw().is_empty() => {
             Err(PipelineError::EmptyPicture {
                 what: "the control picture",
             })
@@ -170,7 +167,7 @@ fn check_image(image: &ControlImage, latents: [usize; 3]) -> Result<(), Pipeline
             expected: expected.to_vec(),
             found: latents.dims().to_vec(),
         }),
-        ControlImage::Picture(_) | ControlImage::Latents(_) => Ok(()),
+        ControlImage::Image(_) | ControlImage::Latents(_) => Ok(()),
     }
 }
 

@@ -1,28 +1,21 @@
 //! What to generate.
 
-mod buckets;
 mod control;
 mod image_to_image;
+mod settings;
 
 use burn::tensor::Tensor;
-use sana_linear_attn::transformer::PerturbedBlocks;
-use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval, ScmTimesteps};
-use sana_text::{Instruction, PromptEmbeds, TextError};
+use sana_sampler::{AdaptiveProjection, GuidanceInterval, ScmTimesteps};
+use sana_text::{Instruction, PromptEmbeds};
 
 use crate::checkpoint::{Schedule, Solver};
-use crate::error::PipelineError;
-use crate::pipeline::SanaPipeline;
 
 use control::ControlRequest;
-use image_to_image::Editing;
+use image_to_image::ImageToImage;
 
-pub use buckets::Buckets;
 pub use control::{ControlImage, ControlSettings};
-pub(crate) use image_to_image::kept_cells;
-pub use image_to_image::{EditError, EditSettings};
-
-/// The largest side of a picture in pixels: four times what the largest released model makes.
-const LARGEST_SIDE: usize = 16384;
+pub use image_to_image::ImageToImageSettings;
+pub use settings::Settings;
 
 /// The text that goes before the prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,8 +56,8 @@ enum SizeChoice {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Request {
-    pub(crate) prompts: Vec<String>,
-    pub(crate) negatives: Vec<String>,
+    prompts: Vec<String>,
+    negatives: Vec<String>,
     size: Option<SizeChoice>,
     steps: Option<usize>,
     guidance: Option<f64>,
@@ -77,82 +70,15 @@ pub struct Request {
     count: usize,
     solver: Option<Solver>,
     shift: Option<f64>,
-    times: ScmTimesteps,
+    timesteps: ScmTimesteps,
     schedule: Option<Schedule>,
-    pub(crate) editing: Editing,
-    pub(crate) instruction: InstructionChoice,
-    pub(crate) max_tokens: Option<usize>,
-    pub(crate) latents: Option<Tensor<4>>,
-    pub(crate) step_noise: Option<Vec<Tensor<4>>>,
-    pub(crate) embeddings: Option<(PromptEmbeds, Option<PromptEmbeds>)>,
-    pub(crate) control: ControlRequest,
-}
-
-/// A request with every default filled in, checked against a checkpoint.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Settings {
-    /// Number of prompts.
-    pub prompts: usize,
-    /// Pictures per prompt.
-    pub count: usize,
-    /// Width in pixels.
-    pub width: usize,
-    /// Height in pixels.
-    pub height: usize,
-    /// `[width, height]` in pixels that the pictures are resized and cropped to after decoding;
-    /// `None` where they stay as they are.
-    pub output_size: Option<[usize; 2]>,
-    /// Scales of the guidance, and at which noise levels it is applied.
-    pub guidance: Guidance,
-    /// The blocks with perturbed attention; `None` without perturbed attention guidance.
-    pub perturbed_blocks: Option<PerturbedBlocks>,
-    /// Options of adaptive projected guidance; `None` where guidance is not projected.
-    pub projection: Option<AdaptiveProjection>,
-    /// The solver.
-    pub solver: Solver,
-    /// Its noise levels or times; in image-to-image those that run.
-    pub schedule: Schedule,
-    /// What image-to-image and inpainting do; `None` where pictures are made from noise alone.
-    pub editing: Option<EditSettings>,
-    /// Seed of the first picture.
-    pub seed: u64,
-    /// The seed of every picture, where they do not count up from the first.
-    pub(crate) own_seeds: Option<Vec<u64>>,
-    /// How the control picture is followed; `None` without one.
-    pub control: Option<ControlSettings>,
-    /// Whether every step runs the network for the negative prompt too.
-    pub(crate) classifier_free: bool,
-}
-
-impl Settings {
-    /// Number of steps that run.
-    pub fn steps(&self) -> usize {
-        self.schedule.steps()
-    }
-
-    /// Number of steps of the whole schedule, of which image-to-image runs the last
-    /// [`steps`](Self::steps).
-    pub fn schedule_steps(&self) -> usize {
-        self.editing
-            .map_or(self.steps(), |edit| edit.schedule_steps)
-    }
-
-    /// Number of pictures: prompts times pictures per prompt.
-    pub fn pictures(&self) -> usize {
-        self.prompts * self.count
-    }
-
-    /// The seed of every picture: its [own](Request::seeds), or `seed + i` for picture `i`. A
-    /// request for it alone with that seed makes the same picture.
-    pub fn seeds(&self) -> Vec<u64> {
-        if let Some(seeds) = &self.own_seeds {
-            return seeds.clone();
-        }
-        (0..self.pictures() as u64)
-            .map(|picture| self.seed.wrapping_add(picture))
-            .collect()
-    }
+    image_to_image: ImageToImage,
+    instruction: InstructionChoice,
+    max_tokens: Option<usize>,
+    latents: Option<Tensor<4>>,
+    step_noise: Option<Vec<Tensor<4>>>,
+    embeddings: Option<(PromptEmbeds, Option<PromptEmbeds>)>,
+    control: ControlRequest,
 }
 
 impl Request {
@@ -181,9 +107,9 @@ impl Request {
             count: 1,
             solver: None,
             shift: None,
-            times: ScmTimesteps::Reference,
+            timesteps: ScmTimesteps::Reference,
             schedule: None,
-            editing: Editing::default(),
+            image_to_image: ImageToImage::default(),
             instruction: InstructionChoice::Checkpoint,
             max_tokens: None,
             latents: None,
@@ -215,7 +141,7 @@ impl Request {
         self
     }
 
-    /// The size of the nearest of the model's [buckets](SanaPipeline::buckets), resized and cropped
+    /// The size of the nearest of the model's [buckets](crate::ModelSpec::buckets), resized and cropped
     /// to this size in pixels, each side from 1 to 16384: what the reference does by default
     /// (`use_resolution_binning`). In place of [`size`](Self::size).
     pub fn bucketed_size(mut self, width: usize, height: usize) -> Self {
@@ -223,7 +149,7 @@ impl Request {
         self
     }
 
-    /// The size of the model's [bucket](SanaPipeline::buckets) whose aspect ratio is nearest to
+    /// The size of the model's [bucket](crate::ModelSpec::buckets) whose aspect ratio is nearest to
     /// `width : height`, two positive numbers such as 16 and 9. In place of [`size`](Self::size).
     pub fn aspect(mut self, width: f64, height: f64) -> Self {
         self.size = Some(SizeChoice::Aspect([width, height]));
@@ -316,14 +242,14 @@ impl Request {
         self
     }
 
-    /// Published times of Sana-Sprint by name; the reference's by default. The paper's are for 1, 2
+    /// Published timesteps of Sana-Sprint by name; the reference's by default. The paper's are for 1, 2
     /// and 4 steps of Sana-Sprint.
-    pub fn times(mut self, times: ScmTimesteps) -> Self {
-        self.times = times;
+    pub fn timesteps(mut self, timesteps: ScmTimesteps) -> Self {
+        self.timesteps = timesteps;
         self
     }
 
-    /// Noise levels or times of one's own; `steps`, `shift` and `times` have no effect then.
+    /// Noise levels or times of one's own; `steps`, `shift` and `timesteps` have no effect then.
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = Some(schedule);
         self
@@ -374,251 +300,4 @@ impl Request {
     pub fn prompts(&self) -> &[String] {
         &self.prompts
     }
-
-    /// Fills in the checkpoint's defaults and checks everything against it.
-    ///
-    /// # Errors
-    /// When there is nothing to make, a number is out of its range, the solver or the guidance does
-    /// not fit the model, or a tensor does not fit the rest; see [`PipelineError`].
-    pub fn validate(&self, pipeline: &SanaPipeline) -> Result<Settings, PipelineError> {
-        let prompts = match &self.embeddings {
-            Some((embeds, _)) => embeds.embeds.dims()[0],
-            None => self.prompts.len(),
-        };
-        if prompts == 0 {
-            return Err(PipelineError::NoPrompt);
-        }
-        if self.count == 0 {
-            return Err(PipelineError::NoPictures);
-        }
-        if self.negatives.len() > 1 && self.negatives.len() != prompts {
-            return Err(PipelineError::NegativeCount {
-                expected: prompts,
-                found: self.negatives.len(),
-            });
-        }
-        let pictures = prompts.saturating_mul(self.count);
-        let seeds = self.seeds.as_ref();
-        if let Some(seeds) = seeds.filter(|seeds| seeds.len() != pictures) {
-            return Err(PipelineError::SeedCount {
-                expected: pictures,
-                found: seeds.len(),
-            });
-        }
-        if self.max_tokens == Some(0) {
-            return Err(TextError::NoTokensKept.into());
-        }
-        let (output_size, [width, height]) = self.checked_size(pipeline)?;
-        let defaults = pipeline.defaults();
-        let guidance = Guidance::new(self.guidance.unwrap_or(defaults.guidance))?
-            .with_perturbed_attention(self.perturbed_attention)?
-            .with_interval(self.guidance_interval);
-        let (solver, schedule) = self.checked_schedule(pipeline)?;
-        let editing = self.editing.checked(prompts, [width, height], &schedule)?;
-        if output_size.is_some() && editing.is_some_and(|editing| editing.masked) {
-            return Err(EditError::MaskInBucket.into());
-        }
-        let schedule = match editing {
-            Some(edit) => schedule.for_strength(edit.strength)?,
-            None => schedule,
-        };
-        let embedded = pipeline.transformer_config().guidance_embeds || solver == Solver::Scm;
-        if embedded {
-            self.check_embedded_guidance()?;
-        }
-        let latents = {
-            let compression = pipeline.compression();
-            let channels = pipeline.transformer_config().in_channels;
-            [channels, height / compression, width / compression]
-        };
-        let settings = Settings {
-            prompts,
-            count: self.count,
-            width,
-            height,
-            output_size,
-            guidance,
-            perturbed_blocks: self.checked_perturbed_blocks(pipeline)?,
-            projection: self.projection,
-            solver,
-            schedule,
-            editing,
-            seed: seeds.map_or(self.seed, |seeds| seeds[0]),
-            own_seeds: self.seeds.clone(),
-            control: self.control.validate(pipeline, prompts, latents)?,
-            classifier_free: guidance.is_active() && !embedded,
-        };
-        self.check_tensors(pipeline, &settings)?;
-        Ok(settings)
-    }
-
-    /// The size to resize to, if any, and the size to make.
-    fn checked_size(
-        &self,
-        pipeline: &SanaPipeline,
-    ) -> Result<(Option<[usize; 2]>, [usize; 2]), PipelineError> {
-        let compression = pipeline.compression();
-        let from_latents = self.latents.as_ref().map(|latents| {
-            let [_, _, height, width] = latents.dims();
-            [width * compression, height * compression]
-        });
-        let bucket = |ratio: f64| {
-            let [height, width] = pipeline.buckets().nearest(ratio);
-            [width, height]
-        };
-        let (output_size, [width, height]) = match self.size {
-            None => {
-                let from_picture = || self.editing.size(pipeline);
-                let size = from_latents.or_else(from_picture);
-                (None, size.unwrap_or(pipeline.defaults().size))
-            }
-            Some(SizeChoice::Exact(size)) => (None, size),
-            Some(SizeChoice::Bucket([width, height])) => {
-                let largest = LARGEST_SIDE;
-                if !(1..=largest).contains(&width) || !(1..=largest).contains(&height) {
-                    return Err(PipelineError::OutputSize {
-                        width,
-                        height,
-                        largest,
-                    });
-                }
-                let made = bucket(height as f64 / width as f64);
-                (Some([width, height]).filter(|size| *size != made), made)
-            }
-            Some(SizeChoice::Aspect([width, height])) => {
-                let positive = |number: f64| number > 0.0 && number.is_finite();
-                if !positive(width) || !positive(height) {
-                    return Err(PipelineError::Aspect { width, height });
-                }
-                (None, bucket(height / width))
-            }
-        };
-        let multiple = pipeline.size_multiple();
-        let largest = LARGEST_SIDE / multiple * multiple;
-        let fits = |side: usize| (1..=largest).contains(&side) && side.is_multiple_of(multiple);
-        if fits(width) && fits(height) {
-            return Ok((output_size, [width, height]));
-        }
-        let nearest = |side: usize| {
-            let rounded = side.min(largest).saturating_add(multiple / 2) / multiple * multiple;
-            rounded.clamp(multiple, largest.max(multiple))
-        };
-        Err(PipelineError::Size {
-            width,
-            height,
-            multiple,
-            largest,
-            nearest: [nearest(width), nearest(height)],
-        })
-    }
-
-    /// Refuses guidance that needs more than one prediction.
-    fn check_embedded_guidance(&self) -> Result<(), PipelineError> {
-        let options = [
-            (
-                self.perturbed_attention > 0.0 || self.perturbed_blocks.is_some(),
-                "perturbed attention guidance",
-            ),
-            (self.projection.is_some(), "adaptive projected guidance"),
-            (
-                self.guidance_interval != GuidanceInterval::FULL,
-                "a guidance interval",
-            ),
-        ];
-        match options.into_iter().find(|(asked, _)| *asked) {
-            Some((_, option)) => Err(PipelineError::EmbeddedGuidance { option }),
-            None => Ok(()),
-        }
-    }
-
-    /// The blocks to perturb. Those that were asked for are checked in any case.
-    fn checked_perturbed_blocks(
-        &self,
-        pipeline: &SanaPipeline,
-    ) -> Result<Option<PerturbedBlocks>, PipelineError> {
-        let config = pipeline.transformer_config();
-        let blocks = match &self.perturbed_blocks {
-            Some(indices) => config.perturbed_blocks(indices.iter().copied())?,
-            None => config.perturbed_blocks([config.default_perturbed_block()])?,
-        };
-        Ok((self.perturbed_attention > 0.0).then_some(blocks))
-    }
-
-    fn checked_schedule(
-        &self,
-        pipeline: &SanaPipeline,
-    ) -> Result<(Solver, Schedule), PipelineError> {
-        let scheduler = pipeline.scheduler();
-        let solver = self.solver.unwrap_or(scheduler.solver());
-        scheduler.check_solver(solver)?;
-        let Some(schedule) = &self.schedule else {
-            let steps = self.steps.unwrap_or(pipeline.defaults().steps);
-            let schedule = scheduler.named_schedule(solver, steps, self.shift, self.times)?;
-            return Ok((solver, schedule));
-        };
-        // A grid of the other kind is as wrong as a solver of the other kind.
-        scheduler.check_solver(match schedule {
-            Schedule::Flow(_) => Solver::FlowEuler,
-            Schedule::Scm(_) => Solver::Scm,
-        })?;
-        Ok((solver, schedule.clone()))
-    }
-
-    fn check_tensors(
-        &self,
-        pipeline: &SanaPipeline,
-        settings: &Settings,
-    ) -> Result<(), PipelineError> {
-        let expected = pipeline.latent_shape(settings);
-        let check = |what: &'static str, tensor: &Tensor<4>| match tensor.dims() {
-            found if found == expected => Ok(()),
-            found => Err(PipelineError::Shape {
-                what,
-                expected: expected.to_vec(),
-                found: found.to_vec(),
-            }),
-        };
-        if let Some(latents) = &self.latents {
-            check("the initial latents", latents)?;
-        }
-        self.editing.check_latents(settings, expected)?;
-        if let Some(noise) = &self.step_noise {
-            let steps = settings.steps();
-            let needed = if settings.solver == Solver::Scm {
-                steps - 1
-            } else {
-                0
-            };
-            if noise.len() < needed {
-                return Err(PipelineError::StepNoiseCount {
-                    steps,
-                    expected: needed,
-                    found: noise.len(),
-                });
-            }
-            noise
-                .iter()
-                .try_for_each(|noise| check("the step noise", noise))?;
-        }
-        if let Some((prompts, negatives)) = &self.embeddings {
-            if !self.prompts.is_empty() && self.prompts.len() != settings.prompts {
-                return Err(PipelineError::Shape {
-                    what: "the prompt embeddings",
-                    expected: shape_with_rows(prompts, self.prompts.len()),
-                    found: prompts.embeds.dims().to_vec(),
-                });
-            }
-            pipeline.check_conditioning(
-                settings,
-                prompts,
-                negatives.as_ref().filter(|_| settings.classifier_free),
-            )?;
-        }
-        Ok(())
-    }
-}
-
-fn shape_with_rows(embeds: &PromptEmbeds, rows: usize) -> Vec<usize> {
-    let [_, tokens, channels] = embeds.embeds.dims();
-    vec![rows, tokens, channels]
 }

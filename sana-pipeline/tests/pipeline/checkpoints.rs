@@ -160,12 +160,15 @@ fn parts_that_do_not_fit_each_other() {
         "\"caption_channels\": 64",
     );
     match open_error(folder.path()) {
-        PipelineError::PartsDiffer {
-            part,
+        PipelineError::ComponentsDiffer {
+            component,
             found,
             expected,
             ..
-        } => assert_eq!((part, found, expected), (Component::TextEncoder, 48, 64)),
+        } => assert_eq!(
+            (component, found, expected),
+            (Component::TextEncoder, 48, 64)
+        ),
         other => panic!("{other}"),
     }
     let folder = copy_of(&sana_folder());
@@ -178,8 +181,8 @@ fn parts_that_do_not_fit_each_other() {
     let error = open_error(folder.path());
     assert!(matches!(
         error,
-        PipelineError::PartsDiffer {
-            part: Component::Vae,
+        PipelineError::ComponentsDiffer {
+            component: Component::Vae,
             ..
         }
     ));

@@ -333,12 +333,12 @@ fn scale_and_steps() {
             "{index}"
         );
     }
-    let settings = whole.validate(&pipeline).unwrap().control.unwrap();
+    let settings = whole.validate(pipeline.spec()).unwrap().control.unwrap();
     assert_eq!(
         (settings.scale, settings.start, settings.end),
         (1.0, 0.0, 1.0)
     );
-    assert!(small().validate(&sana()).unwrap().control.is_none());
+    assert!(small().validate(sana().spec()).unwrap().control.is_none());
 }
 
 /// Picture `i` of a batch is the picture made alone with its control picture, with guidance and
@@ -377,7 +377,7 @@ fn it_combines_with_guidance() {
             for perturbed in [0.0, 2.0] {
                 let request = request.clone().guidance(guidance);
                 let request = request.perturbed_attention(perturbed).perturbed_blocks([1]);
-                let made = match request.validate(&pipeline) {
+                let made = match request.validate(pipeline.spec()) {
                     // Without a picture there is to be no ControlNet.
                     Err(PipelineError::NoControlPicture { .. }) => latents(&mut sana(), &request),
                     settings => {
@@ -402,7 +402,7 @@ fn it_combines_with_guidance() {
 }
 
 fn refused(pipeline: &SanaPipeline, request: Request) -> PipelineError {
-    request.validate(pipeline).unwrap_err()
+    request.validate(pipeline.spec()).unwrap_err()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use sana_linear_attn::parity::{tolerance, values};
 use sana_pipeline::image::{GrayImage, RgbImage};
 use sana_pipeline::{
-    Component, EditError, InstructionChoice, MemoryPolicy, PipelineError, Schedule, Solver,
+    Component, ImageToImageError, InstructionChoice, MemoryPolicy, PipelineError, Schedule, Solver,
     StepAction, StepInfo,
 };
 use sana_sampler::{FlowSchedule, SamplerError, ScmSchedule, ScmTimesteps, noise};
@@ -73,7 +73,9 @@ fn sprint_equals_the_reference() {
             .latents(initial)
             .step_noise(vec![first, second])
     };
-    let settings = request(strength, [0, 1, 2]).validate(&pipeline).unwrap();
+    let settings = request(strength, [0, 1, 2])
+        .validate(pipeline.spec())
+        .unwrap();
     let whole = ScmSchedule::default_for(steps).unwrap();
     let from_two = Schedule::Scm(whole.from_index(2).unwrap());
     assert_eq!(settings.schedule, from_two);
@@ -103,20 +105,23 @@ fn ready_latents_are_those_of_the_picture() {
 
 #[test]
 fn the_default_strengths() {
-    let settings = edit().steps(20).validate(&sana()).unwrap();
+    let settings = edit().steps(20).validate(sana().spec()).unwrap();
     assert_eq!((settings.steps(), settings.schedule_steps()), (12, 20));
-    let editing = settings.editing.unwrap();
+    let editing = settings.image_to_image.unwrap();
     assert_eq!((editing.strength, editing.masked), (0.6, false));
     assert_eq!([settings.width, settings.height], [96, 64]);
     // Of the two steps of Sprint one runs, from the time 1.3.
-    let settings = edit().steps(2).validate(&sprint()).unwrap();
+    let settings = edit().steps(2).validate(sprint().spec()).unwrap();
     let expected = ScmSchedule::from_timesteps(vec![1.3, 0.0]).unwrap();
     assert_eq!(settings.schedule, Schedule::Scm(expected));
-    let settings = edit().mask(mask(hole)).validate(&sana()).unwrap();
+    let settings = edit().mask(mask(hole)).validate(sana().spec()).unwrap();
     assert_eq!((settings.steps(), settings.schedule_steps()), (4, 4));
-    assert!(settings.editing.unwrap().masked);
-    let settings = small().validate(&sana()).unwrap();
-    assert_eq!((settings.editing, settings.schedule_steps()), (None, 2));
+    assert!(settings.image_to_image.unwrap().masked);
+    let settings = small().validate(sana().spec()).unwrap();
+    assert_eq!(
+        (settings.image_to_image, settings.schedule_steps()),
+        (None, 2)
+    );
 }
 
 /// Where the first noise level is 1, the whole schedule starts from noise alone.
@@ -174,7 +179,7 @@ fn latents_beside_a_picture_are_noise() {
 fn a_schedule_of_ones_own_is_cut_too() {
     let whole = FlowSchedule::from_sigmas(vec![0.9, 0.6, 0.4, 0.2, 0.0]).unwrap();
     let request = edit().schedule(Schedule::Flow(whole.clone())).strength(0.5);
-    let settings = request.validate(&sana()).unwrap();
+    let settings = request.validate(sana().spec()).unwrap();
     let rest = whole.from_index(2).unwrap();
     assert_eq!(settings.schedule, Schedule::Flow(rest));
     assert_eq!(settings.schedule_steps(), 4);
@@ -301,7 +306,7 @@ fn the_observer_sees_the_known_region_on_its_path() {
     let request = edit().mask(mask(hole)).seed(2);
     let known = pipeline.encode_image(&picture(7)).unwrap();
     let initial = noise::latents(2, 0, known.dims(), &device());
-    let Schedule::Flow(schedule) = request.validate(&pipeline).unwrap().schedule else {
+    let Schedule::Flow(schedule) = request.validate(pipeline.spec()).unwrap().schedule else {
         panic!("a flow model")
     };
     // The hole is in the cell 0, 1 of the 2 x 3.
@@ -385,7 +390,7 @@ fn stopping_and_exchanging_with_a_mask() {
             .unwrap();
         assert_eq!(seen.len(), 2);
         // The estimate with the known region in it; of consistency sampling in units of sigma_data.
-        let unit = match pipeline.defaults().solver {
+        let unit = match pipeline.spec().defaults().solver {
             Solver::Scm => 0.5,
             _ => 1.0,
         };
@@ -420,7 +425,7 @@ fn stopping_and_exchanging_with_a_mask() {
 
 fn refused(request: Request) -> PipelineError {
     let mut pipeline = sana();
-    let error = request.validate(&pipeline).unwrap_err();
+    let error = request.validate(pipeline.spec()).unwrap_err();
     // Found before anything is loaded.
     assert!(pipeline.generate(&request, &mut go_on).is_err());
     let networks = [
@@ -432,9 +437,9 @@ fn refused(request: Request) -> PipelineError {
     error
 }
 
-fn refused_edit(request: Request) -> EditError {
+fn refused_edit(request: Request) -> ImageToImageError {
     match refused(request) {
-        PipelineError::Edit(error) => error,
+        PipelineError::ImageToImage(error) => error,
         other => panic!("{other}"),
     }
 }
@@ -448,7 +453,7 @@ fn options_without_a_picture() {
         (small().image_latents(latents).mask(mask(hole)), "a mask"),
     ] {
         let error = refused_edit(request);
-        assert_eq!(error, EditError::NoImage { option: expected });
+        assert_eq!(error, ImageToImageError::NoImage { option: expected });
         assert!(error.to_string().contains("give an image"), "{error}");
     }
 }
@@ -457,13 +462,13 @@ fn options_without_a_picture() {
 fn pictures_and_masks_that_do_not_fit() {
     let prompts = || Request::batch(["a", "b", "c"]);
     let two = prompts().images([picture(1), picture(2)]);
-    let expected = EditError::ImageCount {
+    let expected = ImageToImageError::ImageCount {
         expected: 3,
         found: 2,
     };
     assert_eq!(refused_edit(two), expected);
     let empty = small().image(RgbImage::new(0, 5));
-    let expected = EditError::EmptyImage {
+    let expected = ImageToImageError::EmptyImage {
         index: 0,
         width: 0,
         height: 5,
@@ -472,7 +477,7 @@ fn pictures_and_masks_that_do_not_fit() {
     assert_eq!(refused_edit(empty.mask(GrayImage::new(0, 5))), expected);
 
     let error = refused_edit(edit().mask(GrayImage::new(64, 96)));
-    let expected = EditError::MaskSize {
+    let expected = ImageToImageError::MaskSize {
         mask: [64, 96],
         image: [96, 64],
     };
@@ -489,7 +494,10 @@ fn pictures_and_masks_that_do_not_fit() {
         edit().size(32, 64).mask(beside),
     ] {
         let error = refused_edit(request);
-        assert!(matches!(error, EditError::EmptyMask { .. }), "{error}");
+        assert!(
+            matches!(error, ImageToImageError::EmptyMask { .. }),
+            "{error}"
+        );
         assert!(error.to_string().contains("nothing to draw"), "{error}");
     }
 }
@@ -505,7 +513,7 @@ fn strengths_that_do_not_work() {
     assert!(nan.contains("above 0 and at most 1, found NaN"), "{nan}");
     let error = refused(edit().strength(0.2));
     assert!(error.to_string().contains("none of 4 steps"), "{error}");
-    let error = edit().steps(1).validate(&sprint()).unwrap_err();
+    let error = edit().steps(1).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
         PipelineError::Sampler(SamplerError::StrengthTooSmall { steps: 1, .. })
@@ -516,7 +524,7 @@ fn strengths_that_do_not_work() {
 fn tensors_that_do_not_fit() {
     let zeros = |shape| Tensor::<4>::zeros(shape, &device());
     let ready = |shape| Request::new("a").image_latents(zeros(shape)).size(96, 64);
-    ready([1, 32, 2, 3]).validate(&sana()).unwrap();
+    ready([1, 32, 2, 3]).validate(sana().spec()).unwrap();
     for shape in [[1, 16, 2, 3], [1, 32, 3, 2], [2, 32, 2, 3]] {
         match refused(ready(shape)) {
             PipelineError::Shape { what, found, .. } => {
@@ -527,14 +535,14 @@ fn tensors_that_do_not_fit() {
         }
     }
     let settings = Request::new("a").image_latents(zeros([1, 32, 2, 3]));
-    let settings = settings.validate(&sana()).unwrap();
+    let settings = settings.validate(sana().spec()).unwrap();
     assert_eq!([settings.width, settings.height], [96, 64]);
 
     // Two of the four steps of Sprint run, and one of them adds noise.
     let noise = |number| vec![zeros([1, 32, 2, 3]); number];
     let request = |number| edit().strength(0.5).step_noise(noise(number));
-    request(1).validate(&sprint()).unwrap();
-    let error = request(0).validate(&sprint()).unwrap_err();
+    request(1).validate(sprint().spec()).unwrap();
+    let error = request(0).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
         PipelineError::StepNoiseCount {
@@ -573,8 +581,10 @@ fn a_picture_that_gives_values_that_are_not_finite() {
 fn schedules_by_name() {
     let sprint = sprint();
     let schedule = |steps, times| {
-        let request = small().steps(steps).times(times);
-        request.validate(&sprint).map(|settings| settings.schedule)
+        let request = small().steps(steps).timesteps(times);
+        request
+            .validate(sprint.spec())
+            .map(|settings| settings.schedule)
     };
     for steps in [1, 2, 4] {
         let paper = Schedule::Scm(ScmSchedule::paper(steps).unwrap());
@@ -591,7 +601,7 @@ fn schedules_by_name() {
     ));
     assert!(error.to_string().contains("the reference's"), "{error}");
 
-    let error = refused(small().times(ScmTimesteps::Paper));
+    let error = refused(small().timesteps(ScmTimesteps::Paper));
     assert!(matches!(
         error,
         PipelineError::TimesMismatch {
@@ -600,8 +610,8 @@ fn schedules_by_name() {
     ));
     assert!(error.to_string().contains("Sana-Sprint"), "{error}");
     small()
-        .times(ScmTimesteps::Reference)
-        .validate(&sana())
+        .timesteps(ScmTimesteps::Reference)
+        .validate(sana().spec())
         .unwrap();
 }
 
@@ -610,7 +620,7 @@ fn a_mask_needs_the_exact_size() {
     let mut pipeline = sana();
     let request = edit().mask(mask(hole)).bucketed_size(90, 61);
     let error = pipeline.generate(&request, &mut go_on).unwrap_err();
-    let expected = PipelineError::Edit(EditError::MaskInBucket);
+    let expected = PipelineError::ImageToImage(ImageToImageError::MaskInBucket);
     assert_eq!(error.to_string(), expected.to_string());
     let exact = request.size(96, 64);
     assert!(pipeline.generate(&exact, &mut go_on).is_ok());

@@ -87,8 +87,8 @@ fn another_depth_is_read_off_the_file() {
     tensors.retain(|(name, _)| !name.starts_with("blocks.2."));
     write_tensors(&file, tensors).unwrap();
     let mut pipeline = load_with(&folder, with_transformer(&file));
-    assert_eq!(pipeline.transformer_config().num_layers, 2);
-    assert_eq!(pipeline.transformer_config().sample_size, 8);
+    assert_eq!(pipeline.spec().transformer.num_layers, 2);
+    assert_eq!(pipeline.spec().transformer.sample_size, 8);
     let all = latents(&mut sana());
     assert_ne!(latents(&mut pipeline), all);
     // Another model's config beside it does not count.
@@ -98,7 +98,7 @@ fn another_depth_is_read_off_the_file() {
     )
     .unwrap();
     let pipeline = load_with(&folder, with_transformer(&file));
-    assert_eq!(pipeline.transformer_config().num_layers, 2);
+    assert_eq!(pipeline.spec().transformer.num_layers, 2);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn files_that_are_no_transformer_of_this_checkpoint() {
     let error = open_error(&file);
     assert!(matches!(
         error,
-        PipelineError::PartsDiffer {
+        PipelineError::ComponentsDiffer {
             found: 32,
             expected: 7,
             ..

@@ -144,7 +144,11 @@ fn prompts_are_encoded_so_by_default() {
             instruction: Some(reference.instruction.clone()),
             max_tokens: reference.max_tokens,
         };
-        assert_eq!(*reference.pipeline().prompt_options(), expected, "{name}");
+        assert_eq!(
+            reference.pipeline().spec().prompt_options,
+            expected,
+            "{name}"
+        );
     }
 }
 
@@ -211,7 +215,7 @@ fn perturbed_attention_equals_the_reference() {
     let mut pipeline = reference.pipeline();
     let scale: f64 = reference.io.metadata("pag_scale").parse().unwrap();
     let block = reference.noted("pag_layer", "block") as usize;
-    let blocks = pipeline.transformer_config().num_layers;
+    let blocks = pipeline.spec().transformer.num_layers;
     for steps in reference.steps("latent_steps") {
         let name = format!("latent_steps{steps}");
         let expected: Tensor<4> = reference.tensor(&name);
@@ -320,7 +324,8 @@ fn a_schedule_of_ones_own() {
     let reference = Reference::built_in("sana");
     let mut pipeline = reference.pipeline();
     let schedule = pipeline
-        .scheduler()
+        .spec()
+        .scheduler
         .schedule(Solver::FlowEuler, 8, None)
         .unwrap();
     assert!(matches!(schedule, Schedule::Flow(_)));

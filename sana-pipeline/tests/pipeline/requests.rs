@@ -8,7 +8,7 @@ use sana_text::PromptEmbeds;
 use super::*;
 
 fn refused(request: Request) -> PipelineError {
-    let error = request.validate(&sana()).unwrap_err();
+    let error = request.validate(sana().spec()).unwrap_err();
     // Found before anything is loaded.
     let mut pipeline = sana();
     assert!(pipeline.encode_prompt(&request).is_err());
@@ -28,8 +28,8 @@ fn embeds(rows: usize, channels: usize) -> PromptEmbeds {
 #[test]
 fn defaults_are_the_checkpoint_s() {
     let pipeline = sana();
-    let settings = Request::new("a").validate(&pipeline).unwrap();
-    let defaults = pipeline.defaults();
+    let settings = Request::new("a").validate(pipeline.spec()).unwrap();
+    let defaults = pipeline.spec().defaults();
     assert_eq!([settings.width, settings.height], defaults.size);
     assert_eq!(settings.steps(), 20);
     assert_eq!(settings.guidance.scale(), 4.5);
@@ -37,14 +37,14 @@ fn defaults_are_the_checkpoint_s() {
     assert!(settings.perturbed_blocks.is_none() && settings.projection.is_none());
     assert_eq!(settings.solver.to_string(), "flow-dpm");
     assert_eq!(settings.seeds(), [0]);
-    let settings = Request::new("a").validate(&sprint()).unwrap();
+    let settings = Request::new("a").validate(sprint().spec()).unwrap();
     assert_eq!((settings.steps(), settings.solver), (2, Solver::Scm));
 }
 
 #[test]
 fn the_size_follows_from_latents() {
     let request = Request::new("a").latents(latents([1, 32, 3, 5]));
-    let settings = request.validate(&sana()).unwrap();
+    let settings = request.validate(sana().spec()).unwrap();
     assert_eq!((settings.width, settings.height), (160, 96));
 }
 
@@ -81,7 +81,7 @@ fn sizes_that_do_not_work_are_told_the_nearest() {
     let pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
     let error = Request::new("a")
         .size(96, 64)
-        .validate(&pipeline)
+        .validate(pipeline.spec())
         .unwrap_err();
     assert!(matches!(
         error,
@@ -121,7 +121,7 @@ fn numbers_out_of_range() {
         assert!(matches!(error, PipelineError::Sampler(_)), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    let error = small().steps(0).validate(&sprint()).unwrap_err();
+    let error = small().steps(0).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
         PipelineError::Sampler(SamplerError::ZeroSteps)
@@ -134,7 +134,7 @@ fn numbers_out_of_range() {
 #[test]
 fn blocks_to_perturb() {
     let chosen = |request: Request| {
-        let settings = request.validate(&sana()).unwrap();
+        let settings = request.validate(sana().spec()).unwrap();
         settings
             .perturbed_blocks
             .map(|blocks| blocks.indices().to_vec())
@@ -171,7 +171,7 @@ fn guidance_that_sprint_does_not_have() {
         (small().guidance_interval(interval), "interval"),
     ];
     for (request, expected) in cases {
-        let error = request.validate(&sprint()).unwrap_err();
+        let error = request.validate(sprint().spec()).unwrap_err();
         assert!(matches!(error, PipelineError::EmbeddedGuidance { .. }));
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.to_string().contains("Sprint"), "{error}");
@@ -179,7 +179,7 @@ fn guidance_that_sprint_does_not_have() {
     let none = small()
         .perturbed_attention(0.0)
         .guidance_interval(GuidanceInterval::FULL);
-    none.validate(&sprint()).unwrap();
+    none.validate(sprint().spec()).unwrap();
 }
 
 #[test]
@@ -198,12 +198,23 @@ fn solvers_and_schedules_of_the_other_kind() {
         small().solver(Solver::FlowEuler),
         small().schedule(flow.clone()),
     ] {
-        let error = request.validate(&sprint()).unwrap_err();
+        let error = request.validate(sprint().spec()).unwrap_err();
         assert!(matches!(error, PipelineError::SolverMismatch { .. }));
     }
-    assert_eq!(small().schedule(flow).validate(&sana()).unwrap().steps(), 4);
     assert_eq!(
-        small().schedule(scm).validate(&sprint()).unwrap().steps(),
+        small()
+            .schedule(flow)
+            .validate(sana().spec())
+            .unwrap()
+            .steps(),
+        4
+    );
+    assert_eq!(
+        small()
+            .schedule(scm)
+            .validate(sprint().spec())
+            .unwrap()
+            .steps(),
         4
     );
 }
@@ -242,7 +253,10 @@ fn tensors_that_do_not_fit() {
     );
 
     let noise = |steps: usize, width| vec![latents([1, 32, 1, width]); steps];
-    let error = small().steps(4).step_noise(noise(2, 2)).validate(&sprint());
+    let error = small()
+        .steps(4)
+        .step_noise(noise(2, 2))
+        .validate(sprint().spec());
     assert!(matches!(
         error.unwrap_err(),
         PipelineError::StepNoiseCount {
@@ -251,32 +265,35 @@ fn tensors_that_do_not_fit() {
             found: 2
         }
     ));
-    let error = small().steps(2).step_noise(noise(1, 3)).validate(&sprint());
+    let error = small()
+        .steps(2)
+        .step_noise(noise(1, 3))
+        .validate(sprint().spec());
     assert_eq!(shape(error.unwrap_err()).0, "the step noise");
     small()
         .steps(4)
         .step_noise(noise(3, 2))
-        .validate(&sprint())
+        .validate(sprint().spec())
         .unwrap();
 }
 
 #[test]
 fn embeddings_that_do_not_fit() {
-    let channels = sana().transformer_config().caption_channels;
+    let channels = sana().spec().transformer.caption_channels;
     let none: [&str; 0] = [];
     let request = || Request::batch(none).size(32, 32);
     let ready = |rows, channels| embeds(rows, channels);
     request()
         .embeddings(ready(2, channels), Some(ready(1, channels)))
-        .validate(&sana())
+        .validate(sana().spec())
         .unwrap();
     // Without guidance no negative is needed.
     request()
         .guidance(1.0)
         .embeddings(ready(2, channels), None)
-        .validate(&sana())
+        .validate(sana().spec())
         .unwrap();
-    let refused = |request: Request| request.validate(&sana()).unwrap_err();
+    let refused = |request: Request| request.validate(sana().spec()).unwrap_err();
     assert!(matches!(
         refused(request().embeddings(ready(2, channels), None)),
         PipelineError::NoNegative { guidance } if guidance == 4.5

@@ -499,7 +499,7 @@ fn parts_in_memory() {
         &folder.join("tokenizer"),
         &folder.join("text_encoder"),
         &Gemma2LoadOptions::default(),
-        loaded.prompt_options().clone(),
+        loaded.spec().prompt_options.clone(),
         &device(),
     )
     .unwrap();
@@ -516,12 +516,12 @@ fn parts_in_memory() {
         )
         .unwrap();
     let autoencoder = DcAe::load(folder.join("vae"), None, None, &device()).unwrap();
-    let mut in_memory = SanaPipeline::from_parts(
+    let mut in_memory = SanaPipeline::from_networks(
         tokenizer,
         text_encoder,
         transformer,
         autoencoder,
-        *loaded.scheduler(),
+        loaded.spec().scheduler,
         &device(),
     )
     .unwrap();

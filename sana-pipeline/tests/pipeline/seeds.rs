@@ -16,7 +16,7 @@ fn every_picture_has_its_own_seed() {
         let seeds = vec![7, u64::MAX, 7, 3];
         let request = request.seed(99).seeds(seeds.clone());
         assert_eq!(request.prompts(), prompts);
-        let settings = request.validate(&pipeline).unwrap();
+        let settings = request.validate(pipeline.spec()).unwrap();
         assert_eq!((settings.seed, settings.seeds()), (7, seeds.clone()));
         let mut draw = |request: &Request| {
             let generation = pipeline.generate(request, &mut |_| StepAction::Continue);
@@ -38,7 +38,7 @@ fn every_picture_has_its_own_seed() {
 fn another_number_of_seeds_than_of_pictures() {
     for seeds in [vec![], vec![1], vec![1; 7]] {
         let request = Request::batch(["a", "b"]).count(3).seeds(seeds.clone());
-        let error = request.validate(&sana()).unwrap_err();
+        let error = request.validate(sana().spec()).unwrap_err();
         let message = format!("{} seeds for 6 pictures: give one for each", seeds.len());
         assert!(matches!(error, PipelineError::SeedCount { .. }));
         assert_eq!(error.to_string(), message);
@@ -67,12 +67,12 @@ fn the_dtypes_of_the_networks() {
     assert!(!networks.iter().any(|part| pipeline.is_loaded(*part)));
     assert_eq!(pipeline.transformer().unwrap().dtype(), DType::F32);
 
-    let scheduler = *pipeline.scheduler();
+    let scheduler = pipeline.spec().scheduler;
     let checkpoint = pipeline.checkpoint().unwrap().clone();
     let tokenizer = checkpoint.tokenizer().unwrap();
     let tokenizer =
-        sana_text::PromptTokenizer::new(tokenizer, pipeline.prompt_options().clone()).unwrap();
-    let in_memory = SanaPipeline::from_parts(
+        sana_text::PromptTokenizer::new(tokenizer, pipeline.spec().prompt_options.clone()).unwrap();
+    let in_memory = SanaPipeline::from_networks(
         tokenizer,
         pipeline.text_encoder().unwrap().clone(),
         pipeline.transformer().unwrap().clone(),

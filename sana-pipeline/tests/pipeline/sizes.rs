@@ -17,11 +17,11 @@ fn trained_at(sample_size: usize) -> (TempDir, SanaPipeline) {
 }
 
 fn settings(pipeline: &SanaPipeline, request: Request) -> Settings {
-    request.validate(pipeline).unwrap()
+    request.validate(pipeline.spec()).unwrap()
 }
 
 fn refused(request: Request) -> PipelineError {
-    request.validate(&sana()).unwrap_err()
+    request.validate(sana().spec()).unwrap_err()
 }
 
 #[test]
@@ -44,9 +44,9 @@ fn an_aspect_ratio_is_a_bucket_of_the_model_s_own_table() {
         assert_eq!(size(16.0, 9.0), wide);
         assert_eq!(size(1.77, 1.0), wide);
         assert_eq!(size(15.0, 16.0), tall);
-        assert_eq!(size(1.0, 1.0), pipeline.defaults().size);
+        assert_eq!(size(1.0, 1.0), pipeline.spec().defaults().size);
         let [widest, _] = size(100.0, 1.0);
-        assert_eq!(widest, 2 * pipeline.defaults().size[0]);
+        assert_eq!(widest, 2 * pipeline.spec().defaults().size[0]);
     }
 }
 
@@ -119,7 +119,7 @@ fn sizes_far_from_what_the_model_was_trained_at_are_told() {
     let (_folder, pipeline) = trained_at(4);
     let note = |width, height| {
         let settings = settings(&pipeline, Request::new("a").size(width, height));
-        pipeline.size_note(&settings)
+        pipeline.spec().size_note(settings.size())
     };
     for (width, height) in [(128, 128), (256, 64), (256, 128), (64, 128)] {
         assert_eq!(note(width, height), None, "{width}x{height}");

@@ -122,7 +122,7 @@ fn the_largest_model_fits_its_files() {
         };
         let pipeline = SanaPipeline::from_checkpoint(checkpoint, options, &device).unwrap();
         assert!(pipeline.releases_stages());
-        assert_eq!(pipeline.defaults().size, [1024, 1024]);
+        assert_eq!(pipeline.spec().defaults().size, [1024, 1024]);
         let parts = [
             Component::TextEncoder,
             Component::Transformer,

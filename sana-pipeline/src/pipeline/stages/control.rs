@@ -33,14 +33,23 @@ impl SanaPipeline {
         &mut self,
         request: &Request,
     ) -> Result<Option<Tensor<4>>, PipelineError> {
-        let settings = request.validate(self)?;
+        let settings = request.validate(&self.spec)?;
+        self.encode_control_images(&settings)
+    }
+
+    /// The stage [`encode_control`](Self::encode_control).
+    pub(crate) fn encode_control_images(
+        &mut self,
+        settings: &Settings,
+    ) -> Result<Option<Tensor<4>>, PipelineError> {
         if !settings.control.is_some_and(|control| control.is_active()) {
             return Ok(None);
         }
-        let mut latents = Vec::with_capacity(request.control.images.len());
-        for control in &request.control.images {
+        let images = &settings.inputs.control_images;
+        let mut latents = Vec::with_capacity(images.len());
+        for control in images.iter() {
             latents.push(match control {
-                ControlImage::Picture(picture) => {
+                ControlImage::Image(picture) => {
                     let (width, height) = (settings.width as u32, settings.height as u32);
                     self.encode_image(&image::fit(picture, width, height))?
                 }
@@ -100,7 +109,7 @@ impl<'a> ControlRun<'a> {
             network,
             settings: control,
             steps: settings.steps(),
-            pictures: settings.pictures(),
+            pictures: settings.images(),
             prompt,
             plain: OnceCell::new(),
             guided: guided.map(|both| context(network, both)),

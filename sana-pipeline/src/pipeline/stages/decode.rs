@@ -25,7 +25,7 @@ impl SanaPipeline {
     /// [`PipelineError::NotFinite`] when it gives values that are not finite.
     pub fn decode(&mut self, latents: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
         let [pictures, _, height, width] = latents.dims();
-        let size = [width, height].map(|side| side.saturating_mul(self.compression()));
+        let size = [width, height].map(|side| side.saturating_mul(self.spec.compression()));
         let tiling = self.plan_decoding(pictures, size)?;
         self.decode_pictures(latents, tiling, None)
     }
@@ -38,7 +38,7 @@ impl SanaPipeline {
         size: Option<[usize; 2]>,
     ) -> Result<Vec<RgbImage>, PipelineError> {
         let [_, _, height, width] = latents.dims();
-        let pixels = height * width * self.compression() * self.compression();
+        let pixels = height * width * self.spec.compression() * self.spec.compression();
         let pictures = match tiling {
             Some(_) => 1,
             None => pictures_decoded_at_once(pixels),
@@ -85,7 +85,7 @@ impl SanaPipeline {
             slice: None,
             tiling,
         };
-        Ok(self.parts.autoencoder()?.decode_with(latents, &memory)?)
+        Ok(self.networks.autoencoder()?.decode_with(latents, &memory)?)
     }
 
     /// Encodes a picture into scaled latents.
@@ -102,16 +102,16 @@ impl SanaPipeline {
             tiling: self.tiling,
         };
         let picture = image::to_tensor(picture, &self.device);
-        Ok(self.parts.autoencoder()?.encode_with(picture, &memory)?)
+        Ok(self.networks.autoencoder()?.encode_with(picture, &memory)?)
     }
 
     fn locate_in_decoder(&mut self, latents: Tensor<4>) -> Option<DecoderPlace> {
-        let autoencoder = self.parts.autoencoder().ok()?;
+        let autoencoder = self.networks.autoencoder().ok()?;
         autoencoder.locate_non_finite(latents)
     }
 
     pub(super) fn autoencoder_dtype(&mut self) -> String {
-        self.parts.autoencoder().map_or_else(
+        self.networks.autoencoder().map_or_else(
             |_| "f32".to_owned(),
             |model| dtype::name(model.compute_dtype()),
         )

@@ -15,6 +15,15 @@ use crate::pipeline::observer::{self, Observer, ObserverError};
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::{Request, Settings};
 
+/// The images of a request as latents.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Encoded {
+    /// What [`SanaPipeline::encode_control`] gave.
+    pub control: Option<Tensor<4>>,
+    /// What the run starts from.
+    pub known: Option<Known>,
+}
+
 impl SanaPipeline {
     /// Denoises: from noise, or from the request's latents, to scaled latents of the pictures.
     /// `observe` sees every step and may end the run or exchange the latents.
@@ -48,64 +57,60 @@ impl SanaPipeline {
     where
         R: Into<Result<StepAction, ObserverError>>,
     {
-        let settings = request.validate(self)?;
-        let control = self.encode_control(request)?;
-        let known = self.encode_known(request, &settings)?;
+        let settings = &request.validate(&self.spec)?;
+        let encoded = Encoded {
+            control: self.encode_control_images(settings)?,
+            known: self.encode_known(settings)?,
+        };
         let observe = &mut |step| observer::answer(observe(step));
-        self.sample_encoded(request, conditioning, control, known.as_ref(), observe)
+        self.sample_encoded(settings, conditioning, &encoded, observe)
     }
 
-    /// [`sample`](Self::sample) with the request's pictures encoded: what
-    /// [`encode_control`](Self::encode_control) gave, and what the run starts from.
+    /// [`sample`](Self::sample) with the request's images encoded.
     pub(crate) fn sample_encoded(
         &mut self,
-        request: &Request,
+        settings: &Settings,
         conditioning: &TextConditioning,
-        control: Option<Tensor<4>>,
-        known: Option<&Known>,
+        encoded: &Encoded,
         observe: &mut Observer<'_>,
     ) -> Result<Tensor<4>, PipelineError> {
         let when = When::on(&self.device);
-        self.sample_looking(when, request, conditioning, control, known, observe)
+        self.sample_looking(when, settings, conditioning, encoded, observe)
     }
 
     /// [`sample_encoded`](Self::sample_encoded), looking `when` whether predictions are finite.
     pub(super) fn sample_looking(
         &mut self,
         when: When,
-        request: &Request,
+        settings: &Settings,
         conditioning: &TextConditioning,
-        control: Option<Tensor<4>>,
-        known: Option<&Known>,
+        encoded: &Encoded,
         observe: &mut Observer<'_>,
     ) -> Result<Tensor<4>, PipelineError> {
-        let settings = request.validate(self)?;
-        self.check_conditioning(
-            &settings,
-            &conditioning.prompt,
-            conditioning.negative.as_ref(),
-        )?;
-        let (scheduler, device) = (*self.scheduler(), self.device.clone());
-        let shape = self.latent_shape(&settings);
-        let initial = match &request.latents {
+        settings.check_conditioning(&conditioning.prompt, conditioning.negative.as_ref())?;
+        let Encoded { control, known } = encoded;
+        let known = known.as_ref();
+        let (scheduler, device) = (self.spec.scheduler, self.device.clone());
+        let shape = settings.latent_shape();
+        let initial = match &settings.inputs.latents {
             Some(latents) => latents.clone().to_device(&device).cast(DType::F32),
-            None => seeded_noise(&settings, noise::Stream::Initial, shape, &device),
+            None => seeded_noise(settings, noise::Stream::Initial, shape, &device),
         };
-        let step_noise = |index: usize| match &request.step_noise {
+        let step_noise = |index: usize| match &settings.inputs.step_noise {
             Some(noise) => noise[index].clone().to_device(&device),
             None => {
                 let stream = noise::Stream::Step(index as u32);
-                seeded_noise(&settings, stream, shape, &device)
+                seeded_noise(settings, stream, shape, &device)
             }
         };
         self.load_for(Component::Transformer)?;
-        let (transformer, controlnet) = self.parts.denoiser(control.is_some())?;
-        let control = controlnet.zip(control);
-        let times = network_times(&settings, &scheduler)?;
+        let (transformer, controlnet) = self.networks.denoiser(control.is_some())?;
+        let control = controlnet.zip(control.clone());
+        let times = network_times(settings, &scheduler)?;
         let mut network = Network::new(
             transformer,
             control,
-            &settings,
+            settings,
             conditioning,
             times,
             when,
@@ -147,19 +152,8 @@ impl SanaPipeline {
                 network.finish()?;
                 Ok(latents)
             }
-            (Schedule::Scm(_), _) => Err(mismatch(&settings)),
+            (Schedule::Scm(_), _) => Err(mismatch(settings)),
         }
-    }
-
-    /// `[pictures, channels, height, width]` of the latents of a request.
-    pub fn latent_shape(&self, settings: &Settings) -> [usize; 4] {
-        let compression = self.compression();
-        [
-            settings.pictures(),
-            self.transformer_config().in_channels,
-            settings.height / compression,
-            settings.width / compression,
-        ]
     }
 }
 

@@ -84,7 +84,7 @@ impl<'a> Network<'a> {
             Some(negative) if settings.classifier_free => {
                 let rows = negative.embeds.dims()[0];
                 let negative = on_device(negative, device);
-                let negative = negative.repeat_each(settings.pictures() / rows);
+                let negative = negative.repeat_each(settings.images() / rows);
                 Some(PromptEmbeds::cat(vec![negative, prompt.clone()])?)
             }
             _ => None,
@@ -238,7 +238,7 @@ impl<'a> Network<'a> {
                 perturbed,
             };
         }
-        let pictures = self.settings.pictures();
+        let pictures = self.settings.images();
         Predictions {
             negative: Some(all.clone().narrow(0, 0, pictures)),
             prompt: all.narrow(0, pictures, pictures),
@@ -270,7 +270,7 @@ impl<'a> Network<'a> {
     fn plain(&self) -> &TextContext {
         self.plain.get_or_init(|| match &self.guided {
             Some(both) => {
-                let pictures = self.settings.pictures();
+                let pictures = self.settings.images();
                 both.items(pictures..2 * pictures)
             }
             None => context(self.transformer, self.prompt.clone()),

@@ -7,9 +7,9 @@ use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, flow, trigflow};
 use super::all_finite;
 use crate::checkpoint::Component;
 use crate::error::PipelineError;
+use crate::image::{RgbImage, blended, kept_cells, pixel_weights};
 use crate::pipeline::observer::Observer;
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
-use crate::request::kept_cells;
 use crate::request::{Request, Settings};
 
 /// The pictures that a run starts from, as latents.
@@ -37,24 +37,26 @@ impl SanaPipeline {
             tiling: self.tiling,
         };
         let pictures = pictures.to_device(&self.device);
-        Ok(self.parts.autoencoder()?.encode_with(pictures, &memory)?)
+        Ok(self
+            .networks
+            .autoencoder()?
+            .encode_with(pictures, &memory)?)
     }
 
     /// The latents of a request's pictures and its mask on their grid; `None` for a request without
     /// pictures. Pictures are encoded one by one, each once, however many are made of it.
     pub(crate) fn encode_known(
         &mut self,
-        request: &Request,
         settings: &Settings,
     ) -> Result<Option<Known>, PipelineError> {
-        if settings.editing.is_none() {
+        if settings.image_to_image.is_none() {
             return Ok(None);
         }
-        let size = [settings.width, settings.height];
-        let latents = match &request.editing.latents {
+        let start = &settings.inputs.image_to_image;
+        let latents = match &start.latents {
             Some(latents) => latents.clone().to_device(&self.device),
             None => {
-                let pictures = request.editing.fitted_images(size);
+                let pictures = start.fitted_images(settings.size());
                 let encoded: Result<Vec<_>, PipelineError> = pictures
                     .map(|picture| self.encode_image(&picture))
                     .collect();
@@ -69,15 +71,15 @@ impl SanaPipeline {
                 dtype: self.autoencoder_dtype(),
             });
         }
-        let shape = self.latent_shape(settings);
+        let shape = settings.latent_shape();
         let [pictures, channels, height, width] = shape;
         let rows = latents.dims()[0];
         let each =
             latents
                 .unsqueeze_dim::<5>(1)
                 .expand([rows, pictures / rows, channels, height, width]); // [rows, copies, c, h, w]
-        let kept = request.editing.fitted_mask(size).map(|mask| {
-            let kept = kept_cells(&mask, self.compression());
+        let kept = start.mask.as_ref().map(|mask| {
+            let kept = kept_cells(mask, self.spec.compression());
             let kept = TensorData::new(kept, [1, 1, height, width]);
             Tensor::<4, Bool>::from_data(kept, &self.device).expand(shape)
         });
@@ -85,6 +87,73 @@ impl SanaPipeline {
             latents: each.reshape(shape),
             kept,
         }))
+    }
+}
+
+impl SanaPipeline {
+    /// Puts the known part of a request's image back into what was [decoded](Self::decode) for it,
+    /// the last stage of inpainting: `weight generated + (1 - weight) image` with the weights that
+    /// [`Request::mask`] describes. Without a mask the images stay as they are.
+    ///
+    /// # Errors
+    /// When the request is not valid, or there is another number or size of images than it asks
+    /// for.
+    pub fn composite(
+        &self,
+        request: &Request,
+        images: Vec<RgbImage>,
+    ) -> Result<Vec<RgbImage>, PipelineError> {
+        let settings = request.validate(&self.spec)?;
+        match Composite::new(&settings) {
+            Some(composite) => composite.apply(images),
+            None => Ok(images),
+        }
+    }
+}
+
+/// The known part of the images of a run, in pixels.
+pub(in crate::pipeline) struct Composite {
+    /// Of the generated image, pixel by pixel.
+    weights: Vec<f32>,
+    /// The given images at the size of the result.
+    known: Vec<RgbImage>,
+    /// `[width, height]` in pixels.
+    size: [usize; 2],
+    /// Images of the run.
+    images: usize,
+}
+
+impl Composite {
+    /// `None` without a mask.
+    pub fn new(settings: &Settings) -> Option<Self> {
+        let (start, size) = (&settings.inputs.image_to_image, settings.size());
+        let feather = settings.image_to_image?.feather;
+        Some(Self {
+            weights: pixel_weights(start.mask.as_ref()?, feather),
+            known: start.fitted_images(size).collect(),
+            size,
+            images: settings.images(),
+        })
+    }
+
+    /// The generated images with the known part put back.
+    pub fn apply(&self, images: Vec<RgbImage>) -> Result<Vec<RgbImage>, PipelineError> {
+        let [width, height] = self.size;
+        let size_of = |image: &RgbImage| <[u32; 2]>::from(image.dimensions()).map(|n| n as usize);
+        let wrong = images.iter().map(size_of).find(|found| *found != self.size);
+        if wrong.is_some() || images.len() != self.images {
+            let [found_width, found_height] = wrong.unwrap_or(self.size);
+            return Err(PipelineError::Shape {
+                what: "the images to composite",
+                expected: vec![self.images, 3, height, width],
+                found: vec![images.len(), 3, found_height, found_width],
+            });
+        }
+        let each = images.len() / self.known.len();
+        let images = images.into_iter().enumerate();
+        Ok(images
+            .map(|(index, image)| blended(image, &self.known[index / each], &self.weights))
+            .collect())
     }
 }
 

@@ -8,6 +8,7 @@ use sana_linear_attn::transformer::{BlockPart, Place};
 use sana_sampler::AdaptiveProjection;
 use tempfile::TempDir;
 
+use super::Encoded;
 use super::finite::When;
 use crate::error::PipelineError;
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
@@ -38,12 +39,14 @@ fn run(
 ) -> (Result<Vec<f32>, PipelineError>, usize) {
     let mut pipeline = SanaPipeline::load(folder, &Device::flex()).unwrap();
     let conditioning = pipeline.encode_prompt(request).unwrap();
+    let settings = request.validate(pipeline.spec()).unwrap();
+    let encoded = Encoded::default();
     let mut steps = 0;
     let mut counted = |step: StepInfo| {
         steps += 1;
         Ok(observe(&step))
     };
-    let latents = pipeline.sample_looking(when, request, &conditioning, None, None, &mut counted);
+    let latents = pipeline.sample_looking(when, &settings, &conditioning, &encoded, &mut counted);
     let values = |latents: Tensor<4>| latents.into_data().try_to_vec().unwrap();
     (latents.map(values), steps)
 }

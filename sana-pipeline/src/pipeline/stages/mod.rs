@@ -13,4 +13,7 @@ mod text;
 
 use finite::all_finite;
 
+pub(super) use denoise::Encoded;
+pub(super) use image_to_image::Composite;
+
 pub use text::TextConditioning;

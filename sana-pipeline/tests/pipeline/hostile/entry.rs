@@ -137,7 +137,7 @@ pub fn image(bytes: &[u8]) -> (bool, usize) {
     let pixels = match image::decode(Path::new(NAME), bytes) {
         Ok(image) => {
             let (width, height) = image.dimensions();
-            assert!(width.max(height) <= image::LARGEST_SIDE);
+            assert!(width.max(height) as usize <= image::LARGEST_SIDE);
             assert!(u64::from(width) * u64::from(height) <= image::LARGEST_PIXELS);
             true
         }

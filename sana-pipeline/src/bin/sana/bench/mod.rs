@@ -11,6 +11,7 @@ use std::io::Write;
 
 use anyhow::{Context, Error, bail};
 use burn::tensor::{DType, Device};
+use sana_pipeline::image::LARGEST_SIDE;
 use sana_pipeline::memory::available_bytes;
 
 use self::args::{Options, Part};
@@ -22,9 +23,6 @@ use crate::device::{OpenDevice, catch};
 use crate::terminal::output;
 
 pub use self::args::BenchArgs;
-
-/// Largest side of a picture in pixels, four times that of the largest released model.
-const LARGEST_SIDE: usize = 16_384;
 
 /// Runs `sana bench`.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {

@@ -399,10 +399,10 @@ impl ImageArgs {
         request = self.more_guidance.apply(request)?;
         request = self.start.apply(request)?;
         if let Some(timesteps) = self.timesteps {
-            request = request.times(timesteps);
+            request = request.timesteps(timesteps);
         }
         if let Some(solver) = self.solver {
-            request = request.solver(solver.with_order_of(pipeline.defaults().solver));
+            request = request.solver(solver.with_order_of(pipeline.spec().defaults().solver));
         }
         if let Some(template) = self.instruction {
             request = request.instruction(template.into());

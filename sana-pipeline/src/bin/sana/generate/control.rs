@@ -113,7 +113,7 @@ impl ControlArgs {
             request = request.control_interval(start, end);
         }
         request = request.control(picture.clone());
-        let settings = request.validate(pipeline)?;
+        let settings = request.validate(pipeline.spec())?;
         let fitted = image::fit(&picture, settings.width as u32, settings.height as u32);
         let fitted = match self.control_from {
             Some(Extractor::Edges) => edges(&fitted, &Canny::default()),

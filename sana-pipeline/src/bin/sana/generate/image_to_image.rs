@@ -67,7 +67,7 @@ impl ImageToImageArgs {
 
     /// As they were applied.
     pub fn applied(&self, settings: &Settings) -> Self {
-        let (Some(image), Some(applied)) = (&self.image, settings.editing) else {
+        let (Some(image), Some(applied)) = (&self.image, settings.image_to_image) else {
             return Self::default();
         };
         Self {

@@ -51,7 +51,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let mut model = loaded.open(&resources)?;
     let control_save = run.control_save.as_deref();
     let request = args.request(&model.pipeline, control_save)?;
-    let settings = request.validate(&model.pipeline)?;
+    let settings = request.validate(model.pipeline.spec())?;
 
     let mut out = output();
     writeln!(
@@ -62,7 +62,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     if args.aspect.is_some() || args.bucket {
         writeln!(out, "bucket {}x{}", settings.width, settings.height)?;
     }
-    if let Some(note) = model.pipeline.size_note(&settings) {
+    if let Some(note) = model.pipeline.spec().size_note(settings.size()) {
         writeln!(out, "note: {note}")?;
     }
     let progress = Progress::new(settings.steps(), "encoding the prompt");

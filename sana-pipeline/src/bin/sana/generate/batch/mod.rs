@@ -48,9 +48,9 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     let (mut settings, mut notes) = (Vec::with_capacity(lines.len()), BTreeSet::new());
     for line in &lines {
         let request = line.args.request(&model.pipeline, None);
-        match request.and_then(|request| Ok(request.validate(&model.pipeline)?)) {
+        match request.and_then(|request| Ok(request.validate(model.pipeline.spec())?)) {
             Ok(checked) => {
-                notes.extend(model.pipeline.size_note(&checked));
+                notes.extend(model.pipeline.spec().size_note(checked.size()));
                 settings.push(checked);
             }
             Err(error) => problems.add(line.number, format!("{error:#}")),

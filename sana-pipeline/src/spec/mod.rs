@@ -1,0 +1,193 @@
+//! What a model is, as plain values: all that a request is checked against.
+
+mod buckets;
+
+use sana_dcae::DcAeConfig;
+use sana_linear_attn::SanaTransformerConfig;
+use sana_text::PromptOptions;
+
+use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, Scheduler, Solver};
+use crate::error::PipelineError;
+
+pub use buckets::Buckets;
+
+/// A model of the Sana family as plain values, without weights.
+/// [`Request::validate`](crate::Request::validate) checks a request against it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ModelSpec {
+    /// Config of the transformer.
+    pub transformer: SanaTransformerConfig,
+    /// Config of the autoencoder.
+    pub autoencoder: DcAeConfig,
+    /// The scheduler, which decides on the solvers that fit.
+    pub scheduler: Scheduler,
+    /// Instruction and number of tokens of a prompt.
+    pub prompt_options: PromptOptions,
+    /// The ControlNet, if there is one.
+    pub controlnet: Option<ControlNetFolder>,
+}
+
+/// What a request has where it says nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Defaults {
+    /// `[width, height]` in pixels: the size the transformer was trained for.
+    pub size: [usize; 2],
+    /// Steps: 20, or 2 for Sana-Sprint.
+    pub steps: usize,
+    /// Guidance scale: 4.5.
+    pub guidance: f64,
+    /// The solver of `scheduler_config.json`.
+    pub solver: Solver,
+}
+
+impl Checkpoint {
+    /// The model it holds, with its own ControlNet if it has one.
+    ///
+    /// # Errors
+    /// When a config is missing or not usable, or the components do not fit each other.
+    pub fn spec(&self) -> Result<ModelSpec, PipelineError> {
+        self.spec_with(self.controlnet(None)?)
+    }
+
+    /// [`spec`](Self::spec) with this ControlNet.
+    pub(crate) fn spec_with(
+        &self,
+        controlnet: Option<ControlNetFolder>,
+    ) -> Result<ModelSpec, PipelineError> {
+        let spec = ModelSpec::new(
+            self.transformer_config()?,
+            self.vae_config()?,
+            self.scheduler()?,
+            self.keys().prompt_options(),
+        )?;
+        if let Some(controlnet) = &controlnet {
+            controlnet.check(&spec.transformer)?;
+        }
+        Ok(ModelSpec { controlnet, ..spec })
+    }
+}
+
+impl ModelSpec {
+    /// Of components that fit each other, without a ControlNet.
+    ///
+    /// # Errors
+    /// [`PipelineError::ComponentsDiffer`] when the autoencoder's latents are not the transformer's.
+    pub(crate) fn new(
+        transformer: SanaTransformerConfig,
+        autoencoder: DcAeConfig,
+        scheduler: Scheduler,
+        prompt_options: PromptOptions,
+    ) -> Result<Self, PipelineError> {
+        check_latents(&transformer, &autoencoder)?;
+        Ok(Self {
+            transformer,
+            autoencoder,
+            scheduler,
+            prompt_options,
+            controlnet: None,
+        })
+    }
+
+    /// Pixels per latent along each axis.
+    pub fn compression(&self) -> usize {
+        self.autoencoder.compression()
+    }
+
+    /// What both sides of an image must be a multiple of: [`compression`](Self::compression) times
+    /// the transformer's patch size.
+    pub fn size_multiple(&self) -> usize {
+        self.compression() * self.transformer.patch_size
+    }
+
+    /// Pixels that the model was trained at, on a side.
+    fn native(&self) -> usize {
+        self.transformer.sample_size * self.compression()
+    }
+
+    /// What a request has where it says nothing.
+    pub fn defaults(&self) -> Defaults {
+        Defaults {
+            size: [self.native(); 2],
+            steps: self.scheduler.default_steps(),
+            guidance: 4.5,
+            solver: self.scheduler.solver(),
+        }
+    }
+
+    /// The sizes that the model was trained at, by aspect ratio; a computed table for models that
+    /// no published one is for.
+    pub fn buckets(&self) -> Buckets {
+        Buckets::of_model(self.native(), self.size_multiple())
+    }
+
+    /// A warning for `[width, height]` with less than half or more than twice the pixels that the
+    /// model was trained on.
+    pub fn size_note(&self, size: [usize; 2]) -> Option<String> {
+        let native = self.native();
+        let area = |[width, height]: [usize; 2]| width as f64 * height as f64;
+        let factor = area(size) / area([native; 2]);
+        let (times, more) = match factor {
+            factor if factor < 0.5 => (1.0 / factor, "fewer"),
+            factor if factor > 2.0 => (factor, "more"),
+            _ => return None,
+        };
+        Some(format!(
+            "{}x{} has {times:.1} times {more} pixels than the {native}x{native} that the model was \
+             trained at",
+            size[0], size[1]
+        ))
+    }
+
+    /// `[channels, height, width]` of the latents of an image of `[width, height]`.
+    pub(crate) fn latent_shape(&self, [width, height]: [usize; 2]) -> [usize; 3] {
+        let compression = self.compression();
+        [
+            self.transformer.in_channels,
+            height / compression,
+            width / compression,
+        ]
+    }
+
+    /// That a text encoder's hidden states are the transformer's captions.
+    pub(crate) fn check_caption(&self, hidden_size: usize) -> Result<(), PipelineError> {
+        if self.transformer.caption_channels == hidden_size {
+            return Ok(());
+        }
+        Err(PipelineError::ComponentsDiffer {
+            component: Component::TextEncoder,
+            what: "channels",
+            found: hidden_size,
+            expected: self.transformer.caption_channels,
+        })
+    }
+}
+
+/// The autoencoder's latents are the transformer's.
+fn check_latents(
+    transformer: &SanaTransformerConfig,
+    autoencoder: &DcAeConfig,
+) -> Result<(), PipelineError> {
+    let differ = |what, found, expected| {
+        Err(PipelineError::ComponentsDiffer {
+            component: Component::Vae,
+            what,
+            found,
+            expected,
+        })
+    };
+    let (channels, latent) = (transformer.in_channels, autoencoder.latent_channels);
+    if channels != latent {
+        return differ("latent channels", latent, channels);
+    }
+    // Models that learn the variance predict it in as many channels again.
+    let output = transformer.output_channels();
+    if output != channels && output != 2 * channels {
+        return differ("latent channels", latent, output);
+    }
+    if autoencoder.in_channels != 3 {
+        return differ("image channels", autoencoder.in_channels, 3);
+    }
+    Ok(())
+}
