@@ -1,10 +1,10 @@
 //! The whole autoencoder: checked inputs, scaled latents, files.
 
-use std::io::Write;
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::weights::replace_file;
 use sana_linear_attn::{
     Bf16Gemm, KeyMap, LinearLayers, LoadOptions, SaveOptions, Weights, compute_dtype, load_module,
     save_module,
@@ -163,8 +163,10 @@ impl DcAe {
             },
         )?;
         let path = folder.join(CONFIG_FILE);
-        write_whole(&path, self.config.to_json().as_bytes())
-            .map_err(|source| DcAeError::WriteConfig { path, source })
+        replace_file(&path, |partial| {
+            std::fs::write(partial, self.config.to_json())
+        })
+        .map_err(|source| DcAeError::WriteConfig { path, source })
     }
 
     /// The hyper-parameters.
@@ -369,17 +371,4 @@ fn in_slices(
         }
         _ => network(x),
     }
-}
-
-/// Writes a file beside its final place and renames it.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let partial = path.with_extension("json.part");
-    let written = std::fs::File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| std::fs::rename(&partial, path));
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
 }

@@ -2,23 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Writes a file beside its final place and renames it; on failure nothing is left.
+use sana_linear_attn::weights::{partial_path, replace_file};
+
+/// Writes a file next to its final place and renames it; on failure nothing is left.
 pub(crate) fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let partial = partial_path(path);
-    let written = File::create(&partial).and_then(|file| {
-        let mut file = BufWriter::with_capacity(1 << 20, file);
+    replace_file(path, |partial| {
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(partial)?);
         write(&mut file)?;
-        file.flush()?;
-        fs::rename(&partial, path)
-    });
-    written.inspect_err(|_| {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&partial);
+        file.flush()
     })
 }
 
@@ -28,7 +24,7 @@ pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Checks before the work that a file can be written at `path`, by creating and removing the
-/// partial file beside it.
+/// partial file next to it.
 pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -36,13 +32,6 @@ pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
     let partial = partial_path(path);
     File::create(&partial)?;
     fs::remove_file(&partial)
-}
-
-/// `NAME.part` beside the file.
-fn partial_path(path: &Path) -> PathBuf {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    PathBuf::from(partial)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod folder;
 mod load;
 mod names;
 mod read;
+mod replace;
 mod save;
 mod storage;
 mod tensors;
@@ -29,6 +30,8 @@ pub use load::{LoadOptions, check_module, load_module};
 pub use names::{KeyMap, parameter_shapes};
 #[doc(hidden)]
 pub use read::{LARGEST_CONFIG, read_bounded, read_text_bounded};
+#[doc(hidden)]
+pub use replace::{partial_path, replace_file};
 #[doc(hidden)]
 pub use save::write_tensors;
 pub use save::{SaveOptions, save_module};

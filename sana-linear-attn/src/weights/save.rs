@@ -1,6 +1,6 @@
 //! Writing of safetensors files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
@@ -8,6 +8,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::error::WeightError;
 use super::names::{KeyMap, ModulePath};
+use super::replace::replace_file;
 
 /// Options of [`save_module`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,15 +69,11 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<
         views.push((name.as_str(), view));
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    let partial = PathBuf::from(partial);
-    safetensors::serialize_to_file(views, Some(metadata), &partial)
-        .map_err(|error| io(std::io::Error::other(error)))
-        .and_then(|()| std::fs::rename(&partial, path).map_err(io))
-        .inspect_err(|_| {
-            let _ = std::fs::remove_file(&partial);
-        })
+    replace_file(path, |partial| {
+        safetensors::serialize_to_file(views, Some(metadata), partial)
+            .map_err(std::io::Error::other)
+    })
+    .map_err(io)
 }
 
 struct Collector<'a> {

@@ -1,7 +1,5 @@
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::prompt::ScenePrompt;
 use super::render::SceneImage;
 use super::scene::{

@@ -48,6 +48,31 @@ fn from_nothing_to_a_picture() {
     assert_eq!(scheduler["flow_shift"], 2.0);
 }
 
+/// The text encoder of a checkpoint stays as it is while the transformer learns.
+#[test]
+fn the_transformer_alone() {
+    let here = Workplace::new();
+    autoencoder(&here, "ae", &[]).quiet_success();
+    transformer(&here, "model", &[]).quiet_success();
+    let frozen = ["--from", "model", "--freeze-text-encoder", "--lr", "0.1"];
+    transformer(&here, "next", &frozen).quiet_success();
+    let weights = |run: &str, file: &str| std::fs::read(here.path(run).join(file)).unwrap();
+    let text_encoder = "text_encoder/model.safetensors";
+    assert_eq!(
+        weights("model", text_encoder),
+        weights("next", text_encoder)
+    );
+    let transformer_file = "transformer/diffusion_pytorch_model.safetensors";
+    assert_ne!(
+        weights("model", transformer_file),
+        weights("next", transformer_file)
+    );
+
+    transformer(&here, "next", &["--from", "model", "--lr", "0.1"])
+        .fails(1, &["the run of another Denoiser", "is not trained there"]);
+    transformer(&here, "other", &["--freeze-text-encoder"]).fails(2, &["--from"]);
+}
+
 /// A better decoder for the same latents: the encoder and the scaling factor stay.
 #[test]
 fn the_decoder_alone() {
