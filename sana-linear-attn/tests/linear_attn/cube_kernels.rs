@@ -4,10 +4,9 @@
 //! once, by at most half of 2^-10 of itself, and inputs are the same: 1e-3.
 //!
 //! Run by `.ci/wgpu`, or by
-//! `SANA_TEST_DEVICE=wgpu cargo test -p sana-linear-attn --features wgpu --test cube_kernels -- --include-ignored`.
-#![cfg(feature = "cubecl-backend")]
+//! `SANA_TEST_DEVICE=wgpu cargo test -p sana-linear-attn --features wgpu --test linear_attn -- cube_kernels:: --include-ignored`.
 
-mod attention_edges;
+use crate::attention_edges;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::*;

@@ -2,7 +2,7 @@
 //! lanes and chunks unevenly. Sums are taken in another order than in the plain form: 1e-5 of the
 //! largest magnitude, gradients of weights (sums over a whole batch) 1e-4.
 
-mod attention_edges;
+use crate::attention_edges;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::Bf16Gemm;
