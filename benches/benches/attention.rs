@@ -1,5 +1,5 @@
-//! ReLU linear attention beside softmax attention, on queries, keys and values of the 1.6B model
-//! (70 heads of 32): 256 tokens are a 512-pixel picture, 1024 are 1024, 4096 are 2048 and 16384
+//! ReLU linear attention next to softmax attention, on queries, keys and values of the 1.6B model
+//! (70 heads of 32): 256 tokens are a 512-pixel image, 1024 are 1024, 4096 are 2048 and 16384
 //! are 4096 pixels.
 //!
 //! Linear attention grows with the tokens, softmax attention with their square. Softmax is burn's

@@ -1,5 +1,5 @@
 //! Encoding and decoding with DC-AE f32c32 sana-1.1 (random weights) at 256 and 512 pixels, on GPUs
-//! at 1024 too. The rate is in pixels of the picture.
+//! at 1024 too. The rate is in pixels of the image.
 
 use std::process::ExitCode;
 

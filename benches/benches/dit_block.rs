@@ -78,7 +78,7 @@ fn forward(
 }
 
 /// Keys and values of the text, which are computed once per prompt and not in every step. They do
-/// not depend on the picture's size, so one size stands for all.
+/// not depend on the image's size, so one size stands for all.
 fn keys_values(
     suite: &mut Suite,
     op: &str,

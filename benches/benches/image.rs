@@ -1,5 +1,5 @@
-//! A whole picture with the checkpoint that is built into `sana-pipeline`: prompt, 20 steps with
-//! guidance, decoding. The rate is in pictures.
+//! A whole image with the checkpoint that is built into `sana-pipeline`: prompt, 20 steps with
+//! guidance, decoding. The rate is in images.
 
 use std::process::ExitCode;
 
@@ -12,13 +12,13 @@ fn main() -> ExitCode {
         let order = Order::default();
         let real = [(Solver::FlowDpm { order }, 20), (Solver::FlowEuler, 20)];
         for (solver, steps) in suite.shapes((Solver::FlowDpm { order }, 1), &real) {
-            let pictures = suite.batch();
+            let images = suite.batch();
             suite.measure(
                 Case {
-                    area: "picture",
+                    area: "image",
                     op: &solver.to_string(),
-                    shape: &format!("{pictures}x{steps}steps"),
-                    elements: pictures,
+                    shape: &format!("{images}x{steps}steps"),
+                    elements: images,
                 },
                 |suite| {
                     let options = LoadOptions::default();
@@ -29,12 +29,12 @@ fn main() -> ExitCode {
                     let request = Request::new("a red circle left of a blue square")
                         .solver(solver)
                         .steps(steps)
-                        .count(pictures);
+                        .count(images);
                     pipeline
                         .generate(&request, &mut |_| StepAction::Continue)
                         .unwrap_or_else(|error| panic!("{error}"))
                 },
-                |_, generation| assert_eq!(generation.images.len(), pictures),
+                |_, generation| assert_eq!(generation.images.len(), images),
             );
         }
     })

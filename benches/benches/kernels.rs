@@ -1,6 +1,6 @@
-//! The kernels of `sana-linear-attn` beside their plain forms, at shapes of the 1.6B transformer and of
+//! The kernels of `sana-linear-attn` next to their plain forms, at shapes of the 1.6B transformer and of
 //! DC-AE, but for linear attention (see `attention.rs`), grouped products and copies. Where a device
-//! has no kernel of its own, as `sana_linear_attn::kernels` tells, both columns time the plain form.
+//! has no kernel of its own, as `sana_linear_attn::kernels` says, both columns time the plain form.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What a solver adds to every step of the network, on latents of a 1024-pixel picture: the network
+//! What a solver adds to every step of the network, on latents of a 1024-pixel image: the network
 //! is replaced by a velocity that is ready. The rate is in steps.
 
 use std::process::ExitCode;

@@ -56,13 +56,13 @@ pub struct Suite {
 /// What is measured: `area/op/shape`, and how much of it one run does.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
-    /// The part of the model, such as `attention`.
+    /// The component, such as `attention`.
     pub area: &'a str,
     /// The operation, and which form of it.
     pub op: &'a str,
     /// Shape of the input, as [`shape`] writes it.
     pub shape: &'a str,
-    /// Tokens, pixels, steps or pictures that one run handles; the rate is told in these.
+    /// Tokens, pixels, steps or images that one run handles; the rate is given in these.
     pub elements: usize,
 }
 
@@ -132,7 +132,7 @@ impl Suite {
         self.backend.starts_with("cuda")
     }
 
-    /// Pictures or prompts at a time.
+    /// Images or prompts at a time.
     pub fn batch(&self) -> usize {
         self.batch
     }

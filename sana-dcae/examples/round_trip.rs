@@ -1,4 +1,4 @@
-//! Encodes and decodes a picture with a small autoencoder of random weights, and prints shapes.
+//! Encodes and decodes an image with a small autoencoder of random weights, and prints shapes.
 //!
 //! `cargo run -p sana-dcae --features flex --example round_trip`
 

@@ -1,4 +1,4 @@
-//! Latent to picture.
+//! Latent to image.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ pub struct Decoder {
     pub up_blocks: Vec<Vec<StageLayer>>,
     /// Norm before the last convolution.
     pub norm_out: RmsNormAffine,
-    /// Last convolution, to the channels of a picture.
+    /// Last convolution, to the channels of an image.
     pub conv_out: DecoderHead,
     /// How often the first shortcut repeats a channel.
     shortcut_repeats: Option<usize>,

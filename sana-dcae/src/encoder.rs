@@ -1,4 +1,4 @@
-//! Picture to latent.
+//! Image to latent.
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
@@ -98,7 +98,7 @@ impl Encoder {
         }
     }
 
-    /// Encodes pictures. Computed in the dtype of the input, whatever that of the
+    /// Encodes images. Computed in the dtype of the input, whatever that of the
     /// parameters.
     ///
     /// # Shapes

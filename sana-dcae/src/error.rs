@@ -60,9 +60,9 @@ pub enum DcAeError {
         /// What is possible there.
         expected: String,
     },
-    /// A picture whose sides are zero or no multiples of the compression ratio.
+    /// An image whose sides are zero or no multiples of the compression ratio.
     #[error(
-        "picture of {height}x{width} pixels (height x width): both sides must be multiples of the \
+        "image of {height}x{width} pixels (height x width): both sides must be multiples of the \
          compression ratio {compression}; the nearest sizes that work are {}x{} and {}x{}",
         smaller[0], smaller[1], larger[0], larger[1]
     )]
@@ -78,10 +78,10 @@ pub enum DcAeError {
         /// `[height, width]`, each side rounded up.
         larger: [usize; 2],
     },
-    /// A picture with another number of channels than the model's.
-    #[error("picture has {found} channels, the autoencoder expects {expected}")]
+    /// An image with another number of channels than the model's.
+    #[error("image has {found} channels, the autoencoder expects {expected}")]
     ImageChannels {
-        /// Channels of the picture.
+        /// Channels of the image.
         found: usize,
         /// Channels of the model.
         expected: usize,
@@ -102,7 +102,7 @@ pub enum DcAeError {
         /// Shape of the input.
         shape: [usize; 4],
     },
-    /// Tiles that cannot be laid over a picture.
+    /// Tiles that cannot be laid over an image.
     #[error(
         "tiles of {tile} pixels every {stride} pixels along the {axis}: both must be multiples of \
          the compression ratio {compression}, at least {compression}, and the stride at most the \
@@ -118,8 +118,8 @@ pub enum DcAeError {
         /// Pixels per latent along each axis.
         compression: usize,
     },
-    /// A batch is to be cut into slices of no pictures.
-    #[error("slices of 0 pictures: a slice holds at least one")]
+    /// A batch is to be cut into slices of no images.
+    #[error("slices of 0 images: a slice holds at least one")]
     InvalidSlice,
     /// The weights are missing, damaged or do not fit the config.
     #[error(transparent)]

@@ -25,20 +25,20 @@ const UNUSED_TENSORS: &[&str] = &[".num_batches_tracked"];
 /// [`Tiling`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryOptions {
-    /// Pictures at a time; the whole batch where `None`.
+    /// Images at a time; the whole batch where `None`.
     pub slice: Option<usize>,
-    /// Tiles that each picture is cut into; whole pictures where `None`.
+    /// Tiles that each image is cut into; whole images where `None`.
     pub tiling: Option<Tiling>,
 }
 
 impl MemoryOptions {
-    /// Sets the number of pictures at a time, at least 1.
-    pub fn with_slice(mut self, pictures: usize) -> Self {
-        self.slice = Some(pictures);
+    /// Sets the number of images at a time, at least 1.
+    pub fn with_slice(mut self, images: usize) -> Self {
+        self.slice = Some(images);
         self
     }
 
-    /// Sets the tiles that larger pictures are cut into.
+    /// Sets the tiles that larger images are cut into.
     pub fn with_tiling(mut self, tiling: Tiling) -> Self {
         self.tiling = Some(tiling);
         self
@@ -65,9 +65,9 @@ impl MemoryOptions {
 /// [dtype of the computation](DcAe::compute_dtype); results are f32 whatever that is.
 #[derive(Module, Debug)]
 pub struct DcAe {
-    /// Picture to raw latent.
+    /// Image to raw latent.
     pub encoder: Encoder,
-    /// Raw latent to picture.
+    /// Raw latent to image.
     pub decoder: Decoder,
     #[module(skip)]
     config: DcAeConfig,
@@ -205,7 +205,7 @@ impl DcAe {
         self.config.scaling_factor
     }
 
-    /// Encodes pictures into scaled latents.
+    /// Encodes images into scaled latents.
     ///
     /// # Shapes
     /// - image `[batch, in_channels, height, width]`, values in [-1, 1], both sides multiples of
@@ -231,7 +231,7 @@ impl DcAe {
         Ok(self.encode_raw_with(image, memory)? * self.config.scaling_factor)
     }
 
-    /// Encodes pictures into latents as the encoder gives them, not scaled. Shapes and errors are
+    /// Encodes images into latents as the encoder gives them, not scaled. Shapes and errors are
     /// those of [`encode`](DcAe::encode).
     pub fn encode_raw(&self, image: Tensor<4>) -> Result<Tensor<4>, DcAeError> {
         self.encode_raw_with(image, &MemoryOptions::default())
@@ -256,7 +256,7 @@ impl DcAe {
         }))
     }
 
-    /// Decodes scaled latents into pictures.
+    /// Decodes scaled latents into images.
     ///
     /// # Shapes
     /// - latents `[batch, latent_channels, height, width]`

@@ -5,7 +5,7 @@ use sana_linear_attn::precision::is_finite;
 
 use crate::{DcAe, DecoderPlace};
 
-/// Side of the part of the latents that is decoded again, at most: a picture of a quarter of a
+/// Side of the part of the latents that is decoded again, at most: an image of a quarter of a
 /// megapixel at a compression of 32.
 const SIDE: usize = 16;
 

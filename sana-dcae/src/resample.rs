@@ -1,4 +1,4 @@
-//! Changes of size between stages: a convolution beside a shortcut without parameters, which moves
+//! Changes of size between stages: a convolution next to a shortcut without parameters, which moves
 //! pixels into channels and back (DC-AE paper, section 3.1, "residual autoencoding").
 
 use burn::module::Module;

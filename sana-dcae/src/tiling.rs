@@ -1,11 +1,11 @@
-//! Encoding and decoding large pictures in overlapping tiles.
+//! Encoding and decoding large images in overlapping tiles.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::DcAeError;
 
 /// Square or oblong tiles that overlap by `tile - stride` pixels, in which the two tiles are mixed
-/// linearly. Sizes are `[height, width]` in pixels of the picture, for decoding too.
+/// linearly. Sizes are `[height, width]` in pixels of the image, for decoding too.
 ///
 /// Peak memory is that of one tile instead of the whole image. Attention and convolutions do not
 /// see beyond a tile, so the result differs from that of the whole image, by an amount that depends
@@ -16,13 +16,13 @@ use crate::DcAeError;
 /// smaller than the default are of use in tests only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiling {
-    /// Size of a tile; a picture no larger than this along both axes is not cut.
+    /// Size of a tile; an image no larger than this along both axes is not cut.
     pub tile: [usize; 2],
     /// Distance from one tile to the next.
     pub stride: [usize; 2],
 }
 
-/// Tiles of 512 pixels every 448. For 4096-pixel pictures tiles of 1024 every 896 are usual.
+/// Tiles of 512 pixels every 448. For 4096-pixel images tiles of 1024 every 896 are usual.
 impl Default for Tiling {
     fn default() -> Self {
         Self::square(512, 448)

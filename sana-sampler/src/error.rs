@@ -16,7 +16,7 @@ pub enum SamplerError {
         found: f64,
     },
 
-    /// The order of the solver is none of those implemented.
+    /// An order that no solver here has.
     #[error("the solver order must be 1, 2 or 3, found {found}")]
     InvalidOrder {
         /// The order that was asked for.
@@ -58,7 +58,7 @@ pub enum SamplerError {
         found: f64,
     },
 
-    /// Timesteps of consistency sampling that stop before 0, where the picture is.
+    /// Timesteps of consistency sampling that stop before 0, where the image is.
     #[error("the last of the timesteps must be 0, found {found}")]
     ScheduleEnd {
         /// The last timestep given.

@@ -11,10 +11,10 @@ use crate::{
     schedule::{checks::check_shift, shift_sigma},
 };
 
-/// The sample at the noise level of each picture: `x = (1 - sigma) x0 + sigma noise`.
+/// The sample at the noise level of each image: `x = (1 - sigma) x0 + sigma noise`.
 ///
 /// Computed in f32, given back in the dtype of `x0`. Image-to-image starts the same way, with the
-/// first sigma of its schedule for every picture.
+/// first sigma of its schedule for every image.
 ///
 /// # Shapes
 /// - `x0`, `noise`, the result: `[batch, ..]`

@@ -1,9 +1,9 @@
 //! Seeded noise from the host, the same on every backend and for every batch size.
 //!
-//! Each picture has a generator of its own: ChaCha8 whose 256-bit key is the seed and the number
-//! of the picture, 64 bits each in little-endian order, followed by zeros, and whose 64-bit nonce
-//! is the purpose ([`Stream`]). So picture `i` of a batch equals the picture made alone, and a
-//! run that was stopped takes the same noise for step `k` when it goes on.
+//! Each image has a generator of its own: ChaCha8 whose 256-bit key is the seed and the number
+//! of the image, 64 bits each in little-endian order, followed by zeros, and whose 64-bit nonce
+//! is the purpose ([`Stream`]). So image `i` of a batch equals the image made alone, and a
+//! run that was stopped takes the same noise for step `k` when it is resumed.
 //!
 //! Normal numbers come in pairs from the Box-Muller transform in f64 of two 64-bit words `a`, `b`
 //! of the keystream, rounded to f32 at the end:
@@ -21,7 +21,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What a picture's noise is for; each has numbers of its own.
+/// What an image's noise is for; each has numbers of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// The initial latents. Nonce 0.
@@ -42,7 +42,7 @@ impl Stream {
     }
 }
 
-/// The generator behind the noise of one picture, for draws of another kind.
+/// The generator behind the noise of one image, for draws of another kind.
 pub fn generator(seed: u64, image: u64, stream: Stream) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -52,12 +52,12 @@ pub fn generator(seed: u64, image: u64, stream: Stream) -> ChaCha8Rng {
     generator
 }
 
-/// The unit normal noise of one picture's initial latents, row-major, `shape` without the batch.
+/// The unit normal noise of one image's initial latents, row-major, `shape` without the batch.
 pub fn standard_normal(seed: u64, image: u64, shape: &[usize]) -> Vec<f32> {
     standard_normal_of(seed, image, Stream::Initial, shape)
 }
 
-/// The unit normal noise of one picture for `stream`, row-major, `shape` without the batch.
+/// The unit normal noise of one image for `stream`, row-major, `shape` without the batch.
 pub fn standard_normal_of(seed: u64, image: u64, stream: Stream, shape: &[usize]) -> Vec<f32> {
     let mut generator = generator(seed, image, stream);
     normals(&mut generator)
@@ -66,7 +66,7 @@ pub fn standard_normal_of(seed: u64, image: u64, stream: Stream, shape: &[usize]
         .collect()
 }
 
-/// Initial latents of a batch, unit normal, f32: pictures `first_image` and on of the request
+/// Initial latents of a batch, unit normal, f32: images `first_image` and on of the request
 /// `seed`.
 ///
 /// # Shapes

@@ -24,7 +24,7 @@ pub struct PromptEmbeds {
 }
 
 impl PromptEmbeds {
-    /// Embeddings made elsewhere. `keep` tells tokens (`true`) from padding; the prompts count as
+    /// Embeddings made elsewhere. `keep` is `true` for tokens and `false` for padding; the prompts count as
     /// whole.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl PromptEmbeds {
         }
     }
 
-    /// Every prompt `times` times in a row, for several pictures per prompt: prompts `a, b` become
+    /// Every prompt `times` times in a row, for several images per prompt: prompts `a, b` become
     /// `a, a, b, b`.
     ///
     /// # Panics
@@ -270,7 +270,7 @@ impl PromptEncoder {
     }
 
     /// Encodes prompts behind the instruction. An over-long prompt is cut at its end, as the
-    /// reference cuts it, and `dropped_tokens` tells by how much.
+    /// reference cuts it, and `dropped_tokens` says by how much.
     ///
     /// # Shapes
     /// - `embeds` `[prompts, max_tokens, channels]`, `mask` `[prompts, max_tokens]`

@@ -10,9 +10,9 @@ use crate::tokenizer::GemmaTokenizer;
 /// Tokens kept of every prompt by the released models.
 const DEFAULT_MAX_TOKENS: usize = 300;
 
-/// The text before the prompt that tells the language model what it is reading.
+/// The text before the prompt that explains to the language model what it is reading.
 ///
-/// The two published wordings differ in the quotes around one phrase, so their token ids differ.
+/// The two published templates differ in the quotes around one phrase, so their token ids differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instruction {
     lines: Vec<String>,
@@ -29,12 +29,12 @@ const INSTRUCTION_REST: [&str; 7] = [
 ];
 
 impl Instruction {
-    /// The wording of the reference library: `'Enhanced prompt'` in single quotes. The default.
+    /// The template of the reference library: `'Enhanced prompt'` in single quotes. The default.
     pub fn reference() -> Self {
         Self::published('\'')
     }
 
-    /// The wording of the paper's repository: `"Enhanced prompt"` in double quotes.
+    /// The template of the paper's repository: `"Enhanced prompt"` in double quotes.
     pub fn paper_repository() -> Self {
         Self::published('"')
     }
@@ -78,7 +78,7 @@ pub struct PromptOptions {
 }
 
 impl Default for PromptOptions {
-    /// The reference's wording of the instruction and 300 tokens.
+    /// The reference's template and 300 tokens.
     fn default() -> Self {
         Self {
             instruction: Some(Instruction::reference()),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn wordings_differ_in_quotes_only() {
+    fn templates_differ_in_quotes_only() {
         let reference = Instruction::reference();
         let paper = Instruction::paper_repository();
         assert_eq!(reference.lines().len(), 8);

@@ -25,13 +25,13 @@ const CLASS_NAME: &str = "AutoencoderDC";
 /// such as [`DcAeConfig::f32c32_sana_1_1`] and edit it. Lists have one entry per stage, the stage
 /// of the highest resolution first, for the decoder too.
 ///
-/// A first stage with no layers means that the picture is halved at once: the encoder's first and
+/// A first stage with no layers means that the image is halved at once: the encoder's first and
 /// the decoder's last convolution are then a halving and a doubling without shortcut, of the second
 /// stage's width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DcAeConfig {
-    /// Channels of a picture.
+    /// Channels of an image.
     pub in_channels: usize,
     /// Channels of a latent.
     pub latent_channels: usize,

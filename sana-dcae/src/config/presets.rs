@@ -25,7 +25,7 @@ impl DcAeConfig {
     }
 
     /// `dc-ae-lite-f32c32-sana-1.1`: the encoder of sana-1.1 and a decoder of residual blocks only,
-    /// whose last stage works at half the picture's size. The latent space is the same.
+    /// whose last stage works at half the image's size. The latent space is the same.
     pub fn f32c32_sana_1_1_lite() -> Self {
         Self {
             decoder_block_types: PerStage::All(BlockType::Res),

@@ -7,7 +7,7 @@ use sana_linear_attn::parity::{device, values};
 use crate::{tiny_config, waves};
 
 #[test]
-fn picture_size_not_divisible() {
+fn image_size_not_divisible() {
     let device = device();
     let autoencoder = tiny_config().init(&device);
     let error = autoencoder
@@ -28,7 +28,7 @@ fn picture_size_not_divisible() {
     }
     assert_eq!(
         error.to_string(),
-        "picture of 10x8 pixels (height x width): both sides must be multiples of the compression \
+        "image of 10x8 pixels (height x width): both sides must be multiples of the compression \
          ratio 4; the nearest sizes that work are 8x8 and 12x8"
     );
     let error = autoencoder
@@ -79,7 +79,7 @@ fn wrong_channel_counts() {
     );
     let error = autoencoder
         .decode(waves([1, 3, 2, 2], &device))
-        .expect_err("a picture");
+        .expect_err("an image");
     assert!(
         matches!(
             error,
@@ -98,7 +98,7 @@ fn nothing_to_do() {
     let autoencoder = tiny_config().init(&device);
     let error = autoencoder
         .encode(Tensor::zeros([0, 3, 8, 8], &device))
-        .expect_err("no picture");
+        .expect_err("no image");
     assert!(
         matches!(
             error,
@@ -187,7 +187,7 @@ fn slices_of_nothing() {
     assert!(matches!(error, DcAeError::InvalidSlice), "{error}");
 }
 
-/// A half-precision picture or latent is taken as it comes.
+/// A half-precision image or latent is taken as it comes.
 #[test]
 fn inputs_of_another_dtype_are_cast() {
     let device = device();

@@ -36,8 +36,8 @@ fn slices_equal_the_whole_batch() {
     let image = waves([5, 3, 2 * side, side], &device);
     let latents = autoencoder.encode(image.clone()).expect("a valid image");
     let decoded = autoencoder.decode(latents.clone()).expect("valid latents");
-    for pictures in [1, 2, 5, 7] {
-        let memory = MemoryOptions::default().with_slice(pictures);
+    for images in [1, 2, 5, 7] {
+        let memory = MemoryOptions::default().with_slice(images);
         let sliced = autoencoder
             .encode_with(image.clone(), &memory)
             .expect("a valid image");
@@ -45,7 +45,7 @@ fn slices_equal_the_whole_batch() {
         let sliced = autoencoder
             .decode_with(latents.clone(), &memory)
             .expect("valid latents");
-        assert_parity("pictures in slices", sliced, decoded.clone());
+        assert_parity("images in slices", sliced, decoded.clone());
     }
 }
 
@@ -76,7 +76,7 @@ fn one_tile_over_all_is_the_untiled_result() {
     }
 }
 
-/// Tiles that do not divide the picture, oblong, with slices: the shape stays, and where nothing
+/// Tiles that do not divide the image, oblong, with slices: the shape stays, and where nothing
 /// overlaps, a tile is what it would be alone.
 #[test]
 fn tiles_keep_shapes_and_do_not_leak() {

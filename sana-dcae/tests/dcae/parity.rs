@@ -6,7 +6,7 @@ use sana_linear_attn::parity::{Fixture, assert_parity, built_in_fixture_path, de
 
 use crate::{CRATE, LAYOUTS, load};
 
-/// A file of reference outputs and the autoencoder beside it, which they were made with.
+/// A file of reference outputs and the autoencoder next to it, which they were made with.
 fn reference(layout: &str, file: &str, device: &Device) -> (DcAe, Fixture) {
     let fixture = Fixture::open(CRATE, &format!("dcae/{layout}/{file}"));
     let folder = fixture.path().parent().expect("files are in folders");

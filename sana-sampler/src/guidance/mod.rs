@@ -84,7 +84,7 @@ impl GuidanceInterval {
         }
     }
 
-    /// The lower end, on the side of the picture.
+    /// The lower end, on the side of the image.
     pub fn start(&self) -> f64 {
         self.start
     }
@@ -144,7 +144,7 @@ impl Guidance {
     }
 
     /// The same with [perturbed attention guidance](perturbed_attention_guidance) of the given
-    /// scale; 0 is none. Sana's repository has 2 beside a guidance scale of 5, diffusers defaults
+    /// scale; 0 is off. Sana's repository has 2 with a guidance scale of 5, diffusers defaults
     /// to 3.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ impl Guidance {
         self.scale
     }
 
-    /// The scale of perturbed attention guidance; 0 is none.
+    /// The scale of perturbed attention guidance; 0 is off.
     pub fn perturbed_scale(&self) -> f64 {
         self.perturbed_scale
     }

@@ -71,7 +71,7 @@ impl AdaptiveProjection {
 
 impl Default for AdaptiveProjection {
     /// Eta 0, norm 15, momentum -0.5: the paper's values for SDXL (its table 10), whose latents of
-    /// a picture of 1024 pixels are twice as many as those of a 32x autoencoder with 32 channels.
+    /// an image of 1024 pixels are twice as many as those of a 32x autoencoder with 32 channels.
     fn default() -> Self {
         Self {
             eta: 0.0,
@@ -82,8 +82,8 @@ impl Default for AdaptiveProjection {
 }
 
 /// Adaptive projected guidance (Sadat et al., arXiv 2410.02416) of one sampling run: classifier-free
-/// guidance without the part that makes pictures oversaturated at large scales. With the
-/// predictions `u` and `c` of the picture, in f32, and norms and products over each picture:
+/// guidance without the part that makes images oversaturated at large scales. With the
+/// predictions `u` and `c` of the image, in f32, and norms and products over each image:
 ///
 /// ```text
 /// d = c - u + momentum d_before            the difference, with a running sum of earlier ones
@@ -94,8 +94,8 @@ impl Default for AdaptiveProjection {
 ///
 /// With eta 1, no threshold and no momentum this is [`classifier_free`](crate::classifier_free).
 ///
-/// It works on the prediction of the clean picture, as the paper has it, and not on the velocity,
-/// as the code of Sana's repository does. A velocity is noise minus picture, so at large noise
+/// It works on the prediction of the clean image, as the paper has it, and not on the velocity,
+/// as the code of Sana's repository does. A velocity is noise minus image, so at large noise
 /// levels the part along it is mostly the part along the noise, and neither the threshold nor the
 /// momentum would mean the same from one noise level to the next.
 /// [`combine_velocities`](Self::combine_velocities) converts.
@@ -129,7 +129,7 @@ impl<const D: usize> ProjectedGuidance<D> {
         }
     }
 
-    /// The guided prediction of one step, of predictions of the clean picture.
+    /// The guided prediction of one step, of predictions of the clean image.
     ///
     /// # Shapes
     /// - `unconditional`, `conditional`, the result: any one shape, the first axis of which is the
@@ -267,7 +267,7 @@ mod tests {
         assert_rows(nothing, &[3.0, -6.0]);
     }
 
-    /// d = [3, 4] of norm 5 and [0.3, 0.4] of norm 0.5: each picture has its own.
+    /// d = [3, 4] of norm 5 and [0.3, 0.4] of norm 0.5: each image has its own.
     #[test]
     fn long_differences_are_shortened() {
         let (u, c) = ([[-2.0, -4.0], [0.7, -0.4]], [[1.0, 0.0], [1.0, 0.0]]);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     /// d = [0, 2] at every step, so the running sum is 2, 1, 1.5, 1.25 with momentum -0.5. The
-    /// threshold does not enter it, and another run starts anew.
+    /// threshold does not enter it, and another run starts from zero.
     #[test]
     fn the_momentum_sums_up_earlier_differences() {
         let (u, c) = ([[1.0, -2.0]], [[1.0, 0.0]]);
@@ -296,11 +296,11 @@ mod tests {
         }
     }
 
-    /// At sigma 0.5 with x = [2, 1]: the pictures x - sigma v are [1, 2] and [2, 0], whose
-    /// difference [1, -2] has [0, -2] across the second; with scale 3 the picture is [2, -4], and
+    /// At sigma 0.5 with x = [2, 1]: the images x - sigma v are [1, 2] and [2, 0], whose
+    /// difference [1, -2] has [0, -2] across the second; with scale 3 the image is [2, -4], and
     /// its velocity [0, 10].
     #[test]
-    fn velocities_are_guided_as_pictures() {
+    fn velocities_are_guided_as_images() {
         let (u, c) = ([[2.0, -2.0]], [[0.0, 2.0]]);
         let mut run = guidance(3.0, 0.0, NONE, 0.0);
         let guided = run.combine_velocities(batch([[2.0, 1.0]]), 0.5, batch(u), batch(c));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn norms_and_products_go_over_all_axes_of_a_picture() {
+    fn norms_and_products_go_over_all_axes_of_an_image() {
         let device = Device::flex();
         let images = |values: Vec<f32>| {
             Tensor::<4>::from_data(TensorData::new(values, [2, 1, 1, 2]), &device)

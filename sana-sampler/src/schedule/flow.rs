@@ -10,7 +10,7 @@ const SIGMA_MIN: f64 = 1.0 / TIMESTEPS;
 /// Moves a noise level towards the noisy end: `shift sigma / (1 + (shift - 1) sigma)`.
 ///
 /// `sigma` in `[0, 1]`, `shift > 0`; 0 and 1 stay where they are, and a shift of 1 changes nothing.
-/// Pictures of more pixels need a larger shift to lose as much of their content (Sana uses 3, and
+/// Images of more pixels need a larger shift to lose as much of their content (Sana uses 3, and
 /// 6 for 4K; Esser et al., arXiv 2403.03206).
 pub fn shift_sigma(sigma: f64, shift: f64) -> f64 {
     // Rounding can lift shift(1) above 1 by one unit in the last place.
@@ -115,7 +115,7 @@ impl FlowSchedule {
         self
     }
 
-    /// The steps from number `start` on (from 0): what image-to-image runs, on a picture brought to
+    /// The steps from number `start` on (from 0): what image-to-image runs, on an image brought to
     /// the noise level `sigmas()[0]` of the result, and what resumes a stopped run.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::SamplerError;
 )]
 const REFERENCE_START: f64 = 1.5708;
 
-/// TrigFlow timesteps of a consistency-sampling run, from noise (pi / 2) to the picture (0).
+/// TrigFlow timesteps of a consistency-sampling run, from noise (pi / 2) to the image (0).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScmSchedule {
     timesteps: Vec<f64>,
@@ -62,7 +62,7 @@ impl ScmSchedule {
         }
     }
 
-    /// The steps from number `start` on (from 0): what image-to-image runs, on a picture brought to
+    /// The steps from number `start` on (from 0): what image-to-image runs, on an image brought to
     /// the timestep `timesteps()[0]` of the result by [`noised`](crate::trigflow::noised).
     ///
     /// # Errors

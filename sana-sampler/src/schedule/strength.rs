@@ -17,7 +17,7 @@ fn first_step(steps: usize, strength: f64) -> Result<usize, SamplerError> {
 
 impl FlowSchedule {
     /// The last `floor(steps * strength)` steps: what image-to-image of this strength runs, on a
-    /// picture brought to the noise level `sigmas()[0]` of the result by
+    /// image brought to the noise level `sigmas()[0]` of the result by
     /// [`interpolate`](crate::flow::interpolate). 1 is the whole schedule.
     ///
     /// It [remembers](Self::grid_steps) the length of the whole, which is what decides whether
@@ -36,7 +36,7 @@ impl FlowSchedule {
 
 impl ScmSchedule {
     /// The last `floor(steps * strength)` steps: what image-to-image of this strength runs, on a
-    /// picture brought to the timestep `timesteps()[0]` of the result by
+    /// image brought to the timestep `timesteps()[0]` of the result by
     /// [`noised`](crate::trigflow::noised). 1 is the whole schedule.
     ///
     /// # Errors

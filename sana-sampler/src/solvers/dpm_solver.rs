@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_prediction_is_weighted_alike_at_every_order() {
+    fn a_constant_prediction_has_equal_weights_at_every_order() {
         let sigmas = [1.0, 0.8, 0.7, 0.45, 0.2];
         for (index, order) in [(3, Order::Third), (2, Order::Third), (1, Order::Second)] {
             for term in [ThirdOrderTerm::Reference, ThirdOrderTerm::Exact] {

@@ -10,7 +10,7 @@ use crate::{ScmSchedule, SigmaData};
 /// through [`trigflow::from_flow`](crate::trigflow::from_flow), gives blurred averages in a few steps; it is for
 /// [`dpm_solver`](crate::dpm_solver()) and [`flow_euler`](crate::flow_euler).
 ///
-/// Each step predicts the clean sample from timestep `s` and noises it anew to the next timestep `t`:
+/// Each step predicts the clean sample from timestep `s` and noises it again, to the next timestep `t`:
 ///
 /// ```text
 /// denoised = cos(s) x - sin(s) F(x, s)

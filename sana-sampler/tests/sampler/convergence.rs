@@ -16,7 +16,7 @@ fn velocity(x: Tensor<1>, sigma: f64) -> Tensor<1> {
     x * -0.8 + (3.0 * sigma).cos()
 }
 
-/// Its solution at `to` through `x` at `from`: a multiple of `exp(-0.8 sigma)` beside the
+/// Its solution at `to` through `x` at `from`: a multiple of `exp(-0.8 sigma)` and the
 /// particular solution `a cos(3 sigma) + b sin(3 sigma)`.
 fn solution(x: f64, from: f64, to: f64) -> f64 {
     let b = 1.0 / (3.0 + 0.64 / 3.0);
@@ -204,10 +204,10 @@ fn straight_paths_are_exact() {
     }
 }
 
-/// A flow network that knows the picture, wrapped for TrigFlow, gives it back at any number of
+/// A flow network that knows the image, wrapped for TrigFlow, gives it back at any number of
 /// steps, whatever noise comes between.
 #[test]
-fn consistency_sampling_of_a_known_picture_is_exact() {
+fn consistency_sampling_of_a_known_image_is_exact() {
     let device = Device::flex();
     let sigma_data = SigmaData::default();
     let x0 = noise::latents(1, 0, [2, 3, 4, 5], &device);
@@ -238,9 +238,9 @@ fn consistency_sampling_of_a_known_picture_is_exact() {
     }
 }
 
-/// Image-to-image of a known picture: start in the middle, arrive at it.
+/// Image-to-image of a known image: start in the middle, arrive at it.
 #[test]
-fn starting_in_the_middle_arrives_at_the_picture() {
+fn starting_in_the_middle_arrives_at_the_image() {
     let device = Device::flex();
     let sigma_data = SigmaData::default();
     let x0 = noise::latents(3, 0, [1, 2, 3, 4], &device);

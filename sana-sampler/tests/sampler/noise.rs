@@ -10,7 +10,7 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 #[test]
-fn picture_i_of_a_batch_equals_the_picture_made_alone() {
+fn image_i_of_a_batch_equals_the_image_made_alone() {
     let device = Device::flex();
     let (seed, shape) = (42, [3, 4, 5]);
     let together = latents(seed, 0, [6, 3, 4, 5], &device);
@@ -25,7 +25,7 @@ fn picture_i_of_a_batch_equals_the_picture_made_alone() {
 }
 
 #[test]
-fn step_noise_is_the_pictures_own() {
+fn step_noise_is_the_images_own() {
     let device = Device::flex();
     let together = step_noise(9, 0, 2, [3, 2, 7], &device);
     let alone = step_noise(9, 2, 2, [1, 2, 7], &device);
@@ -37,7 +37,7 @@ fn step_noise_is_the_pictures_own() {
 }
 
 #[test]
-fn seeds_pictures_and_streams_differ() {
+fn seeds_images_and_streams_differ() {
     let draws = [
         standard_normal(0, 0, &[8]),
         standard_normal(1, 0, &[8]),
@@ -80,7 +80,7 @@ fn the_numbers_are_unit_normal() {
 }
 
 /// The numbers of an implementation of the module's description that shares no code with it: a
-/// change here changes every picture ever made with a seed. The bound leaves the last bit to the
+/// change here changes every image ever made with a seed. The bound leaves the last bit to the
 /// platform's logarithm and sine.
 #[test]
 fn the_stream_is_pinned() {

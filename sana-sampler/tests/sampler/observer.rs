@@ -128,7 +128,7 @@ fn stop_ends_the_run() {
     }
 }
 
-/// Stopping and going on from the rest of the schedule is the run that was not stopped, for a
+/// Stopping and resuming with the rest of the schedule is the run that was not stopped, for a
 /// solver without a history.
 #[test]
 fn a_stopped_run_can_be_resumed() {
@@ -198,10 +198,10 @@ fn continue_from_replaces_the_sample() {
     }
 }
 
-/// Inpainting that ends in the middle of a run. Up to step 3 the network sees a wrong picture, and
+/// Inpainting that ends in the middle of a run. Up to step 3 the network sees a wrong image, and
 /// each step's sample is put onto the path of the right one; from then on the network sees the right
-/// one too and nothing is exchanged. With the estimates exchanged beside the samples the run stays
-/// on the path of the right picture; with the samples alone a multistep solver extrapolates from the
+/// one too and nothing is exchanged. With the estimates exchanged with the samples the run stays
+/// on the path of the right image; with the samples alone a multistep solver extrapolates from the
 /// wrong one.
 #[test]
 fn the_history_moves_with_the_sample() {
@@ -220,10 +220,10 @@ fn the_history_moves_with_the_sample() {
         let mut seen = 0;
         let mut farthest: f32 = 0.0;
         let predict = |x: Tensor<2>, _| {
-            let picture = if seen < 4 { wrong() } else { right() };
+            let image = if seen < 4 { wrong() } else { right() };
             let sigma = schedule.sigmas()[seen];
             seen += 1;
-            Ok::<_, Infallible>((x - picture) / sigma)
+            Ok::<_, Infallible>((x - image) / sigma)
         };
         let Ok(_) = dpm_solver(&schedule, &options, path(0), predict, |step| {
             let next = step.index + 1;

@@ -154,7 +154,7 @@ impl Gemma2Model {
         let on_device = options.embedding == EmbeddingPlacement::Device;
         let init = MatrixInit::lazy(config.initializer_range, device);
         let load_options = LoadOptions {
-            // One dtype for all, even if the file mixes them: products need equal ones.
+            // One dtype for all, even if the file mixes them: a matmul needs equal ones.
             dtype: options.dtype.or(Some(table.dtype())),
             key_map: KeyMap::default(),
             strip_prefix: "model.",

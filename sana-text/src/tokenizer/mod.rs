@@ -42,7 +42,7 @@ impl GemmaTokenizer {
     /// Reads `tokenizer.json` of a folder.
     ///
     /// # Errors
-    /// [`TextError::NoTokenizer`] when there is none, or as [`from_file`](Self::from_file).
+    /// [`TextError::NoTokenizer`] when the folder has no tokenizer, or as [`from_file`](Self::from_file).
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {

@@ -104,7 +104,7 @@ fn instruction_is_the_published_one() {
 }
 
 #[test]
-fn the_two_wordings_give_different_ids() {
+fn the_two_templates_give_different_ids() {
     let tokens = |instruction: Instruction| {
         let options = PromptOptions {
             instruction: Some(instruction),
@@ -125,7 +125,7 @@ fn the_two_wordings_give_different_ids() {
 #[test]
 fn selection_equals_a_full_run() {
     let options = PromptOptions {
-        instruction: Some(Instruction::custom(["Describe: ", "a picture of "])),
+        instruction: Some(Instruction::custom(["Describe: ", "an image of "])),
         max_tokens: 9,
     };
     let encoder = encoder(options);

@@ -17,7 +17,7 @@ use crate::error::TextError;
 
 /// Shape and options of a Gemma-2 stack, with the keys of the checkpoint's `config.json`.
 ///
-/// Both generations of the file are read: the rotary base stands in `rope_theta` or in
+/// Both generations of the file are read: the rotary base is in `rope_theta` or in
 /// `rope_parameters`, and `layer_types` may be absent. Keys that do not concern the encoder are
 /// accepted and dropped; values that it does not implement are refused by
 /// [`validate`](Self::validate) or by the parser, with the value in the message.
@@ -34,7 +34,7 @@ pub struct Gemma2Config {
     pub vocab_size: usize,
     /// Channels of a token.
     pub hidden_size: usize,
-    /// Channels between the two products of the feed-forward part.
+    /// Channels between the two matmuls of the feed-forward part.
     pub intermediate_size: usize,
     /// Number of layers.
     pub num_hidden_layers: usize,
