@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 
-PARTS = ["dit", "decode", "encode", "text", "attention", "picture", "matmul", "stream"]
+COMPONENTS = ["dit", "decode", "encode", "text", "attention", "image", "matmul", "stream"]
 TEXT_TOKENS = 300
 STREAM = 1 << 27
 GUIDANCE = 4.5
@@ -117,8 +117,8 @@ class Models:
         self.unit = self.compression * self.transformer["patch_size"]
         self.width = self.transformer["num_attention_heads"] * self.transformer["attention_head_dim"]
 
-    def rows(self, pictures):
-        return pictures if self.sprint else 2 * pictures
+    def rows(self, images):
+        return images if self.sprint else 2 * images
 
 
 def parse(arguments):
@@ -137,8 +137,8 @@ def parse(arguments):
         return int(width), int(height or width)
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", required=True, action="append", metavar="PART,...",
-                        help=", ".join(PARTS))
+    parser.add_argument("--component", required=True, action="append", metavar="NAME,...",
+                        help=", ".join(COMPONENTS))
     parser.add_argument("--variant", default="sana-600m-512px", metavar="NAME",
                         choices=[*TRANSFORMERS, "scenes"], help="as for sana bench")
     parser.add_argument("--size", type=size, metavar="WxH")
@@ -155,12 +155,12 @@ def parse(arguments):
                         help="torch.compile the networks, in a mode such as max-autotune")
     parser.add_argument("--tf32", action="store_true",
                         help="products of f32 in TF32, as burn computes them on CUDA")
-    parser.add_argument("--json", action="store_true", help="an object on a line for each part")
+    parser.add_argument("--json", action="store_true", help="an object on a line for each component")
     options = parser.parse_args(arguments)
-    options.part = [part for parts in options.part for part in parts.split(",")]
-    unknown = [part for part in options.part if part not in PARTS]
+    options.component = [component for components in options.component for component in components.split(",")]
+    unknown = [component for component in options.component if component not in COMPONENTS]
     if unknown:
-        parser.error(f"unknown part {unknown[0]}: choose from {', '.join(PARTS)}")
+        parser.error(f"unknown component {unknown[0]}: choose from {', '.join(COMPONENTS)}")
     options.models = Models(options.variant)
     side = options.models.transformer["sample_size"] * options.models.compression
     options.size = options.size or (side, side)
@@ -243,7 +243,7 @@ def linear_attention(query, key, value, heads):
 
 
 class Bench:
-    """Builds the parts on a device, which may be `meta` to count operations alone."""
+    """Builds the components on a device, which may be `meta` to count operations alone."""
 
     def __init__(self, options, device):
         import torch
@@ -319,7 +319,7 @@ class Bench:
         return self.random(rows, channels, height // scale, width // scale,
                            dtype=self.torch.float32)
 
-    def picture_tokens(self):
+    def image_tokens(self):
         width, height = self.options.size
         return (width // self.models.unit) * (height // self.models.unit)
 
@@ -332,7 +332,7 @@ class Bench:
         width, height = self.options.size
         return dict(width=width, height=height)
 
-    # Every part yields (name, what depends on the options, function).
+    # Every component yields (name, what depends on the options, function).
 
     def dit(self):
         torch = self.torch
@@ -363,7 +363,7 @@ class Bench:
             return made
 
         shape = self.shape(rows, text_tokens=TEXT_TOKENS)
-        whole = dict(shape, tokens=self.picture_tokens(), **self.pixels())
+        whole = dict(shape, tokens=self.image_tokens(), **self.pixels())
         yield "dit_text", shape, text
         self.compiled(model)
         yield "dit", whole, step
@@ -416,7 +416,7 @@ class Bench:
         yield "text", self.shape(rows, tokens=tokens), run
 
     def attention(self):
-        rows, tokens = self.options.batch, self.options.tokens or self.picture_tokens()
+        rows, tokens = self.options.batch, self.options.tokens or self.image_tokens()
         query, key, value = (self.random(rows, tokens, self.models.width) for _ in range(3))
         heads = self.models.transformer["num_attention_heads"]
         function = linear_attention
@@ -425,38 +425,38 @@ class Bench:
             function = self.torch.compile(function, mode=None if mode == "default" else mode)
         yield "attention", self.shape(rows, tokens=tokens), lambda: function(query, key, value, heads)
 
-    def picture(self):
+    def image(self):
         import diffusers
 
-        models, pictures = self.models, self.options.batch
+        models, images = self.models, self.options.batch
         tokens = self.options.tokens or TEXT_TOKENS
         steps = self.options.steps or (2 if models.sprint else 20)
-        rows = models.rows(pictures)
+        rows = models.rows(images)
         text, transformer = self.text_encoder(), self.transformer()
         vae = self.autoencoder("decoder")
         self.count(text, transformer, vae)
         for module in [text, transformer, vae.decoder]:
             self.compiled(module)
-        parts = dict(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer)
+        components = dict(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer)
         if models.sprint:
             scheduler = diffusers.SCMScheduler(prediction_type="trigflow", sigma_data=0.5)
-            pipeline = diffusers.SanaSprintPipeline(scheduler=scheduler, **parts)
+            pipeline = diffusers.SanaSprintPipeline(scheduler=scheduler, **components)
         else:
             scheduler = diffusers.DPMSolverMultistepScheduler(
                 prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=models.shift
             )
-            pipeline = diffusers.SanaPipeline(scheduler=scheduler, **parts)
+            pipeline = diffusers.SanaPipeline(scheduler=scheduler, **components)
         pipeline.set_progress_bar_config(disable=True)
         embeddings = self.random(rows, tokens, models.text["hidden_size"])
         mask = self.ones(rows, tokens, dtype=self.torch.int64)
-        latents = self.latents(pictures)
+        latents = self.latents(images)
         width, height = self.options.size
 
         def run():
             captions = text(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)[0]
             options = dict(
-                prompt_embeds=captions[-pictures:],
-                prompt_attention_mask=mask[-pictures:],
+                prompt_embeds=captions[-images:],
+                prompt_attention_mask=mask[-images:],
                 num_inference_steps=steps,
                 guidance_scale=GUIDANCE,
                 width=width,
@@ -472,14 +472,14 @@ class Bench:
             else:
                 options.update(
                     negative_prompt=None,
-                    negative_prompt_embeds=captions[:pictures],
-                    negative_prompt_attention_mask=mask[:pictures],
+                    negative_prompt_embeds=captions[:images],
+                    negative_prompt_attention_mask=mask[:images],
                     latents=latents,
                 )
             return pipeline(**options)[0]
 
-        shape = self.shape(rows, tokens=self.picture_tokens(), text_tokens=tokens, steps=steps)
-        yield "picture", dict(shape, **self.pixels()), run
+        shape = self.shape(rows, tokens=self.image_tokens(), text_tokens=tokens, steps=steps)
+        yield "image", dict(shape, **self.pixels()), run
 
     def matmul(self):
         default = 2048 if self.device == "cpu" else 8192
@@ -493,22 +493,22 @@ class Bench:
         yield "stream", self.shape(1, tokens=STREAM, gbyte=gbyte), lambda: x * 2
 
 
-def gigaflop(options, part):
-    """Operations of matrix products and convolutions of each piece of a part, as PyTorch counts
+def gigaflop(options, component):
+    """Operations of matmuls and convolutions of each piece of a component, as PyTorch counts
     them, without computing: {} where that is not possible."""
-    if part in ["picture", "stream"]:
+    if component in ["image", "stream"]:
         return {}
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     counted = {}
     try:
-        for name, _, run in getattr(Bench(options, "meta"), part)():
+        for name, _, run in getattr(Bench(options, "meta"), component)():
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 run()
             counted[name] = counter.get_total_flops() / 1e9
     except (NotImplementedError, RuntimeError) as error:
-        print(f"note: the operations of {part} are not counted: {error}", file=sys.stderr)
+        print(f"note: the operations of {component} are not counted: {error}", file=sys.stderr)
     return counted
 
 
@@ -611,15 +611,15 @@ def main(arguments=None):
         cpu=processor(),
         threads=torch.get_num_threads(),
     )
-    for part in options.part:
-        work = gigaflop(options, part)
+    for component in options.component:
+        work = gigaflop(options, component)
         bench = Bench(options, device)
-        for name, shape, run in getattr(bench, part)():
+        for name, shape, run in getattr(bench, component)():
             seconds, peak, reserved, finite = measure(options, device, run)
             lower, median, upper = quartiles(seconds)
             gflop, gbyte = work.get(name), shape["gbyte"]
             record = dict(
-                part=name,
+                component=name,
                 variant=options.variant,
                 batch=options.batch,
                 dtype=options.dtype,

@@ -31,8 +31,8 @@ compare, profile, torch_bench = load("compare"), load("profile_shares.py"), load
 kernels = load("kernels_table.py")
 
 
-def record(part, seconds, **more):
-    keys = dict(part=part, seconds=seconds, width=512, height=512, rows=2, tokens=256, gflop=100.0,
+def record(component, seconds, **more):
+    keys = dict(component=component, seconds=seconds, width=512, height=512, rows=2, tokens=256, gflop=100.0,
                 gbyte=None, parameters=7, threads=2, finite=True, peak_memory_bytes=2_000_000_000,
                 device_memory_bytes=None, version="1", device_name="a CPU", cpu="a CPU")
     return dict(keys, **more)
@@ -70,11 +70,11 @@ class Plans(unittest.TestCase):
                      "dit sana-1600m-1024px bf16 1024 px batch 16",
                      "decode sana-1600m-1024px bf16 4096 px",
                      "text sana-1600m-1024px bf16 600 tokens",
-                     "picture sana-1600m-1024px bf16 1024 px 20 steps",
-                     "picture sana-sprint-1.6b bf16 1024 px 4 steps"]:
+                     "image sana-1600m-1024px bf16 1024 px 20 steps",
+                     "image sana-sprint-1.6b bf16 1024 px 4 steps"]:
             self.assertIn(case, cases)
         # The ceilings come first, so that a run that is cut off has them.
-        self.assertEqual([case.part for case in options.cases[:2]], ["matmul", "stream"])
+        self.assertEqual([case.component for case in options.cases[:2]], ["matmul", "stream"])
         sides = compare.commands(options, ["sana"], options.cases[0])
         self.assertEqual(list(sides), ["sana", "PyTorch", "compiled"])
         self.assertEqual(sides["sana"][-2:], ["--device", "cuda:1"])
@@ -95,8 +95,8 @@ class Plans(unittest.TestCase):
             "stream sana-1600m-1024px bf16",
             "dit sana-1600m-1024px bf16 1024 px",
             "decode sana-1600m-1024px bf16 1024 px",
-            "picture sana-1600m-1024px bf16 1024 px 20 steps",
-            "picture sana-sprint-1.6b bf16 1024 px 1 steps",
+            "image sana-1600m-1024px bf16 1024 px 20 steps",
+            "image sana-sprint-1.6b bf16 1024 px 1 steps",
             "encode sana-1600m-1024px bf16 1024 px",
             "text sana-1600m-1024px bf16 300 tokens",
             "attention sana-1600m-1024px bf16 4096 tokens",
@@ -161,7 +161,7 @@ class Plans(unittest.TestCase):
 
     def test_selection(self):
         options = compare.parse(["--only", "text,attention"])
-        self.assertEqual({case.part for case in options.cases}, {"text", "attention"})
+        self.assertEqual({case.component for case in options.cases}, {"text", "attention"})
         options = compare.parse(["--variant", "sana-600m-1024px"])
         self.assertEqual([case.size for case in options.cases], [1024])
 
@@ -172,15 +172,15 @@ class Plans(unittest.TestCase):
         self.assertIn("--rounds", fails(compare.parse, ["--rounds", "0"]))
         self.assertIn("sana-9b", fails(compare.parse, ["--variant", "sana-9b"]))
         parse = torch_bench.parse
-        self.assertIn("unknown part vae", fails(parse, ["--part", "dit,vae"]))
-        self.assertIn("--variant", fails(parse, ["--part", "dit", "--variant", "sana-9b"]))
-        self.assertIn("multiples of 32", fails(parse, ["--part", "dit", "--size", "100x64"]))
-        self.assertIn("--repeat", fails(parse, ["--part", "dit", "--repeat", "0"]))
+        self.assertIn("unknown component vae", fails(parse, ["--component", "dit,vae"]))
+        self.assertIn("--variant", fails(parse, ["--component", "dit", "--variant", "sana-9b"]))
+        self.assertIn("multiples of 32", fails(parse, ["--component", "dit", "--size", "100x64"]))
+        self.assertIn("--repeat", fails(parse, ["--component", "dit", "--repeat", "0"]))
 
     def test_both_sides_have_the_same_options(self):
         for case in compare.parse([]).cases + compare.parse(["--device", "cuda"]).cases:
             options = torch_bench.parse([*case.options(), "--repeat", "1", "--warmup", "0"])
-            self.assertEqual(options.part, [case.part])
+            self.assertEqual(options.component, [case.component])
             self.assertEqual(options.dtype, case.dtype)
             if case.size:
                 self.assertEqual(options.size, (case.size, case.size))
@@ -239,11 +239,11 @@ class Tables(unittest.TestCase):
     def test_the_ceiling_is_the_device_s_own(self):
         """Fake measurements of two ways to one card: shares are of the product in the same type
         by the same way, and slopes of the first way alone."""
-        def row(part, device, dtype, ours, theirs, gflop):
-            case = compare.Case(part, "m", dtype, device=device)
-            sides = {side: compare.Results(record(part, [time], gflop=gflop), [time])
+        def row(component, device, dtype, ours, theirs, gflop):
+            case = compare.Case(component, "m", dtype, device=device)
+            sides = {side: compare.Results(record(component, [time], gflop=gflop), [time])
                      for side, time in [("sana", ours), ("PyTorch", theirs)]}
-            return compare.Row(case, part, sides, None, {})
+            return compare.Row(case, component, sides, None, {})
 
         rows = [row("matmul", None, "f32", 2.0, 1.0, 1000.0), row("dit", None, "f32", 1.0, 1.0, 500.0),
                 row("matmul", "vulkan", "f32", 4.0, 2.0, 1000.0),

@@ -3,7 +3,7 @@ use std::path::Path;
 use crate::support::{Workplace, lora, sprint_checkpoint};
 
 #[test]
-fn checkpoints_that_are_none() {
+fn folders_that_are_not_checkpoints() {
     let here = Workplace::new();
     let generate = |folder: &Path| here.sana_on(folder, &["generate", "a"]);
     generate(&here.path("none")).fails(1, &["no folder", "none"]);
@@ -46,8 +46,8 @@ fn weights_that_are_damaged() {
             generate().fails(1, &[file, "not a valid safetensors file"]);
         }
         std::fs::remove_file(&path).unwrap();
-        let (part, _) = file.split_once('/').unwrap();
-        generate().fails(1, &["no weights in", part, "looked for"]);
+        let (component, _) = file.split_once('/').unwrap();
+        generate().fails(1, &["no weights in", component, "looked for"]);
         std::fs::write(&path, &bytes).unwrap();
     }
     generate().quiet_success();

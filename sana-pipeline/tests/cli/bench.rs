@@ -2,9 +2,9 @@ use serde_json::Value;
 
 use crate::support::Workplace;
 
-/// The keys of every object, beside `commit`, which builds that know theirs add.
+/// The keys of every object; builds that know their commit add `commit`.
 const KEYS: [&str; 32] = [
-    "part",
+    "component",
     "variant",
     "width",
     "height",
@@ -56,17 +56,17 @@ fn bench(here: &Workplace, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn every_part_in_json() {
+fn every_component_in_json() {
     let here = Workplace::new();
-    let parts = "dit,decode,encode,text,attention,picture,matmul";
+    let parts = "dit,decode,encode,text,attention,image,matmul";
     let options = ["--repeat", "3", "--warmup", "0", "--tokens", "40"];
     let options = [
         &options[..],
         &["--steps", "2", "--batch", "2", "--threads", "1"],
     ]
     .concat();
-    let objects = bench(&here, &[&["--part", parts][..], &options].concat());
-    let names: Vec<_> = objects.iter().map(|object| &object["part"]).collect();
+    let objects = bench(&here, &[&["--component", parts][..], &options].concat());
+    let names: Vec<_> = objects.iter().map(|object| &object["component"]).collect();
     let expected = [
         "dit_text",
         "dit",
@@ -74,7 +74,7 @@ fn every_part_in_json() {
         "encode",
         "text",
         "attention",
-        "picture",
+        "image",
         "matmul",
     ];
     assert_eq!(names, expected);
@@ -110,10 +110,10 @@ fn every_part_in_json() {
     let of = |name: &str| {
         objects
             .iter()
-            .find(|object| object["part"] == name)
+            .find(|object| object["component"] == name)
             .unwrap()
     };
-    // Two rows for each picture with guidance.
+    // Two rows for each image with guidance.
     let dit = of("dit");
     assert_eq!(
         [&dit["rows"], &dit["tokens"], &dit["text_tokens"]],
@@ -127,7 +127,7 @@ fn every_part_in_json() {
     assert_eq!(of("decode")["rows"], 2);
     assert_eq!([&of("text")["rows"], &of("text")["tokens"]], [2, 40]);
     assert_eq!(of("attention")["tokens"], 40);
-    assert_eq!(of("picture")["steps"], 2);
+    assert_eq!(of("image")["steps"], 2);
     assert_eq!(of("matmul")["gflop"], 2.0 * 40f64.powi(3) / 1e9);
 }
 
@@ -141,9 +141,9 @@ fn sorted() -> Vec<&'static str> {
 #[test]
 fn half_floats_take_half_the_memory() {
     let here = Workplace::new();
-    let options = ["--part", "text", "--repeat", "1", "--tokens", "8"];
+    let options = ["--component", "text", "--repeat", "1", "--tokens", "8"];
     let [text] = &bench(&here, &[&options[..], &["--dtype", "bf16"]].concat())[..] else {
-        panic!("one object for each part");
+        panic!("one object for each component");
     };
     assert_eq!(text["dtype"], "bf16");
     let parameters = text["parameters"].as_u64().unwrap();
@@ -153,7 +153,7 @@ fn half_floats_take_half_the_memory() {
 #[test]
 fn a_table_for_people() {
     let here = Workplace::new();
-    let arguments = ["bench", "--part", "attention", "--part", "encode"];
+    let arguments = ["bench", "--component", "attention", "--component", "encode"];
     let more = ["--variant", "scenes", "--device", "flex", "--repeat", "1"];
     let said = here.sana(&[&arguments[..], &more].concat()).quiet_success();
     // The size that the built-in model is trained at.
@@ -170,41 +170,49 @@ fn a_table_for_people() {
 #[test]
 fn bad_options() {
     let here = Workplace::new();
-    for (arguments, code, told) in [
-        (&[][..], 2, &["--part"][..]),
-        (&["--part", "dit,vae"], 2, &["vae", "decode", "attention"]),
+    for (arguments, code, expected) in [
+        (&[][..], 2, &["--component"][..]),
         (
-            &["--part", "dit", "--variant", "sana-9b"],
+            &["--component", "dit,vae"],
+            2,
+            &["vae", "decode", "attention"],
+        ),
+        (
+            &["--component", "dit", "--variant", "sana-9b"],
             2,
             &["sana-9b", "sana-1.5-4.8b", "scenes"],
         ),
         (
-            &["--part", "dit", "--size", "100x64"],
+            &["--component", "dit", "--size", "100x64"],
             1,
             &["100x64", "multiples of 32", "--size 96x64"],
         ),
-        (&["--part", "dit", "--size", "0"], 1, &["--size 32x32"]),
-        (&["--part", "dit", "--repeat", "0"], 2, &["--repeat"]),
-        (&["--part", "dit", "--batch", "-1"], 2, &["--batch"]),
+        (&["--component", "dit", "--size", "0"], 1, &["--size 32x32"]),
+        (&["--component", "dit", "--repeat", "0"], 2, &["--repeat"]),
+        (&["--component", "dit", "--batch", "-1"], 2, &["--batch"]),
         (
-            &["--part", "dit", "--threads", "0"],
+            &["--component", "dit", "--threads", "0"],
             2,
             &["--threads", "1..=1024"],
         ),
         (
-            &["--part", "text", "--tokens", "9000"],
+            &["--component", "text", "--tokens", "9000"],
             1,
             &["8192", "--tokens"],
         ),
-        (&["--part", "matmul", "--tokens", "70000"], 1, &["65536"]),
         (
-            &["--part", "dit", "--device", "cuda"],
+            &["--component", "matmul", "--tokens", "70000"],
+            1,
+            &["65536"],
+        ),
+        (
+            &["--component", "dit", "--device", "cuda"],
             1,
             &["device cuda:0"],
         ),
     ] {
         here.sana(&[&["bench"], arguments].concat())
-            .fails(code, told);
+            .fails(code, expected);
     }
 }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use sana_linear_attn::parity::built_in_fixture_path;
 use sana_pipeline::image::{Canny, edges};
-use sana_pipeline::image::{RgbImage, fit, load, read_png_text, save_png};
+use sana_pipeline::image::{RgbImage, fit, read_png_text, save_png};
 use serde_json::Value;
 
 use crate::support::{Workplace, checkpoint, sprint_checkpoint};
@@ -14,7 +14,7 @@ fn controlnet() -> String {
     folder.into_os_string().into_string().unwrap()
 }
 
-/// A workplace with `photo.png`, a bright square on dark, larger than the pictures to be made.
+/// A workplace with `photo.png`, a bright square on dark, larger than the images to be made.
 fn workplace() -> Workplace {
     let here = Workplace::new();
     let photo = RgbImage::from_fn(240, 160, |x, y| {
@@ -25,12 +25,8 @@ fn workplace() -> Workplace {
     here
 }
 
-fn picture(here: &Workplace, name: &str) -> RgbImage {
-    load(&here.path(name)).unwrap()
-}
-
 #[test]
-fn control_changes_the_picture_and_is_repeated() {
+fn control_changes_the_image_and_is_repeated() {
     let here = workplace();
     let folder = controlnet();
     here.generate(&["--seed", "1", "--out", "plain.png"])
@@ -39,9 +35,9 @@ fn control_changes_the_picture_and_is_repeated() {
     let with = |options: &[&str]| {
         let all = [&["--seed", "1"][..], &control, options].concat();
         let said = here.generate(&all).quiet_success();
-        (picture(&here, "sana.png"), said)
+        (here.image("sana.png"), said)
     };
-    let plain = picture(&here, "plain.png");
+    let plain = here.image("plain.png");
     let (made, said) = with(&[]);
     assert!(said.contains("\ncontrol "), "{said}");
     assert_ne!(made, plain);
@@ -56,11 +52,11 @@ fn control_changes_the_picture_and_is_repeated() {
     let more = ["--control-scale", "0.8", "--control-interval", "0..0.5"];
     let (made, said) = with(&[&save[..], &more].concat());
     assert!(said.contains("wrote lines.png\nwrote sana.png"), "{said}");
-    let fitted = fit(&picture(&here, "photo.png"), 96, 64);
+    let fitted = fit(&here.image("photo.png"), 96, 64);
     let lines = edges(&fitted, &Canny::default());
-    assert_eq!(picture(&here, "lines.png"), lines);
+    assert_eq!(here.image("lines.png"), lines);
     assert!(lines.pixels().any(|pixel| pixel.0 == [255; 3]));
-    // The kept picture is the control picture.
+    // The kept image is the control image.
     let kept = [
         "--control",
         "lines.png",
@@ -71,7 +67,7 @@ fn control_changes_the_picture_and_is_repeated() {
     ];
     let kept = [&kept[..], &more, &["--out", "kept.png"]].concat();
     here.generate(&kept).quiet_success();
-    assert_eq!(picture(&here, "kept.png"), made);
+    assert_eq!(here.image("kept.png"), made);
 
     let text = read_png_text(&here.path("sana.png")).unwrap();
     let recorded = |key: &str| {
@@ -95,7 +91,7 @@ fn control_changes_the_picture_and_is_repeated() {
 }
 
 #[test]
-fn what_goes_wrong_is_told_before_the_work() {
+fn what_is_wrong_is_reported_before_the_work() {
     let here = workplace();
     let folder = controlnet();
     here.generate(&["--controlnet", &folder])
@@ -125,7 +121,7 @@ fn what_goes_wrong_is_told_before_the_work() {
     let named =
         |image: &str, folder: &str| here.generate(&["--control", image, "--controlnet", folder]);
     named("none.png", &folder).fails(1, &["none.png"]);
-    std::fs::write(here.path("text.png"), "no picture").unwrap();
+    std::fs::write(here.path("text.png"), "no image").unwrap();
     named("text.png", &folder).fails(1, &["text.png"]);
     named("photo.png", "none").fails(1, &["no folder none"]);
     std::fs::create_dir(here.path("empty")).unwrap();
@@ -159,7 +155,7 @@ fn a_controlnet_to_train() {
     let control = ["--control", "photo.png", "--controlnet", "new"];
     here.generate(&[&["--seed", "1"][..], &control].concat())
         .quiet_success();
-    assert_eq!(picture(&here, "sana.png"), picture(&here, "plain.png"));
+    assert_eq!(here.image("sana.png"), here.image("plain.png"));
 
     let said = here.sana(&["inspect", "new"]).quiet_success();
     for part in [

@@ -17,7 +17,7 @@ fn the_cpu_works() {
 }
 
 #[test]
-fn unknown_devices_are_told_the_known_ones() {
+fn unknown_devices_list_the_known_ones() {
     let here = Workplace::new();
     for device in ["tpu", "cuda:x", "gpu:0"] {
         here.sana(&["generate", "a", "--device", device]).fails(

@@ -1,33 +1,25 @@
 //! `sana generate --from-png`.
 
 use sana_linear_attn::parity::built_in_fixture_path;
-use sana_pipeline::image::{RgbImage, load, psnr, read_png_text, save_png};
+use sana_pipeline::image::{RgbImage, psnr, read_png_text, save_png};
 
 use crate::support::{Workplace, checkpoint, lora, sprint_checkpoint};
 
-fn bytes(here: &Workplace, name: &str) -> Vec<u8> {
-    std::fs::read(here.path(name)).unwrap()
-}
-
-fn picture(here: &Workplace, name: &str) -> RgbImage {
-    load(&here.path(name)).unwrap()
-}
-
-/// The text of a picture, without one key.
+/// The text of an image, without one key.
 fn text_without(here: &Workplace, name: &str, key: &str) -> Vec<(String, String)> {
     let mut text = read_png_text(&here.path(name)).unwrap();
     text.retain(|(own, _)| own != key);
     text
 }
 
-/// A picture with this text.
+/// An image with this text.
 fn with_text(here: &Workplace, name: &str, text: &[(&str, &str)]) {
     save_png(&here.path(name), &RgbImage::new(2, 2), text).unwrap();
 }
 
 /// The same file to the last byte, whatever options it was made with.
 #[test]
-fn a_picture_repeated_is_the_picture() {
+fn an_image_repeated_is_the_image() {
     let here = Workplace::new();
     let two_loras = [
         "--lora",
@@ -72,14 +64,14 @@ fn a_picture_repeated_is_the_picture() {
         assert!(said.starts_with("options of sana.png: --"), "{said}");
         assert!(said.contains("wrote sana-again.png"), "{said}");
         assert!(
-            bytes(&here, "sana-again.png") == bytes(&here, "sana.png"),
+            here.bytes("sana-again.png") == here.bytes("sana.png"),
             "{options:?}: {said}"
         );
     }
 }
 
 #[test]
-fn a_picture_of_sprint_or_of_a_batch_too() {
+fn an_image_of_sprint_or_of_a_batch_too() {
     let here = Workplace::new();
     let model = sprint_checkpoint();
     let model = ["--model", model.to_str().unwrap(), "--device", "flex"];
@@ -88,12 +80,12 @@ fn a_picture_of_sprint_or_of_a_batch_too() {
         .quiet_success();
     here.sana(&["generate", "--from-png", "sana-1.png", "--out", "again.png"])
         .quiet_success();
-    assert_eq!(bytes(&here, "again.png"), bytes(&here, "sana-1.png"));
+    assert_eq!(here.bytes("again.png"), here.bytes("sana-1.png"));
 }
 
 #[cfg(feature = "scenes-model")]
 #[test]
-fn a_picture_of_the_model_of_the_build() {
+fn an_image_of_the_model_of_the_build() {
     let here = Workplace::new();
     let arguments = [
         "generate",
@@ -106,7 +98,7 @@ fn a_picture_of_the_model_of_the_build() {
     here.sana(&arguments).quiet_success();
     here.sana(&["generate", "--from-png", "sana.png"])
         .quiet_success();
-    assert_eq!(bytes(&here, "sana-again.png"), bytes(&here, "sana.png"));
+    assert_eq!(here.bytes("sana-again.png"), here.bytes("sana.png"));
 }
 
 #[test]
@@ -123,7 +115,7 @@ fn what_is_given_again_replaces_what_is_recorded() {
     assert_eq!(steps, text_without(&here, "sana.png", "steps"));
     let text = read_png_text(&here.path("again.png")).unwrap();
     assert!(text.contains(&("steps".to_owned(), "3".to_owned())));
-    assert_ne!(picture(&here, "again.png"), picture(&here, "sana.png"));
+    assert_ne!(here.image("again.png"), here.image("sana.png"));
 
     again(&["a blue square"]);
     let prompt = text_without(&here, "again.png", "prompt");
@@ -141,11 +133,11 @@ fn what_is_given_again_replaces_what_is_recorded() {
     );
     here.generate(&["--seed", "8", "--no-instruction", "--out", "plain.png"])
         .quiet_success();
-    assert_eq!(picture(&here, "again.png"), picture(&here, "plain.png"));
+    assert_eq!(here.image("again.png"), here.image("plain.png"));
 }
 
 #[test]
-fn pictures_that_tell_nothing() {
+fn images_that_tell_nothing() {
     let here = Workplace::new();
     let from = |name: &str| here.sana(&["generate", "--from-png", name]);
     from("none.png").fails(
@@ -198,9 +190,9 @@ fn models_that_are_not_here() {
     assert_eq!(here.files(), ["a-again.png", "a.png"]);
 }
 
-/// Whatever a picture says, it is a value of a known option that reads.
+/// Whatever an image says, it is a value of a known option that reads.
 #[test]
-fn hostile_pictures() {
+fn hostile_images() {
     let here = Workplace::new();
     let software = ("Software", "sana 0.1.0");
     let model = checkpoint();
@@ -264,9 +256,9 @@ fn options_that_need_it() {
         .fails(1, &["--without out", "negative, seed, steps"]);
 }
 
-/// Pictures that are followed or started from, for one prompt and for several together.
+/// Images that are followed or started from, for one prompt and for several together.
 #[test]
-fn pictures_made_of_pictures_too() {
+fn images_made_of_images_too() {
     let here = Workplace::new();
     let photo = RgbImage::from_fn(96, 64, |x, _| [if x < 40 { 10 } else { 220 }; 3].into());
     save_png(&here.path("photo.png"), &photo, &[]).unwrap();
@@ -289,7 +281,7 @@ fn pictures_made_of_pictures_too() {
         here.sana(&["generate", "--from-png", "sana.png"])
             .quiet_success();
         assert!(
-            bytes(&here, "sana-again.png") == bytes(&here, "sana.png"),
+            here.bytes("sana-again.png") == here.bytes("sana.png"),
             "{options:?}"
         );
 
@@ -300,10 +292,10 @@ fn pictures_made_of_pictures_too() {
                 .quiet_success();
         }
         let first = "0001-a-red-circle.png";
-        assert!(bytes(&here, &format!("{one}/{first}")) == bytes(&here, "sana.png"));
+        assert!(here.bytes(&format!("{one}/{first}")) == here.bytes("sana.png"));
         for name in [first, "0002-a-blue-cat.png"] {
-            let alone = picture(&here, &format!("{one}/{name}"));
-            let decibels = psnr(&picture(&here, &format!("{two}/{name}")), &alone).unwrap();
+            let alone = here.image(&format!("{one}/{name}"));
+            let decibels = psnr(&here.image(&format!("{two}/{name}")), &alone).unwrap();
             assert!(decibels >= 60.0, "{options:?}, {name}: {decibels:.1} dB");
         }
     }

@@ -3,23 +3,12 @@ use std::process::Stdio;
 
 use sana_linear_attn::Weights;
 use sana_linear_attn::parity::write_original;
-use sana_pipeline::image::{RgbImage, load, read_png_text};
+use sana_pipeline::image::read_png_text;
 
 use crate::support::{Workplace, checkpoint, lora, sprint_checkpoint};
 
-fn picture(workplace: &Workplace, name: &str) -> RgbImage {
-    load(&workplace.path(name)).unwrap()
-}
-
-fn text(workplace: &Workplace, name: &str, key: &str) -> Option<String> {
-    let text = read_png_text(&workplace.path(name)).unwrap();
-    text.into_iter()
-        .find(|(found, _)| found == key)
-        .map(|(_, value)| value)
-}
-
 #[test]
-fn a_picture_of_the_size_with_its_settings() {
+fn an_image_of_the_size_with_its_settings() {
     let here = Workplace::new();
     let said = here
         .generate(&["--seed", "7", "--negative", "größer 🙂", "--guidance", "3"])
@@ -36,7 +25,7 @@ fn a_picture_of_the_size_with_its_settings() {
         assert!(said.contains(part), "{part:?} in {said}");
     }
     assert_eq!(here.files(), ["sana.png"]);
-    assert_eq!(picture(&here, "sana.png").dimensions(), (96, 64));
+    assert_eq!(here.image("sana.png").dimensions(), (96, 64));
     let model = checkpoint();
     let expected = [
         ("prompt", "a red circle"),
@@ -52,11 +41,7 @@ fn a_picture_of_the_size_with_its_settings() {
         ("Software", concat!("sana ", env!("CARGO_PKG_VERSION"))),
     ];
     for (key, value) in expected {
-        assert_eq!(
-            text(&here, "sana.png", key).as_deref(),
-            Some(value),
-            "{key}"
-        );
+        assert_eq!(here.text("sana.png", key).as_deref(), Some(value), "{key}");
     }
 }
 
@@ -64,7 +49,7 @@ fn a_picture_of_the_size_with_its_settings() {
 fn the_recorded_seed_makes_the_same_file() {
     let here = Workplace::new();
     let said = here.generate(&[]).quiet_success();
-    let seed = text(&here, "sana.png", "seed").unwrap();
+    let seed = here.text("sana.png", "seed").unwrap();
     assert!(said.contains(&format!("seed {seed}\n")), "{said}");
     here.generate(&["--seed", &seed, "--out", "again.png"])
         .quiet_success();
@@ -72,42 +57,42 @@ fn the_recorded_seed_makes_the_same_file() {
     let bytes = |name: &str| std::fs::read(here.path(name)).unwrap();
     assert_eq!(bytes("again.png"), bytes("sana.png"));
     assert_ne!(bytes("other.png"), bytes("sana.png"));
-    assert_ne!(text(&here, "other.png", "seed").unwrap(), seed);
+    assert_ne!(here.text("other.png", "seed").unwrap(), seed);
 }
 
 #[test]
-fn pictures_of_a_batch_are_those_made_alone() {
+fn images_of_a_batch_are_those_made_alone() {
     let here = Workplace::new();
     here.generate(&["--seed", "41", "--count", "3", "--out", "b.png"])
         .quiet_success();
     assert_eq!(here.files(), ["b-0.png", "b-1.png", "b-2.png"]);
     for index in 0..3 {
         let name = format!("b-{index}.png");
-        let seed = text(&here, &name, "seed").unwrap();
+        let seed = here.text(&name, "seed").unwrap();
         assert_eq!(seed, (41 + index).to_string());
         here.generate(&["--seed", &seed, "--out", "alone.png"])
             .quiet_success();
-        assert_eq!(picture(&here, "alone.png"), picture(&here, &name), "{name}");
+        assert_eq!(here.image("alone.png"), here.image(&name), "{name}");
     }
-    assert_ne!(picture(&here, "b-0.png"), picture(&here, "b-1.png"));
+    assert_ne!(here.image("b-0.png"), here.image("b-1.png"));
 }
 
 #[test]
-fn every_option_changes_the_picture_or_leaves_it() {
+fn every_option_changes_the_image_or_leaves_it() {
     let here = Workplace::new();
     here.generate(&["--seed", "1"]).quiet_success();
-    let plain = picture(&here, "sana.png");
+    let plain = here.image("sana.png");
     let with = |options: &[&str]| {
         let all = [&["--seed", "1", "--out", "with.png"], options].concat();
         here.generate(&all).quiet_success();
-        picture(&here, "with.png")
+        here.image("with.png")
     };
     assert_ne!(with(&["--solver", "flow-euler"]), plain);
-    assert_eq!(text(&here, "with.png", "solver").unwrap(), "flow-euler");
+    assert_eq!(here.text("with.png", "solver").unwrap(), "flow-euler");
     assert_ne!(with(&["--guidance", "1"]), plain);
     assert_ne!(with(&["--negative", "blue"]), plain);
     assert_ne!(with(&["--no-instruction"]), plain);
-    assert_eq!(text(&here, "with.png", "no-instruction").unwrap(), "yes");
+    assert_eq!(here.text("with.png", "no-instruction").unwrap(), "yes");
     assert_eq!(with(&["--solver", "flow-dpm"]), plain);
     assert_eq!(with(&["--dtype", "f32"]), plain);
     assert_eq!(with(&["--low-memory"]), plain);
@@ -119,8 +104,8 @@ fn sprint_takes_two_steps_of_scm() {
     let arguments = ["generate", "a cat", "--size", "96x64", "--seed", "3"];
     here.sana_on(&sprint_checkpoint(), &arguments)
         .quiet_success();
-    assert_eq!(text(&here, "sana.png", "steps").unwrap(), "2");
-    assert_eq!(text(&here, "sana.png", "solver").unwrap(), "scm");
+    assert_eq!(here.text("sana.png", "steps").unwrap(), "2");
+    assert_eq!(here.text("sana.png", "solver").unwrap(), "scm");
 }
 
 #[test]
@@ -134,15 +119,15 @@ fn a_long_prompt_is_cut_with_a_warning() {
     let (dropped, rest) = rest.split_once(' ').unwrap();
     assert!(dropped.parse::<usize>().unwrap() > 1000, "{dropped}");
     assert_eq!(rest, "tokens were left out\n");
-    assert_eq!(text(&here, "sana.png", "prompt").unwrap(), prompt);
+    assert_eq!(here.text("sana.png", "prompt").unwrap(), prompt);
 }
 
 #[test]
-fn an_old_picture_is_replaced() {
+fn an_old_image_is_replaced() {
     let here = Workplace::new();
     std::fs::write(here.path("sana.png"), "old").unwrap();
     here.generate(&[]).quiet_success();
-    assert_eq!(picture(&here, "sana.png").dimensions(), (96, 64));
+    assert_eq!(here.image("sana.png").dimensions(), (96, 64));
     assert_eq!(here.files(), ["sana.png"]);
 }
 
@@ -181,7 +166,7 @@ fn the_model_of_the_build_needs_no_option() {
         said.starts_with("model built-in, device flex, seed "),
         "{said}"
     );
-    let [width, height] = picture(&here, "sana.png").dimensions().into();
+    let [width, height] = here.image("sana.png").dimensions().into();
     assert_eq!(width, height);
     let said = here.sana(&["inspect", "sana.png"]).quiet_success();
     assert!(!said.contains("--model"), "{said}");
@@ -201,19 +186,19 @@ fn a_long_negative_prompt_is_cut_with_a_warning() {
 }
 
 #[test]
-fn the_wording_of_the_instruction() {
+fn the_template_of_the_instruction() {
     let here = Workplace::new();
     let with = |options: &[&str]| {
         here.generate(&[&["--seed", "1"][..], options].concat())
             .quiet_success();
-        picture(&here, "sana.png")
+        here.image("sana.png")
     };
-    // Published checkpoints have the reference's wording.
+    // Published checkpoints have the reference's template.
     let plain = with(&[]);
-    assert_eq!(text(&here, "sana.png", "instruction"), None);
+    assert_eq!(here.text("sana.png", "instruction"), None);
     assert_eq!(with(&["--instruction", "reference"]), plain);
     let none = with(&["--instruction", "none"]);
-    assert_eq!(text(&here, "sana.png", "instruction").unwrap(), "none");
+    assert_eq!(here.text("sana.png", "instruction").unwrap(), "none");
     assert_eq!(with(&["--no-instruction"]), none);
     assert_ne!(none, plain);
     with(&["--instruction", "repository"]);
@@ -221,13 +206,13 @@ fn the_wording_of_the_instruction() {
     assert!(said.contains(" --instruction repository "), "{said}");
 }
 
-/// Runs the command that `sana inspect` tells and compares the pictures.
+/// Runs the command that `sana inspect` prints and compares the images.
 #[test]
 fn options_of_guidance_are_recorded_and_repeated() {
     let here = Workplace::new();
     here.generate(&["--seed", "1"]).quiet_success();
-    let plain = picture(&here, "sana.png");
-    assert_eq!(text(&here, "sana.png", "pag"), None);
+    let plain = here.image("sana.png");
+    assert_eq!(here.text("sana.png", "pag"), None);
     let cases: [(&[&str], &str); 4] = [
         (&["--pag", "3"], "--pag 3 --pag-layers 1"),
         (&["--pag", "3", "--pag-layers", "2,0"], "--pag-layers 0,2"),
@@ -243,7 +228,7 @@ fn options_of_guidance_are_recorded_and_repeated() {
     for (options, recorded) in cases {
         here.generate(&[&["--seed", "1"], options].concat())
             .quiet_success();
-        let made = picture(&here, "sana.png");
+        let made = here.image("sana.png");
         assert_ne!(made, plain, "{options:?}");
         let said = here.sana(&["inspect", "sana.png"]).quiet_success();
         let command = said.lines().last().unwrap();
@@ -259,20 +244,20 @@ fn options_of_guidance_are_recorded_and_repeated() {
         let mut arguments = [&start[..], &without_model[..]].concat();
         arguments.retain(|word| !["--device", "flex"].contains(word));
         here.sana_on_fixture(&arguments).quiet_success();
-        assert_eq!(picture(&here, "again.png"), made, "{command}");
+        assert_eq!(here.image("again.png"), made, "{command}");
     }
 }
 
 #[test]
-fn loras_change_the_picture_and_are_recorded() {
+fn loras_change_the_image_and_are_recorded() {
     let here = Workplace::new();
     let with = |options: &[&str]| {
         here.generate(&[&["--seed", "1"][..], options].concat())
             .quiet_success();
-        picture(&here, "sana.png")
+        here.image("sana.png")
     };
     let plain = with(&[]);
-    assert_eq!(text(&here, "sana.png", "lora"), None);
+    assert_eq!(here.text("sana.png", "lora"), None);
     let whole = with(&["--lora", &lora()]);
     assert_ne!(whole, plain);
     let scaled = |scale: &str| format!("{}:{scale}", lora());
@@ -298,7 +283,7 @@ fn loras_change_the_picture_and_are_recorded() {
     assert_eq!(json["lora-unmerged"], "yes");
 }
 
-/// A transformer under the names of the authors' own checkpoints: the same picture, and the file
+/// A transformer under the names of the authors' own checkpoints: the same image, and the file
 /// is in the command that makes it again.
 #[test]
 fn a_transformer_of_its_own_file() {
@@ -318,7 +303,7 @@ fn a_transformer_of_its_own_file() {
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let note = "note: the config of original.safetensors is read off its shapes";
     assert!(outcome.stderr.starts_with(note), "{}", outcome.stderr);
-    assert_eq!(picture(&here, "own.png"), picture(&here, "plain.png"));
+    assert_eq!(here.image("own.png"), here.image("plain.png"));
     let said = here.sana(&["inspect", "own.png"]).quiet_success();
     assert!(
         said.contains(" --transformer original.safetensors"),

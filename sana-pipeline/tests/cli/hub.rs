@@ -2,7 +2,7 @@
 
 use crate::support::Workplace;
 
-/// What is to be done where the feature is off, and where a name is none.
+/// What is to be done where the feature is off, and where a name is not one of a repository.
 #[test]
 fn names_that_are_no_folder() {
     let here = Workplace::new();
@@ -91,7 +91,7 @@ mod with_the_hub {
         let pixels = |name: &str| sana_pipeline::image::load(&here.path(name)).unwrap();
         assert_eq!(pixels("sana.png"), pixels("local.png"));
 
-        // The picture tells which commit it is of, and the command makes it again.
+        // The image records which commit it is of, and the command makes it again.
         let said = here.sana(&["inspect", "sana.png"]).quiet_success();
         let end = format!("--model owner/name --revision {COMMIT} --device flex --dtype f32\n");
         assert!(said.ends_with(&end), "{said}");

@@ -3,14 +3,14 @@ use sana_pipeline::image::{RgbImage, load, psnr, save_png};
 
 use crate::support::Workplace;
 
-/// A picture with colours and edges.
+/// An image with colours and edges.
 fn draw(here: &Workplace, name: &str) -> RgbImage {
-    let picture = RgbImage::from_fn(96, 64, |x, y| {
+    let image = RgbImage::from_fn(96, 64, |x, y| {
         let inside = (20..60).contains(&x) && (10..40).contains(&y);
         image::Rgb([if inside { 220 } else { 30 }, (2 * y) as u8, (x * 2) as u8])
     });
-    save_png(&here.path(name), &picture, &[]).unwrap();
-    picture
+    save_png(&here.path(name), &image, &[]).unwrap();
+    image
 }
 
 #[test]
@@ -45,11 +45,11 @@ fn names_of_ones_own() {
 }
 
 #[test]
-fn pictures_that_cannot_be_encoded() {
+fn images_that_cannot_be_encoded() {
     let here = Workplace::new();
     here.sana_on_fixture(&["encode", "none.png"])
         .fails(1, &["cannot read", "none.png"]);
-    std::fs::write(here.path("text.png"), "not a picture").unwrap();
+    std::fs::write(here.path("text.png"), "not an image").unwrap();
     here.sana_on_fixture(&["encode", "text.png"])
         .fails(1, &["picture", "text.png"]);
     draw(&here, "cut.png");

@@ -3,16 +3,16 @@
 #![cfg(all(feature = "cli", feature = "flex"))]
 
 mod bad_input;
+mod batch;
 mod bench;
 mod check;
 mod control;
 mod devices;
-mod editing;
 mod from_png;
 mod generate;
 mod hub;
+mod image_to_image;
 mod latents;
-mod many;
 mod other_commands;
 mod sizes;
 mod support;

@@ -54,7 +54,7 @@ fn inspect_a_checkpoint() {
 }
 
 #[test]
-fn inspect_a_picture() {
+fn inspect_a_image() {
     let here = Workplace::new();
     here.generate(&["--seed", "9", "--no-instruction"])
         .quiet_success();
@@ -81,7 +81,7 @@ fn inspect_a_picture() {
 }
 
 #[test]
-fn evaluate_judges_any_model() {
+fn evaluate_scores_any_model() {
     let here = Workplace::new();
     let folder = here.copied_checkpoint("small");
     let config = folder.join("transformer/config.json");

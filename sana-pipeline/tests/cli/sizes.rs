@@ -91,7 +91,7 @@ fn inspect_estimates_memory() {
     let json = |options: &[&str]| {
         let arguments = [&["inspect", folder, "--json"], options].concat();
         let said = here.sana(&arguments).quiet_success();
-        serde_json::from_str::<Value>(&said).unwrap()["memory_for_pictures"].clone()
+        serde_json::from_str::<Value>(&said).unwrap()["memory_for_images"].clone()
     };
     let (own, small) = (json(&[]), json(&["--size", "512x64"]));
     assert_eq!(

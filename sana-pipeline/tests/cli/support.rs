@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use sana_linear_attn::parity::{built_in_fixture_path, copy_folder};
+use sana_pipeline::image::{RgbImage, load, read_png_text};
 use tempfile::TempDir;
 
 /// A working folder and the checkpoint that commands run on.
@@ -82,9 +83,35 @@ impl Workplace {
         self.sana_on_fixture(&[&usual, arguments].concat())
     }
 
+    /// The image of this name.
+    #[track_caller]
+    pub fn image(&self, name: &str) -> RgbImage {
+        load(&self.path(name)).unwrap()
+    }
+
+    /// What an image records under this key.
+    #[track_caller]
+    pub fn text(&self, name: &str, key: &str) -> Option<String> {
+        let text = read_png_text(&self.path(name)).unwrap();
+        let found = text.into_iter().find(|(found, _)| found == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// The content of the file of this name.
+    #[track_caller]
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
     /// The names of the files in the folder, sorted.
     pub fn files(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        self.files_in("")
+    }
+
+    /// The names of the files in a folder of this folder, sorted.
+    #[track_caller]
+    pub fn files_in(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(folder)).unwrap();
         let mut names: Vec<_> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -92,7 +119,7 @@ impl Workplace {
         names
     }
 
-    /// A copy of the fixtures' checkpoint in this folder, to be spoilt.
+    /// A copy of the fixtures' checkpoint in this folder, to be damaged.
     pub fn copied_checkpoint(&self, name: &str) -> PathBuf {
         let target = self.path(name);
         copy_folder(&checkpoint(), &target);

@@ -18,7 +18,7 @@ fn transformer(here: &Workplace, out: &str, more: &[&str]) -> Outcome {
 
 /// What comes out is a checkpoint, and a start for the next run.
 #[test]
-fn from_nothing_to_a_picture() {
+fn from_nothing_to_a_image() {
     let here = Workplace::new();
     let muon = ["--optimizer", "muon", "--replicas", "8"];
     let said = autoencoder(&here, "ae", &muon).quiet_success();
@@ -111,7 +111,7 @@ fn an_architecture_of_ones_own() {
     autoencoder(&here, "b", &["--decoder-only"]).fails(2, &["--from"]);
 }
 
-/// What cannot work is refused before pictures are drawn and encoded.
+/// What cannot work is refused before images are drawn and encoded.
 #[test]
 fn options_out_of_range() {
     let here = Workplace::new();

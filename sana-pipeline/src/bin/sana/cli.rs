@@ -19,9 +19,9 @@ Examples:
   sana inspect Sana_1600M_1024px_BF16_diffusers
   sana devices
 
-`sana COMMAND --help` tells the options of a command, with examples.";
+`sana COMMAND --help` prints the options of a command, with examples.";
 
-/// Pictures from text with NVIDIA's Sana, on CPU or GPU.
+/// Images from text with NVIDIA's Sana, on CPU or GPU.
 #[derive(Debug, Parser)]
 #[command(name = "sana", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
@@ -74,12 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn the_instruction_is_told_once() {
+    fn one_instruction_template() {
         let parse = |options: &[&str]| {
             Cli::try_parse_from([&["sana", "generate", "a"][..], options].concat())
         };
-        for wording in ["reference", "repository", "none"] {
-            assert!(parse(&["--instruction", wording]).is_ok(), "{wording}");
+        for template in ["reference", "repository", "none"] {
+            assert!(parse(&["--instruction", template]).is_ok(), "{template}");
         }
         assert!(parse(&["--no-instruction"]).is_ok());
         let error = parse(&["--instruction", "none", "--no-instruction"]).unwrap_err();

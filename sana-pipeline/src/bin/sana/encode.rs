@@ -1,4 +1,4 @@
-//! `sana encode` and `sana decode`: a picture through the autoencoder, and back.
+//! `sana encode` and `sana decode`: an image through the autoencoder, and back.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ Examples:
   sana encode photo.jpg --model Sana_1600M_1024px_BF16_diffusers --out photo.safetensors
 
 The file has one tensor, `latents` [1, channels, height / 32, width / 32] in f32, scaled as the
-diffusion model works on them. `sana decode` makes a picture of it again.";
+diffusion model works on them. `sana decode` makes an image of it again.";
 
 const DECODE_EXAMPLES: &str = "\
 Examples:
@@ -30,11 +30,11 @@ Examples:
 /// Name of the tensor in a file of latents.
 const LATENTS: &str = "latents";
 
-/// Encode a picture into latents, and tell what the autoencoder loses (PSNR)
+/// Encode an image into latents, and print what the autoencoder loses (PSNR)
 #[derive(Debug, Args)]
 #[command(after_help = ENCODE_EXAMPLES)]
 pub struct EncodeArgs {
-    /// Picture, PNG or JPEG, with sides that are multiples of 32
+    /// Image, PNG or JPEG, with sides that are multiples of 32
     image: PathBuf,
     /// File of the latents
     #[arg(
@@ -50,13 +50,13 @@ pub struct EncodeArgs {
     pub resources: ResourceArgs,
 }
 
-/// Decode latents into pictures
+/// Decode latents into images
 #[derive(Debug, Args)]
 #[command(after_help = DECODE_EXAMPLES)]
 pub struct DecodeArgs {
     /// File of latents, as `sana encode` writes it
     latents: PathBuf,
-    /// File of the picture; for several latents NAME-0.png, NAME-1.png and so on
+    /// File of the image; for several latents NAME-0.png, NAME-1.png and so on
     #[arg(short, long, value_name = "PATH", default_value = "sana.png")]
     out: PathBuf,
     #[command(flatten)]
@@ -68,16 +68,16 @@ pub struct DecodeArgs {
 /// Runs `sana encode`.
 pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
     image::check_writable(&args.out)?;
-    let picture = image::load(&args.image)?;
+    let image = image::load(&args.image)?;
     let mut model = Model::open(&args.model, &args.resources)?;
-    let latents = model.pipeline.encode_image(&picture)?;
+    let latents = model.pipeline.encode_image(&image)?;
     let again = model.pipeline.decode(latents.clone())?;
     let [again] = again.as_slice() else {
-        bail!("one picture came back as {}", again.len());
+        bail!("one image was decoded into {}", again.len());
     };
-    let psnr = image::psnr(&picture, again)?;
+    let psnr = image::psnr(&image, again)?;
 
-    model.tell_notes();
+    model.print_notes();
 
     let shape = latents.dims();
     let tensors = vec![(LATENTS.to_owned(), latents.cast(DType::F32).into_data())];
@@ -85,10 +85,10 @@ pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
     let mut out = output();
     writeln!(
         out,
-        "{} of {}x{} pixels is latents {shape:?}",
+        "{} of {}x{} pixels gives latents {shape:?}",
         args.image.display(),
-        picture.width(),
-        picture.height()
+        image.width(),
+        image.height()
     )?;
     writeln!(out, "PSNR {psnr:.2} dB after decoding them again")?;
     writeln!(out, "wrote {}", args.out.display())?;
@@ -98,20 +98,20 @@ pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
 /// Runs `sana decode`.
 pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
     let (weights, count) = open_latents(&args.latents)?;
-    let paths = paths::pictures(&args.out, count)?;
+    let paths = paths::images(&args.out, count)?;
     let mut model = Model::open(&args.model, &args.resources)?;
     let latents: Tensor<4> = weights.tensor(LATENTS, DType::F32, &model.device.device)?;
-    let pictures = model.pipeline.decode(latents)?;
-    model.tell_notes();
+    let images = model.pipeline.decode(latents)?;
+    model.print_notes();
     let mut out = output();
-    for (path, picture) in paths.iter().zip(&pictures) {
-        image::save_png(path, picture, &[])?;
+    for (path, image) in paths.iter().zip(&images) {
+        image::save_png(path, image, &[])?;
         writeln!(out, "wrote {}", path.display())?;
     }
     Ok(())
 }
 
-/// The file, and the number of pictures in it.
+/// The file, and the number of images in it.
 fn open_latents(path: &Path) -> anyhow::Result<(Weights, usize)> {
     let weights = Weights::open_file(path)?;
     let count = match weights.shape(LATENTS) {

@@ -1,4 +1,4 @@
-//! `sana evaluate`: how often the pictures show what the prompts say.
+//! `sana evaluate`: how often images match their prompts.
 
 use std::io::Write;
 
@@ -18,16 +18,16 @@ Examples:
   sana evaluate --model my-checkpoint --json
 
 The prompts are of the scene language (flat shapes: one object, its colours, two objects, counting,
-position, attribute binding), none of which occurs in training; a program judges each picture.";
+position, attribute binding), none of which occurs in training; a program scores each image.";
 
-/// Judge a model on held-out prompts of the scene language
+/// Evaluate a model on held-out prompts of the scene language
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EvaluateArgs {
     /// Prompts in each of the six categories
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive())]
     prompts: usize,
-    /// Number that the prompts are drawn from
+    /// Seed of the prompts
     #[arg(
         long,
         value_name = "S",
@@ -38,13 +38,13 @@ pub struct EvaluateArgs {
     /// Steps of the solver [default: 20, for Sana-Sprint 2]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
     steps: Option<usize>,
-    /// How strongly the prompts are followed [default: 4.5]
+    /// Classifier-free guidance scale [default: 4.5]
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
     guidance: Option<f64>,
-    /// Pictures made at a time: fewer take less memory
+    /// Images made at a time: fewer take less memory
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = positive())]
     batch: usize,
-    /// Judge drawn scenes after the autoencoder alone: what the rest of the model can reach at most
+    /// Score drawn scenes after the autoencoder alone: the most that the rest of the model can reach
     #[arg(long, conflicts_with_all = ["steps", "guidance", "lora"])]
     autoencoder: bool,
     /// Print JSON
@@ -71,22 +71,22 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     if let Some(guidance) = args.guidance {
         options = options.guidance(guidance);
     }
-    let progress = Progress::new(6 * args.prompts, "judging");
+    let progress = Progress::new(6 * args.prompts, "evaluating");
     let mut advance = |done, all| progress.advance(done as u64, all as u64);
     if args.autoencoder {
         let result = evaluate::evaluate_autoencoder(&mut model.pipeline, &options, &mut advance)?;
         progress.finish();
         let table = format!("{}\nPSNR {:.2} dB", result.report, result.psnr);
-        tell(&model, args.json, &result, table)
+        print(&model, args.json, &result, table)
     } else {
         let report = evaluate::evaluate(&mut model.pipeline, &options, &mut advance)?;
         progress.finish();
-        tell(&model, args.json, &report, report.to_string())
+        print(&model, args.json, &report, report.to_string())
     }
 }
 
-fn tell(model: &Model, json: bool, result: &impl Serialize, table: String) -> anyhow::Result<()> {
-    model.tell_notes();
+fn print(model: &Model, json: bool, result: &impl Serialize, table: String) -> anyhow::Result<()> {
+    model.print_notes();
     let mut out = output();
     if json {
         serde_json::to_writer_pretty(&mut out, result)?;

@@ -17,11 +17,11 @@ Examples:
   sana init --variant sana-sprint-0.6b --out random-sprint --dtype f32
   sana init --controlnet-from Sana_600M_512px_diffusers --out new-controlnet
 
-The folder has the published layout and loads with --model, but what it draws is noise: it serves
+The folder has the published layout and loads with --model, but the images are noise: it serves
 to measure speed and memory, and to test, at real size.
 
 With --controlnet-from it is the ControlNet that training starts from: a copy of the model's first
-blocks that changes no picture yet.";
+blocks that changes no image yet.";
 
 /// Write a checkpoint of a released size with random weights, or a ControlNet to train
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ pub struct InitArgs {
     /// Type of the weights in the files [default: bf16, of a ControlNet the model's]
     #[arg(long, value_name = "TYPE", value_enum)]
     dtype: Option<Dtype>,
-    /// Number that the weights are drawn from
+    /// Seed of the weights
     #[arg(
         long,
         value_name = "S",

@@ -1,4 +1,4 @@
-//! `sana inspect`: what a checkpoint folder holds, or how a picture was made.
+//! `sana inspect`: what a checkpoint folder holds, or how an image was made.
 
 use std::fmt::{self, Display};
 use std::io::Write;
@@ -26,12 +26,12 @@ Examples:
   sana inspect sana.png";
 
 /// Show what a checkpoint or a ControlNet holds, how much memory a checkpoint needs, or how a
-/// picture was made
+/// image was made
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
     /// Checkpoint folder in the diffusers layout, owner/name on the Hugging Face Hub, which is
-    /// downloaded, a ControlNet's folder, or a picture that `sana` made [default: the built-in
+    /// downloaded, a ControlNet's folder, or an image that `sana` made [default: the built-in
     /// model]
     path: Option<PathBuf>,
     /// Branch, tag or commit of a model from the Hub [default: main]
@@ -40,7 +40,7 @@ pub struct InspectArgs {
     /// Weight files of this variant where the folder has them, such as fp16
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Estimate the memory for pictures of this size [default: what the model was trained at]
+    /// Estimate the memory for images of this size [default: what the model was trained at]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
     /// Read all weights and list those that are NaN or infinite; then the exit status is 1
@@ -56,12 +56,12 @@ pub struct InspectArgs {
 struct Inspected {
     #[serde(flatten)]
     description: Description,
-    memory_for_pictures: PictureMemory,
+    memory_for_images: PictureMemory,
 }
 
 impl Display for Inspected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n\n{}", self.description, self.memory_for_pictures)
+        write!(f, "{}\n\n{}", self.description, self.memory_for_images)
     }
 }
 
@@ -80,10 +80,10 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
             args.variant.as_deref(),
             args.json,
         ),
-        Some(path) if path.is_file() => inspect_picture(&path, args.json),
+        Some(path) if path.is_file() => inspect_image(&path, args.json),
         Some(path) if ControlNetFolder::is_one(&path) => {
             let folder = ControlNetFolder::open(&path)?;
-            tell(&folder.describe(args.variant.as_deref())?, args.json)
+            print(&folder.describe(args.variant.as_deref())?, args.json)
         }
         path => inspect_checkpoint(
             path.as_deref(),
@@ -105,13 +105,13 @@ fn inspect_checkpoint(
     let checkpoint = model::find(folder, revision, variant)?.checkpoint;
     let inspected = Inspected {
         description: checkpoint.describe(variant)?,
-        memory_for_pictures: checkpoint
+        memory_for_images: checkpoint
             .describe_memory(variant, size.map(|Size { width, height }| [width, height]))?,
     };
-    tell(&inspected, json)
+    print(&inspected, json)
 }
 
-fn tell(description: &(impl Display + Serialize), json: bool) -> anyhow::Result<()> {
+fn print(description: &(impl Display + Serialize), json: bool) -> anyhow::Result<()> {
     let mut out = output();
     if json {
         serde_json::to_writer_pretty(&mut out, description)?;
@@ -143,11 +143,11 @@ fn check_weights(
     }
 }
 
-fn inspect_picture(path: &Path, json: bool) -> anyhow::Result<()> {
+fn inspect_image(path: &Path, json: bool) -> anyhow::Result<()> {
     let record = Record(image::read_png_text(path)?);
     if record.0.is_empty() {
         bail!(
-            "{} does not tell how it was made: it has no text",
+            "{} does not say how it was made: it has no text",
             path.display()
         );
     }

@@ -1,4 +1,4 @@
-//! The `sana` command: pictures from text, checkpoints inspected, encoded, decoded, judged and
+//! The `sana` command: images from text, and models inspected, evaluated and
 //! trained.
 
 #![forbid(unsafe_code)]
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_told_once() {
+    fn causes_are_reported_once() {
         let error = anyhow!("no such file")
             .context("cannot read weights.safetensors")
             .context("transformer: cannot read weights.safetensors");

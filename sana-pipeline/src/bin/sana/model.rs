@@ -89,8 +89,8 @@ impl Model {
         names.find(|name| same && DType::from(*name) == *first)
     }
 
-    /// Tells on stderr what was decided while parts were loaded, such as another dtype.
-    pub fn tell_notes(&self) {
+    /// Prints on stderr what was decided while components were loaded, such as another dtype.
+    pub fn print_notes(&self) {
         for note in self.pipeline.notes() {
             eprintln!("note: {note}");
         }
@@ -140,7 +140,7 @@ fn built_in() -> anyhow::Result<Checkpoint> {
     )
 }
 
-/// The last part of the path, also of `.` and `..`.
+/// The last component of the path, also of `.` and `..`.
 fn folder_name(folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = folder.file_name().unwrap_or(folder.as_os_str());

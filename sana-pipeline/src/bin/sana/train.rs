@@ -27,22 +27,22 @@ const EXAMPLES: &str = "\
 Examples:
   sana train autoencoder --out runs/autoencoder --steps 5000 --optimizer muon
   sana train transformer --out runs/scenes --autoencoder runs/autoencoder --steps 20000
-  sana train transformer --out runs/mine --data my-pictures --from runs/scenes --steps 2000
+  sana train transformer --out runs/mine --data my-images --from runs/scenes --steps 2000
 
-The same command again goes on where a run stopped, with nothing lost. A run's folder holds its
-state, log.csv, loss.png and the trained parts in the published layout.";
+The same command again continues a run where it stopped, with nothing lost. A run's folder holds its
+state, log.csv, loss.png and the trained components in the published layout.";
 
 /// Train an autoencoder, or a transformer with its text encoder
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct TrainArgs {
     #[command(subcommand)]
-    part: TrainPart,
+    command: TrainCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum TrainPart {
-    /// Train an autoencoder to give pictures back
+enum TrainCommand {
+    /// Train an autoencoder to reconstruct images
     Autoencoder(AutoencoderArgs),
     /// Train a transformer and its text encoder on an autoencoder's latents
     Transformer(TransformerArgs),
@@ -51,16 +51,16 @@ enum TrainPart {
 /// What both kinds of run share.
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Folder of the run; a run that is there goes on
+    /// Folder of the run; a run that is in it continues
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
     /// `scenes`, drawn as they are needed, or a folder: NAME.png with NAME.txt, or metadata.jsonl
     #[arg(long, value_name = "DATA", default_value = "scenes")]
     data: String,
-    /// Side of the pictures in pixels
+    /// Side of the images in pixels
     #[arg(long, value_name = "PX", default_value_t = 128)]
     size: usize,
-    /// Go on from the weights of this checkpoint or run, with a new optimiser
+    /// Start from the weights of this checkpoint or run, with a new optimiser
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Steps of the whole run
@@ -78,13 +78,13 @@ struct RunArgs {
     /// Decay of the moving average of the weights, which is what is written
     #[arg(long, value_name = "D", default_value_t = 0.999)]
     ema: f64,
-    /// Parts of a batch that run in parallel [default: one for each core, on a GPU one]
+    /// Parts of a batch that run in parallel [default: one for each core; on a GPU, one]
     #[arg(long, value_name = "N")]
     replicas: Option<usize>,
     /// Steps between saves
     #[arg(long, value_name = "N", default_value_t = 200)]
     save_every: usize,
-    /// Number that data and noise are drawn from
+    /// Seed of data and noise
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Where to train, as for `sana generate`
@@ -112,7 +112,7 @@ impl From<OptimizerName> for MatrixUpdate {
 struct AutoencoderArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// Pictures of a step
+    /// Images of a step
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
     /// Standard deviation of the noise on latents in training
@@ -122,7 +122,7 @@ struct AutoencoderArgs {
     /// the built-in model]
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     config: Option<PathBuf>,
-    /// Leave the encoder as it is: transformers trained on its latents stay valid
+    /// Train the decoder only: transformers trained on the encoder's latents stay valid
     #[arg(long, requires = "from")]
     decoder_only: bool,
 }
@@ -134,10 +134,10 @@ struct TransformerArgs {
     /// Checkpoint or run with the autoencoder (its folder `vae`)
     #[arg(long, value_name = "DIR")]
     autoencoder: PathBuf,
-    /// Pictures of a step
+    /// Images of a step
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch: usize,
-    /// Pictures encoded before the training starts
+    /// Images encoded before the training starts
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pool: usize,
     /// Shift of the training times, and of the sampler later [default: that of --from, else 3]
@@ -157,9 +157,9 @@ struct TransformerArgs {
 
 /// Runs `sana train`.
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
-    match args.part {
-        TrainPart::Autoencoder(args) => train_autoencoder(args),
-        TrainPart::Transformer(args) => train_transformer(args),
+    match args.command {
+        TrainCommand::Autoencoder(args) => train_autoencoder(args),
+        TrainCommand::Transformer(args) => train_transformer(args),
     }
 }
 
@@ -201,7 +201,7 @@ impl RunArgs {
         }
     }
 
-    /// Whether the state is saved at this step: the trained parts are written along with it.
+    /// Whether the state is saved at this step: the trained components are written along with it.
     fn is_saved(&self, step: train::Progress) -> bool {
         step.step.is_multiple_of(self.save_every) || step.step == step.steps
     }
@@ -314,7 +314,7 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
     let mut run = Run::open(&common.out, model, options)?;
     start(&common, run.parameter_count(), run.step())?;
 
-    let progress = Progress::new(pool, "encoding pictures");
+    let progress = Progress::new(pool, "encoding images");
     let pool = LatentPool::encode(&autoencoder, &data, pool, common.seed, &device, |done| {
         progress.advance(done as u64, pool as u64);
     })?;

@@ -1,11 +1,11 @@
-//! How the CPU computes: its threads, and its products with bf16 weights.
+//! How the CPU computes: its threads, and whether it multiplies bf16 weights as they are.
 
 use anyhow::Context;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use sana_linear_attn::Bf16Gemm;
 
-/// Threads of the pool that everything on the CPU shares (burn's backend, its matrix products and the
+/// Threads of the pool that everything on the CPU shares (burn's backend, its matmuls and the
 /// kernels of this project), and whether these multiply in bf16.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Model and device")]

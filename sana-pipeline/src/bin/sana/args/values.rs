@@ -72,7 +72,7 @@ impl fmt::Display for Aspect {
     }
 }
 
-/// A file and a number after a colon, 1 if there is none.
+/// A file and a number after a colon, by default 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScaledPath {
     pub path: PathBuf,
@@ -82,7 +82,7 @@ pub struct ScaledPath {
 impl FromStr for ScaledPath {
     type Err = String;
 
-    /// What follows the last colon is the scale if it is a number, else a part of the path.
+    /// What follows the last colon is the scale if it is a number, otherwise it belongs to the path.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let split = text.rsplit_once(':').and_then(|(path, number)| {
             let scale = number.parse::<f64>().ok()?;
@@ -148,7 +148,7 @@ impl From<Dtype> for DType {
     }
 }
 
-/// Width and height of a picture in pixels, written `WxH`, or `N` for a square.
+/// Width and height of an image in pixels, written `WxH`, or `N` for a square.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     pub width: usize,

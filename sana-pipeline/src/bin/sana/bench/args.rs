@@ -11,27 +11,27 @@ use crate::device::DeviceName;
 
 const EXAMPLES: &str = "\
 Examples:
-  sana bench --part dit,decode --variant sana-600m-512px
-  sana bench --part attention --tokens 4096 --repeat 20 --json
-  sana bench --part dit,encode,decode --variant sana-1600m-1024px --dtype bf16 --device cuda:0
-  sana bench --part picture --variant sana-sprint-1.6b --steps 1 --dtype bf16 --device cuda:0
+  sana bench --component dit,decode --variant sana-600m-512px
+  sana bench --component attention --tokens 4096 --repeat 20 --json
+  sana bench --component dit,encode,decode --variant sana-1600m-1024px --dtype bf16 --device cuda:0
+  sana bench --component image --variant sana-sprint-1.6b --steps 1 --dtype bf16 --device cuda:0
 
 Weights are random and made in memory; speed does not depend on them. --json prints an object on a
 line for each measurement. Other work on the machine makes the numbers worthless.";
 
-/// Measure how long the parts of a model take, with random weights
+/// Measure the speed of a model's components, with random weights
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
     /// What to measure; several with commas
     #[arg(
         long,
-        value_name = "PART",
+        value_name = "NAME",
         value_enum,
         value_delimiter = ',',
         required = true
     )]
-    pub part: Vec<Part>,
+    pub component: Vec<Component>,
     /// Sizes of the networks: a released model, or scenes, the built-in one
     #[arg(
         long,
@@ -40,15 +40,15 @@ pub struct BenchArgs {
         value_parser = PossibleValuesParser::new(models::names())
     )]
     pub variant: String,
-    /// Width and height of the picture in pixels, multiples of 32 [default: what the model is
+    /// Width and height of the image in pixels, multiples of 32 [default: what the model is
     /// trained at]
     #[arg(long, value_name = "WxH")]
     pub size: Option<Size>,
-    /// Pictures or prompts at a time
+    /// Images or prompts at a time
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = positive())]
     pub batch: usize,
     /// Tokens of attention [default: those of the size], of the text [default: 300], or rows and
-    /// columns of the product of matmul [default: 2048, on a GPU 8192]
+    /// columns of the matrices of matmul [default: 2048, on a GPU 8192]
     #[arg(
         long,
         value_name = "N",
@@ -56,13 +56,13 @@ pub struct BenchArgs {
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=1 << 20)
     )]
     pub tokens: Option<usize>,
-    /// Steps of a picture [default: 20, for Sana-Sprint 2]
+    /// Steps of an image [default: 20, for Sana-Sprint 2]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
     pub steps: Option<usize>,
-    /// Runs that count
+    /// Timed runs
     #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = positive())]
     pub repeat: usize,
-    /// Runs before them that do not; a GPU compiles and tunes its kernels in the first
+    /// Untimed runs before them; a GPU compiles and tunes its kernels in the first
     #[arg(
         long,
         value_name = "N",
@@ -93,27 +93,27 @@ pub struct BenchArgs {
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Part {
-    /// One run of the transformer, on two rows a picture where the model has classifier-free
-    /// guidance; and apart from it the text's keys and values, which are made once for a picture
+pub enum Component {
+    /// One forward pass of the transformer, on two rows an image where the model has classifier-free
+    /// guidance; and separately the text's keys and values, which are made once for an image
     Dit,
-    /// Latents to a picture
+    /// Latents to an image
     Decode,
-    /// A picture to latents
+    /// An image to latents
     Encode,
     /// The layers of the text encoder, without looking up the tokens' embeddings
     Text,
     /// The transformer's linear attention alone, without its projections
     Attention,
-    /// From embedded tokens to a decoded picture: text encoder, all steps with guidance, decoder
-    Picture,
-    /// The product of two square matrices: what the device can compute
+    /// From embedded tokens to a decoded image: text encoder, all steps with guidance, decoder
+    Image,
+    /// A matmul of two square matrices: what the device can compute
     Matmul,
     /// 2^27 numbers times two: what its memory can move
     Stream,
 }
 
-/// How often and on what a part is run.
+/// How often and on what a component is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     pub width: usize,
@@ -127,7 +127,7 @@ pub struct Options {
     pub repeat: usize,
 }
 
-impl Part {
+impl Component {
     /// Its name on the command line.
     pub fn name(self) -> String {
         let value = self.to_possible_value();

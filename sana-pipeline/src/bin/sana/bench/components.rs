@@ -1,4 +1,4 @@
-//! What is run for each part.
+//! What is run for each component.
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ use sana_linear_attn::transformer::{TextContext, TransformerInput};
 use sana_pipeline::{Schedule, Scheduler};
 use sana_sampler::{Guidance, StepAction, dpm_solver, flow_euler, noise, scm, trigflow};
 
-use super::args::{Options, Part};
+use super::args::{Component, Options};
 use super::models::{Models, Weights, random};
 use super::timing::{Finite, Timing, measure};
 use super::work;
@@ -19,7 +19,7 @@ use super::work;
 const TEXT_TOKENS: usize = 300;
 /// Numbers of `stream`: 512 MB in f32, beyond every cache.
 const STREAM: usize = 1 << 27;
-/// Of the picture; the usual value.
+/// Of the image; the usual value.
 const GUIDANCE: f64 = 4.5;
 
 /// What measures.
@@ -34,18 +34,18 @@ pub struct Bench<'a> {
 /// What was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
-    /// The part, or a piece of it that is measured apart.
+    /// The component, or a piece of it that is measured separately.
     pub name: &'static str,
     /// Rows of the batch as the network sees them.
     pub rows: usize,
-    /// Width and height of the picture in pixels, for a part that depends on them.
+    /// Width and height of the image in pixels, for a component that depends on them.
     pub pixels: Option<[usize; 2]>,
     /// Length of the sequence, or the side of a matrix.
     pub tokens: Option<usize>,
     /// Tokens of the text that is attended to.
     pub text_tokens: Option<usize>,
     pub steps: Option<usize>,
-    /// Billions of operations of matrix products and convolutions.
+    /// Billions of operations of matmuls and convolutions.
     pub gflop: Option<f64>,
     /// Billions of bytes read and written at least.
     pub gbyte: Option<f64>,
@@ -70,7 +70,7 @@ impl Measurement {
     }
 }
 
-impl Part {
+impl Component {
     /// Parameters that are needed to measure it, counted from shapes: nothing is allocated.
     pub fn parameters(self, models: &Models, device: &Device) -> u64 {
         match self {
@@ -78,7 +78,7 @@ impl Part {
             Self::Text => models.text_parameters(),
             // Half of the autoencoder, near enough to refuse what cannot fit.
             Self::Encode | Self::Decode => models.autoencoder_parameters(device) / 2,
-            Self::Picture => {
+            Self::Image => {
                 models.transformer_parameters(device)
                     + models.text_parameters()
                     + models.autoencoder_parameters(device) / 2
@@ -89,20 +89,20 @@ impl Part {
 }
 
 impl Bench<'_> {
-    /// Measures a part, and what is measured apart beside it.
+    /// Measures a component, and separately what belongs to it.
     ///
     /// # Errors
     /// When the networks or the device refuse.
-    pub fn measure(&self, part: Part) -> anyhow::Result<Vec<Measurement>> {
-        match part {
-            Part::Dit => self.dit(),
-            Part::Decode => self.decode(),
-            Part::Encode => self.encode(),
-            Part::Text => self.text(),
-            Part::Attention => self.attention(),
-            Part::Picture => self.picture(),
-            Part::Matmul => self.matmul(),
-            Part::Stream => self.stream(),
+    pub fn measure(&self, component: Component) -> anyhow::Result<Vec<Measurement>> {
+        match component {
+            Component::Dit => self.dit(),
+            Component::Decode => self.decode(),
+            Component::Encode => self.encode(),
+            Component::Text => self.text(),
+            Component::Attention => self.attention(),
+            Component::Image => self.image(),
+            Component::Matmul => self.matmul(),
+            Component::Stream => self.stream(),
         }
     }
 
@@ -140,8 +140,8 @@ impl Bench<'_> {
             ..common.clone()
         };
         let step = Measurement {
-            tokens: Some(self.picture_tokens()),
-            gflop: Some(work::dit(config, rows, self.picture_tokens(), TEXT_TOKENS)),
+            tokens: Some(self.image_tokens()),
+            gflop: Some(work::dit(config, rows, self.image_tokens(), TEXT_TOKENS)),
             ..common
         };
         // The step last, so that what a profiler records last is the step's.
@@ -201,7 +201,7 @@ impl Bench<'_> {
 
     fn attention(&self) -> anyhow::Result<Vec<Measurement>> {
         let (config, rows) = (&self.models.transformer, self.options.batch);
-        let tokens = self.options.tokens.unwrap_or(self.picture_tokens());
+        let tokens = self.options.tokens.unwrap_or(self.image_tokens());
         let shape = [rows, tokens, config.width()];
         let [query, key, value] = [1, 2, 3].map(|seed| self.random(seed, shape));
         let timing = self.run(|| {
@@ -216,7 +216,7 @@ impl Bench<'_> {
         }])
     }
 
-    fn picture(&self) -> anyhow::Result<Vec<Measurement>> {
+    fn image(&self) -> anyhow::Result<Vec<Measurement>> {
         let Models {
             transformer: config,
             autoencoder,
@@ -224,8 +224,8 @@ impl Bench<'_> {
             scheduler,
             ..
         } = self.models;
-        let (pictures, tokens) = (self.options.batch, self.text_tokens());
-        let rows = self.models.rows(pictures);
+        let (images, tokens) = (self.options.batch, self.text_tokens());
+        let rows = self.models.rows(images);
         let mut text = text_config.init(self.device)?;
         text.embed_tokens = None;
         let (text, text_weights) = random(text, self.dtype(), self.options.bf16_gemm);
@@ -243,7 +243,7 @@ impl Bench<'_> {
         let schedule = scheduler.schedule(scheduler.solver(), steps, None)?;
         let embeddings = self.random(1, [rows, tokens, text_config.hidden_size]);
         let mask = self.ones([rows, tokens]);
-        let initial = self.random_f32(2, self.latent_shape(pictures));
+        let initial = self.random_f32(2, self.latent_shape(images));
         let timing = self.run(|| {
             let caption = text.forward(embeddings.clone(), mask.clone());
             let context = transformer.text_context(caption, Some(mask.clone()));
@@ -253,16 +253,16 @@ impl Bench<'_> {
         let [width, height] = self.pixels();
         let gflop = work::text(text_config, rows, tokens)
             + work::dit_text(config, rows, tokens)
-            + steps as f64 * work::dit(config, rows, self.picture_tokens(), tokens)
-            + work::decode(autoencoder, pictures, width, height);
+            + steps as f64 * work::dit(config, rows, self.image_tokens(), tokens)
+            + work::decode(autoencoder, images, width, height);
         Ok(vec![Measurement {
             pixels: Some([width, height]),
-            tokens: Some(self.picture_tokens()),
+            tokens: Some(self.image_tokens()),
             text_tokens: Some(tokens),
             steps: Some(steps),
             gflop: Some(gflop),
             weights: text_weights.plus(weights).plus(decoder_weights),
-            ..Measurement::new("picture", rows, timing)
+            ..Measurement::new("image", rows, timing)
         }])
     }
 
@@ -274,12 +274,12 @@ impl Bench<'_> {
         schedule: &Schedule,
         initial: Tensor<4>,
     ) -> anyhow::Result<Tensor<4>> {
-        let go_on = |_| StepAction::Continue;
+        let continue_always = |_| StepAction::Continue;
         let sprint = transformer.config().guidance_embeds;
         let guidance = Guidance::new(GUIDANCE)?;
         let magnitudes = RefCell::new(Vec::new());
         let velocity = |latents: Tensor<4>, time: f64| {
-            let [pictures, channels, _, _] = latents.dims();
+            let [images, channels, _, _] = latents.dims();
             let rows = match sprint {
                 true => latents,
                 false => Tensor::cat(vec![latents.clone(), latents], 0),
@@ -289,8 +289,8 @@ impl Bench<'_> {
             let velocity = match sprint {
                 true => all,
                 false => guidance.combine(
-                    all.clone().narrow(0, 0, pictures),
-                    all.narrow(0, pictures, pictures),
+                    all.clone().narrow(0, 0, images),
+                    all.narrow(0, images, images),
                 ),
             };
             // As the pipeline does: at every step on the CPU, and elsewhere after the last.
@@ -310,13 +310,22 @@ impl Bench<'_> {
                 };
                 let scaled = initial.clone().mul_scalar(sigma_data.value());
                 let predict = trigflow::from_flow(*sigma_data, velocity);
-                let latents = scm(schedule, *sigma_data, scaled, predict, noises, go_on)?;
+                let latents = scm(
+                    schedule,
+                    *sigma_data,
+                    scaled,
+                    predict,
+                    noises,
+                    continue_always,
+                )?;
                 latents.div_scalar(sigma_data.value())
             }
             (Schedule::Flow(schedule), Scheduler::FlowDpm { options, .. }) => {
-                dpm_solver(schedule, options, initial, velocity, go_on)?
+                dpm_solver(schedule, options, initial, velocity, continue_always)?
             }
-            (Schedule::Flow(schedule), _) => flow_euler(schedule, initial, velocity, go_on)?,
+            (Schedule::Flow(schedule), _) => {
+                flow_euler(schedule, initial, velocity, continue_always)?
+            }
             (Schedule::Scm(_), _) => anyhow::bail!("a consistency schedule for a flow model"),
         };
         let magnitudes = magnitudes.into_inner();
@@ -373,8 +382,8 @@ impl Bench<'_> {
         [self.options.width, self.options.height]
     }
 
-    /// Tokens of a picture.
-    fn picture_tokens(&self) -> usize {
+    /// Tokens of an image.
+    fn image_tokens(&self) -> usize {
         let unit = self.models.pixels_per_token();
         (self.options.width / unit) * (self.options.height / unit)
     }
@@ -410,7 +419,7 @@ impl Bench<'_> {
     }
 }
 
-/// One run of the transformer; of a model that embeds the guidance scale, with that.
+/// One forward pass of the transformer; of a model that embeds the guidance scale, with that.
 fn predict(
     model: &SanaTransformer,
     latents: Tensor<4>,
@@ -448,12 +457,17 @@ mod tests {
     use sana_linear_attn::SanaTransformerConfig;
     use sana_sampler::SigmaData;
 
-    fn measured(models: &Models, part: Part, steps: Option<usize>) -> Measurement {
-        measured_as(true, models, part, steps)
+    fn measured(models: &Models, component: Component, steps: Option<usize>) -> Measurement {
+        measured_as(true, models, component, steps)
     }
 
     /// As on the CPU, or as elsewhere: there no step waits.
-    fn measured_as(on_cpu: bool, models: &Models, part: Part, steps: Option<usize>) -> Measurement {
+    fn measured_as(
+        on_cpu: bool,
+        models: &Models,
+        component: Component,
+        steps: Option<usize>,
+    ) -> Measurement {
         let bench = Bench {
             models,
             options: Options {
@@ -470,10 +484,10 @@ mod tests {
             device: &Device::flex(),
             on_cpu,
         };
-        bench.measure(part).unwrap().pop().unwrap()
+        bench.measure(component).unwrap().pop().unwrap()
     }
 
-    /// Models that embed the guidance scale have one row for each picture and other steps.
+    /// Models that embed the guidance scale have one row for each image and other steps.
     #[test]
     fn sprint() {
         let scenes = Models::of("scenes").unwrap();
@@ -487,13 +501,13 @@ mod tests {
             },
             ..scenes.clone()
         };
-        assert_eq!(measured(&sprint, Part::Dit, None).rows, 2);
-        assert_eq!(measured(&scenes, Part::Dit, None).rows, 4);
+        assert_eq!(measured(&sprint, Component::Dit, None).rows, 2);
+        assert_eq!(measured(&scenes, Component::Dit, None).rows, 4);
         for (steps, expected) in [(Some(1), 1), (None, 2), (Some(4), 4)] {
             for on_cpu in [true, false] {
-                let picture = measured_as(on_cpu, &sprint, Part::Picture, steps);
-                assert_eq!((picture.rows, picture.steps), (2, Some(expected)));
-                assert!(picture.timing.finite);
+                let image = measured_as(on_cpu, &sprint, Component::Image, steps);
+                assert_eq!((image.rows, image.steps), (2, Some(expected)));
+                assert!(image.timing.finite);
             }
         }
     }
@@ -504,27 +518,28 @@ mod tests {
             scheduler: Scheduler::FlowEuler { shift: 3.0 },
             ..Models::of("scenes").unwrap()
         };
-        let picture = measured(&euler, Part::Picture, Some(3));
-        assert_eq!((picture.rows, picture.text_tokens), (4, Some(TEXT_TOKENS)));
-        assert!(picture.timing.finite);
-        // All parts of it, and no more.
-        let of = |part| measured(&euler, part, None);
-        let parts = [Part::Dit, Part::Text, Part::Decode].map(|part| of(part).weights);
+        let image = measured(&euler, Component::Image, Some(3));
+        assert_eq!((image.rows, image.text_tokens), (4, Some(TEXT_TOKENS)));
+        assert!(image.timing.finite);
+        // All of its components, and no more.
+        let of = |component| measured(&euler, component, None);
+        let parts = [Component::Dit, Component::Text, Component::Decode]
+            .map(|component| of(component).weights);
         let sum = parts.into_iter().reduce(Weights::plus);
-        assert_eq!(Some(picture.weights), sum);
+        assert_eq!(Some(image.weights), sum);
     }
 
     #[test]
     fn parameters_of_released_models() {
         // As the configs of the published checkpoints give them, see `sana inspect`.
         let (models, device) = (Models::of("sana-1600m-512px").unwrap(), Device::flex());
-        let parameters = |part: Part| part.parameters(&models, &device);
-        assert_eq!(parameters(Part::Dit), 1_604_462_752);
-        assert_eq!(parameters(Part::Decode), 312_250_275 / 2);
+        let parameters = |component: Component| component.parameters(&models, &device);
+        assert_eq!(parameters(Component::Dit), 1_604_462_752);
+        assert_eq!(parameters(Component::Decode), 312_250_275 / 2);
         // Gemma-2 2B without its table of 256,000 x 2,304, but for the norms' vectors.
-        let with_norms = parameters(Part::Text) + 2304 * (26 * 4 + 1);
+        let with_norms = parameters(Component::Text) + 2304 * (26 * 4 + 1);
         assert_eq!(with_norms, 2_614_341_888 - 256_000 * 2304);
-        assert_eq!(parameters(Part::Matmul), 0);
-        assert!(parameters(Part::Picture) > parameters(Part::Text));
+        assert_eq!(parameters(Component::Matmul), 0);
+        assert!(parameters(Component::Image) > parameters(Component::Text));
     }
 }

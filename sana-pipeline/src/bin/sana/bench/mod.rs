@@ -1,4 +1,4 @@
-//! `sana bench`: how long the parts of a model take, with random weights.
+//! `sana bench`: the speed of a model's components, with random weights.
 
 mod args;
 mod components;
@@ -14,7 +14,7 @@ use burn::tensor::{DType, Device};
 use sana_pipeline::image::LARGEST_SIDE;
 use sana_pipeline::memory::available_bytes;
 
-use self::args::{Options, Part};
+use self::args::{Component, Options};
 use self::components::{Bench, Measurement};
 use self::models::Models;
 use self::report::{Machine, Record};
@@ -39,8 +39,8 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         warmup: args.warmup,
         repeat: args.repeat,
     };
-    for part in &args.part {
-        check(*part, &models, &options)?;
+    for component in &args.component {
+        check(*component, &models, &options)?;
     }
     let device = OpenDevice::open(args.device)?;
     device.check_dtype(args.dtype.into())?;
@@ -49,11 +49,11 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     if !args.json {
         report::write_head(&mut out, &machine, &models.name, &options)?;
     }
-    for part in args.part {
+    for component in args.component {
         if device.name.is_cpu() {
-            check_memory(part, &models, &options, &device.device)?;
+            check_memory(component, &models, &options, &device.device)?;
         }
-        for measurement in measure(part, &models, options, &device)? {
+        for measurement in measure(component, &models, options, &device)? {
             let record = Record::new(&measurement, &models.name, &options, &machine);
             match args.json {
                 true => record.write_json(&mut out)?,
@@ -71,21 +71,23 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures a part; what a driver or an allocator has to say against it is an error.
+/// Measures a component; what a driver or an allocator has to say against it is an error.
 fn measure(
-    part: Part,
+    component: Component,
     models: &Models,
     options: Options,
     device: &OpenDevice,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let name = part.name();
+    let name = component.name();
     let bench = Bench {
         models,
         options,
         device: &device.device,
         on_cpu: device.name.is_cpu(),
     };
-    let measured = catch(|| bench.measure(part)).map_err(Error::msg).flatten();
+    let measured = catch(|| bench.measure(component))
+        .map_err(Error::msg)
+        .flatten();
     device.device.memory_cleanup();
     measured.with_context(|| format!("cannot measure {name}"))
 }
@@ -103,7 +105,7 @@ fn size(models: &Models, asked: Option<Size>) -> anyhow::Result<(usize, usize)> 
     }
     let near = |side: usize| (side.min(LARGEST_SIDE) / unit).max(1) * unit;
     bail!(
-        "a picture of {width}x{height} pixels does not fit {}: sides are multiples of {unit} up to \
+        "an image of {width}x{height} pixels does not fit {}: sides are multiples of {unit} up to \
          {LARGEST_SIDE}; try --size {}x{}",
         models.name,
         near(width),
@@ -111,16 +113,16 @@ fn size(models: &Models, asked: Option<Size>) -> anyhow::Result<(usize, usize)> 
     )
 }
 
-/// Checks what a part does not go with.
-fn check(part: Part, models: &Models, options: &Options) -> anyhow::Result<()> {
+/// Checks what a component does not go with.
+fn check(component: Component, models: &Models, options: &Options) -> anyhow::Result<()> {
     let text_limit = models.text.max_position_embeddings;
-    match (part, options.tokens) {
-        (Part::Text | Part::Picture, Some(tokens)) if tokens > text_limit => bail!(
+    match (component, options.tokens) {
+        (Component::Text | Component::Image, Some(tokens)) if tokens > text_limit => bail!(
             "{tokens} tokens are too many for the text encoder, which takes {text_limit}: give \
              fewer with --tokens"
         ),
-        (Part::Matmul, Some(side)) if side > LARGEST_MATRIX => bail!(
-            "a product of {side}x{side} matrices is too large: give at most {LARGEST_MATRIX} with \
+        (Component::Matmul, Some(side)) if side > LARGEST_MATRIX => bail!(
+            "a matmul of {side}x{side} matrices is too large: give at most {LARGEST_MATRIX} with \
              --tokens"
         ),
         _ => Ok(()),
@@ -130,20 +132,20 @@ fn check(part: Part, models: &Models, options: &Options) -> anyhow::Result<()> {
 /// Largest side of the matrices of `matmul`: three of them take 50 GB in f32.
 const LARGEST_MATRIX: usize = 1 << 16;
 
-/// Refuses a part whose weights do not fit into main memory, before the system ends the process.
+/// Refuses a component whose weights do not fit into main memory, before the system ends the process.
 fn check_memory(
-    part: Part,
+    component: Component,
     models: &Models,
     options: &Options,
     device: &Device,
 ) -> anyhow::Result<()> {
     let element = DType::from(options.dtype).size() as u64;
-    let needed = part.parameters(models, device) * element;
+    let needed = component.parameters(models, device) * element;
     match available_bytes() {
         Some(available) if needed > available => bail!(
             "the weights of {} take {} in {}, and {} of memory are free: choose a smaller \
              --variant, or a --dtype of 16 bits",
-            part.name(),
+            component.name(),
             report::gigabytes(needed),
             options.dtype.name(),
             report::gigabytes(available)
@@ -164,13 +166,13 @@ mod tests {
         let asked = |width, height| size(&models, Some(Size { width, height }));
         assert_eq!(size(&models, None).unwrap(), (2048, 2048));
         assert_eq!(asked(96, 16_384).unwrap(), (96, 16_384));
-        for (width, height, told) in [
+        for (width, height, expected) in [
             (100, 512, "--size 96x512"),
             (0, 31, "--size 32x32"),
             (1 << 40, 64, "--size 16384x64"),
         ] {
             let error = asked(width, height).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(expected), "{error}");
             assert!(error.contains("multiples of 32"), "{error}");
         }
     }
@@ -189,11 +191,11 @@ mod tests {
             warmup: 0,
             repeat: 1,
         };
-        let error = check(Part::Text, &models, &options).unwrap_err();
+        let error = check(Component::Text, &models, &options).unwrap_err();
         assert!(error.to_string().contains("takes 8192"), "{error}");
-        let error = check(Part::Matmul, &models, &options).unwrap_err();
+        let error = check(Component::Matmul, &models, &options).unwrap_err();
         assert!(error.to_string().contains("at most 65536"), "{error}");
-        check(Part::Attention, &models, &options).unwrap();
+        check(Component::Attention, &models, &options).unwrap();
         // No machine has memory for this many of them, wherever the test runs.
         let large = Models {
             transformer: sana_linear_attn::SanaTransformerConfig {
@@ -202,7 +204,7 @@ mod tests {
             },
             ..models
         };
-        let error = check_memory(Part::Dit, &large, &options, &Device::flex()).unwrap_err();
+        let error = check_memory(Component::Dit, &large, &options, &Device::flex()).unwrap_err();
         assert!(error.to_string().contains("--variant"), "{error}");
     }
 }

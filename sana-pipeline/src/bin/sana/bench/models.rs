@@ -63,17 +63,17 @@ impl Models {
         self.autoencoder.compression() * self.transformer.patch_size
     }
 
-    /// Side in pixels of the pictures that it is trained at.
+    /// Side in pixels of the images that it is trained at.
     pub fn training_size(&self) -> usize {
         self.transformer.sample_size * self.autoencoder.compression()
     }
 
-    /// Rows of the transformer's batch for a number of pictures: two for each with classifier-free
+    /// Rows of the transformer's batch for a number of images: two for each with classifier-free
     /// guidance, which models that embed the guidance scale do without.
-    pub fn rows(&self, pictures: usize) -> usize {
+    pub fn rows(&self, images: usize) -> usize {
         match self.transformer.guidance_embeds {
-            true => pictures,
-            false => 2 * pictures,
+            true => images,
+            false => 2 * images,
         }
     }
 
@@ -87,7 +87,7 @@ impl Models {
             };
             count(&config.init(device))
         };
-        // Blocks are alike.
+        // All blocks have the same shapes.
         let block = one(2) - one(1);
         one(1) + (config.num_layers as u64 - 1) * block
     }

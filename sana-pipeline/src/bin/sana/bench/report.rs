@@ -48,7 +48,7 @@ fn cpu_name(cpuinfo: &str) -> Option<&str> {
 /// writes the same keys.
 #[derive(Debug, Serialize)]
 pub struct Record<'a> {
-    part: &'a str,
+    component: &'a str,
     variant: &'a str,
     width: Option<usize>,
     height: Option<usize>,
@@ -95,7 +95,7 @@ impl<'a> Record<'a> {
         let statistics = Statistics::of(&timing.seconds);
         let rate = |work: Option<f64>| work.map(|work| work / statistics.median);
         Self {
-            part: measurement.name,
+            component: measurement.name,
             variant,
             width: measurement.pixels.map(|[width, _]| width),
             height: measurement.pixels.map(|[_, height]| height),
@@ -150,8 +150,8 @@ impl<'a> Record<'a> {
         let memory = |bytes: Option<u64>| bytes.map_or_else(String::new, gigabytes);
         writeln!(
             out,
-            "{:<9} {:>4} {:>9} {:>11} {:>11} {:>11} {:>11} {:>17} {:>9} {:>9}",
-            self.part,
+            "{:<10} {:>4} {:>9} {:>11} {:>11} {:>11} {:>11} {:>17} {:>9} {:>9}",
+            self.component,
             self.rows,
             tokens,
             duration(self.median_s),
@@ -187,8 +187,8 @@ pub fn write_head(
     )?;
     writeln!(
         out,
-        "{:<9} {:>4} {:>9} {:>11} {:>11} {:>11} {:>11} {:>17} {:>9} {:>9}",
-        "part",
+        "{:<10} {:>4} {:>9} {:>11} {:>11} {:>11} {:>11} {:>17} {:>9} {:>9}",
+        "component",
         "rows",
         "tokens",
         "median",

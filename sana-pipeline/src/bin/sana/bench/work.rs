@@ -1,11 +1,11 @@
-//! Floating-point operations of matrix products and convolutions, from the configs: two for each
+//! Floating-point operations of matmuls and convolutions, from the configs: two for each
 //! multiplication with its addition. Norms, activations and sums are not counted.
 
 use sana_dcae::{BlockType, DcAeConfig, DownsampleBlockType, UpsampleBlockType};
 use sana_linear_attn::SanaTransformerConfig;
 use sana_text::Gemma2Config;
 
-/// Multiplications of a product `[rows, inputs] x [inputs, outputs]`.
+/// Multiplications of a matmul `[rows, inputs] x [inputs, outputs]`.
 fn product(rows: usize, inputs: usize, outputs: usize) -> u64 {
     rows as u64 * inputs as u64 * outputs as u64
 }
@@ -26,7 +26,7 @@ pub fn attention(config: &SanaTransformerConfig, rows: usize, tokens: usize) -> 
     giga(rows as u64 * linear_attention(tokens, config.width(), config.attention_head_dim))
 }
 
-/// Gigaflop of one run of the transformer without what the text needs once.
+/// Gigaflop of one forward pass of the transformer without what the text needs once.
 pub fn dit(config: &SanaTransformerConfig, rows: usize, tokens: usize, text_tokens: usize) -> f64 {
     let width = config.width();
     let patch = config.patch_size * config.patch_size;
@@ -64,12 +64,12 @@ pub fn text(config: &Gemma2Config, rows: usize, tokens: usize) -> f64 {
     giga(rows as u64 * config.num_hidden_layers as u64 * layer)
 }
 
-/// Gigaflop of the product of two square matrices.
+/// Gigaflop of a matmul of two square matrices.
 pub fn matmul(side: usize) -> f64 {
     giga(product(side, side, side))
 }
 
-/// Gigaflop of encoding pictures.
+/// Gigaflop of encoding images.
 pub fn encode(config: &DcAeConfig, batch: usize, width: usize, height: usize) -> f64 {
     let widths = &config.encoder_block_out_channels;
     let layers = &config.encoder_layers_per_block;
@@ -95,7 +95,7 @@ pub fn encode(config: &DcAeConfig, batch: usize, width: usize, height: usize) ->
     giga(batch as u64 * sum)
 }
 
-/// Gigaflop of decoding pictures of this size.
+/// Gigaflop of decoding images of this size.
 pub fn decode(config: &DcAeConfig, batch: usize, width: usize, height: usize) -> f64 {
     let widths = &config.decoder_block_out_channels;
     let layers = &config.decoder_layers_per_block;
@@ -158,9 +158,9 @@ mod tests {
     use super::*;
 
     /// `reference` is what `torch.utils.flop_counter` counts in diffusers 0.42.1 and transformers
-    /// 5.23 for the same configs and sizes: `benches/reference/torch_bench.py --part PART --json`.
+    /// 5.23 for the same configs and sizes: `benches/reference/torch_bench.py --component NAME --json`.
     /// The reference carries the denominators of linear attention as one more channel of the
-    /// values through both products, of which only one needs it: of 32 channels that makes 1 part
+    /// values through both matmuls, of which only one needs it: of 32 channels that makes 1 part
     /// in 65, and of a whole network less than 1 in 1000.
     #[track_caller]
     fn assert_counted(counted: f64, reference: f64, bound: f64) {

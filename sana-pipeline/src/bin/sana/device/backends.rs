@@ -138,7 +138,7 @@ impl Listed {
         if self.software && cfg!(feature = "vulkan") {
             // Mesa's llvmpipe dies on them, and with it the process.
             return Err(
-                "it is the CPU in the place of a GPU, which cannot run the SPIR-V shaders of \
+                "it is the CPU in place of a GPU, which cannot run the SPIR-V shaders of \
                  this build: use flex, or wgpu in a build without the cargo feature vulkan"
                     .to_owned(),
             );
@@ -157,7 +157,7 @@ fn compute(devices: Devices) -> Vec<Listed> {
     devices.into_iter().map(listed).collect()
 }
 
-/// Devices of a graphics API, those on a card first and those in software last.
+/// Devices of a graphics API, those on a GPU first and those in software last.
 #[allow(dead_code, reason = "not every set of features has one")]
 fn graphics(devices: Devices, of_kind: impl Fn(DeviceKind) -> Device) -> Vec<Listed> {
     let software = of_kind(DeviceKind::Cpu);

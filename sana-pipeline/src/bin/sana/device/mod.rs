@@ -39,7 +39,7 @@ pub struct DeviceName {
 enum Problem {
     /// The cargo feature of its backend is off.
     NotBuilt,
-    /// There is none, or it does not work: what the backend or its driver said.
+    /// No such device, or it does not work: what the backend or its driver said.
     Unusable(String),
     /// The backend has only so many.
     Beyond(usize),
@@ -130,7 +130,7 @@ impl OpenDevice {
         }
     }
 
-    /// Tells on stderr of those that were tried before and do not work.
+    /// Warns on stderr of those that were tried before and do not work.
     fn first_that_works() -> anyhow::Result<Self> {
         for backend in Backend::ALL {
             let devices = catch(|| backend.list()).unwrap_or_else(|reason| {
@@ -180,7 +180,7 @@ impl OpenDevice {
 fn refusal(name: DeviceName, problem: &Problem, others: &[DeviceName]) -> String {
     let backend = name.backend;
     let feature = backend.name();
-    let told = match problem {
+    let message = match problem {
         Problem::NotBuilt => format!(
             "device {name} is not in this build\n  looked for: the cargo feature {feature}, for \
              {}\n  to do: build with it, as in `cargo build --release --features {feature}`\n  \
@@ -202,10 +202,10 @@ fn refusal(name: DeviceName, problem: &Problem, others: &[DeviceName]) -> String
         [] => "none".to_owned(),
         others => {
             let names: Vec<String> = others.iter().map(DeviceName::to_string).collect();
-            format!("{} (`sana devices` tells which work)", names.join(", "))
+            format!("{} (`sana devices` shows which work)", names.join(", "))
         }
     };
-    format!("{told}\n  other devices of this build: {others}")
+    format!("{message}\n  other devices of this build: {others}")
 }
 
 /// The devices that this build lists besides `name`, whose backend has `count`.
@@ -244,7 +244,7 @@ pub fn run(DevicesArgs {}: DevicesArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells about each device of a backend; returns whether any works.
+/// Reports each device of a backend; returns whether any works.
 fn report(backend: Backend, out: &mut impl Write) -> io::Result<bool> {
     let feature = backend.name();
     if !backend.is_built() {
@@ -281,7 +281,7 @@ fn report(backend: Backend, out: &mut impl Write) -> io::Result<bool> {
         let hardware = identity(&listed.device);
         let hardware = hardware.as_deref().unwrap_or(backend.hardware());
         let slow = if listed.software {
-            " (the CPU in the place of a GPU: slow)"
+            " (the CPU in place of a GPU: slow)"
         } else {
             ""
         };
@@ -348,11 +348,11 @@ mod tests {
         }
     }
 
-    /// Every line that a user needs stands in the message, whatever this build and machine have.
+    /// Every line that a user needs is in the message, whatever this build and machine have.
     #[test]
-    fn refusals_tell_what_to_do_and_what_else_there_is() {
+    fn refusals_say_what_to_do_and_what_else_there_is() {
         let there: [DeviceName; 2] = ["flex", "cuda:3"].map(|name| name.parse().unwrap());
-        let listed = "\n  other devices of this build: flex, cuda:3 (`sana devices` tells";
+        let listed = "\n  other devices of this build: flex, cuda:3 (`sana devices` shows";
         for backend in Backend::ALL {
             let name = DeviceName { backend, index: 0 };
             let (feature, install) = (backend.name(), backend.to_install());

@@ -105,16 +105,16 @@ impl ControlArgs {
         let Some(path) = &self.control else {
             return Ok(request);
         };
-        let picture = image::load(path)?;
+        let image = image::load(path)?;
         if let Some(scale) = self.control_scale {
             request = request.control_scale(scale);
         }
         if let Some(Shares { start, end }) = self.control_interval {
             request = request.control_interval(start, end);
         }
-        request = request.control(picture.clone());
+        request = request.control(image.clone());
         let settings = request.validate(pipeline.spec())?;
-        let fitted = image::fit(&picture, settings.width as u32, settings.height as u32);
+        let fitted = image::fit(&image, settings.width as u32, settings.height as u32);
         let fitted = match self.control_from {
             Some(Extractor::Edges) => edges(&fitted, &Canny::default()),
             None => fitted,

@@ -1,4 +1,4 @@
-//! The sheet of all pictures of a run.
+//! The grid of all images of a run.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use sana_pipeline::image::{self, RgbImage};
 
 use crate::args::positive;
 
-/// The sheet of all pictures of a run.
+/// The grid of all images of a run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Batch and grid")]
 pub struct GridArgs {
-    /// Put all pictures on one sheet as well [default of PATH: NAME-grid.png, or grid.png in the
+    /// Write a grid of all images as well [default of PATH: NAME-grid.png, or grid.png in the
     /// folder of --prompts]
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
     grid: Option<Option<PathBuf>>,
-    /// Pictures in a row of the sheet [default: as many as rows, or one more]
+    /// Images in a row of the grid [default: as many as rows, or one more]
     #[arg(long, value_name = "N", requires = "grid", allow_negative_numbers = true, value_parser = positive())]
     grid_columns: Option<usize>,
 }
 
 impl GridArgs {
-    /// Where the sheet goes if one was asked for, by default to `usual`; it can be written there,
-    /// and none of the pictures goes there.
+    /// Where the grid goes if one was asked for, by default to `usual`; it can be written there,
+    /// and none of the images goes there.
     ///
     /// # Errors
-    /// When it is not so.
-    pub fn path(&self, usual: PathBuf, pictures: &[PathBuf]) -> anyhow::Result<Option<PathBuf>> {
+    /// When it cannot.
+    pub fn path(&self, usual: PathBuf, images: &[PathBuf]) -> anyhow::Result<Option<PathBuf>> {
         let Some(path) = &self.grid else {
             return Ok(None);
         };
@@ -37,12 +37,12 @@ impl GridArgs {
         let ending = path.extension().unwrap_or_default();
         if !ending.eq_ignore_ascii_case("png") {
             bail!(
-                "the sheet is written as PNG, so --grid must end in .png: {}",
+                "the grid is written as PNG, so --grid must end in .png: {}",
                 path.display()
             );
         }
-        if pictures.contains(&path) {
-            bail!("--grid names the file of a picture: {}", path.display());
+        if images.contains(&path) {
+            bail!("--grid names the file of an image: {}", path.display());
         }
         image::check_writable(&path)?;
         Ok(Some(path))
@@ -64,7 +64,7 @@ pub fn next_to(out: &Path) -> PathBuf {
     out.with_file_name(name)
 }
 
-/// Writes a sheet.
-pub fn save(path: &Path, sheet: &RgbImage) -> anyhow::Result<()> {
-    Ok(image::save_png(path, sheet, &[])?)
+/// Writes a grid.
+pub fn save(path: &Path, grid: &RgbImage) -> anyhow::Result<()> {
+    Ok(image::save_png(path, grid, &[])?)
 }

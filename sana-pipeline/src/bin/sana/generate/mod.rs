@@ -1,4 +1,4 @@
-//! `sana generate`: pictures from a prompt.
+//! `sana generate`: images from a prompt.
 
 mod args;
 mod batch;
@@ -36,10 +36,10 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         run,
     } = args;
     if recorded.image.prompt().trim().is_empty() {
-        bail!("the prompt is empty: say what to draw");
+        bail!("the prompt is empty: describe the image");
     }
     let file = run.out.unwrap_or_else(|| FILE.into());
-    let paths = paths::pictures(&file, recorded.image.count())?;
+    let paths = paths::images(&file, recorded.image.count())?;
     if let Some(path) = &run.control_save {
         control::check_writable(path, &paths)?;
     }
@@ -69,21 +69,21 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let generation = model.pipeline.generate(&request, &mut |step| {
         let done = step.index + 1;
         progress.advance(done as u64, step.steps as u64);
-        progress.tell(match done == step.steps {
+        progress.phase(match done == step.steps {
             true => "decoding",
             false => "denoising",
         });
         StepAction::Continue
     })?;
     progress.finish();
-    model.tell_notes();
+    model.print_notes();
     warn_of_cut("prompt", &generation.dropped_tokens);
     warn_of_cut("negative prompt", &generation.dropped_negative_tokens);
 
-    let pictures = generation.images.iter().zip(&generation.seeds);
-    for (path, (picture, seed)) in paths.iter().zip(pictures) {
+    let images = generation.images.iter().zip(&generation.seeds);
+    for (path, (image, seed)) in paths.iter().zip(images) {
         let record = Record::new(&args, &loaded, &settings, *seed, &model);
-        image::save_png(path, picture, &record.chunks())?;
+        image::save_png(path, image, &record.chunks())?;
     }
     write_stages(&generation.stages, &mut out)?;
     for path in run.control_save.iter().chain(&paths) {

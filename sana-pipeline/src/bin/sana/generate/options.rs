@@ -109,7 +109,7 @@ pub fn recorded<T: Args + Serialize>(options: &T) -> Vec<(String, String)> {
     given.into_iter().map(recorded).collect()
 }
 
-/// The options as words of a shell, without the prompt; `between` stands between name and value.
+/// The options as words of a shell, without the prompt; `between` separates name and value.
 pub fn shell_words<T: Args + Serialize>(options: &T, between: char) -> String {
     let given = given(&definition::<T>(), &by_name(options)).unwrap_or_default();
     let named = given.iter().filter(|(name, _)| name != PROMPT);
@@ -177,7 +177,7 @@ fn given(
     Ok(given)
 }
 
-/// What stands between the numbers of a value.
+/// What separates the numbers of a value.
 fn separator(name: &str) -> &'static str {
     match name {
         "size" => "x",

@@ -1,4 +1,4 @@
-//! Where pictures go.
+//! Where images go.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use sana_pipeline::image::check_writable;
 
-/// The files of `count` pictures: `sana.png` for one, `sana-0.png`, `sana-1.png` and so on for
+/// The files of `count` images: `sana.png` for one, `sana-0.png`, `sana-1.png` and so on for
 /// several. All of them can be written.
 ///
 /// # Errors
 /// When the name does not end in `.png`, or a file cannot be written.
-pub fn pictures(out: &Path, count: usize) -> anyhow::Result<Vec<PathBuf>> {
+pub fn images(out: &Path, count: usize) -> anyhow::Result<Vec<PathBuf>> {
     if !out
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
     {
         bail!(
-            "pictures are written as PNG, so the name must end in .png: {}",
+            "images are written as PNG, so the name must end in .png: {}",
             out.display()
         );
     }
@@ -45,11 +45,11 @@ mod tests {
     fn names() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("a.b.PNG");
-        assert_eq!(pictures(&out, 1).unwrap(), std::slice::from_ref(&out));
+        assert_eq!(images(&out, 1).unwrap(), std::slice::from_ref(&out));
         let several = ["a.b-0.png", "a.b-1.png"].map(|name| folder.path().join(name));
-        assert_eq!(pictures(&out, 2).unwrap(), several);
+        assert_eq!(images(&out, 2).unwrap(), several);
         for wrong in ["a.jpg", "a", ".png", ""] {
-            let error = pictures(&folder.path().join(wrong), 1)
+            let error = images(&folder.path().join(wrong), 1)
                 .unwrap_err()
                 .to_string();
             assert!(error.contains("must end in .png"), "{error}");

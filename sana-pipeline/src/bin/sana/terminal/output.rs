@@ -3,12 +3,12 @@
 use std::io::{self, Stdout, Write};
 
 /// Standard output, or nothing once whoever read it has gone, as in `sana inspect DIR | head -1`:
-/// the work goes on, and a picture is written all the same.
+/// the work continues, and an image is written all the same.
 pub struct Output<W> {
     to: W,
 }
 
-/// What a command tells its user.
+/// Where a command prints its results.
 pub fn output() -> Output<Stdout> {
     Output { to: io::stdout() }
 }

@@ -37,8 +37,8 @@ impl Progress {
         Self { bar }
     }
 
-    /// What goes on now.
-    pub fn tell(&self, message: &'static str) {
+    /// What is done now.
+    pub fn phase(&self, message: &'static str) {
         self.bar.set_message(message);
     }
 
@@ -78,8 +78,8 @@ impl Drop for Progress {
     }
 }
 
-/// One line per stage: its name, seconds, and the largest memory of the process during it; beside
-/// it, on a GPU, what the memory pool of the device holds.
+/// One line per stage: its name, seconds, and the largest memory of the process during it; on a
+/// GPU also what the memory pool of the device holds.
 pub fn write_stages(stages: &[StageReport], out: &mut impl Write) -> io::Result<()> {
     for stage in stages {
         write!(out, "{:<8} {:>9.2} s", stage.name, stage.seconds)?;

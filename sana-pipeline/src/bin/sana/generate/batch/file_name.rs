@@ -1,4 +1,4 @@
-//! Names of picture files that every system takes, made of what a user wrote.
+//! Names of image files that every system takes, made of what a user wrote.
 //!
 //! Letters and digits of any script are kept, in lower case; everything else becomes a hyphen, so
 //! there are no separators, no leading or trailing dots and spaces, and nothing that a shell would
@@ -36,12 +36,12 @@ pub fn given(name: &str) -> Option<String> {
     }
 }
 
-/// The file of the `picture`-th picture from 0 of a prompt: `NAME.png`, `NAME-2.png`, `NAME-3.png`.
-/// So the names stay when more pictures of the prompt are asked for.
-pub fn file(name: &str, picture: usize) -> String {
-    match picture {
+/// The file of the `image`-th image from 0 of a prompt: `NAME.png`, `NAME-2.png`, `NAME-3.png`.
+/// So the names stay when more images of the prompt are asked for.
+pub fn file(name: &str, image: usize) -> String {
+    match image {
         0 => format!("{name}.png"),
-        _ => format!("{name}-{}.png", picture + 1),
+        _ => format!("{name}-{}.png", image + 1),
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn files() {
-        let names = [0, 1, 2].map(|picture| file("0001-a", picture));
+        let names = [0, 1, 2].map(|image| file("0001-a", image));
         assert_eq!(names, ["0001-a.png", "0001-a-2.png", "0001-a-3.png"]);
     }
 
@@ -173,10 +173,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_system_takes_them(text in texts(), number in 1usize..100_000, picture in 0usize..10_000) {
-            assert_safe(&file(&of_prompt(number, &text), picture))?;
+        fn every_system_takes_them(text in texts(), number in 1usize..100_000, image in 0usize..10_000) {
+            assert_safe(&file(&of_prompt(number, &text), image))?;
             if let Some(name) = given(&text) {
-                assert_safe(&file(&name, picture))?;
+                assert_safe(&file(&name, image))?;
             }
         }
 
@@ -184,7 +184,7 @@ mod tests {
         fn no_two_prompts_share_one(texts in prop::collection::vec(texts(), 2..20)) {
             let names = texts.iter().enumerate().flat_map(|(index, text)| {
                 let name = of_prompt(index + 1, text);
-                (0..3).map(move |picture| folded(&file(&name, picture)))
+                (0..3).map(move |image| folded(&file(&name, image)))
             });
             let all: Vec<String> = names.collect();
             let distinct: HashSet<&String> = all.iter().collect();

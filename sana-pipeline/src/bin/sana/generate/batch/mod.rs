@@ -1,4 +1,4 @@
-//! `sana generate --prompts`: the pictures of many prompts, those with equal settings together.
+//! `sana generate --prompts`: images of the prompts in a file, those with equal options together.
 
 mod file_name;
 mod plan;
@@ -22,8 +22,8 @@ use super::metadata::Record;
 use crate::model::Model;
 use crate::terminal::{Progress, output, write_stages};
 
-/// Where pictures go without --out.
-const FOLDER: &str = "pictures";
+/// Where images go without --out.
+const FOLDER: &str = "images";
 /// Warnings of a kind that are shown; the others are counted.
 const SHOWN: usize = 5;
 
@@ -59,12 +59,12 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     problems.check(file)?;
 
     fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let paths: Vec<PathBuf> = images.iter().map(|one| one.path.clone()).collect();
     let grid_path = args.run.grid.path(folder.join("grid.png"), &paths)?;
-    let (there, wanted): (Vec<&BatchImage>, Vec<&BatchImage>) =
+    let (existing, wanted): (Vec<&BatchImage>, Vec<&BatchImage>) =
         images.iter().partition(|image| image.path.exists());
-    tell(&differing(&there, &lines, &settings, loaded, &model)?);
+    warn(&differing(&existing, &lines, &settings, loaded, &model)?);
     if let Some(first) = wanted.first() {
         image::check_writable(&first.path)?;
     }
@@ -75,12 +75,12 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     let mut out = output();
     writeln!(
         out,
-        "model {}, device {}, {} pictures of {} prompts, {} of them there already",
+        "model {}, device {}, {} images of {} prompts, {} of them exist",
         model.name,
         model.device.name,
         images.len(),
         lines.len(),
-        there.len()
+        existing.len()
     )?;
     for note in notes {
         writeln!(out, "note: {note}")?;
@@ -88,11 +88,11 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let (stages, cut) = make(&batches, &lines, &settings, loaded, &mut model)?;
     let seconds = started.elapsed().as_secs_f64();
-    model.tell_notes();
-    tell(&cut);
+    model.print_notes();
+    warn(&cut);
 
     write_stages(&stages, &mut out)?;
-    writeln!(out, "{}", summary(wanted.len(), seconds, there.len()))?;
+    writeln!(out, "{}", summary(wanted.len(), seconds, existing.len()))?;
     writeln!(out, "wrote {}", folder.display())?;
     if let Some(path) = grid_path {
         let grid = image::grid_of_files(&paths, &args.run.grid.options())?;
@@ -119,28 +119,28 @@ fn folder(out: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// Warnings of pictures that are there, but were made with other settings than they would be now.
+/// Warnings of images that exist, but were made with other options than they would be now.
 ///
 /// # Errors
-/// When a file is there that is no PNG: it is nothing that was made here.
+/// When a file exists that is not a PNG: it was not made here.
 fn differing(
-    there: &[&BatchImage],
+    existing: &[&BatchImage],
     lines: &[Line],
     settings: &[Settings],
     loaded: &LoadedArgs,
     model: &Model,
 ) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
-    for picture in there {
-        let path = picture.path.display();
-        let text = image::read_png_text(&picture.path).with_context(|| {
-            format!("{path} is there, but is no PNG: remove it, and its picture is made")
+    for image in existing {
+        let path = image.path.display();
+        let text = image::read_png_text(&image.path).with_context(|| {
+            format!("{path} exists, but is not a PNG: remove it, and its image is made")
         })?;
-        let (line, settings) = (&lines[picture.line], &settings[picture.line]);
-        let now = Record::new(&line.args, loaded, settings, picture.seed, model);
+        let (line, settings) = (&lines[image.line], &settings[image.line]);
+        let now = Record::new(&line.args, loaded, settings, image.seed, model);
         if let Some(key) = now.difference(&Record(text)) {
             warnings.push(format!(
-                "{path} was made with another {key}: remove it, and it is made anew"
+                "{path} was made with another {key}: remove it, and it is made again"
             ));
         }
     }
@@ -152,18 +152,18 @@ fn shortened(mut warnings: Vec<String>) -> Vec<String> {
     let more = warnings.len().saturating_sub(SHOWN);
     if more > 0 {
         warnings.truncate(SHOWN);
-        warnings.push(format!("and {more} more like it"));
+        warnings.push(format!("and {more} more like these"));
     }
     warnings
 }
 
-fn tell(warnings: &[String]) {
+fn warn(warnings: &[String]) {
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
 }
 
-/// Refuses batches that do not fit into memory, once for all that are alike.
+/// Refuses batches that do not fit into memory, once for all with equal options.
 fn check_memory(
     batches: &[Vec<&BatchImage>],
     lines: &[Line],
@@ -176,7 +176,7 @@ fn check_memory(
             let request = request(batch, lines, model)?;
             model.pipeline.check_memory(&request).with_context(|| {
                 format!(
-                    "{} pictures at a time with the settings of line {}; nothing was made",
+                    "{} images at a time with the options of line {}; nothing was made",
                     batch.len(),
                     line.number
                 )
@@ -186,7 +186,7 @@ fn check_memory(
     Ok(())
 }
 
-/// Makes the pictures and writes each as soon as its batch is done. Returns what the stages took,
+/// Makes the images and writes each as soon as its batch is done. Returns what the stages took,
 /// all batches together, and warnings.
 fn make(
     batches: &[Vec<&BatchImage>],
@@ -197,11 +197,11 @@ fn make(
 ) -> anyhow::Result<(Vec<StageReport>, Vec<String>)> {
     let all: usize = batches.iter().map(Vec::len).sum();
     let (mut done, mut stages) = (0, Vec::new());
-    let (mut cut, mut told) = (Vec::new(), HashSet::new());
+    let (mut cut, mut reported) = (Vec::new(), HashSet::new());
     if all == 0 {
         return Ok((stages, cut));
     }
-    let progress = Progress::new(all, "drawing");
+    let progress = Progress::new(all, "generating");
     for batch in batches {
         let numbers = || {
             let mut numbers: Vec<_> = batch.iter().map(|one| lines[one.line].number).collect();
@@ -217,23 +217,17 @@ fn make(
             })
             .with_context(|| {
                 format!(
-                    "the pictures of line {} were not made; {done} of {all} were, and the same \
-                     command goes on from there",
+                    "the images of line {} were not made; {done} of {all} were, and the same \
+                     command continues from there",
                     numbers()
                 )
             })?;
-        for (picture, drawn) in batch.iter().zip(&generation.images) {
-            let line = &lines[picture.line];
-            let record = Record::new(
-                &line.args,
-                loaded,
-                &settings[picture.line],
-                picture.seed,
-                model,
-            );
-            image::save_png(&picture.path, drawn, &record.chunks())?;
+        for (image, made) in batch.iter().zip(&generation.images) {
+            let line = &lines[image.line];
+            let record = Record::new(&line.args, loaded, &settings[image.line], image.seed, model);
+            image::save_png(&image.path, made, &record.chunks())?;
         }
-        cut.extend(cuts(batch, lines, &generation, &mut told));
+        cut.extend(cuts(batch, lines, &generation, &mut reported));
         add(&mut stages, generation.stages);
         done += batch.len();
         progress.advance(done as u64, all as u64);
@@ -244,7 +238,7 @@ fn make(
 
 /// The request for a batch.
 fn request(batch: &[&BatchImage], lines: &[Line], model: &Model) -> anyhow::Result<Request> {
-    let args = |picture: &&BatchImage| &lines[picture.line].args;
+    let args = |image: &&BatchImage| &lines[image.line].args;
     let first = &lines[batch[0].line].args;
     let request = first
         .request(&model.pipeline, None)?
@@ -261,26 +255,26 @@ fn request(batch: &[&BatchImage], lines: &[Line], model: &Model) -> anyhow::Resu
     })
 }
 
-/// What was cut off prompts that are too long; each text is told of once.
+/// What was cut off prompts that are too long; each text is reported once.
 fn cuts<'a>(
     batch: &[&BatchImage],
     lines: &'a [Line],
     generation: &Generation,
-    told: &mut HashSet<(&'static str, &'a str)>,
+    reported: &mut HashSet<(&'static str, &'a str)>,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     let prompts = generation.dropped_tokens.iter();
     let negatives = generation.dropped_negative_tokens.iter();
     let prompts = prompts.map(|dropped| ("prompt", dropped));
     let negatives = negatives.map(|dropped| ("negative prompt", dropped));
-    let pictures = || batch.iter().map(|picture| &lines[picture.line]);
-    let cut = pictures().zip(prompts).chain(pictures().zip(negatives));
+    let images = || batch.iter().map(|image| &lines[image.line]);
+    let cut = images().zip(prompts).chain(images().zip(negatives));
     for (line, (what, dropped)) in cut.filter(|(_, (_, dropped))| **dropped > 0) {
         let text = match what {
             "prompt" => line.args.prompt(),
             _ => line.args.negative(),
         };
-        if told.insert((what, text)) {
+        if reported.insert((what, text)) {
             let number = line.number;
             warnings.push(format!(
                 "the {what} of line {number} is too long, its last {dropped} tokens were left out"
@@ -305,15 +299,15 @@ fn add(stages: &mut Vec<StageReport>, more: Vec<StageReport>) {
     }
 }
 
-/// How many pictures, how fast, and how many were skipped.
+/// How many images, how fast, and how many were skipped.
 fn summary(made: usize, seconds: f64, skipped: usize) -> String {
-    let mut text = format!("made {made} pictures");
+    let mut text = format!("made {made} images");
     if made > 0 {
         let per_minute = made as f64 / seconds.max(1e-3) * 60.0;
         text += &format!(" in {seconds:.1} s, {per_minute:.1} a minute");
     }
     if skipped > 0 {
-        text += &format!(", skipped {skipped} that were there");
+        text += &format!(", skipped {skipped} that existed");
     }
     text
 }
@@ -324,13 +318,7 @@ mod tests {
 
     #[test]
     fn the_summary() {
-        assert_eq!(
-            summary(3, 90.0, 0),
-            "made 3 pictures in 90.0 s, 2.0 a minute"
-        );
-        assert_eq!(
-            summary(0, 0.1, 4),
-            "made 0 pictures, skipped 4 that were there"
-        );
+        assert_eq!(summary(3, 90.0, 0), "made 3 images in 90.0 s, 2.0 a minute");
+        assert_eq!(summary(0, 0.1, 4), "made 0 images, skipped 4 that existed");
     }
 }

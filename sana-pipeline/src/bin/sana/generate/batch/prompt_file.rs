@@ -43,14 +43,14 @@ impl Problems {
             return Ok(());
         }
         self.0.sort_by_key(|(line, _)| *line);
-        let mut told = format!("{} cannot be used, nothing was made", path.display());
+        let mut message = format!("{} cannot be used, nothing was made", path.display());
         for (line, problem) in self.0.iter().take(SHOWN) {
-            write!(told, "\n  line {line}: {problem}")?;
+            write!(message, "\n  line {line}: {problem}")?;
         }
         if self.0.len() > SHOWN {
-            write!(told, "\n  and {} more", self.0.len() - SHOWN)?;
+            write!(message, "\n  and {} more", self.0.len() - SHOWN)?;
         }
-        bail!(told)
+        bail!(message)
     }
 }
 
@@ -206,7 +206,7 @@ impl Entry {
             ImageArgs::deserialize(Value::Object(given)).map_err(|error| error.to_string())?;
         let prompt = args.prompt.as_ref().ok_or("no \"prompt\"")?;
         if prompt.trim().is_empty() {
-            return Err("the prompt is empty: say what to draw".to_owned());
+            return Err("the prompt is empty: describe the image".to_owned());
         }
         Ok(Self {
             line,
@@ -225,7 +225,7 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Goes on to what is no white space, and returns it.
+    /// Skips white space to the next character, and returns it.
     fn next(&mut self) -> Option<char> {
         let rest = self.text[self.at..].trim_start_matches([' ', '\t', '\r', '\n']);
         self.advance(self.text.len() - self.at - rest.len());
@@ -243,11 +243,11 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What serde_json says, without the place in its part of the text.
+/// What serde_json says, without the position in its piece of the text.
 fn reason(error: &serde_json::Error) -> String {
-    let told = error.to_string();
-    let end = told.rfind(" at line ").unwrap_or(told.len());
-    told[..end].to_owned()
+    let message = error.to_string();
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    message[..end].to_owned()
 }
 
 fn string(key: &str, value: &Value) -> Result<String, String> {
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_are_none() {
+    fn what_is_not_a_list() {
         for (text, expected) in [
             ("", ["line 1", "expected a list"]),
             ("{\"prompt\": \"a\"}", ["line 1", ".jsonl"]),
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_prompts() {
+    fn lines_that_are_not_prompts() {
         let lines = [
             r#"{"prompt": "a", "step": 3}"#,
             r#"{"seed": 3}"#,

@@ -1,36 +1,25 @@
-//! Pictures that start from pictures.
+//! Images that start from images.
 
-use sana_pipeline::image::{RgbImage, load, read_png_text, save_png};
+use sana_pipeline::image::{RgbImage, save_png};
 
 use crate::support::{Workplace, sprint_checkpoint};
-
-fn picture(workplace: &Workplace, name: &str) -> RgbImage {
-    load(&workplace.path(name)).unwrap()
-}
-
-fn text(workplace: &Workplace, name: &str, key: &str) -> Option<String> {
-    let text = read_png_text(&workplace.path(name)).unwrap();
-    text.into_iter()
-        .find(|(found, _)| found == key)
-        .map(|(_, value)| value)
-}
 
 fn hole(x: u32, y: u32) -> bool {
     (40..56).contains(&x) && (10..30).contains(&y)
 }
 
-/// `old picture.png` of 96x64, and `mask.png` with a hole.
+/// `old image.png` of 96x64, and `mask.png` with a hole.
 fn workplace() -> Workplace {
     let here = Workplace::new();
     let old = RgbImage::from_fn(96, 64, |x, y| [x as u8, 2 * y as u8, 90].into());
-    save_png(&here.path("old picture.png"), &old, &[]).unwrap();
+    save_png(&here.path("old image.png"), &old, &[]).unwrap();
     let mask = |x, y| if hole(x, y) { [255; 3] } else { [0; 3] };
     let mask = RgbImage::from_fn(96, 64, |x, y| mask(x, y).into());
     save_png(&here.path("mask.png"), &mask, &[]).unwrap();
     here
 }
 
-const IMAGE: [&str; 2] = ["--image", "old picture.png"];
+const IMAGE: [&str; 2] = ["--image", "old image.png"];
 const MASK: [&str; 2] = ["--mask", "mask.png"];
 
 fn generate(here: &Workplace, options: &[&str]) -> crate::support::Outcome {
@@ -38,17 +27,17 @@ fn generate(here: &Workplace, options: &[&str]) -> crate::support::Outcome {
     here.sana_on_fixture(&[&usual[..], options].concat())
 }
 
-/// The command that `sana inspect` tells makes the picture again, with the checkpoint's folder in
+/// The command that `sana inspect` prints makes the image again, with the checkpoint's folder in
 /// place of its name.
 fn repeats(here: &Workplace, checkpoint: &std::path::Path) {
     let said = here.sana(&["inspect", "sana.png"]).quiet_success();
     let command = said.lines().last().unwrap();
-    let made = picture(here, "sana.png");
+    let made = here.image("sana.png");
     let command = command
         .strip_prefix("sana generate 'a red circle' ")
         .expect(command)
-        .replace("'old picture.png'", "old-picture.png");
-    std::fs::copy(here.path("old picture.png"), here.path("old-picture.png")).unwrap();
+        .replace("'old image.png'", "old-image.png");
+    std::fs::copy(here.path("old image.png"), here.path("old-image.png")).unwrap();
     let mut words: Vec<&str> = command.split(' ').collect();
     for option in ["--model", "--device"] {
         let at = words.iter().position(|word| *word == option).unwrap();
@@ -57,40 +46,40 @@ fn repeats(here: &Workplace, checkpoint: &std::path::Path) {
     let start = ["generate", "a red circle", "--out", "again.png"];
     here.sana_on(checkpoint, &[&start[..], &words].concat())
         .quiet_success();
-    assert_eq!(picture(here, "again.png"), made, "{command}");
+    assert_eq!(here.image("again.png"), made, "{command}");
 }
 
 #[test]
-fn a_picture_from_a_picture() {
+fn an_image_from_a_image() {
     let here = workplace();
     let said = generate(&here, &IMAGE).quiet_success();
     assert!(said.contains("encode "), "{said}");
-    assert_eq!(picture(&here, "sana.png").dimensions(), (96, 64));
+    assert_eq!(here.image("sana.png").dimensions(), (96, 64));
     let expected = [
         ("steps", "4"),
         ("size", "96x64"),
-        ("image", "old picture.png"),
+        ("image", "old image.png"),
         ("strength", "0.6"),
     ];
     for (key, value) in expected {
-        assert_eq!(text(&here, "sana.png", key).as_deref(), Some(value));
+        assert_eq!(here.text("sana.png", key).as_deref(), Some(value));
     }
-    assert_eq!(text(&here, "sana.png", "mask"), None);
+    assert_eq!(here.text("sana.png", "mask"), None);
     repeats(&here, &crate::support::checkpoint());
 
-    let default = picture(&here, "sana.png");
+    let default = here.image("sana.png");
     let strength = |strength| {
         let options = [&IMAGE[..], &["--strength", strength]].concat();
         generate(&here, &options).quiet_success();
-        picture(&here, "sana.png")
+        here.image("sana.png")
     };
     // Two of four steps either way.
     assert_eq!(strength("0.5"), default);
     assert_ne!(strength("0.75"), default);
     let options = [&IMAGE[..], &["--low-memory", "--strength", "0.75"]].concat();
-    let kept = picture(&here, "sana.png");
+    let kept = here.image("sana.png");
     generate(&here, &options).quiet_success();
-    assert_eq!(picture(&here, "sana.png"), kept);
+    assert_eq!(here.image("sana.png"), kept);
 }
 
 #[test]
@@ -98,19 +87,19 @@ fn inpainting_keeps_what_is_black() {
     let here = workplace();
     let options = [&IMAGE[..], &MASK].concat();
     generate(&here, &options).quiet_success();
-    let old = picture(&here, "old picture.png");
-    let hard = picture(&here, "sana.png");
+    let old = here.image("old image.png");
+    let hard = here.image("sana.png");
     for (x, y, pixel) in hard.enumerate_pixels().filter(|(x, y, _)| !hole(*x, *y)) {
         assert_eq!(pixel, old.get_pixel(x, y), "at {x}, {y}");
     }
     assert_ne!(hard, old);
-    assert_eq!(text(&here, "sana.png", "strength").unwrap(), "1");
+    assert_eq!(here.text("sana.png", "strength").unwrap(), "1");
 
     let soft = ["--mask-feather", "4", "--strength", "0.75"];
     generate(&here, &[&options[..], &soft].concat()).quiet_success();
-    assert_ne!(picture(&here, "sana.png"), hard);
-    assert_eq!(text(&here, "sana.png", "mask").unwrap(), "mask.png");
-    assert_eq!(text(&here, "sana.png", "mask-feather").unwrap(), "4");
+    assert_ne!(here.image("sana.png"), hard);
+    assert_eq!(here.text("sana.png", "mask").unwrap(), "mask.png");
+    assert_eq!(here.text("sana.png", "mask-feather").unwrap(), "4");
     repeats(&here, &crate::support::checkpoint());
 }
 
@@ -123,15 +112,15 @@ fn the_times_of_sprint_by_name() {
     };
     let with = |options: &[&str]| {
         sprint(options).quiet_success();
-        picture(&here, "sana.png")
+        here.image("sana.png")
     };
     let plain = with(&["--steps", "4"]);
-    assert_eq!(text(&here, "sana.png", "timesteps"), None);
+    assert_eq!(here.text("sana.png", "timesteps"), None);
     let named = ["--steps", "4", "--timesteps", "reference"];
     assert_eq!(with(&named), plain);
     let paper = with(&["--steps", "4", "--timesteps", "paper"]);
     assert_ne!(paper, plain);
-    assert_eq!(text(&here, "sana.png", "timesteps").unwrap(), "paper");
+    assert_eq!(here.text("sana.png", "timesteps").unwrap(), "paper");
     repeats(&here, &sprint_checkpoint());
     let three = ["--steps", "3", "--timesteps", "paper"];
     sprint(&three).fails(1, &["1, 2 and 4 steps", "found 3"]);
@@ -141,12 +130,12 @@ fn the_times_of_sprint_by_name() {
 }
 
 #[test]
-fn pictures_and_options_that_do_not_work() {
+fn images_and_options_that_do_not_work() {
     let here = workplace();
     let black = RgbImage::new(96, 64);
     save_png(&here.path("black.png"), &black, &[]).unwrap();
     save_png(&here.path("small.png"), &RgbImage::new(64, 64), &[]).unwrap();
-    std::fs::write(here.path("torn.png"), "no picture").unwrap();
+    std::fs::write(here.path("torn.png"), "no image").unwrap();
     let files = here.files();
     let with = |options: &[&str]| generate(&here, &[&IMAGE[..], options].concat());
 

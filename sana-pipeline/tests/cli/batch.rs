@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sana_pipeline::image::{RgbImage, load, psnr, read_png_text, save_png};
+use sana_pipeline::image::{RgbImage, psnr, save_png};
 
 use crate::support::{Outcome, Workplace};
 
@@ -34,41 +34,21 @@ fn draw(here: &Workplace, file: &str, options: &[&str]) -> Outcome {
     here.sana_on_fixture(&[&usual, options].concat())
 }
 
-fn picture(here: &Workplace, name: &str) -> RgbImage {
-    load(&here.path(name)).unwrap()
-}
-
-fn text(here: &Workplace, name: &str, key: &str) -> Option<String> {
-    let text = read_png_text(&here.path(name)).unwrap();
-    let found = text.into_iter().find(|(found, _)| found == key);
-    found.map(|(_, value)| value)
-}
-
-/// The names of the files in a folder, sorted.
-fn files(here: &Workplace, folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(here.path(folder)).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
 #[test]
-fn a_picture_for_each_line() {
+fn an_image_for_each_line() {
     let here = Workplace::new();
     fs::write(here.path("prompts.txt"), LINES).unwrap();
     let said = draw(&here, "prompts.txt", &[]).quiet_success();
     for part in [
-        "device flex, 3 pictures of 3 prompts, 0 of them there already\n",
+        "device flex, 3 images of 3 prompts, 0 of them exist\n",
         "denoise ",
-        "made 3 pictures in ",
-        " a minute\nwrote pictures\n",
+        "made 3 images in ",
+        " a minute\nwrote images\n",
     ] {
         assert!(said.contains(part), "{part:?} in {said}");
     }
-    assert_eq!(files(&here, "pictures"), FILES);
-    // Each is the picture of its prompt and seed made alone.
+    assert_eq!(here.files_in("images"), FILES);
+    // Each is the image of its prompt and seed made alone.
     for (seed, (file, prompt)) in FILES
         .iter()
         .zip([
@@ -78,10 +58,10 @@ fn a_picture_for_each_line() {
         ])
         .enumerate()
     {
-        let file = format!("pictures/{file}");
-        assert_eq!(text(&here, &file, "prompt").unwrap(), prompt);
+        let file = format!("images/{file}");
+        assert_eq!(here.text(&file, "prompt").unwrap(), prompt);
         let seed = seed.to_string();
-        assert_eq!(text(&here, &file, "seed").unwrap(), seed);
+        assert_eq!(here.text(&file, "seed").unwrap(), seed);
         let arguments = [
             "generate",
             prompt,
@@ -98,11 +78,11 @@ fn a_picture_for_each_line() {
     }
 }
 
-/// Texts of several lengths are padded to the longest of a batch, and pictures stay as they are but
-/// for the order of sums: a single value that is another by one level is 90.8 dB in such a picture,
+/// Texts of several lengths are padded to the longest of a batch, and images stay as they are but
+/// for the order of sums: a single value that is another by one level is 90.8 dB in such an image,
 /// and was seen; 60 dB is one value in 15.
 #[test]
-fn the_batch_changes_no_picture() {
+fn the_batch_changes_no_image() {
     let here = Workplace::new();
     let lines = [
         r#"{"prompt": "a red circle", "count": 2}"#,
@@ -119,34 +99,31 @@ fn the_batch_changes_no_picture() {
         )
         .quiet_success();
     }
-    let names = files(&here, "1");
+    let names = here.files_in("1");
     assert_eq!(names.len(), 5);
     let seeds = names
         .iter()
-        .map(|name| text(&here, &format!("1/{name}"), "seed").unwrap());
-    // `-2` sorts before the ending: the second picture of the first prompt comes first.
+        .map(|name| here.text(&format!("1/{name}"), "seed").unwrap());
+    // `-2` sorts before the ending: the second image of the first prompt comes first.
     assert_eq!(names[0], "0001-a-red-circle-2.png");
     assert_eq!(seeds.collect::<Vec<_>>(), ["6", "5", "6", "11", "8"]);
     for name in &names {
-        let alone = picture(&here, &format!("1/{name}"));
+        let alone = here.image(&format!("1/{name}"));
         for batch in ["2", "10"] {
-            let decibels = psnr(&picture(&here, &format!("{batch}/{name}")), &alone).unwrap();
+            let decibels = psnr(&here.image(&format!("{batch}/{name}")), &alone).unwrap();
             assert!(decibels >= 60.0, "{name}, {batch}: {decibels:.1} dB");
         }
     }
-    assert_eq!(picture(&here, "1/0004-three.png").dimensions(), (64, 32));
-    assert_eq!(
-        text(&here, "1/0003-a-blue-square.png", "steps").unwrap(),
-        "1"
-    );
+    assert_eq!(here.image("1/0004-three.png").dimensions(), (64, 32));
+    assert_eq!(here.text("1/0003-a-blue-square.png", "steps").unwrap(), "1");
 }
 
 #[test]
-fn a_run_goes_on_where_it_stopped() {
+fn a_run_continues_where_it_stopped() {
     let here = Workplace::new();
     fs::write(here.path("prompts.txt"), LINES).unwrap();
     draw(&here, "prompts.txt", &["--out", "whole"]).quiet_success();
-    // As if it had been stopped: one picture is missing, and a file is unfinished.
+    // As if it had been stopped: one image is missing, and a file is unfinished.
     draw(&here, "prompts.txt", &["--out", "torn"]).quiet_success();
     let (first, second) = (
         here.path("torn").join(FILES[0]),
@@ -158,14 +135,14 @@ fn a_run_goes_on_where_it_stopped() {
     fs::write(here.path("prompts.txt"), format!("{LINES}a small circle\n")).unwrap();
     let said = draw(&here, "prompts.txt", &["--out", "torn"]).quiet_success();
     assert!(
-        said.contains("4 pictures of 4 prompts, 2 of them there already"),
+        said.contains("4 images of 4 prompts, 2 of them exist"),
         "{said}"
     );
-    assert!(said.contains("made 2 pictures in "), "{said}");
-    assert!(said.contains(", skipped 2 that were there\n"), "{said}");
+    assert!(said.contains("made 2 images in "), "{said}");
+    assert!(said.contains(", skipped 2 that existed\n"), "{said}");
     assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), written);
     assert_eq!(
-        files(&here, "torn"),
+        here.files_in("torn"),
         [&FILES[..], &["0004-a-small-circle.png"]].concat()
     );
     for file in FILES {
@@ -174,36 +151,36 @@ fn a_run_goes_on_where_it_stopped() {
     }
     let said = draw(&here, "prompts.txt", &["--out", "torn"]).quiet_success();
     assert!(
-        said.contains("made 0 pictures, skipped 4 that were there\n"),
+        said.contains("made 0 images, skipped 4 that existed\n"),
         "{said}"
     );
     assert!(!said.contains("denoise"), "{said}");
 }
 
 #[test]
-fn pictures_that_are_there_are_not_lost() {
+fn images_that_exist_are_not_lost() {
     let here = Workplace::new();
     fs::write(here.path("prompts.txt"), LINES).unwrap();
     draw(&here, "prompts.txt", &[]).quiet_success();
     let other = draw(&here, "prompts.txt", &["--guidance", "3"]);
     assert_eq!(other.code, Some(0), "{}", other.stderr);
     let warning = format!(
-        "warning: pictures/{} was made with another guidance: remove it, and it is made anew\n",
+        "warning: images/{} was made with another guidance: remove it, and it is made again\n",
         FILES[0]
     );
     assert!(other.stderr.starts_with(&warning), "{}", other.stderr);
     assert_eq!(other.stderr.lines().count(), 3);
-    fs::write(here.path("pictures").join(FILES[2]), "mine").unwrap();
-    draw(&here, "prompts.txt", &[]).fails(1, &["0003-a-blue-square.png is there, but is no PNG"]);
+    fs::write(here.path("images").join(FILES[2]), "mine").unwrap();
+    draw(&here, "prompts.txt", &[]).fails(1, &["0003-a-blue-square.png exists, but is not a PNG"]);
     assert_eq!(
-        fs::read(here.path("pictures").join(FILES[2])).unwrap(),
+        fs::read(here.path("images").join(FILES[2])).unwrap(),
         b"mine"
     );
 }
 
-/// All lines are checked against the model before the first picture is begun.
+/// All lines are checked against the model before the first image is begun.
 #[test]
-fn lines_that_cannot_be_drawn() {
+fn lines_that_cannot_be_used() {
     let here = Workplace::new();
     let lines = [
         r#"{"prompt": "a red circle"}"#,
@@ -259,16 +236,16 @@ fn options_that_exclude_each_other() {
     draw(&here, "p.txt", &["--out", "a.png"]).fails(1, &["--out is a folder", "a.png"]);
     draw(&here, "p.txt", &["--out", "p.txt"]).fails(1, &["--out is a folder", "p.txt"]);
     draw(&here, "p.txt", &["--grid=x.jpg"]).fails(1, &["--grid must end in .png", "x.jpg"]);
-    draw(&here, "p.txt", &["--grid=pictures/0001-a.png"])
-        .fails(1, &["--grid names the file of a picture"]);
+    draw(&here, "p.txt", &["--grid=images/0001-a.png"])
+        .fails(1, &["--grid names the file of an image"]);
     draw(&here, "p.txt", &["--control=a.png", "--control-save=b.png"])
         .fails(1, &["--control-save keeps the control image of one prompt"]);
     draw(&here, "p.txt", &["--grid=no/x.png"]).fails(1, &["cannot write", "no/x.png"]);
-    assert!(files(&here, "pictures").is_empty());
+    assert!(here.files_in("images").is_empty());
 }
 
 #[test]
-fn prompts_that_are_too_long_are_told() {
+fn prompts_that_are_too_long_are_reported() {
     let here = Workplace::new();
     let long = "a red circle left of a blue square, ".repeat(400);
     let text = format!("a cat\n{long}\n{long}\nnow {long}\n");
@@ -276,7 +253,7 @@ fn prompts_that_are_too_long_are_told() {
     let outcome = draw(&here, "p.txt", &["--batch", "2", "--negative", &long]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let warnings: Vec<&str> = outcome.stderr.lines().collect();
-    // A text that several lines share is told of once.
+    // A text that several lines share is reported once.
     let expected = [
         "prompt of line 2",
         "negative prompt of line 1",
@@ -290,26 +267,26 @@ fn prompts_that_are_too_long_are_told() {
 }
 
 #[test]
-fn sheets_of_all_pictures() {
+fn grids_of_all_images() {
     let here = Workplace::new();
     let json = r#"["a red circle", {"prompt": "b", "size": "32x64", "name": "Small one"}, "c"]"#;
     fs::write(here.path("p.json"), json).unwrap();
     draw(&here, "p.json", &[]).quiet_success();
     let skipped = draw(&here, "p.json", &["--grid"]).quiet_success();
-    assert!(skipped.contains("made 0 pictures"), "{skipped}");
-    assert!(skipped.ends_with("wrote pictures/grid.png\n"), "{skipped}");
+    assert!(skipped.contains("made 0 images"), "{skipped}");
+    assert!(skipped.ends_with("wrote images/grid.png\n"), "{skipped}");
     let names = [
         "0001-a-red-circle.png",
         "0003-c.png",
         "grid.png",
         "small-one.png",
     ];
-    assert_eq!(files(&here, "pictures"), names);
-    let sheet = picture(&here, "pictures/grid.png");
-    assert_eq!(sheet.dimensions(), (2 * 96 + 4, 2 * 64 + 4));
-    let first = picture(&here, "pictures/0001-a-red-circle.png");
-    let small = picture(&here, "pictures/small-one.png");
-    for (x, y, pixel) in sheet.enumerate_pixels() {
+    assert_eq!(here.files_in("images"), names);
+    let grid = here.image("images/grid.png");
+    assert_eq!(grid.dimensions(), (2 * 96 + 4, 2 * 64 + 4));
+    let first = here.image("images/0001-a-red-circle.png");
+    let small = here.image("images/small-one.png");
+    for (x, y, pixel) in grid.enumerate_pixels() {
         let expected = match (x, y) {
             (..96, ..64) => first.get_pixel(x, y).0,
             (132..164, ..64) => small.get_pixel(x - 132, y).0,
@@ -328,35 +305,35 @@ fn sheets_of_all_pictures() {
     ];
     let said = here.generate(&one_prompt).quiet_success();
     assert!(said.ends_with("wrote x-grid.png\n"), "{said}");
-    assert_eq!(picture(&here, "x-grid.png").dimensions(), (3 * 96 + 8, 64));
+    assert_eq!(here.image("x-grid.png").dimensions(), (3 * 96 + 8, 64));
     here.generate(&["--grid=sana.png"])
-        .fails(1, &["--grid names the file of a picture"]);
+        .fails(1, &["--grid names the file of an image"]);
 }
 
-/// The options of a picture hold for every prompt of a file.
+/// The options of an image hold for every prompt of a file.
 #[test]
-fn the_settings_of_a_picture_for_many_prompts() {
+fn the_settings_of_a_image_for_many_prompts() {
     let here = Workplace::new();
     here.generate(&["--seed", "20", "--guidance", "2", "--solver", "flow-euler"])
         .quiet_success();
     fs::write(here.path("p.txt"), "a red circle\na blue square\n").unwrap();
     here.sana(&["generate", "--from-png", "sana.png", "--prompts", "p.txt"])
         .quiet_success();
-    let first = fs::read(here.path("pictures/0001-a-red-circle.png")).unwrap();
+    let first = fs::read(here.path("images/0001-a-red-circle.png")).unwrap();
     assert_eq!(first, fs::read(here.path("sana.png")).unwrap());
-    let second = "pictures/0002-a-blue-square.png";
-    assert_eq!(text(&here, second, "seed").unwrap(), "21");
-    assert_eq!(text(&here, second, "solver").unwrap(), "flow-euler");
+    let second = "images/0002-a-blue-square.png";
+    assert_eq!(here.text(second, "seed").unwrap(), "21");
+    assert_eq!(here.text(second, "solver").unwrap(), "flow-euler");
 }
 
-/// A file that holds no picture is not put on a sheet, and nothing is drawn before that is told.
+/// A file that is not an image is not put on a grid, and nothing is made before that is reported.
 #[test]
-fn a_sheet_needs_pictures() {
+fn a_grid_needs_images() {
     let here = Workplace::new();
     fs::write(here.path("p.txt"), "a\nb\n").unwrap();
-    fs::create_dir(here.path("pictures")).unwrap();
+    fs::create_dir(here.path("images")).unwrap();
     let plain = RgbImage::new(3, 2);
-    save_png(&here.path("pictures/0002-b.png"), &plain, &[]).unwrap();
+    save_png(&here.path("images/0002-b.png"), &plain, &[]).unwrap();
     let outcome = draw(&here, "p.txt", &["--grid"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(
@@ -364,11 +341,11 @@ fn a_sheet_needs_pictures() {
         "{}",
         outcome.stderr
     );
-    assert_eq!(picture(&here, "pictures/0002-b.png"), plain);
-    fs::remove_file(here.path("pictures/0001-a.png")).unwrap();
-    fs::write(here.path("pictures/0002-b.png"), "no picture").unwrap();
-    draw(&here, "p.txt", &["--grid"]).fails(1, &["0002-b.png is there, but is no PNG"]);
-    assert!(!here.path("pictures/0001-a.png").exists());
+    assert_eq!(here.image("images/0002-b.png"), plain);
+    fs::remove_file(here.path("images/0001-a.png")).unwrap();
+    fs::write(here.path("images/0002-b.png"), "not an image").unwrap();
+    draw(&here, "p.txt", &["--grid"]).fails(1, &["0002-b.png exists, but is not a PNG"]);
+    assert!(!here.path("images/0001-a.png").exists());
 }
 
 /// What was made before an error stays, and the error says where the run ended.
@@ -385,7 +362,7 @@ fn a_run_that_fails_keeps_what_it_made() {
     ];
     let run = || here.sana_on(&folder, &arguments);
     run().quiet_success();
-    fs::remove_file(here.path("pictures").join(FILES[2])).unwrap();
+    fs::remove_file(here.path("images").join(FILES[2])).unwrap();
     let weights = folder.join("transformer/diffusion_pytorch_model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     let end = bytes.len() - 4;
@@ -394,12 +371,12 @@ fn a_run_that_fails_keeps_what_it_made() {
     run().fails(
         1,
         &[
-            "the pictures of line 5 were not made; 0 of 1 were, and the same command goes on",
+            "the images of line 5 were not made; 0 of 1 were, and the same command continues",
             "because: step 1 of 2 ",
             "not finite",
         ],
     );
-    assert_eq!(files(&here, "pictures"), FILES[..2]);
+    assert_eq!(here.files_in("images"), FILES[..2]);
 }
 
 #[test]
@@ -409,10 +386,10 @@ fn batches_that_do_not_fit_into_memory() {
     draw(&here, "prompts.txt", &["--memory-limit=1MB", "--batch=2"]).fails(
         1,
         &[
-            "2 pictures at a time with the settings of line 2; nothing was made",
+            "2 images at a time with the options of line 2; nothing was made",
             "because: ",
             "free",
         ],
     );
-    assert!(files(&here, "pictures").is_empty());
+    assert!(here.files_in("images").is_empty());
 }
