@@ -66,6 +66,15 @@ pub fn fixture_path(crate_dir: &str, name: &str) -> PathBuf {
         .unwrap_or_else(|| built_in_fixture_path(crate_dir, name))
 }
 
+/// Where the weights of a fixture's folder are: there, or in the folder next to it that its file
+/// `weights_of` names.
+pub fn weights_folder(folder: &Path) -> PathBuf {
+    match std::fs::read_to_string(folder.join("weights_of")) {
+        Ok(name) => folder.with_file_name(name.trim()),
+        Err(_) => folder.to_path_buf(),
+    }
+}
+
 /// One file of reference outputs, read whole.
 #[derive(Debug)]
 pub struct Fixture {

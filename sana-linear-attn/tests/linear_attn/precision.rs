@@ -4,7 +4,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::cast;
-use sana_linear_attn::parity::{Fixture, built_in_fixture_path, values};
+use sana_linear_attn::parity::{Fixture, built_in_fixture_path, values, weights_folder};
 use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
 use sana_linear_attn::weights::{check_module, write_tensors};
 use sana_linear_attn::{
@@ -187,7 +187,9 @@ impl Case {
         let folder =
             built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), &format!("transformer/{name}"));
         let config = SanaTransformerConfig::from_file(&folder.join("config.json")).unwrap();
-        let weights = Weights::open_folder(&folder, "diffusion_pytorch_model", None).unwrap();
+        let weights =
+            Weights::open_folder(&weights_folder(&folder), "diffusion_pytorch_model", None)
+                .unwrap();
         let case = Self {
             io: Fixture::at(&folder.join("io.safetensors")),
             config,

@@ -3,7 +3,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use sana_linear_attn::parity::{Fixture, assert_parity, device, fixture_path};
+use sana_linear_attn::parity::{Fixture, assert_parity, device, fixture_path, weights_folder};
 use sana_linear_attn::transformer::{BlockPart, F16Clamp, Place, TransformerInput};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 
@@ -14,7 +14,8 @@ fn check(name: &str) {
     let folder = fixture_path(CRATE, &format!("transformer/{name}"));
     let io = Fixture::open(CRATE, &format!("transformer/{name}/io.safetensors"));
     let config = SanaTransformerConfig::from_file(&folder.join("config.json")).expect("config");
-    let weights = Weights::open_folder(&folder, "diffusion_pytorch_model", None).expect("weights");
+    let weights = Weights::open_folder(&weights_folder(&folder), "diffusion_pytorch_model", None)
+        .expect("weights");
     let model = config
         .load(&weights, None, F16Clamp::Auto, &device)
         .expect("the weights fit");
