@@ -301,12 +301,14 @@ impl SanaPipeline {
     pub fn generate<R>(
         &mut self,
         request: &Request,
-        observe: &mut dyn FnMut(StepInfo) -> R,
+        observe: &mut dyn FnMut(StepInfo<'_>) -> R,
     ) -> Result<Generation, PipelineError>
     where
         R: Into<Result<StepAction, ObserverError>>,
     {
-        self.generate_observed(request, &mut |step| observer::answer(observe(step)))
+        self.generate_observed(request, &mut |step: StepInfo<'_>| {
+            observer::answer(observe(step))
+        })
     }
 
     fn generate_observed(
@@ -328,7 +330,10 @@ impl SanaPipeline {
             |this| this.encode_texts(&settings),
         )?;
         let mut stages = vec![text];
-        let mut encoded = Encoded::default();
+        let mut encoded = Encoded {
+            tiling,
+            ..Encoded::default()
+        };
         if settings.control.is_some_and(|control| control.is_active()) {
             let is_image = |control: &ControlImage| matches!(control, ControlImage::Image(_));
             let vae = inputs.control_images.iter().any(is_image);
@@ -374,7 +379,7 @@ impl SanaPipeline {
             "decode",
             Some(Component::Vae),
             |this| this.load_for(Component::Vae),
-            |this| this.decode_pictures(latents, tiling, settings.output_size),
+            |this| this.decode_images(latents, tiling, settings.output_size),
         )?;
         stages.extend([denoise, decode]);
         Ok(Generation {

@@ -177,30 +177,28 @@ impl Networks {
     }
 
     fn source(&self, part: Component) -> Result<(Checkpoint, LoadOptions), PipelineError> {
-        self.source.clone().ok_or_else(|| PipelineError::NoPart {
-            part,
-            origin: "in memory".to_owned(),
-        })
+        self.source.clone().ok_or_else(|| no_component(part))
     }
 
-    /// Opens the weights of a part and chooses its dtype.
+    /// Opens the weights of a component and chooses its dtype.
     fn open(
         &mut self,
-        part: Component,
+        component: Component,
         checkpoint: &Checkpoint,
         options: &LoadOptions,
     ) -> Result<(Weights, DType), PipelineError> {
-        let weights = checkpoint.weights(part, options.variant.as_deref())?;
-        let dtype = self.choose_dtype(part, &weights, options);
+        let weights = checkpoint.weights(component, options.variant.as_deref())?;
+        let dtype = self.choose_dtype(component, &weights, options);
         Ok((weights, dtype))
     }
 
-    fn choose_dtype(&mut self, part: Component, weights: &Weights, options: &LoadOptions) -> DType {
-        let choice = dtype::choose(part, weights, options.dtype, &self.device);
-        if let Some(note) = choice.note.filter(|note| !self.notes.contains(note)) {
-            self.notes.push(note);
-        }
-        choice.dtype
+    fn choose_dtype(
+        &mut self,
+        component: Component,
+        weights: &Weights,
+        options: &LoadOptions,
+    ) -> DType {
+        choose_dtype(component, weights, options, &self.device, &mut self.notes)
     }
 
     /// The tokenizer with the given options; the instruction is tokenized anew only when they
@@ -302,36 +300,111 @@ impl Networks {
         Ok(self.controlnet.insert(model))
     }
 
-    /// The networks of the denoising stage, the ControlNet only where it is asked for.
-    pub fn denoiser(
-        &mut self,
-        controlled: bool,
-    ) -> Result<(&SanaTransformer, Option<&SanaControlNet>), PipelineError> {
+    /// The networks of the denoising stage, the ControlNet only where it is asked for, and the
+    /// autoencoder for previews of it.
+    pub fn denoiser(&mut self, controlled: bool) -> Result<Denoiser<'_>, PipelineError> {
         if controlled {
             self.controlnet()?;
         }
         self.transformer()?;
-        let controlnet = self.controlnet.as_ref().filter(|_| controlled);
-        match &self.transformer {
-            Some(transformer) => Ok((transformer, controlnet)),
-            None => Err(PipelineError::NoPart {
-                part: Component::Transformer,
-                origin: "in memory".to_owned(),
-            }),
-        }
+        let Some(transformer) = &self.transformer else {
+            return Err(no_component(Component::Transformer));
+        };
+        Ok(Denoiser {
+            transformer,
+            controlnet: self.controlnet.as_ref().filter(|_| controlled),
+            autoencoder: Autoencoder {
+                loaded: &mut self.autoencoder,
+                source: self.source.as_ref(),
+                device: &self.device,
+                notes: &mut self.notes,
+            },
+        })
     }
 
     pub fn autoencoder(&mut self) -> Result<&DcAe, PipelineError> {
-        let model = match self.autoencoder.take() {
+        let autoencoder = Autoencoder {
+            loaded: &mut self.autoencoder,
+            source: self.source.as_ref(),
+            device: &self.device,
+            notes: &mut self.notes,
+        };
+        autoencoder.into_loaded()
+    }
+}
+
+/// What the denoising stage works with.
+pub(crate) struct Denoiser<'a> {
+    pub transformer: &'a SanaTransformer,
+    pub controlnet: Option<&'a SanaControlNet>,
+    pub autoencoder: Autoencoder<'a>,
+}
+
+/// The autoencoder apart from the other networks, loaded at first need.
+pub(crate) struct Autoencoder<'a> {
+    loaded: &'a mut Option<DcAe>,
+    source: Option<&'a (Checkpoint, LoadOptions)>,
+    device: &'a Device,
+    notes: &'a mut Vec<String>,
+}
+
+impl<'a> Autoencoder<'a> {
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.is_some()
+    }
+
+    /// The model, loaded now if it was not.
+    pub fn load(&mut self) -> Result<&DcAe, PipelineError> {
+        let Self {
+            loaded,
+            source,
+            device,
+            notes,
+        } = self;
+        Autoencoder {
+            loaded,
+            source: *source,
+            device,
+            notes,
+        }
+        .into_loaded()
+    }
+
+    fn into_loaded(self) -> Result<&'a DcAe, PipelineError> {
+        let model = match self.loaded.take() {
             Some(model) => model,
             None => {
-                let (checkpoint, options) = self.source(Component::Vae)?;
-                let (weights, dtype) = self.open(Component::Vae, &checkpoint, &options)?;
+                let component = Component::Vae;
+                let (checkpoint, options) = self.source.ok_or_else(|| no_component(component))?;
+                let weights = checkpoint.weights(component, options.variant.as_deref())?;
+                let dtype = choose_dtype(component, &weights, options, self.device, self.notes);
                 let config = checkpoint.vae_config()?;
-                DcAe::from_weights(&config, &weights, Some(dtype), &self.device)?
+                DcAe::from_weights(&config, &weights, Some(dtype), self.device)?
                     .with_bf16_gemm(options.bf16_gemm)
             }
         };
-        Ok(self.autoencoder.insert(model))
+        Ok(self.loaded.insert(model))
+    }
+}
+
+/// Chooses the dtype of a component, with a note where it is not the one to be expected.
+fn choose_dtype(
+    component: Component,
+    weights: &Weights,
+    options: &LoadOptions,
+    device: &Device,
+    notes: &mut Vec<String>,
+) -> DType {
+    let choice = dtype::choose(component, weights, options.dtype, device);
+    if let Some(note) = choice.note.filter(|note| !notes.contains(note)) {
+        notes.push(note);
+    }
+    choice.dtype
+}
+
+fn no_component(component: Component) -> PipelineError {
+    PipelineError::NoPart {
+        part: component,
+        origin: "in memory".to_owned(),
     }
 }

@@ -1,15 +1,100 @@
 //! What an observer of the steps sees and answers.
 
 use std::error::Error;
+use std::fmt;
 
+use burn::tensor::Tensor;
 use sana_sampler::Step;
 
 use crate::error::PipelineError;
+use crate::image::RgbImage;
 
-/// What an observer sees after each step: its number, the network's time, the latents and the
-/// estimate of the clean latents. Latents are scaled, but those of consistency sampling are in
-/// units of `sigma_data`.
-pub type StepInfo = Step<4>;
+/// What an observer sees after each step.
+///
+/// Latents are scaled, but those of consistency sampling (Sana-Sprint) are in units of `sigma_data`,
+/// and so are those that an observer answers with.
+#[non_exhaustive]
+pub struct StepInfo<'a> {
+    /// Number of this step, from 0.
+    pub index: usize,
+    /// Number of steps of the run.
+    pub steps: usize,
+    /// What the solver called the network with: the timestep in `[0, 1000]` of a flow
+    /// solver, the TrigFlow time in `[0, pi / 2]` of consistency sampling.
+    pub timestep: f64,
+    /// The latents after the step.
+    pub latents: Tensor<4>,
+    /// The estimate of the clean latents that this step made.
+    pub denoised: Tensor<4>,
+    decoder: &'a mut (dyn PreviewDecoder + 'a),
+}
+
+/// Decodes the estimate of a step.
+pub(crate) trait PreviewDecoder {
+    fn decode(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError>;
+}
+
+impl<'a> StepInfo<'a> {
+    pub(crate) fn new(step: Step<4>, decoder: &'a mut (dyn PreviewDecoder + 'a)) -> Self {
+        let Step {
+            index,
+            steps,
+            timestep,
+            latents,
+            denoised,
+        } = step;
+        Self {
+            index,
+            steps,
+            timestep,
+            latents,
+            denoised,
+            decoder,
+        }
+    }
+
+    /// Decodes the [estimate](Self::denoised) of this step: the images that
+    /// [`generate`](crate::SanaPipeline::generate) returns where the observer answers
+    /// [`StepAction::Stop`] now.
+    ///
+    /// The autoencoder is loaded at the first preview and stays. `None` where only one stage may be
+    /// in memory at a time ([`MemoryPolicy`](crate::MemoryPolicy)) and it is not there. A preview
+    /// takes memory beside that of the denoising stage, which the
+    /// [estimate](crate::SanaPipeline::memory_estimate) does not count.
+    ///
+    /// ```no_run
+    /// use sana_pipeline::{PipelineError, Request, SanaPipeline, StepAction, image};
+    ///
+    /// fn generate(pipeline: &mut SanaPipeline, request: &Request) -> Result<(), PipelineError> {
+    ///     pipeline.generate(request, &mut |mut step| {
+    ///         if step.index % 5 == 4 {
+    ///             for preview in step.decode_preview()?.unwrap_or_default() {
+    ///                 image::save_png("preview.png".as_ref(), &preview, &[])?;
+    ///             }
+    ///         }
+    ///         Ok(StepAction::Continue)
+    ///     })?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// When the autoencoder cannot be loaded, or [`PipelineError::NotFinite`] when it gives values
+    /// that are not finite.
+    pub fn decode_preview(&mut self) -> Result<Option<Vec<RgbImage>>, PipelineError> {
+        self.decoder.decode(self.denoised.clone())
+    }
+}
+
+impl fmt::Debug for StepInfo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepInfo")
+            .field("index", &self.index)
+            .field("steps", &self.steps)
+            .field("timestep", &self.timestep)
+            .finish_non_exhaustive()
+    }
+}
 
 /// What an observer answers, as it is or as the `Ok` of a `Result`: continue, stop with the estimate
 /// of the clean latents, or continue from or stop with other latents.
@@ -20,7 +105,7 @@ pub type StepAction = sana_sampler::StepAction<4>;
 pub type ObserverError = Box<dyn Error + Send + Sync>;
 
 /// An observer as the stages call it.
-pub(crate) type Observer<'a> = dyn FnMut(StepInfo) -> Result<StepAction, PipelineError> + 'a;
+pub(crate) type Observer<'a> = dyn FnMut(StepInfo<'_>) -> Result<StepAction, PipelineError> + 'a;
 
 /// The observer's answer as the stages take it.
 pub(crate) fn answer(

@@ -147,7 +147,7 @@ fn it_is_loaded_with_the_transformer() {
     let conditioning = pipeline.encode_prompt(&request()).unwrap();
     let loaded = |pipeline: &SanaPipeline| NETWORKS.map(|part| pipeline.is_loaded(part));
     assert_eq!(loaded(&pipeline), [true, false, false, false]);
-    let go_on = &mut |_: sana_pipeline::StepInfo| StepAction::Continue;
+    let go_on = &mut |_: sana_pipeline::StepInfo<'_>| StepAction::Continue;
     pipeline.sample(&request(), &conditioning, go_on).unwrap();
     assert_eq!(loaded(&pipeline), [true; 4]);
     assert_eq!(

@@ -16,7 +16,7 @@ use super::*;
 
 const SIZE: [u32; 2] = [96, 64];
 
-fn go_on(_: StepInfo) -> StepAction {
+fn go_on(_: StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 
@@ -381,7 +381,7 @@ fn stopping_and_exchanging_with_a_mask() {
         let mut seen = Vec::new();
         let stopped = pipeline
             .sample(&request, &conditioning, &mut |step| {
-                seen.push(step);
+                seen.push(step.denoised);
                 match seen.len() {
                     2 => StepAction::Stop,
                     _ => StepAction::Continue,
@@ -394,7 +394,7 @@ fn stopping_and_exchanging_with_a_mask() {
             Solver::Scm => 0.5,
             _ => 1.0,
         };
-        let expected = seen[1].denoised.clone() / unit;
+        let expected = seen[1].clone() / unit;
         assert_eq!(values(stopped.clone()), values(expected));
         assert_eq!(last(stopped), last(known));
         let generation = pipeline
@@ -528,7 +528,7 @@ fn tensors_that_do_not_fit() {
     for shape in [[1, 16, 2, 3], [1, 32, 3, 2], [2, 32, 2, 3]] {
         match refused(ready(shape)) {
             PipelineError::Shape { what, found, .. } => {
-                assert_eq!(what, "the picture's latents");
+                assert_eq!(what, "the image's latents");
                 assert_eq!(found, shape);
             }
             other => panic!("{other}"),

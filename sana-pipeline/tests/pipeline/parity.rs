@@ -96,7 +96,7 @@ impl Reference {
     }
 }
 
-fn go_on(_: sana_pipeline::StepInfo) -> StepAction {
+fn go_on(_: sana_pipeline::StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 

@@ -315,7 +315,7 @@ fn conditioning_of_another_request() {
     let mut pipeline = sana();
     let conditioning = pipeline.encode_prompt(&small()).unwrap();
     let two = Request::batch(["a", "b"]).size(32, 32).steps(1);
-    let mut go_on = |_: sana_pipeline::StepInfo| sana_pipeline::StepAction::Continue;
+    let mut go_on = |_: sana_pipeline::StepInfo<'_>| sana_pipeline::StepAction::Continue;
     let error = pipeline
         .sample(&two, &conditioning, &mut go_on)
         .unwrap_err();
@@ -340,7 +340,7 @@ fn a_long_negative_prompt_is_cut_and_told() {
     assert_eq!(conditioning.dropped_tokens(), [0]);
     let dropped = conditioning.dropped_negative_tokens();
     assert!(dropped.len() == 1 && dropped[0] > 300, "{dropped:?}");
-    let mut go_on = |_: sana_pipeline::StepInfo| sana_pipeline::StepAction::Continue;
+    let mut go_on = |_: sana_pipeline::StepInfo<'_>| sana_pipeline::StepAction::Continue;
     let generation = pipeline.generate(&request, &mut go_on).unwrap();
     assert_eq!(generation.dropped_tokens, [0]);
     assert_eq!(generation.dropped_negative_tokens, dropped);

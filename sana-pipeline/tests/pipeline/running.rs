@@ -2,12 +2,13 @@
 
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::values;
+use sana_pipeline::image::{GrayImage, RgbImage};
 use sana_pipeline::{Component, MemoryPolicy, PipelineError, Solver, StepAction};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval};
 
 use super::*;
 
-fn go_on(_: sana_pipeline::StepInfo) -> StepAction {
+fn go_on(_: sana_pipeline::StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 
@@ -331,6 +332,61 @@ fn stopping_consistency_sampling() {
     });
     assert_eq!(seen, [0]);
     assert_eq!(values(stopped.unwrap()), values(estimate.unwrap() / 0.5));
+}
+
+/// The preview of a step is what the run gives when it stops there, the last one the result itself:
+/// for a flow, for consistency sampling, with a mask, and resized after decoding.
+#[test]
+fn previews_are_the_images_of_a_run_that_stops() {
+    let image = |side| {
+        RgbImage::from_fn(side, 32, |x, y| {
+            let [r, g, b] = [3 * x, 7 * y, x + y].map(|value| value as u8);
+            image::Rgb([r, g, b])
+        })
+    };
+    let half = GrayImage::from_fn(64, 32, |x, _| image::Luma([if x < 32 { 255 } else { 0 }]));
+    let flow = small().steps(3).solver(Solver::FlowEuler);
+    let masked = flow.clone().image(image(64)).mask(half);
+    let resized = flow.clone().bucketed_size(100, 40);
+    for (mut pipeline, request) in [
+        (sana(), flow),
+        (sprint(), small().steps(2)),
+        (sana(), masked),
+        (sana(), resized),
+    ] {
+        let mut previews = Vec::new();
+        let generation = pipeline
+            .generate(&request, &mut |mut step| {
+                previews.extend(step.decode_preview()?);
+                Ok(StepAction::Continue)
+            })
+            .unwrap();
+        assert!(pipeline.is_loaded(Component::Transformer));
+        assert_eq!(previews.last().unwrap(), &generation.images);
+        assert_ne!(previews[0], generation.images);
+        let stopped = pipeline.generate(&request, &mut |_| StepAction::Stop);
+        assert_eq!(previews[0], stopped.unwrap().images);
+    }
+}
+
+/// With one stage in memory at a time there are no previews, and nothing is loaded for them.
+#[test]
+fn previews_keep_to_the_memory_policy() {
+    let options = LoadOptions {
+        memory: MemoryPolicy::OneStageAtATime,
+        ..LoadOptions::default()
+    };
+    let mut pipeline = load_with(&sana_folder(), options);
+    let conditioning = pipeline.encode_prompt(&small()).unwrap();
+    let mut previews = Vec::new();
+    pipeline
+        .sample(&small(), &conditioning, &mut |mut step| {
+            previews.push(step.decode_preview()?);
+            Ok(StepAction::Continue)
+        })
+        .unwrap();
+    assert_eq!(previews, [None, None]);
+    assert!(!pipeline.is_loaded(Component::Vae));
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn a_picture_of_a_bucket_is_resized_and_cropped() {
     let (_folder, mut pipeline) = trained_at(2);
     let generate = |pipeline: &mut SanaPipeline, request: Request| {
         let request = request.steps(1).guidance(1.0).seed(3);
-        let mut go_on = |_: sana_pipeline::StepInfo| StepAction::Continue;
+        let mut go_on = |_: sana_pipeline::StepInfo<'_>| StepAction::Continue;
         let generation = pipeline.generate(&request, &mut go_on).unwrap();
         generation.images.into_iter().next().unwrap()
     };

@@ -1,7 +1,7 @@
 //! Latents to pictures, and back.
 
 use burn::tensor::Tensor;
-use sana_dcae::{DecoderPlace, MemoryOptions, Tiling};
+use sana_dcae::{DcAe, MemoryOptions, Tiling};
 
 use crate::checkpoint::Component;
 use crate::checkpoint::dtype;
@@ -27,39 +27,18 @@ impl SanaPipeline {
         let [pictures, _, height, width] = latents.dims();
         let size = [width, height].map(|side| side.saturating_mul(self.spec.compression()));
         let tiling = self.plan_decoding(pictures, size)?;
-        self.decode_pictures(latents, tiling, None)
+        self.decode_images(latents, tiling, None)
     }
 
     /// [`decode`](Self::decode) in these tiles, resized to `[width, height]` where that is given.
-    pub(crate) fn decode_pictures(
+    pub(crate) fn decode_images(
         &mut self,
         latents: Tensor<4>,
         tiling: Option<Tiling>,
         size: Option<[usize; 2]>,
     ) -> Result<Vec<RgbImage>, PipelineError> {
-        let [_, _, height, width] = latents.dims();
-        let pixels = height * width * self.spec.compression() * self.spec.compression();
-        let pictures = match tiling {
-            Some(_) => 1,
-            None => pictures_decoded_at_once(pixels),
-        };
-        let mut images = Vec::new();
-        for latents in latents.split(pictures, 0) {
-            let decoded = self.decode_in(latents.clone(), tiling)?;
-            let decoded = match size {
-                Some(size) => resize_and_crop(decoded, size),
-                None => decoded,
-            };
-            images.extend(image::from_tensor(decoded).map_err(|error| match error {
-                PipelineError::NotFinite { stage, .. } => PipelineError::NotFinite {
-                    stage,
-                    place: self.locate_in_decoder(latents),
-                    dtype: self.autoencoder_dtype(),
-                },
-                other => other,
-            })?);
-        }
-        Ok(images)
+        self.load_for(Component::Vae)?;
+        decode_images(self.networks.autoencoder()?, latents, tiling, size)
     }
 
     /// Decodes scaled latents into pictures as the autoencoder gives them, all of the batch at
@@ -72,19 +51,8 @@ impl SanaPipeline {
     /// # Errors
     /// When the autoencoder cannot be loaded or the latents do not fit it.
     pub fn decode_tensor(&mut self, latents: Tensor<4>) -> Result<Tensor<4>, PipelineError> {
-        self.decode_in(latents, self.tiling)
-    }
-
-    fn decode_in(
-        &mut self,
-        latents: Tensor<4>,
-        tiling: Option<Tiling>,
-    ) -> Result<Tensor<4>, PipelineError> {
         self.load_for(Component::Vae)?;
-        let memory = MemoryOptions {
-            slice: None,
-            tiling,
-        };
+        let memory = memory_options(self.tiling);
         Ok(self.networks.autoencoder()?.decode_with(latents, &memory)?)
     }
 
@@ -97,17 +65,9 @@ impl SanaPipeline {
     /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio.
     pub fn encode_image(&mut self, picture: &RgbImage) -> Result<Tensor<4>, PipelineError> {
         self.load_for(Component::Vae)?;
-        let memory = MemoryOptions {
-            slice: None,
-            tiling: self.tiling,
-        };
+        let memory = memory_options(self.tiling);
         let picture = image::to_tensor(picture, &self.device);
         Ok(self.networks.autoencoder()?.encode_with(picture, &memory)?)
-    }
-
-    fn locate_in_decoder(&mut self, latents: Tensor<4>) -> Option<DecoderPlace> {
-        let autoencoder = self.networks.autoencoder().ok()?;
-        autoencoder.locate_non_finite(latents)
     }
 
     pub(super) fn autoencoder_dtype(&mut self) -> String {
@@ -115,5 +75,45 @@ impl SanaPipeline {
             |_| "f32".to_owned(),
             |model| dtype::name(model.compute_dtype()),
         )
+    }
+}
+
+/// Decodes scaled latents in these tiles, resized to `[width, height]` where that is given.
+pub(super) fn decode_images(
+    autoencoder: &DcAe,
+    latents: Tensor<4>,
+    tiling: Option<Tiling>,
+    size: Option<[usize; 2]>,
+) -> Result<Vec<RgbImage>, PipelineError> {
+    let [_, _, height, width] = latents.dims();
+    let compression = autoencoder.config().compression();
+    let at_once = match tiling {
+        Some(_) => 1,
+        None => pictures_decoded_at_once(height * width * compression * compression),
+    };
+    let mut images = Vec::new();
+    for latents in latents.split(at_once, 0) {
+        let decoded = autoencoder.decode_with(latents.clone(), &memory_options(tiling))?;
+        let decoded = match size {
+            Some(size) => resize_and_crop(decoded, size),
+            None => decoded,
+        };
+        images.extend(image::from_tensor(decoded).map_err(|error| match error {
+            PipelineError::NotFinite { stage, .. } => PipelineError::NotFinite {
+                stage,
+                place: autoencoder.locate_non_finite(latents),
+                dtype: dtype::name(autoencoder.compute_dtype()),
+            },
+            other => other,
+        })?);
+    }
+    Ok(images)
+}
+
+/// How the autoencoder works where it works in these tiles.
+pub(super) fn memory_options(tiling: Option<Tiling>) -> MemoryOptions {
+    MemoryOptions {
+        slice: None,
+        tiling,
     }
 }

@@ -1,6 +1,9 @@
 //! Noise to latents.
 
+use std::cell::OnceCell;
+
 use burn::tensor::{DType, Device, Tensor};
+use sana_dcae::Tiling;
 use sana_sampler::trigflow::TrigFlow;
 use sana_sampler::{dpm_solver, flow_euler, noise, scm, trigflow};
 
@@ -8,20 +11,24 @@ use super::TextConditioning;
 use super::finite::When;
 use super::guided_velocity::Network;
 use super::image_to_image::{Inpainting, Known};
+use super::preview::Preview;
 use crate::checkpoint::Component;
 use crate::checkpoint::{Schedule, Scheduler, Solver};
 use crate::error::PipelineError;
+use crate::pipeline::networks::Denoiser;
 use crate::pipeline::observer::{self, Observer, ObserverError};
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::{Request, Settings};
 
-/// The images of a request as latents.
+/// The images of a request as latents, and how they are decoded again.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Encoded {
     /// What [`SanaPipeline::encode_control`] gave.
     pub control: Option<Tensor<4>>,
     /// What the run starts from.
     pub known: Option<Known>,
+    /// Tiles in which previews are decoded.
+    pub tiling: Option<Tiling>,
 }
 
 impl SanaPipeline {
@@ -52,7 +59,7 @@ impl SanaPipeline {
         &mut self,
         request: &Request,
         conditioning: &TextConditioning,
-        observe: &mut dyn FnMut(StepInfo) -> R,
+        observe: &mut dyn FnMut(StepInfo<'_>) -> R,
     ) -> Result<Tensor<4>, PipelineError>
     where
         R: Into<Result<StepAction, ObserverError>>,
@@ -61,8 +68,9 @@ impl SanaPipeline {
         let encoded = Encoded {
             control: self.encode_control_images(settings)?,
             known: self.encode_known(settings)?,
+            tiling: self.tiling,
         };
-        let observe = &mut |step| observer::answer(observe(step));
+        let observe = &mut |step: StepInfo<'_>| observer::answer(observe(step));
         self.sample_encoded(settings, conditioning, &encoded, observe)
     }
 
@@ -88,7 +96,11 @@ impl SanaPipeline {
         observe: &mut Observer<'_>,
     ) -> Result<Tensor<4>, PipelineError> {
         settings.check_conditioning(&conditioning.prompt, conditioning.negative.as_ref())?;
-        let Encoded { control, known } = encoded;
+        let Encoded {
+            control,
+            known,
+            tiling,
+        } = encoded;
         let known = known.as_ref();
         let (scheduler, device) = (self.spec.scheduler, self.device.clone());
         let shape = settings.latent_shape();
@@ -104,7 +116,24 @@ impl SanaPipeline {
             }
         };
         self.load_for(Component::Transformer)?;
-        let (transformer, controlnet) = self.networks.denoiser(control.is_some())?;
+        let may_load = !self.one_stage_at_a_time;
+        let Denoiser {
+            transformer,
+            controlnet,
+            autoencoder,
+        } = self.networks.denoiser(control.is_some())?;
+        let mut preview = Preview {
+            autoencoder,
+            may_load,
+            tiling: *tiling,
+            settings,
+            unit: match &scheduler {
+                Scheduler::Scm { sigma_data } => sigma_data.value(),
+                _ => 1.0,
+            },
+            composite: OnceCell::new(),
+        };
+        let mut observe = |step| observe(StepInfo::new(step, &mut preview));
         let control = controlnet.zip(control.clone());
         let times = network_times(settings, &scheduler)?;
         let mut network = Network::new(
@@ -123,7 +152,7 @@ impl SanaPipeline {
                     None => initial.mul_scalar(sigma_data.value()),
                 };
                 let inpainting = Inpainting::scm(known, schedule, *sigma_data);
-                let observe = |step| inpainting.observe(step, observe);
+                let observe = |step| inpainting.observe(step, &mut observe);
                 let predict =
                     trigflow::from_flow(*sigma_data, |x, time| network.predict(x, time, time));
                 let noise = |index| Ok(step_noise(index));
@@ -141,7 +170,7 @@ impl SanaPipeline {
                     Some(known) => known.at_level(initial, schedule.sigmas()[0])?,
                     None => initial,
                 };
-                let observe = |step| inpainting.observe(step, observe);
+                let observe = |step| inpainting.observe(step, &mut observe);
                 let latents = match settings.solver {
                     Solver::FlowDpm { order } => {
                         let options = scheduler.dpm_options(order);

@@ -1,15 +1,14 @@
 //! Pictures to noised latents, and the known region kept on its path while the rest is drawn.
 
 use burn::tensor::{Bool, DType, Tensor, TensorData};
-use sana_dcae::MemoryOptions;
-use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, flow, trigflow};
+use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, Step, flow, trigflow};
 
 use super::all_finite;
+use super::decode::memory_options;
 use crate::checkpoint::Component;
 use crate::error::PipelineError;
 use crate::image::{RgbImage, blended, kept_cells, pixel_weights};
-use crate::pipeline::observer::Observer;
-use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
+use crate::pipeline::{SanaPipeline, StepAction};
 use crate::request::{Request, Settings};
 
 /// The pictures that a run starts from, as latents.
@@ -32,10 +31,7 @@ impl SanaPipeline {
     /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio.
     pub fn encode_tensor(&mut self, pictures: Tensor<4>) -> Result<Tensor<4>, PipelineError> {
         self.load_for(Component::Vae)?;
-        let memory = MemoryOptions {
-            slice: None,
-            tiling: self.tiling,
-        };
+        let memory = memory_options(self.tiling);
         let pictures = pictures.to_device(&self.device);
         Ok(self
             .networks
@@ -234,8 +230,8 @@ impl<'a> Inpainting<'a> {
     /// What the solver is answered: the user's observer is asked about the blended step.
     pub fn observe(
         &self,
-        step: StepInfo,
-        observe: &mut Observer<'_>,
+        step: Step<4>,
+        observe: &mut dyn FnMut(Step<4>) -> Result<StepAction, PipelineError>,
     ) -> Result<StepAction, PipelineError> {
         let Some(region) = &self.0 else {
             return observe(step);
@@ -252,7 +248,7 @@ impl<'a> Inpainting<'a> {
 }
 
 impl Region<'_> {
-    fn blended(&self, step: StepInfo) -> StepInfo {
+    fn blended(&self, step: Step<4>) -> Step<4> {
         let kept = |drawn: Tensor<4>, known| drawn.mask_where(self.kept.clone(), known);
         let denoised = kept(step.denoised.clone(), self.clean.clone());
         let next = step.index + 1;
@@ -271,7 +267,7 @@ impl Region<'_> {
                 kept(step.latents, self.clean.clone().mul_scalar(cos) + noise)
             }
         };
-        StepInfo {
+        Step {
             latents,
             denoised,
             ..step

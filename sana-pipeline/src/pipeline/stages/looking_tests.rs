@@ -35,14 +35,14 @@ fn run(
     when: When,
     folder: &Path,
     request: &Request,
-    observe: impl Fn(&StepInfo) -> StepAction,
+    observe: impl Fn(&StepInfo<'_>) -> StepAction,
 ) -> (Result<Vec<f32>, PipelineError>, usize) {
     let mut pipeline = SanaPipeline::load(folder, &Device::flex()).unwrap();
     let conditioning = pipeline.encode_prompt(request).unwrap();
     let settings = request.validate(pipeline.spec()).unwrap();
     let encoded = Encoded::default();
     let mut steps = 0;
-    let mut counted = |step: StepInfo| {
+    let mut counted = |step: StepInfo<'_>| {
         steps += 1;
         Ok(observe(&step))
     };
@@ -55,7 +55,7 @@ fn small() -> Request {
     Request::new("a red circle").size(64, 32).steps(3)
 }
 
-fn go_on(_: &StepInfo) -> StepAction {
+fn go_on(_: &StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 
@@ -107,7 +107,7 @@ fn a_later_step_is_named_with_its_own_inputs() {
         ("sana", f32::NAN, Place::Latents),
         ("sprint", f32::NAN, Place::Latents),
     ] {
-        let observe = |step: &StepInfo| match step.index {
+        let observe = |step: &StepInfo<'_>| match step.index {
             1 => StepAction::ContinueFrom(step.latents.full_like(value)),
             _ => StepAction::Continue,
         };
@@ -132,7 +132,7 @@ fn a_later_step_is_named_with_its_own_inputs() {
 #[test]
 fn a_run_that_was_stopped() {
     let folder = spoilt("sana", "proj_out.bias");
-    let stop = |_: &StepInfo| StepAction::Stop;
+    let stop = |_: &StepInfo<'_>| StepAction::Stop;
     let (result, steps) = run(When::AfterTheRun, folder.path(), &small(), stop);
     assert_eq!(steps, 1);
     assert!(matches!(

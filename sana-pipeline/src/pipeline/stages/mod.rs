@@ -9,6 +9,7 @@ mod image_to_image;
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod looking_tests;
+mod preview;
 mod text;
 
 use finite::all_finite;

@@ -1,0 +1,45 @@
+//! Images of a run that has not ended.
+
+use std::cell::OnceCell;
+
+use burn::tensor::Tensor;
+use sana_dcae::Tiling;
+
+use super::decode::decode_images;
+use super::image_to_image::Composite;
+use crate::error::PipelineError;
+use crate::image::RgbImage;
+use crate::pipeline::networks::Autoencoder;
+use crate::pipeline::observer::PreviewDecoder;
+use crate::request::Settings;
+
+/// Decodes the estimate of a step as the result of the run is decoded.
+pub(super) struct Preview<'a> {
+    pub autoencoder: Autoencoder<'a>,
+    /// Whether it may be in memory with the networks of the denoising stage.
+    pub may_load: bool,
+    pub tiling: Option<Tiling>,
+    pub settings: &'a Settings,
+    /// What latents are multiplied with in the solver.
+    pub unit: f64,
+    pub composite: OnceCell<Option<Composite>>,
+}
+
+impl PreviewDecoder for Preview<'_> {
+    fn decode(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError> {
+        if !self.may_load && !self.autoencoder.is_loaded() {
+            return Ok(None);
+        }
+        let latents = match self.unit {
+            1.0 => denoised,
+            unit => denoised.div_scalar(unit),
+        };
+        let size = self.settings.output_size;
+        let images = decode_images(self.autoencoder.load()?, latents, self.tiling, size)?;
+        let composite = self.composite.get_or_init(|| Composite::new(self.settings));
+        match composite {
+            Some(composite) => composite.apply(images).map(Some),
+            None => Ok(Some(images)),
+        }
+    }
+}
