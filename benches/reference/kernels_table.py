@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Kernels beside their plain forms and PyTorch: a table from what criterion measured.
+"""Kernels next to their plain forms and PyTorch: a table from what criterion measured.
 
 Run the criterion groups first, on the same machine and as idle:
 cargo bench -p sana-benches --bench kernels. Every kernel that has a plain form there gets a row;

@@ -4,7 +4,7 @@
     perf script -F comm,ip,sym | profile_shares.py perf          samples with call chains, of the CPU
     profile_shares.py cubecl kernels.log --last 5                tables of kernels, of a GPU
 
-README.md beside this file has the whole commands.
+README.md next to this file has the whole commands.
 """
 
 import argparse
@@ -12,26 +12,26 @@ import re
 import sys
 from collections import Counter
 
-MATMUL, CONVOLUTION, DEPTHWISE = "matrix product", "convolution", "depthwise convolution"
+MATMUL, CONVOLUTION, DEPTHWISE = "matmul", "convolution", "depthwise convolution"
 ATTENTION, ELEMENTWISE, REDUCTION = "attention", "element-wise", "sums and norms"
 COPY, MEMORY, WEIGHTS = "copies and layout", "memory management", "making weights and inputs"
 IDLE, LOOPS, OTHER = "waiting and scheduling", "parallel loops without a name", "other"
 
-# A frame that says what is computed. The innermost that matches decides, so a product within a
-# convolution is a matter of the rules' order alone where both stand in one frame.
+# A frame that says what is computed. The innermost that matches decides, so a matmul within a
+# convolution is a matter of the rules' order alone where both are in one frame.
 NAMED = [
     (WEIGHTS, r"Distribution|::random|rand_|chacha|Initializer|noise::|standard_normal"
               r"|bench::models::Cast"),
     (DEPTHWISE, r"kernels::flex::(gated_)?depthwise|conv\w*depthwise|depthwise_conv"),
     (CONVOLUTION, r"kernels::flex::(conv|winograd)|burn_flex::ops::conv|conv[123]d"),
     (ATTENTION, r"kernels::flex::(\w+_)?attention|burn_flex::ops::attention"),
-    (REDUCTION, r"kernels::flex::(rms_norm|layer_norm|norm)|ops::(reduce|cumulative|pool)"
+    (REDUCTION, r"kernels::flex::(rms_norm|layer_norm|norm\b)|ops::(reduce|cumulative|pool)"
                 r"|softmax|layer_norm"),
-    (ELEMENTWISE, r"kernels::flex::(elementwise|modul|resid|widen)|burn_flex::ops::(unary|binary"
+    (ELEMENTWISE, r"kernels::flex::(elementwise|norm_modulate|resid|widen)|burn_flex::ops::(unary|binary"
                   r"|activation|comparison|mask|float)|burn_flex::(zip|simd)|zip_(map|apply)"),
     (COPY, r"kernels::flex::layout|burn_flex::ops::(cat|slice|expand|flip|gather|repeat|interpolate|unfold)"
            r"|to_contiguous|copy_\w*2d|copy_strided|strided_index|contiguous"),
-    (MATMUL, r"burn_flex::ops::matmul|kernels::flex::(linear|wide_product|grouped)"),
+    (MATMUL, r"burn_flex::ops::matmul|kernels::flex::(linear|gemm|grouped)"),
     (MEMORY, r"FlexTensor>?::(empty|zeros|full)"),
 ]
 # A frame that says it only where no other frame does.
@@ -180,8 +180,8 @@ def main(arguments=None):
     if counts:
         print(shares(counts, "operation", "samples"))
     if left_out.total():
-        told = ", ".join(f"{kind} {count}" for kind, count in left_out.items() if count)
-        print(f"\nLeft out: {told} samples.")
+        printed = ", ".join(f"{kind} {count}" for kind, count in left_out.items() if count)
+        print(f"\nLeft out: {printed} samples.")
     if options.unknown:
         names = Counter(frames[0] if frames else "no frame" for frames in samples(lines)
                         if operation(frames) in (OTHER, LOOPS))

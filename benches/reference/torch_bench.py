@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The work of `sana bench` in PyTorch, with diffusers' and transformers' own networks.
 
-Options and JSON keys are those of `sana bench`; README.md beside this file says what differs.
+Options and JSON keys are those of `sana bench`; README.md next to this file says what differs.
 """
 
 import argparse

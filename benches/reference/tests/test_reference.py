@@ -1,4 +1,4 @@
-"""Tests of the scripts beside this folder, without PyTorch: python3 -m unittest discover -s THIS_FOLDER"""
+"""Tests of the scripts next to this folder, without PyTorch: python3 -m unittest discover -s THIS_FOLDER"""
 
 import contextlib
 import csv
@@ -62,7 +62,7 @@ class Plans(unittest.TestCase):
         self.assertNotIn("encode sana-600m-512px bf16 512 px", targets)
         self.assertIn("/cpu-", options.out)
 
-    def test_card(self):
+    def test_gpu(self):
         options = compare.parse(["--device", "cuda:1", "--compile"])
         cases = [str(case) for case in options.cases]
         self.assertEqual(len(cases), len(set(cases)))
@@ -84,7 +84,7 @@ class Plans(unittest.TestCase):
         single = compare.parse(["--device", "cuda", "--dtype", "f32"])
         self.assertIn("--tf32", compare.commands(single, ["sana"], single.cases[0])["PyTorch"])
 
-    def test_what_comes_first_on_a_card(self):
+    def test_what_comes_first_on_a_gpu(self):
         """A run that is cut off has what matters."""
         options = compare.parse(["--device", "cuda"])
         ranks = [compare.rank(case) for case in options.cases]
@@ -103,7 +103,7 @@ class Plans(unittest.TestCase):
         ])
         short = compare.parse(["--device", "cuda", "--short"])
         self.assertEqual([str(case) for case in short.cases], main)
-        self.assertIn("for a card", fails(compare.parse, ["--short"]))
+        self.assertIn("for a GPU", fails(compare.parse, ["--short"]))
 
     def test_a_second_line(self):
         options = compare.parse(["--device", "cuda:1,vulkan", "--short", "--compile", "max-autotune",
@@ -117,11 +117,11 @@ class Plans(unittest.TestCase):
         self.assertTrue(str(second[0]).endswith("on vulkan"))
         sides = compare.commands(options, ["sana"], second[0])
         self.assertEqual(sides["sana"][-2:], ["--device", "vulkan"])
-        # The same card for both, in full f32 as Vulkan computes it.
+        # The same GPU for both, in full f32 as Vulkan computes it.
         self.assertEqual(sides["PyTorch"][-2:], ["--device", "cuda:1"])
         self.assertNotIn("--tf32", sides["PyTorch"])
         self.assertEqual(sides["compiled"][-2:], ["--compile", "max-autotune"])
-        # In the whole table it stands before what takes long, as time may end.
+        # In the whole table it is before what takes long, as time may end.
         whole = compare.parse(["--device", "cuda,vulkan"]).cases
         ranks = [3 if not case.device and compare.rank(case) == 3 else 0 for case in whole]
         self.assertEqual(ranks, sorted(ranks))
@@ -237,7 +237,7 @@ class Tables(unittest.TestCase):
         self.assertIsNone(compare.slope(rows[:3], "sana", "f32"))
 
     def test_the_ceiling_is_the_device_s_own(self):
-        """Fake measurements of two ways to one card: shares are of the product in the same type
+        """Fake measurements of two ways to one GPU: shares are of the matmul in the same type
         by the same way, and slopes of the first way alone."""
         def row(component, device, dtype, ours, theirs, gflop):
             case = compare.Case(component, "m", dtype, device=device)
@@ -292,8 +292,8 @@ open({log!r}, "a").write("p")
             missing = os.path.join(folder, "none")
             found = self.program(folder, "python", python) if python else missing
             out = os.path.join(folder, "made", "table")
-            said, told = io.StringIO(), io.StringIO()
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
+            said, printed = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(printed):
                 code = compare.main(["--variant", "scenes", "--only", "attention", "--rounds", "2",
                                      "--out", out, *programs, "--python", found, *more])
             with open(f"{out}.md", encoding="utf-8") as file:
@@ -423,7 +423,7 @@ class Profiles(unittest.TestCase):
             (["sana_linear_attn::kernels::flex::gated_depthwise::gated"], profile.DEPTHWISE),
             (["sana_linear_attn::kernels::flex::softmax_attention::softmax_row"],
              profile.ATTENTION),
-            (["<bf16 as sana_linear_attn::kernels::flex::wide_product::Unit>::run"],
+            (["<bf16 as sana_linear_attn::kernels::flex::gemm_avx512::Unit>::run"],
              profile.MATMUL),
             (["gemm_common::gemm", "sana_linear_attn::kernels::flex::grouped::forward"],
              profile.MATMUL),
