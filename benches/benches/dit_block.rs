@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use burn::tensor::Tensor;
 use sana_benches::{Case, Suite, assert_finite, run, shape};
+use sana_linear_attn::SanaTransformerConfig;
+use sana_linear_attn::layers::mask_bias;
 use sana_linear_attn::transformer::SanaBlockConfig;
-use sana_linear_attn::{SanaTransformerConfig, mask_bias};
 
 const AREA: &str = "dit_block";
 

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use burn::tensor::activation;
 use burn::tensor::{DType, Tensor};
 use sana_benches::{Case, Suite, assert_close, run, shape};
-use sana_linear_attn::Bf16Gemm;
 use sana_linear_attn::kernels::*;
+use sana_linear_attn::precision::Bf16Gemm;
 
 fn main() -> ExitCode {
     run(|suite| {

@@ -4,9 +4,11 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::kernels::{Epilogue, add, silu};
+use sana_linear_attn::layers::{Conv3x3, LinearLayers, RmsNormAffine};
+use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::{
-    Bf16Gemm, Conv3x3, GluMbConv, GluMbConvConfig, GluMbConvNorm, LinearLayers,
-    MultiScaleLinearAttention, MultiScaleLinearAttentionConfig, RmsNormAffine,
+    GluMbConv, GluMbConvConfig, GluMbConvNorm, MultiScaleLinearAttention,
+    MultiScaleLinearAttentionConfig,
 };
 
 use crate::{Activation, BlockType, DownBlock, NormType, UpBlock};

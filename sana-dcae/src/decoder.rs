@@ -5,7 +5,8 @@ use std::fmt;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::kernels::repeat_channels;
-use sana_linear_attn::{Bf16Gemm, Conv3x3, LinearLayers, RmsNormAffine};
+use sana_linear_attn::layers::{Conv3x3, LinearLayers, RmsNormAffine};
+use sana_linear_attn::precision::Bf16Gemm;
 
 use crate::blocks::{NORM_EPS, StageBlocks};
 use crate::{Activation, BlockType, DcAeConfig, NormType, StageLayer, UpBlock};

@@ -2,7 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
-use sana_linear_attn::{Bf16Gemm, Conv3x3, LinearLayers};
+use sana_linear_attn::layers::{Conv3x3, LinearLayers};
+use sana_linear_attn::precision::Bf16Gemm;
 
 use crate::blocks::StageBlocks;
 use crate::{Activation, BlockType, DcAeConfig, DownBlock, NormType, StageLayer, group_mean};

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
+use sana_linear_attn::layers::LinearLayers;
+use sana_linear_attn::precision::{Bf16Gemm, compute_dtype};
 use sana_linear_attn::weights::replace_file;
-use sana_linear_attn::{
-    Bf16Gemm, KeyMap, LinearLayers, LoadOptions, SaveOptions, Weights, compute_dtype, load_module,
-    save_module,
-};
+use sana_linear_attn::{KeyMap, LoadOptions, SaveOptions, Weights, load_module, save_module};
 
 use crate::{DcAeConfig, DcAeError, Decoder, Encoder, Tiling};
 

@@ -3,10 +3,10 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
-use sana_linear_attn::Conv3x3;
 use sana_linear_attn::kernels::{
     add, add_upsampled, channels_last, pixel_shuffle, pixel_unshuffle,
 };
+use sana_linear_attn::layers::Conv3x3;
 
 use crate::{DownsampleBlockType, UpsampleBlockType};
 

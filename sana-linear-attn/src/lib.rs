@@ -2,26 +2,24 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod kernels;
-mod layers;
+pub mod layers;
 #[cfg(feature = "parity")]
+#[doc(hidden)]
 pub mod parity;
 pub mod precision;
 pub mod transformer;
 pub mod weights;
 
-pub use kernels::layer_norm;
-#[doc(hidden)]
-pub use layers::LinearLayers;
-pub use layers::{
-    Conv3x3, CrossAttention, CrossAttentionConfig, DepthwiseConv, GluMbConv, GluMbConvConfig,
-    GluMbConvNorm, LinearAttention, LinearAttentionConfig, LowRank, MultiScaleLinearAttention,
-    MultiScaleLinearAttentionConfig, PointwiseConv, RmsNormAffine, TextKeysValues, TorchLinear,
-    mask_bias,
-};
-pub use precision::{Bf16Gemm, compute_dtype};
-pub use transformer::{
-    SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig,
-};
-pub use weights::{
-    KeyMap, LoadOptions, SaveOptions, WeightError, Weights, load_module, save_module,
-};
+pub use layers::cross_attention::{CrossAttention, CrossAttentionConfig};
+pub use layers::glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
+pub use layers::linear::TorchLinear;
+pub use layers::linear_attention::{LinearAttention, LinearAttentionConfig};
+pub use layers::multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
+pub use transformer::config::SanaTransformerConfig;
+pub use transformer::controlnet::{SanaControlNet, SanaControlNetConfig};
+pub use transformer::model::SanaTransformer;
+pub use weights::error::WeightError;
+pub use weights::load::{LoadOptions, load_module};
+pub use weights::names::KeyMap;
+pub use weights::save::{SaveOptions, save_module};
+pub use weights::tensors::Weights;

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, DcAeError};
 use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, device, values};
-use sana_linear_attn::{Bf16Gemm, WeightError, Weights};
+use sana_linear_attn::precision::Bf16Gemm;
+use sana_linear_attn::{WeightError, Weights};
 
 use crate::{CRATE, LAYOUTS, load, tiny_config, waves};
 

@@ -1,17 +1,21 @@
-//! The layers that the transformer, the autoencoder and the text encoder are made of.
+//! What the attentions and feed-forwards at the [crate root](crate) are made of.
 
 mod conv;
-mod cross_attention;
-mod glumbconv;
-mod linear;
-mod linear_attention;
-mod multiscale;
+pub(crate) mod cross_attention;
+pub(crate) mod glumbconv;
+pub(crate) mod linear;
+pub(crate) mod linear_attention;
+pub(crate) mod multiscale;
 mod norm;
 
+pub(crate) use cross_attention::{CrossAttention, CrossAttentionConfig};
+pub(crate) use glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
+pub(crate) use linear::TorchLinear;
+pub(crate) use linear_attention::{LinearAttention, LinearAttentionConfig};
+
 pub use conv::{Conv3x3, DepthwiseConv, PointwiseConv};
-pub use cross_attention::{CrossAttention, CrossAttentionConfig, TextKeysValues, mask_bias};
-pub use glumbconv::{GluMbConv, GluMbConvConfig, GluMbConvNorm};
-pub use linear::{LinearLayers, LowRank, TorchLinear};
-pub use linear_attention::{LinearAttention, LinearAttentionConfig};
-pub use multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
+pub use cross_attention::{TextKeysValues, mask_bias};
+#[doc(hidden)]
+pub use linear::LinearLayers;
+pub use linear::LowRank;
 pub use norm::RmsNormAffine;

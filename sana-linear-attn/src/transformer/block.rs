@@ -156,7 +156,7 @@ impl SanaBlock {
     /// - `x` and output `[batch, height * width, channels]`
     /// - `modulation` `[batch, 6 * channels]`, before the block's table is added
     /// - `text` from [`CrossAttention::keys_values`] of this block
-    /// - `text_bias` `[batch, 1, 1, text_tokens]`, see [`mask_bias`](crate::mask_bias)
+    /// - `text_bias` `[batch, 1, 1, text_tokens]`, see [`mask_bias`](crate::layers::mask_bias)
     pub fn forward(
         &self,
         x: Tensor<3>,

@@ -49,7 +49,7 @@ pub enum QkNorm {
     RmsNormAcrossHeads,
 }
 
-/// Configuration of a [`SanaTransformer`](super::SanaTransformer), with the keys of a published
+/// Configuration of a [`SanaTransformer`](crate::SanaTransformer), with the keys of a published
 /// `transformer/config.json`. Keys it does not know are ignored; the defaults are the reference's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

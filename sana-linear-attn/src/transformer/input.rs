@@ -7,18 +7,18 @@ use super::place::Place;
 /// A look at the values of a forward pass, place by place; see [`TransformerInput::observer`].
 pub type Observer<'a> = dyn FnMut(Place, &Tensor<3>) + 'a;
 
-/// Input of [`SanaTransformer::forward`](super::SanaTransformer::forward).
+/// Input of [`SanaTransformer::forward`](crate::SanaTransformer::forward).
 pub struct TransformerInput<'a> {
     /// `[batch, in, height, width]`, height and width divisible by the patch size.
     pub latents: Tensor<4>,
     /// `[batch]` in f32: 1000 sigma for flow models, t in [0, 1] for Sana-Sprint.
     pub timestep: Tensor<1>,
-    /// The prompts, from [`SanaTransformer::text_context`](super::SanaTransformer::text_context).
+    /// The prompts, from [`SanaTransformer::text_context`](crate::SanaTransformer::text_context).
     pub context: &'a TextContext,
     /// `[batch]` in f32, already multiplied by `guidance_embeds_scale`; only for models that embed
     /// it.
     pub guidance: Option<Tensor<1>>,
-    /// The residuals of a [`SanaControlNet`](super::SanaControlNet) at this timestep,
+    /// The residuals of a [`SanaControlNet`](crate::SanaControlNet) at this timestep,
     /// `[batch, tokens, width]` each; residual `i` is added to the output of block `i + 1`, counted
     /// from 0. Empty for none.
     pub residuals: &'a [Tensor<3>],
@@ -43,7 +43,7 @@ pub struct Perturbed<'a> {
     pub context: &'a TextContext,
 }
 
-/// Output of [`SanaTransformer::forward`](super::SanaTransformer::forward).
+/// Output of [`SanaTransformer::forward`](crate::SanaTransformer::forward).
 #[derive(Debug, Clone)]
 pub struct TransformerOutput {
     /// `[batch, out, height, width]` in f32: the velocity of the flow.

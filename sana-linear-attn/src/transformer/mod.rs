@@ -1,14 +1,16 @@
-//! The linear diffusion transformer of the Sana family (Sana paper, section 2.2).
+//! The linear diffusion transformer of the Sana family (Sana paper, section 2.2):
+//! [`SanaTransformer`](crate::SanaTransformer), [`SanaControlNet`](crate::SanaControlNet), LoRA
+//! files, and what their inputs and errors are made of.
 
 mod block;
 mod checkpoint;
-mod config;
+pub(crate) mod config;
 mod context;
-mod controlnet;
+pub(crate) mod controlnet;
 mod embed;
 mod input;
 mod lora;
-mod model;
+pub(crate) mod model;
 mod non_finite;
 mod perturbed;
 mod place;
@@ -18,12 +20,12 @@ pub use block::{SanaBlock, SanaBlockConfig};
 #[doc(hidden)]
 pub use checkpoint::OriginalLayout;
 pub use checkpoint::{F16Clamp, InferredConfig};
-pub use config::{ConfigError, QkNorm, SanaTransformerConfig};
+pub use config::{ConfigError, QkNorm};
 pub use context::TextContext;
-pub use controlnet::{ControlNetError, SanaControlNet, SanaControlNetConfig};
-pub use embed::{CaptionProjection, PatchEmbed, TimeEmbed, sin_cos_positions, sinusoidal};
+pub use controlnet::ControlNetError;
+#[doc(hidden)]
+pub use embed::sin_cos_positions;
 pub use input::{Observer, Perturbed, TransformerInput, TransformerOutput};
 pub use lora::{Lora, LoraError, LoraMismatch, LoraMode, ScaledLora};
-pub use model::SanaTransformer;
 pub use perturbed::{PerturbedBlocks, PerturbedBlocksError};
 pub use place::{BlockPart, Place};

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A place in a [`SanaTransformer`](super::SanaTransformer) at which its values can be
+/// A place in a [`SanaTransformer`](crate::SanaTransformer) at which its values can be
 /// [observed](super::TransformerInput::observer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::WeightError;
 use super::read::{LARGEST_INDEX, read_text_bounded, shard_names};
 
-/// The names under which [`Weights::open_folder`](super::Weights::open_folder) looks for weights in a folder that holds the
+/// The names under which [`Weights::open_folder`](crate::Weights::open_folder) looks for weights in a folder that holds the
 /// files `present`; the first that is there is opened.
 pub fn weight_file_names(stem: &str, variant: Option<&str>, present: &[String]) -> Vec<String> {
     if let Some(variant) = variant {

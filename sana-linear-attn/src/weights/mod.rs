@@ -9,30 +9,29 @@
 //! never write to it. Parameters on an autodiff device, on another device, of another dtype, or at
 //! an odd place in the file have memory of their own.
 
-mod error;
+pub(crate) mod error;
 mod folder;
-mod load;
-mod names;
+pub(crate) mod load;
+pub(crate) mod names;
 mod read;
 mod replace;
-mod save;
+pub(crate) mod save;
 mod storage;
-mod tensors;
+pub(crate) mod tensors;
 pub(crate) mod widen;
 
-pub(crate) use error::mismatch_lists;
-pub(crate) use tensors::RowShare;
+pub(crate) use error::{WeightError, mismatch_lists};
+pub(crate) use load::{LoadOptions, load_module};
+pub(crate) use names::KeyMap;
+pub(crate) use tensors::{RowShare, Weights};
 
-pub use error::WeightError;
 #[doc(hidden)]
 pub use folder::{shard_paths, weight_file_names};
-pub use load::{LoadOptions, check_module, load_module};
-pub use names::{KeyMap, parameter_shapes};
+pub use load::check_module;
+pub use names::parameter_shapes;
 #[doc(hidden)]
 pub use read::{LARGEST_CONFIG, read_bounded, read_text_bounded};
 #[doc(hidden)]
 pub use replace::{partial_path, replace_file};
 #[doc(hidden)]
 pub use save::write_tensors;
-pub use save::{SaveOptions, save_module};
-pub use tensors::Weights;

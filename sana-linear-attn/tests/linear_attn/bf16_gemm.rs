@@ -4,8 +4,9 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::{Epilogue, linear, plain};
 use sana_linear_attn::parity::{Fixture, assert_close, built_in_fixture_path, values};
+use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
-use sana_linear_attn::{Bf16Gemm, SanaTransformer, SanaTransformerConfig, TorchLinear, Weights};
+use sana_linear_attn::{SanaTransformer, SanaTransformerConfig, TorchLinear, Weights};
 
 /// Values without a pattern, of magnitude up to 1.
 fn waves<const D: usize>(shape: [usize; D], seed: f32) -> Tensor<D> {

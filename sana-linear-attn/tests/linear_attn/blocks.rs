@@ -2,11 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use sana_linear_attn::layers::mask_bias;
 use sana_linear_attn::parity::{Fixture, assert_parity, device};
 use sana_linear_attn::transformer::SanaBlockConfig;
 use sana_linear_attn::{
     CrossAttentionConfig, GluMbConvConfig, GluMbConvNorm, LinearAttentionConfig, LoadOptions,
-    MultiScaleLinearAttentionConfig, Weights, load_module, mask_bias,
+    MultiScaleLinearAttentionConfig, Weights, load_module,
 };
 
 fn fixture(name: &str) -> Fixture {

@@ -10,11 +10,13 @@ use sana_linear_attn::parity::{
     values,
 };
 use sana_linear_attn::transformer::{
-    BlockPart, ConfigError, ControlNetError, F16Clamp, Place, QkNorm, SanaControlNet,
-    SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, TextContext, TransformerInput,
+    BlockPart, ConfigError, ControlNetError, F16Clamp, Place, QkNorm, TextContext, TransformerInput,
 };
-use sana_linear_attn::weights::{parameter_shapes, save_module};
-use sana_linear_attn::{SaveOptions, WeightError, Weights};
+use sana_linear_attn::weights::parameter_shapes;
+use sana_linear_attn::{
+    SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, SaveOptions,
+    WeightError, Weights, save_module,
+};
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 const STEM: &str = "diffusion_pytorch_model";

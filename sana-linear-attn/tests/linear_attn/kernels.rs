@@ -5,9 +5,9 @@
 use crate::attention_edges;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use sana_linear_attn::Bf16Gemm;
 use sana_linear_attn::kernels::*;
 use sana_linear_attn::parity::{assert_close, values};
+use sana_linear_attn::precision::Bf16Gemm;
 
 /// Values between -1 and 1 from a small congruential generator.
 fn pseudo_random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
+use sana_linear_attn::layers::{LowRank, PointwiseConv};
 use sana_linear_attn::parity::{
     Fixture, assert_close, built_in_fixture_path, device, tolerance, values,
 };
@@ -14,8 +15,8 @@ use sana_linear_attn::transformer::{
 };
 use sana_linear_attn::weights::{parameter_shapes, write_tensors};
 use sana_linear_attn::{
-    KeyMap, LowRank, PointwiseConv, SanaTransformer, SanaTransformerConfig, SaveOptions,
-    TorchLinear, WeightError, Weights, save_module,
+    KeyMap, SanaTransformer, SanaTransformerConfig, SaveOptions, TorchLinear, WeightError, Weights,
+    save_module,
 };
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");

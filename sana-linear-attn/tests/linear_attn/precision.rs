@@ -4,12 +4,15 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::kernels::cast;
+use sana_linear_attn::layers::{
+    Conv3x3, DepthwiseConv, LinearLayers, LowRank, PointwiseConv, RmsNormAffine,
+};
 use sana_linear_attn::parity::{Fixture, built_in_fixture_path, values, weights_folder};
+use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
 use sana_linear_attn::weights::{check_module, write_tensors};
 use sana_linear_attn::{
-    Bf16Gemm, Conv3x3, DepthwiseConv, GluMbConvConfig, GluMbConvNorm, KeyMap, LinearLayers,
-    LoadOptions, LowRank, MultiScaleLinearAttentionConfig, PointwiseConv, RmsNormAffine,
+    GluMbConvConfig, GluMbConvNorm, KeyMap, LoadOptions, MultiScaleLinearAttentionConfig,
     SanaTransformer, SanaTransformerConfig, SaveOptions, TorchLinear, WeightError, Weights,
     load_module, save_module,
 };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::DType;
 use sana_dcae::Tiling;
-use sana_linear_attn::Bf16Gemm;
+use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::transformer::F16Clamp;
 
 use crate::checkpoint::LoraFile;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig};
-use sana_linear_attn::weights::{SaveOptions, save_module};
+use sana_linear_attn::{SaveOptions, save_module};
 use sana_sampler::DpmSolverOptions;
 use serde_json::json;
 

@@ -3,10 +3,10 @@
 use std::fs;
 
 use burn::tensor::{DType, Tensor};
-use sana_linear_attn::WeightError;
 use sana_linear_attn::parity::{Fixture, dropped_in_fixtures, tolerance, values};
 use sana_linear_attn::transformer::{ConfigError, ControlNetError};
-use sana_linear_attn::weights::{Weights, write_tensors};
+use sana_linear_attn::weights::write_tensors;
+use sana_linear_attn::{WeightError, Weights};
 use sana_pipeline::create::write_controlnet;
 use sana_pipeline::image::{RgbImage, fit};
 use sana_pipeline::{

@@ -2,8 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
+use sana_linear_attn::TorchLinear;
 use sana_linear_attn::kernels::softmax_attention;
-use sana_linear_attn::{Bf16Gemm, LinearLayers, TorchLinear};
+use sana_linear_attn::layers::LinearLayers;
+use sana_linear_attn::precision::Bf16Gemm;
 
 use super::config::Gemma2Config;
 use super::init::MatrixInit;

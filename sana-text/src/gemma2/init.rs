@@ -5,7 +5,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
-use sana_linear_attn::{Bf16Gemm, TorchLinear};
+use sana_linear_attn::TorchLinear;
+use sana_linear_attn::precision::Bf16Gemm;
 
 /// Source of a new stack's weight matrices: normal with the config's standard deviation.
 pub(super) struct MatrixInit<'a> {

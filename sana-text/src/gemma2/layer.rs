@@ -2,8 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use sana_linear_attn::TorchLinear;
 use sana_linear_attn::kernels::{add, gelu_gate};
-use sana_linear_attn::{Bf16Gemm, LinearLayers, TorchLinear};
+use sana_linear_attn::layers::LinearLayers;
+use sana_linear_attn::precision::Bf16Gemm;
 
 use super::attention::Gemma2Attention;
 use super::config::Gemma2Config;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use sana_linear_attn::{
-    Bf16Gemm, KeyMap, LinearLayers, LoadOptions, Weights, compute_dtype, load_module,
-};
+use sana_linear_attn::layers::LinearLayers;
+use sana_linear_attn::precision::{Bf16Gemm, compute_dtype};
+use sana_linear_attn::{KeyMap, LoadOptions, Weights, load_module};
 
 use super::config::Gemma2Config;
 use super::init::MatrixInit;

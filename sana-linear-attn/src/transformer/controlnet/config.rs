@@ -12,7 +12,7 @@ const RELEASED_BLOCKS: usize = 7;
 /// Keys of a transformer's config that a ControlNet's does not have.
 const TRANSFORMER_ONLY: [&str; 3] = ["guidance_embeds", "guidance_embeds_scale", "timestep_scale"];
 
-/// Configuration of a [`SanaControlNet`](super::SanaControlNet), with the keys of the `config.json`
+/// Configuration of a [`SanaControlNet`](crate::SanaControlNet), with the keys of the `config.json`
 /// of diffusers' `SanaControlNetModel`. Keys it does not know are ignored; the defaults are the
 /// reference's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -144,7 +144,7 @@ mod tests {
     use burn::module::{Module, ModuleVisitor};
 
     use super::*;
-    use crate::transformer::SanaTransformerConfig;
+    use crate::transformer::config::SanaTransformerConfig;
 
     /// Names of the modules that are being visited, with the struct that each is a field of.
     #[derive(Default)]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use burn::tensor::{DType, Tensor};
 use clap::Args;
-use sana_linear_attn::weights::{Weights, write_tensors};
+use sana_linear_attn::Weights;
+use sana_linear_attn::weights::write_tensors;
 use sana_pipeline::image;
 
 use crate::args::{ModelArgs, ResourceArgs};

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use sana_linear_attn::weights::{LoadOptions as Options, check_module};
+use sana_linear_attn::LoadOptions as Options;
+use sana_linear_attn::weights::check_module;
 use sana_linear_attn::{WeightError, Weights};
 
 use super::*;

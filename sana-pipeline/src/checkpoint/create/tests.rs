@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use sana_linear_attn::Bf16Gemm;
 use sana_linear_attn::Weights;
+use sana_linear_attn::precision::Bf16Gemm;
 use tempfile::TempDir;
 
 use super::random::{CHUNK, DEVIATION};

@@ -4,9 +4,9 @@ use std::fs;
 
 use proptest::prelude::*;
 use sana_dcae::DcAeConfig;
-use sana_linear_attn::SanaTransformerConfig;
 use sana_linear_attn::parity::device;
-use sana_linear_attn::weights::{KeyMap, parameter_shapes};
+use sana_linear_attn::weights::parameter_shapes;
+use sana_linear_attn::{KeyMap, SanaTransformerConfig};
 use sana_pipeline::{Checkpoint, Component, PipelineError, SanaPipeline};
 use sana_text::Gemma2Config;
 use serde_json::Value;

@@ -2,13 +2,12 @@
 
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor};
-use sana_linear_attn::Bf16Gemm;
-use sana_linear_attn::KeyMap;
-use sana_linear_attn::Weights;
 use sana_linear_attn::parity::{
     Fixture, assert_close, assert_parity, device, fixture_path, tolerance,
 };
+use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::weights::parameter_shapes;
+use sana_linear_attn::{KeyMap, Weights};
 use sana_text::{EmbeddingPlacement, Gemma2Config, Gemma2LoadOptions, Gemma2Model};
 
 use super::{

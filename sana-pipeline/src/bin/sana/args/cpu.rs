@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use sana_linear_attn::Bf16Gemm;
+use sana_linear_attn::precision::Bf16Gemm;
 
 /// Threads of the pool that everything on the CPU shares (burn's backend, its matmuls and the
 /// kernels of this project), and whether these multiply in bf16.

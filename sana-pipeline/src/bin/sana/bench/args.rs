@@ -4,7 +4,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 
 use super::models;
-use sana_linear_attn::Bf16Gemm;
+use sana_linear_attn::precision::Bf16Gemm;
 
 use crate::args::{CpuArgs, Dtype, Size, positive};
 use crate::device::DeviceName;

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::SanaTransformer;
-use sana_linear_attn::compute_dtype;
 use sana_linear_attn::kernels::{Epilogue, linear, relu_linear_attention};
+use sana_linear_attn::precision::compute_dtype;
 use sana_linear_attn::transformer::{TextContext, TransformerInput};
 use sana_pipeline::{Schedule, Scheduler};
 use sana_sampler::{Guidance, StepAction, dpm_solver, flow_euler, noise, scm, trigflow};

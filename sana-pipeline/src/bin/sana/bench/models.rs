@@ -3,8 +3,10 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
 use sana_dcae::DcAeConfig;
+use sana_linear_attn::SanaTransformerConfig;
+use sana_linear_attn::layers::LinearLayers;
+use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::weights::parameter_shapes;
-use sana_linear_attn::{Bf16Gemm, LinearLayers, SanaTransformerConfig};
 use sana_pipeline::{Scheduler, variants};
 use sana_text::Gemma2Config;
 
