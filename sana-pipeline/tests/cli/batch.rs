@@ -312,7 +312,7 @@ fn grids_of_all_images() {
 
 /// The options of an image hold for every prompt of a file.
 #[test]
-fn the_settings_of_a_image_for_many_prompts() {
+fn the_settings_of_an_image_for_many_prompts() {
     let here = Workplace::new();
     here.generate(&["--seed", "20", "--guidance", "2", "--solver", "flow-euler"])
         .quiet_success();

@@ -161,7 +161,7 @@ fn a_table_for_people() {
         said.starts_with("scenes, 128x128 px, batch 1, f32 on flex ("),
         "{said}"
     );
-    for part in ["part ", "attention ", "encode "] {
+    for part in ["component ", "attention ", "encode "] {
         assert!(said.lines().any(|line| line.starts_with(part)), "{said}");
     }
     assert!(said.contains("GFLOP/s"), "{said}");

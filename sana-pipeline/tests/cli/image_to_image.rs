@@ -50,7 +50,7 @@ fn repeats(here: &Workplace, checkpoint: &std::path::Path) {
 }
 
 #[test]
-fn an_image_from_a_image() {
+fn an_image_from_an_image() {
     let here = workplace();
     let said = generate(&here, &IMAGE).quiet_success();
     assert!(said.contains("encode "), "{said}");

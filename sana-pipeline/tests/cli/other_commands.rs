@@ -54,7 +54,7 @@ fn inspect_a_checkpoint() {
 }
 
 #[test]
-fn inspect_a_image() {
+fn inspect_an_image() {
     let here = Workplace::new();
     here.generate(&["--seed", "9", "--no-instruction"])
         .quiet_success();
@@ -75,7 +75,7 @@ fn inspect_a_image() {
     let bare = sana_pipeline::image::RgbImage::new(2, 2);
     sana_pipeline::image::save_png(&here.path("bare.png"), &bare, &[]).unwrap();
     here.sana(&["inspect", "bare.png"])
-        .fails(1, &["bare.png does not tell how it was made"]);
+        .fails(1, &["bare.png does not say how it was made"]);
     std::fs::write(here.path("text.txt"), "hello").unwrap();
     here.sana(&["inspect", "text.txt"]).fails(1, &["text.txt"]);
 }

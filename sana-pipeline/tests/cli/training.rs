@@ -18,7 +18,7 @@ fn transformer(here: &Workplace, out: &str, more: &[&str]) -> Outcome {
 
 /// What comes out is a checkpoint, and a start for the next run.
 #[test]
-fn from_nothing_to_a_image() {
+fn from_nothing_to_an_image() {
     let here = Workplace::new();
     let muon = ["--optimizer", "muon", "--replicas", "8"];
     let said = autoencoder(&here, "ae", &muon).quiet_success();

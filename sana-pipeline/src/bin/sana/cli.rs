@@ -14,7 +14,7 @@ use crate::{bench, device, encode, evaluate, generate, init, inspect, train};
 
 const EXAMPLES: &str = "\
 Examples:
-  sana generate \"a red circle left of a blue square\"
+  sana generate \"a red circle left of a blue square\" --seed 0
   sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --device cuda:0
   sana inspect Sana_1600M_1024px_BF16_diffusers
   sana devices

@@ -21,7 +21,7 @@ Examples:
   sana encode photo.jpg --model Sana_1600M_1024px_BF16_diffusers --out photo.safetensors
 
 The file has one tensor, `latents` [1, channels, height / 32, width / 32] in f32, scaled as the
-diffusion model works on them. `sana decode` makes an image of it again.";
+diffusion model works on them. `sana decode` makes an image of them again.";
 
 const DECODE_EXAMPLES: &str = "\
 Examples:

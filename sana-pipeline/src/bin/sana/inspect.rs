@@ -25,7 +25,7 @@ Examples:
   sana inspect Sana_1600M_1024px_BF16_diffusers --check
   sana inspect sana.png";
 
-/// Show what a checkpoint or a ControlNet holds, how much memory a checkpoint needs, or how a
+/// Show what a checkpoint or a ControlNet holds, how much memory a checkpoint needs, or how an
 /// image was made
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

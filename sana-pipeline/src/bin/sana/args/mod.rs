@@ -47,8 +47,8 @@ pub struct ModelArgs {
     /// in f32 [default: f32 on flex, elsewhere the checkpoint's]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub dtype: Option<Dtype>,
-    /// Hold one component of the model in memory at a time and decode in tiles: slower, and much
-    /// smaller [default: each where it does not fit otherwise]
+    /// Hold one component of the model in memory at a time and decode in tiles: slower, and takes
+    /// much less memory [default: either where the model does not fit otherwise]
     #[arg(long)]
     pub low_memory: bool,
 }
@@ -79,7 +79,7 @@ pub struct ResourceArgs {
     /// on GPUs no limit]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<Bytes>,
-    /// Try what needs more memory than there is by the estimate, instead of refusing it
+    /// Run even where the estimate says that there is too little memory
     #[arg(long)]
     pub ignore_memory: bool,
     #[command(flatten)]

@@ -95,11 +95,11 @@ pub struct BenchArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Component {
     /// One forward pass of the transformer, on two rows an image where the model has classifier-free
-    /// guidance; and separately the text's keys and values, which are made once for an image
+    /// guidance; and separately the text's keys and values, which are computed once for an image
     Dit,
-    /// Latents to an image
+    /// From latents to an image
     Decode,
-    /// An image to latents
+    /// From an image to latents
     Encode,
     /// The layers of the text encoder, without looking up the tokens' embeddings
     Text,

@@ -1,14 +1,11 @@
 //! What is run for each component.
 
-use std::cell::RefCell;
-
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::SanaTransformer;
 use sana_linear_attn::kernels::{Epilogue, linear, relu_linear_attention};
 use sana_linear_attn::precision::compute_dtype;
 use sana_linear_attn::transformer::{TextContext, TransformerInput};
-use sana_pipeline::{Schedule, Scheduler};
-use sana_sampler::{Guidance, StepAction, dpm_solver, flow_euler, noise, scm, trigflow};
+use sana_sampler::noise;
 
 use super::args::{Component, Options};
 use super::models::{Models, Weights, random};
@@ -20,7 +17,7 @@ const TEXT_TOKENS: usize = 300;
 /// Numbers of `stream`: 512 MB in f32, beyond every cache.
 const STREAM: usize = 1 << 27;
 /// Of the image; the usual value.
-const GUIDANCE: f64 = 4.5;
+pub const GUIDANCE: f64 = 4.5;
 
 /// What measures.
 pub struct Bench<'a> {
@@ -54,7 +51,7 @@ pub struct Measurement {
 }
 
 impl Measurement {
-    fn new(name: &'static str, rows: usize, timing: Timing) -> Self {
+    pub fn new(name: &'static str, rows: usize, timing: Timing) -> Self {
         Self {
             name,
             rows,
@@ -216,125 +213,6 @@ impl Bench<'_> {
         }])
     }
 
-    fn image(&self) -> anyhow::Result<Vec<Measurement>> {
-        let Models {
-            transformer: config,
-            autoencoder,
-            text: text_config,
-            scheduler,
-            ..
-        } = self.models;
-        let (images, tokens) = (self.options.batch, self.text_tokens());
-        let rows = self.models.rows(images);
-        let mut text = text_config.init(self.device)?;
-        text.embed_tokens = None;
-        let (text, text_weights) = random(text, self.dtype(), self.options.bf16_gemm);
-        let (transformer, weights) = random(
-            config.init(self.device),
-            self.dtype(),
-            self.options.bf16_gemm,
-        );
-        let mut decoding = autoencoder.init(self.device);
-        let (decoder, decoder_weights) =
-            random(decoding.decoder, self.dtype(), self.options.bf16_gemm);
-        decoding.decoder = decoder;
-
-        let steps = self.options.steps.unwrap_or(scheduler.default_steps());
-        let schedule = scheduler.schedule(scheduler.solver(), steps, None)?;
-        let embeddings = self.random(1, [rows, tokens, text_config.hidden_size]);
-        let mask = self.ones([rows, tokens]);
-        let initial = self.random_f32(2, self.latent_shape(images));
-        let timing = self.run(|| {
-            let caption = text.forward(embeddings.clone(), mask.clone());
-            let context = transformer.text_context(caption, Some(mask.clone()));
-            let latents = self.denoise(&transformer, &context, &schedule, initial.clone())?;
-            Ok(decoding.decode(latents)?)
-        })?;
-        let [width, height] = self.pixels();
-        let gflop = work::text(text_config, rows, tokens)
-            + work::dit_text(config, rows, tokens)
-            + steps as f64 * work::dit(config, rows, self.image_tokens(), tokens)
-            + work::decode(autoencoder, images, width, height);
-        Ok(vec![Measurement {
-            pixels: Some([width, height]),
-            tokens: Some(self.image_tokens()),
-            text_tokens: Some(tokens),
-            steps: Some(steps),
-            gflop: Some(gflop),
-            weights: text_weights.plus(weights).plus(decoder_weights),
-            ..Measurement::new("image", rows, timing)
-        }])
-    }
-
-    /// All steps, as [`SanaPipeline::sample`](sana_pipeline::SanaPipeline::sample) takes them.
-    fn denoise(
-        &self,
-        transformer: &SanaTransformer,
-        context: &TextContext,
-        schedule: &Schedule,
-        initial: Tensor<4>,
-    ) -> anyhow::Result<Tensor<4>> {
-        let continue_always = |_| StepAction::Continue;
-        let sprint = transformer.config().guidance_embeds;
-        let guidance = Guidance::new(GUIDANCE)?;
-        let magnitudes = RefCell::new(Vec::new());
-        let velocity = |latents: Tensor<4>, time: f64| {
-            let [images, channels, _, _] = latents.dims();
-            let rows = match sprint {
-                true => latents,
-                false => Tensor::cat(vec![latents.clone(), latents], 0),
-            };
-            let all = predict(transformer, rows, time, context, self.device);
-            let all = all.narrow(1, 0, channels);
-            let velocity = match sprint {
-                true => all,
-                false => guidance.combine(
-                    all.clone().narrow(0, 0, images),
-                    all.narrow(0, images, images),
-                ),
-            };
-            // As the pipeline does: at every step on the CPU, and elsewhere after the last.
-            let magnitude = velocity.clone().cast(DType::F32).abs().sum();
-            if self.on_cpu {
-                let _ = magnitude.finite()?;
-            } else {
-                magnitudes.borrow_mut().push(magnitude);
-            }
-            anyhow::Ok(velocity)
-        };
-        let latents = match (schedule, &self.models.scheduler) {
-            (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
-                let noises = |index: usize| {
-                    let shape = initial.dims();
-                    Ok(self.random_f32(3 + index as u64, shape))
-                };
-                let scaled = initial.clone().mul_scalar(sigma_data.value());
-                let predict = trigflow::from_flow(*sigma_data, velocity);
-                let latents = scm(
-                    schedule,
-                    *sigma_data,
-                    scaled,
-                    predict,
-                    noises,
-                    continue_always,
-                )?;
-                latents.div_scalar(sigma_data.value())
-            }
-            (Schedule::Flow(schedule), Scheduler::FlowDpm { options, .. }) => {
-                dpm_solver(schedule, options, initial, velocity, continue_always)?
-            }
-            (Schedule::Flow(schedule), _) => {
-                flow_euler(schedule, initial, velocity, continue_always)?
-            }
-            (Schedule::Scm(_), _) => anyhow::bail!("a consistency schedule for a flow model"),
-        };
-        let magnitudes = magnitudes.into_inner();
-        if !magnitudes.is_empty() {
-            let _ = Tensor::cat(magnitudes, 0).finite()?;
-        }
-        Ok(latents)
-    }
-
     fn matmul(&self) -> anyhow::Result<Vec<Measurement>> {
         let default = match self.on_cpu {
             true => 2048,
@@ -366,7 +244,7 @@ impl Bench<'_> {
         }])
     }
 
-    fn run<T: Finite>(
+    pub fn run<T: Finite>(
         &self,
         operation: impl FnMut() -> anyhow::Result<T>,
     ) -> anyhow::Result<Timing> {
@@ -374,25 +252,25 @@ impl Bench<'_> {
         measure(self.device, warmup, repeat, operation)
     }
 
-    fn dtype(&self) -> DType {
+    pub fn dtype(&self) -> DType {
         self.options.dtype.into()
     }
 
-    fn pixels(&self) -> [usize; 2] {
+    pub fn pixels(&self) -> [usize; 2] {
         [self.options.width, self.options.height]
     }
 
     /// Tokens of an image.
-    fn image_tokens(&self) -> usize {
+    pub fn image_tokens(&self) -> usize {
         let unit = self.models.pixels_per_token();
         (self.options.width / unit) * (self.options.height / unit)
     }
 
-    fn text_tokens(&self) -> usize {
+    pub fn text_tokens(&self) -> usize {
         self.options.tokens.unwrap_or(TEXT_TOKENS)
     }
 
-    fn latent_shape(&self, rows: usize) -> [usize; 4] {
+    pub fn latent_shape(&self, rows: usize) -> [usize; 4] {
         let compression = self.models.autoencoder.compression();
         [
             rows,
@@ -404,23 +282,23 @@ impl Bench<'_> {
 
     /// Unit normal numbers in the dtype that networks with weights of the measured one compute in, the
     /// same in every run.
-    fn random<const D: usize>(&self, seed: u64, shape: [usize; D]) -> Tensor<D> {
+    pub fn random<const D: usize>(&self, seed: u64, shape: [usize; D]) -> Tensor<D> {
         let dtype = compute_dtype(self.dtype(), self.device);
         self.random_f32(seed, shape).cast(dtype)
     }
 
-    fn random_f32<const D: usize>(&self, seed: u64, shape: [usize; D]) -> Tensor<D> {
+    pub fn random_f32<const D: usize>(&self, seed: u64, shape: [usize; D]) -> Tensor<D> {
         noise::latents(seed, 0, shape, self.device)
     }
 
     /// A mask that hides nothing: adding it costs what hiding would.
-    fn ones(&self, shape: [usize; 2]) -> Tensor<2> {
+    pub fn ones(&self, shape: [usize; 2]) -> Tensor<2> {
         Tensor::ones(shape, (self.device, DType::F32))
     }
 }
 
 /// One forward pass of the transformer; of a model that embeds the guidance scale, with that.
-fn predict(
+pub fn predict(
     model: &SanaTransformer,
     latents: Tensor<4>,
     time: f64,
@@ -455,6 +333,7 @@ mod tests {
     use super::*;
     use crate::args::Dtype;
     use sana_linear_attn::SanaTransformerConfig;
+    use sana_pipeline::Scheduler;
     use sana_sampler::SigmaData;
 
     fn measured(models: &Models, component: Component, steps: Option<usize>) -> Measurement {

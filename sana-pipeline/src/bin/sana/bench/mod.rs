@@ -2,6 +2,7 @@
 
 mod args;
 mod components;
+mod image;
 mod models;
 mod report;
 mod timing;

@@ -1,14 +1,11 @@
-//! Options of `sana generate`, and what they ask of a pipeline. The struct of an option says where it
-//! may be given: one of [`ImageArgs`] also on a line of a prompt file, one of [`RecordedArgs`] also
-//! by the metadata of an image, and the others for a whole run only.
+//! Options of `sana generate`. The struct of an option says where it may be given: one of
+//! [`ImageArgs`] also on a line of a prompt file, one of [`RecordedArgs`] also by the metadata of an
+//! image, and the others for a whole run only.
 
-use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use sana_pipeline::{InstructionChoice, Request, SanaPipeline, Settings, Solver};
-use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order, ScmTimesteps};
-use sana_text::Instruction;
+use sana_sampler::ScmTimesteps;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -23,7 +20,7 @@ use crate::model::Model;
 
 const EXAMPLES: &str = "\
 Examples:
-  sana generate \"a red circle left of a blue square\"
+  sana generate \"a red circle left of a blue square\" --seed 0
   sana generate \"three green triangles\" --count 4 --seed 7 --out triangles.png
   sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --size 1024x768
   sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --aspect 16:9
@@ -39,7 +36,7 @@ Examples:
 
 The seed and every setting are stored in the image: `sana inspect sana.png` shows them.";
 
-/// Make images from a prompt
+/// Generate images from a prompt
 #[derive(Debug, Args)]
 #[command(
     after_help = EXAMPLES,
@@ -111,9 +108,6 @@ pub struct ImageArgs {
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
     #[serde(serialize_with = "as_typed")]
     pub guidance: Option<f64>,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub more_guidance: GuidanceArgs,
     /// Solver [default: the checkpoint's]
     #[arg(long, value_enum)]
     pub solver: Option<SolverName>,
@@ -126,15 +120,15 @@ pub struct ImageArgs {
     #[arg(long, value_name = "WxH")]
     #[serde(serialize_with = "as_typed")]
     pub size: Option<Size>,
-    /// Make the nearest size that the model was trained at, and resize and crop it to --size, which
-    /// then need not be multiples of 32
+    /// Generate at the nearest size that the model was trained at, then resize and crop to --size,
+    /// which need not be a multiple of 32
     #[arg(long, requires = "size")]
     pub bucket: bool,
-    /// The size of this aspect ratio, width to height, that the model was trained at
+    /// Aspect ratio, width to height: the size of it that the model was trained at
     #[arg(long, value_name = "W:H", conflicts_with = "size")]
     #[serde(serialize_with = "as_typed")]
     pub aspect: Option<Aspect>,
-    /// Images to make of the prompt [default: 1]
+    /// Images to generate from the prompt [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
     pub count: Option<usize>,
     /// Template of the instruction that goes before the prompt [default: the checkpoint's]
@@ -148,6 +142,9 @@ pub struct ImageArgs {
     /// Give the prompt to the text encoder as it is, without the instruction to enhance it
     #[arg(long)]
     pub no_instruction: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub more_guidance: GuidanceArgs,
     #[command(flatten)]
     #[serde(flatten)]
     pub control: ControlArgs,
@@ -164,18 +161,18 @@ pub struct GuidanceArgs {
     /// Guide at these noise levels only, from 0, the image, to 1, the noise [default: 0..1]
     #[arg(long, value_name = "FROM..TO")]
     #[serde(serialize_with = "as_typed")]
-    guidance_interval: Option<NoiseLevels>,
+    pub guidance_interval: Option<NoiseLevels>,
     /// Scale of perturbed-attention guidance: 2 or 3, and slower by up to half [default: 0]
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     #[serde(serialize_with = "as_typed")]
-    pag: Option<f64>,
+    pub pag: Option<f64>,
     /// Blocks of the transformer to perturb, counted from 0, such as 8,14 [default: 8 of the 20 of
     /// the 1.6B models, else the middle one]
     #[arg(long, value_name = "N,...", value_delimiter = ',', requires = "pag")]
-    pag_layers: Option<Vec<usize>>,
+    pub pag_layers: Option<Vec<usize>>,
     /// Adaptive projected guidance: larger guidance scales without garish colours
     #[arg(long)]
-    apg: bool,
+    pub apg: bool,
     /// Weight of the part of the guidance that is parallel to the image: 0 leaves it out, 1 keeps
     /// it [default: 0]
     #[arg(
@@ -185,7 +182,7 @@ pub struct GuidanceArgs {
         allow_negative_numbers = true
     )]
     #[serde(serialize_with = "as_typed")]
-    apg_eta: Option<f64>,
+    pub apg_eta: Option<f64>,
     /// Largest norm of the change that guidance may make to the latents; inf is no limit [default:
     /// 15]
     #[arg(
@@ -195,7 +192,7 @@ pub struct GuidanceArgs {
         allow_negative_numbers = true
     )]
     #[serde(serialize_with = "as_typed")]
-    apg_norm: Option<f64>,
+    pub apg_norm: Option<f64>,
     /// Weight of the changes of earlier steps, between -1 and 1 [default: -0.5]
     #[arg(
         long,
@@ -204,14 +201,14 @@ pub struct GuidanceArgs {
         allow_negative_numbers = true
     )]
     #[serde(serialize_with = "as_typed")]
-    apg_momentum: Option<f64>,
+    pub apg_momentum: Option<f64>,
 }
 
 /// What a run reads and writes.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// File of the image; with --count, NAME-0.png, NAME-1.png and so on [default: sana.png]
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", help_heading = None)]
     pub out: Option<PathBuf>,
     /// File to keep the control image in, as the ControlNet is given it
     #[arg(
@@ -233,11 +230,11 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Batch and grid")]
 pub struct BatchArgs {
-    /// Make images of the prompts in a file: one on a line, or .json or .jsonl with options of their
+    /// Generate images from the prompts in a file: one on a line, or .json or .jsonl with options of their
     /// own; --out is a folder then [default: images], and images that exist are skipped
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-    /// Images made at a time, of prompts with equal options [default: 1]
+    /// Images generated at a time, of prompts with equal options [default: 1]
     #[arg(long, value_name = "N", requires = "prompts", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = positive())]
     pub batch: Option<usize>,
 }
@@ -246,7 +243,7 @@ pub struct BatchArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "From an image")]
 pub struct FromPngArgs {
-    /// Make this image again: every option that it records holds unless it is given here [output:
+    /// Generate this image again: every option that it records holds unless it is given here [output:
     /// NAME-again.png]
     #[arg(long, value_name = "FILE")]
     pub from_png: Option<PathBuf>,
@@ -370,72 +367,6 @@ impl ImageArgs {
     pub fn count(&self) -> usize {
         self.count.unwrap_or(1)
     }
-
-    /// What they ask of a pipeline. The control image is written to `control_save` if it is given.
-    pub fn request(
-        &self,
-        pipeline: &SanaPipeline,
-        control_save: Option<&Path>,
-    ) -> anyhow::Result<Request> {
-        let mut request = Request::new(self.prompt())
-            .negative(self.negative())
-            .seed(self.seed.unwrap_or_else(random_seed))
-            .count(self.count());
-        if let Some(Size { width, height }) = self.size {
-            request = match self.bucket {
-                true => request.bucketed_size(width, height),
-                false => request.size(width, height),
-            };
-        }
-        if let Some(Aspect { width, height }) = self.aspect {
-            request = request.aspect(width, height);
-        }
-        if let Some(steps) = self.steps {
-            request = request.steps(steps);
-        }
-        if let Some(guidance) = self.guidance {
-            request = request.guidance(guidance);
-        }
-        request = self.more_guidance.apply(request)?;
-        request = self.start.apply(request)?;
-        if let Some(timesteps) = self.timesteps {
-            request = request.timesteps(timesteps);
-        }
-        if let Some(solver) = self.solver {
-            request = request.solver(solver.with_order_of(pipeline.spec().defaults().solver));
-        }
-        if let Some(template) = self.instruction {
-            request = request.instruction(template.into());
-        }
-        if self.no_instruction {
-            request = request.instruction(InstructionChoice::None);
-        }
-        self.control.apply(request, pipeline, control_save)
-    }
-
-    /// As they were applied to an image, with what was left to the model.
-    pub fn applied(&self, settings: &Settings, seed: u64) -> Self {
-        let made = [settings.width, settings.height];
-        let [width, height] = settings.output_size.unwrap_or(made);
-        Self {
-            prompt: Some(self.prompt().to_owned()),
-            negative: Some(self.negative().to_owned()),
-            seed: Some(seed),
-            steps: Some(settings.schedule_steps()),
-            guidance: Some(settings.guidance.scale()),
-            more_guidance: GuidanceArgs::applied(settings),
-            solver: Some(SolverName::of(settings.solver)),
-            timesteps: self.timesteps,
-            size: Some(Size { width, height }),
-            bucket: self.bucket,
-            aspect: None,
-            count: None,
-            instruction: self.instruction,
-            no_instruction: self.no_instruction,
-            control: self.control.applied(settings),
-            start: self.start.applied(settings),
-        }
-    }
 }
 
 impl GuidanceArgs {
@@ -448,101 +379,6 @@ impl GuidanceArgs {
             apg_eta: self.apg_eta.or(below.apg_eta),
             apg_norm: self.apg_norm.or(below.apg_norm),
             apg_momentum: self.apg_momentum.or(below.apg_momentum),
-        }
-    }
-
-    fn apply(&self, mut request: Request) -> anyhow::Result<Request> {
-        if let Some(NoiseLevels(interval)) = self.guidance_interval {
-            request = request.guidance_interval(interval);
-        }
-        if let Some(scale) = self.pag {
-            request = request.perturbed_attention(scale);
-        }
-        if let Some(layers) = &self.pag_layers {
-            request = request.perturbed_blocks(layers.iter().copied());
-        }
-        if self.apg {
-            let default = AdaptiveProjection::default();
-            request = request.projection(AdaptiveProjection::new(
-                self.apg_eta.unwrap_or(default.eta()),
-                self.apg_norm.unwrap_or(default.norm()),
-                self.apg_momentum.unwrap_or(default.momentum()),
-            )?);
-        }
-        Ok(request)
-    }
-
-    fn applied(settings: &Settings) -> Self {
-        let interval = settings.guidance.interval();
-        let blocks = settings.perturbed_blocks.as_ref();
-        let projection = settings.projection;
-        Self {
-            guidance_interval: (interval != GuidanceInterval::FULL)
-                .then_some(NoiseLevels(interval)),
-            pag: blocks.map(|_| settings.guidance.perturbed_scale()),
-            pag_layers: blocks.map(|blocks| blocks.indices().to_vec()),
-            apg: projection.is_some(),
-            apg_eta: projection.map(|projection| projection.eta()),
-            apg_norm: projection.map(|projection| projection.norm()),
-            apg_momentum: projection.map(|projection| projection.momentum()),
-        }
-    }
-}
-
-impl SolverName {
-    fn of(solver: Solver) -> Self {
-        match solver {
-            Solver::FlowDpm { .. } => Self::FlowDpm,
-            Solver::FlowEuler => Self::FlowEuler,
-            Solver::Scm => Self::Scm,
-        }
-    }
-
-    /// The solver, with the checkpoint's order where it has one.
-    fn with_order_of(self, checkpoint: Solver) -> Solver {
-        match (self, checkpoint) {
-            (Self::FlowDpm, Solver::FlowDpm { .. }) => checkpoint,
-            (Self::FlowDpm, _) => Solver::FlowDpm {
-                order: Order::default(),
-            },
-            (Self::FlowEuler, _) => Solver::FlowEuler,
-            (Self::Scm, _) => Solver::Scm,
-        }
-    }
-}
-
-impl From<InstructionTemplate> for InstructionChoice {
-    fn from(template: InstructionTemplate) -> Self {
-        match template {
-            InstructionTemplate::Reference => Self::Custom(Instruction::reference()),
-            InstructionTemplate::Repository => Self::Custom(Instruction::paper_repository()),
-            InstructionTemplate::None => Self::None,
-        }
-    }
-}
-
-/// A seed of 32 bits: enough to differ, and short enough to type.
-fn random_seed() -> u64 {
-    RandomState::new().hash_one(0) >> 32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn instruction_templates() {
-        let custom = InstructionChoice::Custom;
-        let expected = [
-            ("reference", custom(Instruction::reference())),
-            ("repository", custom(Instruction::paper_repository())),
-            ("none", InstructionChoice::None),
-        ];
-        assert_eq!(InstructionTemplate::value_variants().len(), expected.len());
-        for (name, choice) in expected {
-            let template = InstructionTemplate::from_str(name, false).unwrap();
-            assert_eq!(serde_json::to_value(template).unwrap(), name);
-            assert_eq!(InstructionChoice::from(template), choice, "{name}");
         }
     }
 }

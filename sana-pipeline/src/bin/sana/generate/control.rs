@@ -34,7 +34,7 @@ pub struct ControlArgs {
     #[arg(long, value_name = "FROM..TO", requires = "control")]
     #[serde(serialize_with = "as_typed")]
     control_interval: Option<Shares>,
-    /// The image is an ordinary one: make the control image of it
+    /// Make the control image from an ordinary one
     #[arg(long, value_name = "WAY", requires = "control", value_enum)]
     control_from: Option<Extractor>,
 }

@@ -229,9 +229,9 @@ mod tests {
             ("Software", "sana 0.1.0"),
         ]);
         let expected = [
-            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --guidance-interval 0.2..0.9"#,
-            "--pag 2 --pag-layers 8,14 --apg --apg-norm inf --apg-momentum=-0.5 --timesteps paper",
-            "--instruction repository --image 'old image.png' --strength 0.5 --mask mask.png",
+            r#"sana generate 'it'\''s a "cat"' --seed 7 --guidance 4.5 --timesteps paper"#,
+            "--instruction repository --guidance-interval 0.2..0.9 --pag 2 --pag-layers 8,14 --apg",
+            "--apg-norm inf --apg-momentum=-0.5 --image 'old image.png' --strength 0.5 --mask mask.png",
             "--mask-feather 8 --model owner/name --revision 0123abc",
             "--transformer 'own file.safetensors' --low-memory --lora one.safetensors:0.5",
             r"--lora 'C:\two.safetensors:1' --lora-unmerged",

@@ -9,6 +9,7 @@ mod image_to_image;
 mod metadata;
 mod options;
 pub mod paths;
+mod request;
 
 use std::io::Write;
 

@@ -273,9 +273,9 @@ mod tests {
         check(&options).unwrap();
         assert_eq!(read(&by_name(&options)), Ok(options.clone()));
         let expected = "--negative=-dog --seed=18446744073709551615 --guidance=4.5 \
-                        --guidance-interval=0.25..1 --pag=2 --pag-layers=1,2 --apg \
-                        --apg-norm=inf --apg-momentum=-0.5 --solver=flow-euler --timesteps=paper \
-                        --size=96x64 --bucket --instruction=repository --control='a b.png' \
+                        --solver=flow-euler --timesteps=paper --size=96x64 --bucket \
+                        --instruction=repository --guidance-interval=0.25..1 --pag=2 \
+                        --pag-layers=1,2 --apg --apg-norm=inf --apg-momentum=-0.5 --control='a b.png' \
                         --control-interval=0..0.5 --control-from=edges --image=x.png --mask=y.png \
                         --mask-feather=3 --model=o/n --device=cuda:1 --dtype=bf16 --lora=a:1 \
                         --lora=b:1 --lora-unmerged";
@@ -299,7 +299,11 @@ mod tests {
         let shown = |options: &RecordedArgs| shell_words(options, '=');
         let both = over(json!({"prompt": "above", "steps": 4}));
         assert_eq!(both.image.prompt(), "above");
-        assert!(shown(&both).starts_with("--steps=4 --apg --apg-eta=1 --size=70x70 --bucket"));
+        assert!(
+            shown(&both).starts_with(
+                "--steps=4 --size=70x70 --bucket --instruction=none --apg --apg-eta=1"
+            )
+        );
         assert_eq!(over(json!({})), below);
         // All of an option's occurrences make way for those above.
         let loras = shown(&over(json!({"lora": "c"})));

@@ -182,8 +182,8 @@ mod tests {
         ];
         assert_eq!(made, expected);
         let shown: Vec<String> = lines.iter().map(|line| line.in_common.clone()).collect();
-        assert_eq!(shown[0], "--apg --apg-eta=1 --size=64x64");
-        assert_eq!(shown[1], "--apg --apg-eta=1 --size=96x64");
+        assert_eq!(shown[0], "--size=64x64 --apg --apg-eta=1");
+        assert_eq!(shown[1], "--size=96x64 --apg --apg-eta=1");
         assert_eq!(shown[2], "--size=64x64");
     }
 
