@@ -49,26 +49,27 @@ impl Parameters {
     /// Those whose names satisfy a condition, and the others.
     pub fn partition(self, condition: impl Fn(&str) -> bool) -> (Self, Self) {
         let chosen: Vec<bool> = self.names.iter().map(|name| condition(name)).collect();
-        let pick = |wanted: bool| {
-            let mut picked = Self {
-                names: Vec::new(),
-                shapes: Vec::new(),
-                values: Vec::new(),
-                members: self.members.clone(),
-            };
-            let mut index = 0;
-            for member in picked.members.iter_mut().filter(|member| **member) {
-                *member = chosen[index] == wanted;
-                if *member {
-                    picked.names.push(self.names[index].clone());
-                    picked.shapes.push(self.shapes[index].clone());
-                    picked.values.push(self.values[index].clone());
-                }
-                index += 1;
-            }
-            picked
+        (self.pick(&chosen, true), self.pick(&chosen, false))
+    }
+
+    /// Those for which `chosen` has the value `wanted`.
+    fn pick(&self, chosen: &[bool], wanted: bool) -> Self {
+        let mut picked = Self {
+            names: Vec::new(),
+            shapes: Vec::new(),
+            values: Vec::new(),
+            members: self.members.clone(),
         };
-        (pick(true), pick(false))
+        let members = picked.members.iter_mut().filter(|member| **member);
+        for (index, member) in members.enumerate() {
+            *member = chosen[index] == wanted;
+            if *member {
+                picked.names.push(self.names[index].clone());
+                picked.shapes.push(self.shapes[index].clone());
+                picked.values.push(self.values[index].clone());
+            }
+        }
+        picked
     }
 
     /// Writes these values into a module of the same shape. With `track`, each of them becomes a
