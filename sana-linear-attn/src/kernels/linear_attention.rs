@@ -1,10 +1,10 @@
 use burn::tensor::Tensor;
 
+use super::attention::check_heads;
 #[cfg(feature = "cubecl-backend")]
 use super::cube;
 #[cfg(feature = "flex")]
 use super::flex;
-use super::heads::check_heads;
 use super::plain;
 
 /// ReLU linear attention over tokens, head by head:

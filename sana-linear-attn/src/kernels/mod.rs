@@ -35,6 +35,7 @@
 //! feature of a GPU backend is on. Burn's kernel fusion runs what is plain there, and fuses it with
 //! the matmuls around it.
 
+mod attention;
 mod cast;
 mod conv;
 #[cfg(feature = "cubecl-backend")]
@@ -45,7 +46,6 @@ mod epilogue;
 // The gradients serve autodiff alone.
 #[cfg_attr(not(feature = "autodiff"), allow(dead_code))]
 mod flex;
-mod heads;
 mod layout;
 mod linear;
 mod linear_attention;
@@ -58,19 +58,18 @@ pub mod plain;
 mod shapes;
 mod softmax_attention;
 
+pub use attention::ATTENTION_EPS;
+#[doc(hidden)]
+pub use attention::split_heads;
 pub use cast::cast;
 pub use conv::{conv3x3, conv3x3_fused, conv3x3_upsampled, depthwise_gate, depthwise_tokens};
 pub use elementwise::{add, gelu_gate, silu, silu_gate};
 pub use epilogue::Epilogue;
-#[doc(hidden)]
-pub use heads::split_heads;
 pub use layout::{add_upsampled, image_to_tokens, nearest_upsample, tokens_to_image};
 pub use linear::{grouped_linear, linear};
 pub use linear_attention::{relu_linear_attention, relu_linear_attention_packed};
 pub use modulate::{gated_residual, norm_modulate};
 pub use norm::{rms_norm_channels, rms_norm_residual};
 pub use pixels::{channels_last, pixel_shuffle, pixel_unshuffle, repeat_channels};
-pub use plain::{
-    ATTENTION_EPS, layer_norm, relu_quadratic_attention, relu_quadratic_attention_packed,
-};
+pub use plain::{layer_norm, relu_quadratic_attention, relu_quadratic_attention_packed};
 pub use softmax_attention::softmax_attention;

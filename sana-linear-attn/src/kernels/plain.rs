@@ -6,12 +6,9 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
 
+use super::attention::{ATTENTION_EPS, join_heads, split_heads};
 use super::epilogue::Epilogue;
-use super::heads::{join_heads, split_heads};
 use super::pixels::{channels_last, pixel_shuffle, repeat_channels};
-
-/// Added to the denominator of linear attention, as in the reference.
-pub const ATTENTION_EPS: f64 = 1e-15;
 
 /// [`relu_linear_attention`](super::relu_linear_attention) in plain tensor operations.
 ///

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
 use sana_linear_attn::TorchLinear;
-use sana_linear_attn::kernels::softmax_attention;
+use sana_linear_attn::kernels::{softmax_attention, split_heads};
 use sana_linear_attn::layers::LinearLayers;
 use sana_linear_attn::precision::Bf16Gemm;
 
@@ -63,19 +63,16 @@ impl Gemma2Attention {
     /// - `mask` `[batch, 1, tokens, tokens]`, added to the scores
     pub fn forward(&self, x: Tensor<3>, rope: &Rope, mask: Tensor<4>) -> Tensor<3> {
         let dtype = x.dtype();
-        let query = rope.rotate(self.split_heads(self.q_proj.forward(x.clone())));
-        let key = rope.rotate(self.split_heads(self.k_proj.forward(x.clone())));
-        let value = self.split_heads(self.v_proj.forward(x));
+        let query = rope.rotate(self.heads(self.q_proj.forward(x.clone())));
+        let key = rope.rotate(self.heads(self.k_proj.forward(x.clone())));
+        let value = self.heads(self.v_proj.forward(x));
         let out = softmax_attention(query, key, value, Some(mask), self.scale, self.softcap);
         self.o_proj.forward(out.cast(dtype))
     }
 
     /// `[batch, tokens, heads * head_dim]` to `[batch, heads, tokens, head_dim]` in f32.
-    fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {
-        let [batch, tokens, channels] = x.dims();
-        x.cast(DType::F32)
-            .reshape([batch, tokens, channels / self.head_dim, self.head_dim])
-            .swap_dims(1, 2)
+    fn heads(&self, x: Tensor<3>) -> Tensor<4> {
+        split_heads(x.cast(DType::F32), self.head_dim)
     }
 }
 
@@ -92,9 +89,9 @@ mod tests {
         let [batch, tokens, _] = x.dims();
         let rope = Rope::new(theta, attention.head_dim, tokens, &x.device());
         let rows = |x: Tensor<4>| x.into_data().try_into_vec::<f32>().unwrap();
-        let query = rope.rotate(attention.split_heads(attention.q_proj.forward(x.clone())));
-        let key = rope.rotate(attention.split_heads(attention.k_proj.forward(x.clone())));
-        let value = attention.split_heads(attention.v_proj.forward(x.clone()));
+        let query = rope.rotate(attention.heads(attention.q_proj.forward(x.clone())));
+        let key = rope.rotate(attention.heads(attention.k_proj.forward(x.clone())));
+        let value = attention.heads(attention.v_proj.forward(x.clone()));
         let [_, heads, _, dim] = query.dims();
         let groups = heads / key.dims()[1];
         let (query, key, value) = (rows(query), rows(key), rows(value));

@@ -11,7 +11,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::layout::{UNITS, addresses, cubes, empty, is_empty, rows, vector_width};
-use crate::kernels::plain::ATTENTION_EPS;
+use crate::kernels::attention::ATTENTION_EPS;
 
 /// Cubes to cut the heads of one picture into for the first pass: a few for every multiprocessor of
 /// a large card. The batch does not enter: a picture is the same alone and in a batch.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::gemm::{Strides, gemm};
 use super::prefetch::prefetch;
 use super::primitive::{Primitive, contiguous, dims, tensor, values};
-use crate::kernels::plain::ATTENTION_EPS;
+use crate::kernels::attention::ATTENTION_EPS;
 
 /// Tokens that are copied, rectified and multiplied at a time: a head of 32 channels then needs
 /// 32 KB each of keys and values.

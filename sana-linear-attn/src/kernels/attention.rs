@@ -1,4 +1,9 @@
+//! What the forms of attention share.
+
 use burn::tensor::Tensor;
+
+/// Added to the denominator of linear attention, as in the reference.
+pub const ATTENTION_EPS: f64 = 1e-15;
 
 /// Channels as heads.
 ///
