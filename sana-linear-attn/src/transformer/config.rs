@@ -31,8 +31,8 @@ pub enum ConfigError {
     /// The same of a ControlNet.
     #[error("invalid ControlNet config: {0}")]
     InvalidControlNet(String),
-    /// Weights whose shapes do not tell the config.
-    #[error("cannot read a transformer's config off the weights in {origin}: {reason}")]
+    /// Weights whose shapes do not determine the config.
+    #[error("cannot infer a transformer's config from the weights in {origin}: {reason}")]
     NotInferred {
         /// Where the weights come from.
         origin: String,
@@ -127,7 +127,7 @@ impl Default for SanaTransformerConfig {
 }
 
 impl SanaTransformerConfig {
-    /// Sana 1.6B for 512 px pictures: 20 blocks of 2240 channels.
+    /// Sana 1.6B for 512 px images: 20 blocks of 2240 channels.
     pub fn sana_1600m_512px() -> Self {
         Self {
             sample_size: 16,
@@ -135,12 +135,12 @@ impl SanaTransformerConfig {
         }
     }
 
-    /// Sana 1.6B for 1024 px pictures.
+    /// Sana 1.6B for 1024 px images.
     pub fn sana_1600m_1024px() -> Self {
         Self::default()
     }
 
-    /// Sana 1.6B for 2048 px pictures, with a position table.
+    /// Sana 1.6B for 2048 px images, with a position table.
     pub fn sana_1600m_2kpx() -> Self {
         Self {
             sample_size: 64,
@@ -149,7 +149,7 @@ impl SanaTransformerConfig {
         }
     }
 
-    /// Sana 1.6B for 4096 px pictures, with a position table.
+    /// Sana 1.6B for 4096 px images, with a position table.
     pub fn sana_1600m_4kpx() -> Self {
         Self {
             sample_size: 128,
@@ -158,7 +158,7 @@ impl SanaTransformerConfig {
         }
     }
 
-    /// Sana 0.6B for 512 px pictures: 28 blocks of 1152 channels.
+    /// Sana 0.6B for 512 px images: 28 blocks of 1152 channels.
     pub fn sana_600m_512px() -> Self {
         Self {
             sample_size: 16,
@@ -166,7 +166,7 @@ impl SanaTransformerConfig {
         }
     }
 
-    /// Sana 0.6B for 1024 px pictures.
+    /// Sana 0.6B for 1024 px images.
     pub fn sana_600m_1024px() -> Self {
         Self {
             num_attention_heads: 36,

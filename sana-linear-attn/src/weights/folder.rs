@@ -46,7 +46,7 @@ fn only_variant<'a>(stem: &str, present: &'a [String]) -> Option<&'a String> {
 /// links there, which may lead anywhere, as those of the usual download caches do.
 ///
 /// # Errors
-/// When the index cannot be read, is no index, or names anything but plain files beside it.
+/// When the index cannot be read, is not an index, or names anything but plain files next to it.
 pub fn shard_paths(path: &Path) -> Result<Vec<PathBuf>, WeightError> {
     let bad = |reason: String| WeightError::Index {
         path: path.to_path_buf(),

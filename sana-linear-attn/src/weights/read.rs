@@ -23,7 +23,7 @@ const LARGEST_HEADER: u64 = 100_000_000;
 /// Axes of a tensor, at most; weights have up to 4.
 const MOST_AXES: usize = 8;
 
-/// Opens a regular file, through symbolic links. What is none, such as a device or a pipe, could
+/// Opens a regular file, through symbolic links. Anything else, such as a device or a pipe, could
 /// have no end.
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     if std::fs::metadata(path)?.is_file() {
@@ -37,10 +37,10 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 /// Reads a whole regular file of at most `largest` bytes.
 ///
 /// # Errors
-/// When it cannot be read, is no regular file or is larger.
+/// When it cannot be read, is not a regular file or is larger.
 pub fn read_bounded(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // Not by the size that the system tells: a file may grow, and some tell 0.
+    // Not by the size that the system reports: a file may grow, and some report 0.
     open_regular(path)?
         .take(largest.saturating_add(1))
         .read_to_end(&mut bytes)?;
@@ -63,7 +63,7 @@ pub fn read_text_bounded(path: &Path, largest: u64) -> io::Result<String> {
 /// The files that a list of shards names, each once.
 ///
 /// # Errors
-/// When it is no such list, or names what is not a plain file name: nothing that could lead out of
+/// When it is not such a list, or names what is not a plain file name: nothing that could lead out of
 /// the folder on any system.
 pub(super) fn shard_names(json: &str) -> Result<BTreeSet<String>, String> {
     #[derive(Deserialize)]
@@ -72,7 +72,7 @@ pub(super) fn shard_names(json: &str) -> Result<BTreeSet<String>, String> {
     }
 
     if !json.trim_start().starts_with('{') {
-        return Err("it is no JSON object".to_owned());
+        return Err("it is not a JSON object".to_owned());
     }
     let index: Index = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let map = index.weight_map.ok_or("no weight_map")?;

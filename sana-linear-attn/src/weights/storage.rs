@@ -61,7 +61,7 @@ impl Storage {
     }
 
     /// Some of the bytes where they are: nothing is copied, and they are in memory when this
-    /// returns. `None` where they do not stand at a multiple of `align` bytes.
+    /// returns. `None` where they are not at a multiple of `align` bytes.
     pub fn shared(&self, range: Range<usize>, align: usize) -> Option<Bytes> {
         let start = self.as_slice()[range.clone()].as_ptr();
         if !start.addr().is_multiple_of(align) {
@@ -83,7 +83,7 @@ impl Storage {
         let _ = range;
     }
 
-    /// Shows some of the bytes for a while. Those of a file are mapped anew for that, so that they
+    /// Shows some of the bytes for a while. Those of a file are mapped again for that, so that they
     /// do not stay in the memory of the process afterwards.
     pub fn read<T>(&self, range: Range<usize>, read: impl FnOnce(&[u8]) -> T) -> T {
         let window = self.file.as_ref().filter(|_| !range.is_empty());

@@ -142,7 +142,7 @@ impl Weights {
                         "in two shards"
                     };
                     let name = other.key();
-                    return Err(corrupt(format!("tensor {name:?} stands {shards}")));
+                    return Err(corrupt(format!("tensor {name:?} is {shards}")));
                 }
             };
         }

@@ -243,7 +243,7 @@ fn a_new_controlnet_has_the_transformer_s_blocks() {
         .unwrap();
 }
 
-/// The condition of one picture serves the whole batch, and items do not see each other.
+/// The condition of one image serves the whole batch, and items do not see each other.
 #[test]
 fn a_batch_is_its_items() {
     let pair = Pair::built_in();

@@ -344,11 +344,11 @@ fn rms_norm_takes_strided_input() {
     let plain: Norm = |x, weight, bias, residual, eps, axis| {
         plain::rms_norm_channels(x, weight, bias, eps, axis) + residual
     };
-    for alike in [true, false] {
+    for same_layout in [true, false] {
         let image = |norm: Norm| {
             move |source: &Source| {
                 let x = source.tensor([2, 3, 5, 12], 1).permute([0, 3, 1, 2]);
-                let residual = match alike {
+                let residual = match same_layout {
                     true => source.tensor([2, 3, 5, 12], 2).permute([0, 3, 1, 2]),
                     false => source.tensor([2, 12, 3, 5], 2),
                 };
@@ -357,7 +357,7 @@ fn rms_norm_takes_strided_input() {
             }
         };
         check(
-            &format!("channels last, residual alike {alike}"),
+            &format!("channels last, residual in the same layout {same_layout}"),
             image(rms_norm_residual),
             image(plain),
         );
@@ -508,7 +508,7 @@ fn grids_are_folded() {
     }
 }
 
-/// A picture is the same alone and in a batch, bit for bit: no kernel lets the batch decide how a
+/// An image is the same alone and in a batch, bit for bit: no kernel lets the batch decide how a
 /// sum is cut.
 #[test]
 #[ignore = "compares with the device that SANA_TEST_DEVICE names"]

@@ -677,7 +677,7 @@ fn layouts_equal_plain() {
     }
 }
 
-/// A picture is the same alone and in a batch, bit for bit: no kernel lets the batch decide how a
+/// An image is the same alone and in a batch, bit for bit: no kernel lets the batch decide how a
 /// sum is cut.
 #[test]
 fn items_of_a_batch_are_those_made_alone() {

@@ -194,7 +194,7 @@ fn assert_same(name: &str, ours: &SanaTransformer, expected: &SanaTransformer) {
     assert_close(name, &output(ours), &output(expected), tolerance());
 }
 
-const MODES: [LoraMode; 2] = [LoraMode::Merged, LoraMode::Apart];
+const MODES: [LoraMode; 2] = [LoraMode::Merged, LoraMode::Unmerged];
 
 #[test]
 fn both_forms_equal_changed_weights() {
@@ -211,7 +211,7 @@ fn both_forms_equal_changed_weights() {
 fn another_scale_is_seen() {
     let tensors = factors(1.0);
     let expected = changed_by(&[deltas(&tensors, 0.7)]);
-    let ours = with(&[scaled(lora(&tensors), 0.8, LoraMode::Apart)]);
+    let ours = with(&[scaled(lora(&tensors), 0.8, LoraMode::Unmerged)]);
     assert_same("scale", &ours, &expected);
 }
 
@@ -244,7 +244,7 @@ fn scale_0_changes_nothing() {
 #[test]
 fn low_rank_terms_come_off() {
     let expected = output(&model());
-    let ours = with(&[scaled(lora(&factors(1.0)), 1.0, LoraMode::Apart)]);
+    let ours = with(&[scaled(lora(&factors(1.0)), 1.0, LoraMode::Unmerged)]);
     assert_ne!(output(&ours), expected);
     assert_eq!(output(&ours.without_low_rank()), expected);
 }
@@ -282,11 +282,15 @@ fn alpha_over_rank_scales() {
         .map(|(name, data)| (format!("base_model.model.{name}"), data))
         .collect();
     std::fs::write(&path, bytes(&renamed, &[])).unwrap();
-    let beside = folder.path().join("adapter_config.json");
-    std::fs::write(&beside, r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 6}"#).unwrap();
+    let settings = folder.path().join("adapter_config.json");
+    std::fs::write(
+        &settings,
+        r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 6}"#,
+    )
+    .unwrap();
     same("peft", Lora::open(&path).unwrap());
 
-    std::fs::write(&beside, "{").unwrap();
+    std::fs::write(&settings, "{").unwrap();
     let error = Lora::open(&path).unwrap_err();
     assert!(matches!(error, LoraError::Settings { .. }), "{error}");
     assert!(error.to_string().contains("adapter_model"), "{error}");
@@ -317,7 +321,7 @@ fn mismatch(lora: &Lora) -> LoraMismatch {
     let LoraError::Mismatch(found) = error else {
         panic!("{text}")
     };
-    let applied = scaled(lora.clone(), 1.0, LoraMode::Apart);
+    let applied = scaled(lora.clone(), 1.0, LoraMode::Unmerged);
     assert_eq!(
         model().with_loras(&[applied]).unwrap_err().to_string(),
         text
@@ -432,12 +436,12 @@ fn hostile_files() {
         "{error}"
     );
     for scale in [f64::NAN, f64::INFINITY] {
-        let error = ScaledLora::new(lora(&factors(1.0)), scale, LoraMode::Apart).unwrap_err();
+        let error = ScaledLora::new(lora(&factors(1.0)), scale, LoraMode::Unmerged).unwrap_err();
         assert!(matches!(error, LoraError::Scale { .. }), "{error}");
     }
 }
 
-/// As with a checkpoint's own weights, the step that it spoils is what tells.
+/// As with a checkpoint's own weights, the step that it spoils shows it.
 #[test]
 fn nan_is_loaded() {
     let mut tensors = factors(1.0);
@@ -491,26 +495,26 @@ fn bf16_weights_stay_bf16() {
 fn bf16_apart_runs_in_bf16() {
     let base = load(&weights(), Some(DType::BF16)).with_compute_dtype(DType::BF16);
     let plain = output(&base);
-    let ours = base.with_loras(&[scaled(lora(&factors(1.0)), 1.0, LoraMode::Apart)]);
+    let ours = base.with_loras(&[scaled(lora(&factors(1.0)), 1.0, LoraMode::Unmerged)]);
     let ours = output(&ours.unwrap());
     assert!(ours.iter().all(|value| value.is_finite()));
     assert_ne!(ours, plain);
 }
 
-/// Terms kept apart are no parameters: saving writes the base, and nothing else is expected.
+/// Unmerged terms are not parameters: saving writes the base, and nothing else is expected.
 #[test]
 fn apart_terms_are_not_saved() {
     let plain = model();
-    let ours = with(&[scaled(lora(&factors(1.0)), 1.0, LoraMode::Apart)]);
+    let ours = with(&[scaled(lora(&factors(1.0)), 1.0, LoraMode::Unmerged)]);
     let shapes = |model: &SanaTransformer| parameter_shapes(model, KeyMap::default());
     assert_eq!(shapes(&ours), shapes(&plain));
     assert_eq!(ours.num_params(), plain.num_params());
     assert_eq!(tensors_of(&saved(&ours)), tensors_of(&saved(&plain)));
 }
 
-/// The weight trains beside a term, whose part of the input's gradient is there.
+/// The weight trains next to a term, whose part of the input's gradient is there.
 #[test]
-fn layers_train_beside_their_terms() {
+fn layers_train_next_to_their_terms() {
     let device = Device::flex().autodiff();
     let matrix = |rows, columns, seed| {
         Tensor::<2>::from_data(tensor(&[rows, columns], seed), (&device, DType::F32))

@@ -67,7 +67,7 @@ fn output(model: &SanaTransformer, name: &str) -> Vec<f32> {
     values(model.forward(input).velocity)
 }
 
-/// Bit for bit, whatever stands before the names.
+/// Bit for bit, whatever the prefix of the names.
 #[test]
 fn outputs_equal_those_of_the_published_layout() {
     for name in MODELS {
@@ -157,7 +157,7 @@ fn what_does_not_fit_is_listed_by_its_original_name() {
 
 /// A file of another kind of model: the prefix stays in the names.
 #[test]
-fn a_model_with_other_options_is_told_apart() {
+fn a_model_with_other_options_is_recognised() {
     let (config, _) = published("sana");
     let (_folder, weights) = original("sana_sprint", "state_dict.");
     let text = load(&config, &weights).unwrap_err().to_string();

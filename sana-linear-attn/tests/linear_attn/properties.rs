@@ -322,7 +322,7 @@ fn perturbed_attention_leaves_the_batch_as_it_is() {
     }
 }
 
-/// The limit is that of f16 and of the projected output, and there is none unless it is asked for.
+/// The limit is that of f16 and of the projected output, and is off unless it is asked for.
 #[test]
 fn f16_clamp_limits_the_projected_output() {
     let device = device();

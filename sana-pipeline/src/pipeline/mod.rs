@@ -140,7 +140,7 @@ impl SanaPipeline {
             low_rank: options
                 .loras
                 .iter()
-                .any(|file| file.mode == LoraMode::Apart),
+                .any(|file| file.mode == LoraMode::Unmerged),
             cpu: sana_linear_attn::precision::is_cpu(device),
             tiling: tiles(options.tiling, &spec.autoencoder),
         };

@@ -8,7 +8,7 @@ use super::parity::{Reference, sampled};
 use super::*;
 
 const FILE: &str = "pytorch_lora_weights.safetensors";
-const MODES: [LoraMode; 2] = [LoraMode::Merged, LoraMode::Apart];
+const MODES: [LoraMode; 2] = [LoraMode::Merged, LoraMode::Unmerged];
 
 /// The crate's own file.
 fn file() -> LoraFile {

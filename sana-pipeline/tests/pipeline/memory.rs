@@ -133,7 +133,7 @@ fn loras_count() {
     let file = "pipeline/lora/pytorch_lora_weights.safetensors";
     let lora = sana_pipeline::LoraFile::new(built_in_fixture_path(CRATE, file));
     let options = LoadOptions {
-        loras: vec![lora.mode(sana_pipeline::LoraMode::Apart)],
+        loras: vec![lora.mode(sana_pipeline::LoraMode::Unmerged)],
         ..LoadOptions::default()
     };
     let pipeline = load_with(&sana_folder(), options);

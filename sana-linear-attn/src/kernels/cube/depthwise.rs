@@ -102,7 +102,7 @@ fn depthwise_runs<F: Float, N: Size>(
     }
     for ky in 0..kernel {
         let y = line + ky;
-        // Coordinates of the picture with its border of zeros.
+        // Coordinates of the image with its border of zeros.
         if y >= comptime![kernel / 2] && y < image_height + comptime![kernel / 2] {
             let y = y - comptime![kernel / 2];
             #[unroll]

@@ -1,6 +1,6 @@
 //! ReLU linear attention in two passes over the tokens.
 //!
-//! First the sums over keys and values of each head, over chunks of tokens, so that a large picture
+//! First the sums over keys and values of each head, over chunks of tokens, so that a large image
 //! gives every multiprocessor something to do; the chunks are then added in a fixed order. Then each
 //! token's query against the sums. Heads are read where they stand in the rows of tokens.
 
@@ -13,8 +13,8 @@ use burn_cubecl::tensor::CubeTensor;
 use super::layout::{UNITS, addresses, cubes, empty, is_empty, rows, vector_width};
 use crate::kernels::attention::ATTENTION_EPS;
 
-/// Cubes to cut the heads of one picture into for the first pass: a few for every multiprocessor of
-/// a large card. The batch does not enter: a picture is the same alone and in a batch.
+/// Cubes to cut the heads of one image into for the first pass: a few for every multiprocessor of
+/// a large GPU. The batch does not enter: an image is the same alone and in a batch.
 const CUBES: usize = 1024;
 
 /// Least tokens of such a cube. With fewer the sums that it writes come near what it has read.

@@ -1,5 +1,5 @@
 //! The operations as the backend without fusion runs them, against the same ones in a fusion
-//! stream: the shapes and dtypes that fusion is told must be those that the kernels give, since it
+//! stream: the shapes and dtypes given to fusion must be those that the kernels give, since it
 //! never compares them.
 //!
 //! Run by `.ci/wgpu`, or by
@@ -55,7 +55,7 @@ impl Both {
         assert_eq!(bare.dtype, fused.dtype(), "{name}: dtype");
         let bare = burn_cubecl::ops::into_data_sync(bare);
         let bare = bare.try_into_vec::<f32>().unwrap();
-        // One more operation behind the fused one, of the shape that fusion was told.
+        // One more operation behind the fused one, of the shape given to fusion.
         let streamed = values(fused.clone() * 2.0);
         let fused = values(fused);
         assert!(bare == fused, "{name}: values differ");

@@ -1,6 +1,6 @@
-//! Products of matrices by the GEMM that burn's CPU backend uses.
+//! Matrix multiplication by the GEMM that burn's CPU backend uses.
 
-/// A matrix in a slice: element `(row, column)` stands at `row * rows + column * columns`.
+/// A matrix in a slice: element `(row, column)` is at `row * rows + column * columns`.
 #[derive(Clone, Copy)]
 pub(super) struct Strides {
     pub row: usize,
@@ -25,7 +25,7 @@ impl Strides {
     }
 }
 
-/// `dst (+)= lhs x rhs` for an `m x k` by `k x n` product on one thread.
+/// `dst (+)= lhs x rhs` of an `m x k` by a `k x n` matrix on one thread.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn gemm(
     [m, n, k]: [usize; 3],
@@ -50,7 +50,7 @@ pub(super) fn gemm(
     );
 }
 
-/// [`gemm`] on as many threads as told.
+/// [`gemm`] with the given parallelism.
 #[allow(unsafe_code, clippy::too_many_arguments)]
 pub(super) fn parallel_gemm(
     [m, n, k]: [usize; 3],
@@ -65,7 +65,7 @@ pub(super) fn parallel_gemm(
 ) {
     let last =
         |rows: usize, columns: usize, s: Strides| (rows - 1) * s.row + (columns - 1) * s.column;
-    assert!(m > 0 && n > 0 && k > 0, "empty product {m} x {n} x {k}");
+    assert!(m > 0 && n > 0 && k > 0, "empty GEMM {m} x {n} x {k}");
     assert!(last(m, n, dst_strides) < dst.len(), "destination too small");
     assert!(last(m, k, lhs_strides) < lhs.len(), "left factor too small");
     assert!(

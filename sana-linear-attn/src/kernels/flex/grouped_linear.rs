@@ -1,4 +1,4 @@
-//! A grouped 1x1 convolution on tokens: a small product for each group, read out of the rows and
+//! A grouped 1x1 convolution on tokens: a small GEMM for each group, read out of the rows and
 //! written into them.
 
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ pub(super) fn forward(x: Primitive, weight: Primitive) -> Primitive {
     let [_, size] = dims(&weight);
     let (x, weight) = (values(&x), values(&weight));
     let mut out = vec![0f32; x.len()];
-    // Tasks end with their item, so that a picture is the same alone and in a batch.
+    // Tasks end with their item, so that an image is the same alone and in a batch.
     let item = (tokens * channels).max(1);
     let mut parts: Vec<(&mut [f32], &[f32])> = out
         .chunks_mut(item)

@@ -1,6 +1,6 @@
-//! A linear layer in one pass: the bias is where the product starts, and SiLU is applied while the
-//! result is still in cache. On AVX-512 the product is that of [`gemm_avx512`](super::gemm_avx512),
-//! elsewhere GEMM's.
+//! A linear layer in one pass: the sums start at the bias, and SiLU is applied while the
+//! result is still in cache. On AVX-512 the GEMM is [`gemm_avx512`](super::gemm_avx512), elsewhere that
+//! of the crate `gemm`.
 
 use burn::tensor::DType;
 use rayon::prelude::*;
@@ -11,7 +11,7 @@ use super::gemm::{Strides, parallel_gemm};
 use super::gemm_avx512::{Stored, gemm};
 use super::primitive::{Primitive, contiguous, dims, tensor, values};
 
-/// Elements of one parallel task of the passes beside the product.
+/// Elements of one parallel task of the passes around the GEMM.
 const CHUNK: usize = 1 << 15;
 
 /// Elements of a result that GEMM treats on its own, at most.
@@ -45,8 +45,8 @@ pub(super) fn forward(
             return tensor(out, [count, columns]);
         }
     }
-    // A row is the same alone and among others: rows of zeros keep the product out of the form
-    // that GEMM has for results of so few elements, which sums in another order.
+    // A row is the same alone and among others: rows of zeros keep it out of the form
+    // that the crate has for results of so few elements, which sums in another order.
     let rows = match count * columns <= SMALLEST {
         true => (SMALLEST / columns + 1).max(2),
         false => count.max(2),

@@ -91,7 +91,7 @@ pub(super) fn forward(
     shaped(out, &x)
 }
 
-/// What comes after the division; an empty bias or residual is none.
+/// What comes after the division; without what is empty of bias and residual.
 #[derive(Clone, Copy)]
 struct Affine<'a> {
     weight: &'a [f32],

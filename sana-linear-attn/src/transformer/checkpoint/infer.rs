@@ -1,4 +1,4 @@
-//! The config of a transformer, read off the shapes of its weights.
+//! The config of a transformer, read from the shapes of its weights.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::weights::Weights;
 use super::original::OriginalLayout;
 use crate::transformer::config::{ConfigError, QkNorm, SanaTransformerConfig};
 
-/// A config that was [read off](SanaTransformerConfig::infer) the weights.
+/// A config that was [read](SanaTransformerConfig::infer) from the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InferredConfig {
     /// The config.
@@ -20,7 +20,7 @@ pub struct InferredConfig {
 type Heads = [usize; 4];
 
 impl SanaTransformerConfig {
-    /// Reads the config of a transformer off the names and shapes of its weights, in the published
+    /// Reads the config of a transformer from the names and shapes of its weights, in the published
     /// layout or the [original](OriginalLayout) one: depth, width, latent and text channels, patch
     /// size, hidden channels of the feed-forward, biases, qk norm, embedded guidance, and the
     /// `sample_size` where an original file has its position table.
@@ -51,7 +51,7 @@ impl SanaTransformerConfig {
             .ok_or_else(|| {
                 shapes.error(format!(
                     "shapes do not show the attention heads, and no released model is {width} \
-                     channels wide; put its config.json beside it"
+                     channels wide; put its config.json next to it"
                 ))
             })?;
         let side = layout

@@ -105,7 +105,7 @@ pub struct OriginalLayout {
 }
 
 impl OriginalLayout {
-    /// Recognises the layout by its `x_embedder.proj.weight`, which may stand behind
+    /// Recognises the layout by its `x_embedder.proj.weight`, possibly after
     /// `state_dict.`, `model.` or `module.`.
     pub fn of(weights: &Weights) -> Option<Self> {
         PREFIXES
@@ -114,7 +114,7 @@ impl OriginalLayout {
             .map(|prefix| Self { prefix })
     }
 
-    /// What stands before every name.
+    /// The prefix of every name.
     pub fn prefix(&self) -> &str {
         self.prefix
     }

@@ -15,7 +15,7 @@ pub enum LoraError {
         /// The file.
         origin: String,
     },
-    /// What the file, or the `adapter_config.json` beside it, says about alpha is not usable.
+    /// What the file, or the `adapter_config.json` next to it, says about alpha is not usable.
     #[error("the settings of the LoRA {origin} are not usable: {reason}")]
     Settings {
         /// The file.

@@ -69,18 +69,18 @@ const PEFT_SETTINGS: &str = "adapter_config.json";
 
 impl Lora {
     /// Opens a LoRA file. Alpha comes from its tensors, else from its metadata, else from the
-    /// `adapter_config.json` beside a file called `adapter_model.safetensors`; without any it is
+    /// `adapter_config.json` next to a file called `adapter_model.safetensors`; without any it is
     /// the rank.
     ///
     /// # Errors
     /// When the file cannot be read or is empty, or its settings are not usable.
     pub fn open(path: &Path) -> Result<Self, LoraError> {
         let weights = Weights::open_file(path)?;
-        let beside = path.with_file_name(PEFT_SETTINGS);
-        let text = if path.ends_with(PEFT_FILE) && beside.is_file() {
-            let read = read_text_bounded(&beside, LARGEST_CONFIG);
+        let adjacent = path.with_file_name(PEFT_SETTINGS);
+        let text = if path.ends_with(PEFT_FILE) && adjacent.is_file() {
+            let read = read_text_bounded(&adjacent, LARGEST_CONFIG);
             Some(read.map_err(|source| WeightError::Io {
-                path: beside,
+                path: adjacent,
                 source,
             })?)
         } else {
@@ -97,7 +97,7 @@ impl Lora {
         Self::with_settings(weights, None)
     }
 
-    fn with_settings(weights: Weights, beside: Option<&str>) -> Result<Self, LoraError> {
+    fn with_settings(weights: Weights, settings: Option<&str>) -> Result<Self, LoraError> {
         let origin = weights.origin().to_owned();
         let mut targets: BTreeMap<String, Factors> = BTreeMap::new();
         let mut unexpected = Vec::new();
@@ -121,7 +121,7 @@ impl Lora {
         if targets.is_empty() && unexpected.is_empty() {
             return Err(LoraError::Empty { origin });
         }
-        let settings = Settings::read(&weights, beside)
+        let settings = Settings::read(&weights, settings)
             .and_then(|settings| {
                 settings
                     .check(targets.keys().map(String::as_str))

@@ -21,10 +21,10 @@ pub enum LoraMode {
     /// weights' dtype. Costs nothing per step.
     #[default]
     Merged,
-    /// Beside the weights, which stay as they are: `x W^T + scale * alpha / rank * (x A^T) B^T`.
-    /// Costs two thin products per layer and step, loses nothing to the weights' dtype, and can be
-    /// [taken off](SanaTransformer::without_low_rank).
-    Apart,
+    /// As low-rank terms next to the weights, which stay as they are: `x W^T + scale * alpha / rank * (x A^T) B^T`.
+    /// Costs two thin GEMMs per layer and step, does not round to the weights' dtype, and can be
+    /// [removed](SanaTransformer::without_low_rank).
+    Unmerged,
 }
 
 /// A LoRA as it is applied.
@@ -75,7 +75,7 @@ impl SanaTransformer {
                     continue;
                 };
                 match scaled.mode {
-                    LoraMode::Apart => layer.attach(term),
+                    LoraMode::Unmerged => layer.attach(term),
                     LoraMode::Merged => {
                         let product = term.up.matmul(term.down);
                         delta = Some(match delta {
@@ -92,7 +92,7 @@ impl SanaTransformer {
         Ok(self)
     }
 
-    /// Takes off the LoRAs that are [kept apart](LoraMode::Apart).
+    /// Removes [unmerged](LoraMode::Unmerged) LoRAs.
     pub fn without_low_rank(mut self) -> Self {
         for (_, layer) in layers_mut(&mut self) {
             match layer {

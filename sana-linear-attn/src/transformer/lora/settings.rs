@@ -15,10 +15,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// diffusers keeps PEFT's settings as JSON in the metadata, PEFT in a file beside; others write
+    /// diffusers keeps PEFT's settings as JSON in the metadata, PEFT in a file next to it; others write
     /// alpha alone into the metadata.
-    pub(super) fn read(weights: &Weights, beside: Option<&str>) -> Result<Self, String> {
-        if let Some(text) = weights.metadata("lora_adapter_metadata").or(beside) {
+    pub(super) fn read(weights: &Weights, file: Option<&str>) -> Result<Self, String> {
+        if let Some(text) = weights.metadata("lora_adapter_metadata").or(file) {
             return Self::from_json(text);
         }
         let alpha = match weights.metadata("lora_alpha") {
@@ -70,7 +70,7 @@ impl Settings {
         Ok(())
     }
 
-    /// What `B A` is multiplied with beside the user's scale; `own` is the layer's own alpha.
+    /// What `B A` is multiplied with in addition to the user's scale; `own` is the layer's own alpha.
     pub(super) fn factor(&self, own: Option<f64>, layer: &str, rank: usize) -> f64 {
         let mut patterns = self.alpha_pattern.iter();
         let pattern = patterns.find(|(pattern, _)| ends_in(layer, pattern));

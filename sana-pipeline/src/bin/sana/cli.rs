@@ -118,7 +118,7 @@ mod tests {
         let Command::Generate(args) = cli.command else {
             panic!("another command")
         };
-        let unmerged = |path: &str| LoraFile::new(path).mode(LoraMode::Apart);
+        let unmerged = |path: &str| LoraFile::new(path).mode(LoraMode::Unmerged);
         assert_eq!(
             args.recorded.loaded.lora.files(),
             [unmerged("a").scale(0.5), unmerged("b")]

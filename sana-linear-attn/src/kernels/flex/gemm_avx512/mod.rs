@@ -2,12 +2,12 @@
 //! instruction of AVX512-BF16, which adds in f32.
 //!
 //! Rows of `x` lie across the lanes of a register. What is multiplied with a register is then one
-//! number of a weight's row, or in bf16 a pair of neighbours, and such a pair stands side by side in
-//! memory already. Both are 32 bits, here called a *unit*: all but the conversion of `x` and the
+//! number of a weight's row, or in bf16 a pair of neighbours, and such a pair is already contiguous in
+//! memory. Both are 32 bits, here called a *unit*: all but the conversion of `x` and the
 //! multiplication is the same for both.
 //!
 //! A tile is the sums of [`OUTPUTS`] weight rows with [`ROWS`] rows of `x`, in registers over the
-//! whole depth, so an element is summed in the same order whatever stands beside it. A task has some
+//! whole depth, so an element is summed in the same order whatever is computed with it. A task has some
 //! weight rows, brought into the order of use in a buffer that stays in the second-level cache while
 //! all rows of `x` pass by.
 #![allow(unsafe_code)]
@@ -65,7 +65,7 @@ impl Stored {
 /// - result `[rows, columns]`
 ///
 /// # Panics
-/// Where lengths do not fit or the product is not [supported](Stored::is_supported).
+/// Where lengths do not fit or the GEMM is not [supported](Stored::is_supported).
 pub(super) fn gemm(
     [rows, columns, depth]: [usize; 3],
     x: &[f32],

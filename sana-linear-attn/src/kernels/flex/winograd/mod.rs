@@ -6,7 +6,7 @@
 //! y = A^T [ (G w G^T) . (B^T x B) ] A        x 6x6, w 3x3, y 4x4, "." element by element
 //! ```
 //!
-//! The sum over input channels turns the 36 element-wise products into 36 matrix products
+//! The sum over input channels turns the 36 element-wise products into 36 GEMMs
 //! `[output, input] x [input, tiles]`.
 
 mod tiles;

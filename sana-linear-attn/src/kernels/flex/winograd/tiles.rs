@@ -78,7 +78,7 @@ impl Shape {
     pub(super) fn bands(&self) -> Vec<Band> {
         let bytes_per_tile = READ * READ * (self.input + self.output) * size_of::<f32>();
         let tiles = (TASK_BYTES / bytes_per_tile).max(TASK_TILES);
-        // Neither batch nor threads decide: a picture is the same alone and in a batch.
+        // Neither batch nor threads decide: an image is the same alone and in a batch.
         let shared = self.tile_rows.div_ceil(IMAGE_TASKS).max(1);
         let rows = tiles.div_ceil(self.tile_columns).clamp(1, shared);
         (0..self.batch)

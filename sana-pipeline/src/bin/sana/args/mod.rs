@@ -104,7 +104,7 @@ impl LoraArgs {
     /// The files, and how they are applied.
     pub fn files(&self) -> Vec<LoraFile> {
         let mode = match self.lora_unmerged {
-            true => LoraMode::Apart,
+            true => LoraMode::Unmerged,
             false => LoraMode::Merged,
         };
         let file = |lora: &ScaledPath| LoraFile::new(&lora.path).scale(lora.scale).mode(mode);
