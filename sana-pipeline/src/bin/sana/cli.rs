@@ -3,14 +3,14 @@
 use clap::{Parser, Subcommand};
 
 use crate::bench::BenchArgs;
-use crate::device::DevicesArgs;
+use crate::devices::DevicesArgs;
 use crate::encode::{DecodeArgs, EncodeArgs};
 use crate::evaluate::EvaluateArgs;
 use crate::generate::GenerateArgs;
 use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
 use crate::train::TrainArgs;
-use crate::{bench, device, encode, evaluate, generate, init, inspect, train};
+use crate::{bench, devices, encode, evaluate, generate, init, inspect, train};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,7 +54,7 @@ impl Cli {
             Command::Init(args) => init::run(args),
             Command::Train(args) => train::run(args),
             Command::Bench(args) => args.cpu.run(|| bench::run(args)),
-            Command::Devices(args) => device::run(args),
+            Command::Devices(args) => devices::run(args),
         }
     }
 }

@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod cli;
 mod device;
+mod devices;
 mod encode;
 mod evaluate;
 mod generate;

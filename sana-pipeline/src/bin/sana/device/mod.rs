@@ -1,38 +1,24 @@
-//! Devices by name, opened and probed, and `sana devices`.
+//! Devices by name, opened and probed.
 
 mod backends;
 mod probe;
 
 use std::fmt;
-use std::io::{self, Write};
 use std::str::FromStr;
 
 use anyhow::{Error, bail};
 use burn::tensor::{DType, Device};
-use clap::Args;
 
-use self::backends::{Backend, Listed, built};
-use crate::terminal::output;
+use self::backends::{Listed, built};
 
+pub use self::backends::Backend;
 pub use self::probe::catch;
-
-const EXAMPLES: &str = "\
-Examples:
-  sana devices
-  sana generate \"a red circle\" --device cuda:0
-
-Each backend is a cargo feature: `cargo build --release --features vulkan` adds Vulkan.";
-
-/// List the devices that this build can use, and which of them work
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub struct DevicesArgs {}
 
 /// A device as the user names it: `cuda`, `cuda:1`, `flex`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceName {
-    backend: Backend,
-    index: usize,
+    pub backend: Backend,
+    pub index: usize,
 }
 
 /// Why a device cannot be opened.
@@ -223,72 +209,12 @@ fn others(name: DeviceName, count: usize) -> Vec<DeviceName> {
 }
 
 /// What was looked for and what to install, a line each.
-fn remedy(backend: Backend) -> String {
+pub fn remedy(backend: Backend) -> String {
     format!(
         "  looked for: {}\n  to install: {}",
         backend.looked_for(),
         backend.to_install()
     )
-}
-
-/// Runs `sana devices`.
-pub fn run(DevicesArgs {}: DevicesArgs) -> anyhow::Result<()> {
-    let mut out = output();
-    let mut works = false;
-    for backend in Backend::ALL {
-        works |= report(backend, &mut out)?;
-    }
-    if !works {
-        bail!("no device of this build works: build with the cargo feature flex to use the CPU");
-    }
-    Ok(())
-}
-
-/// Reports each device of a backend; returns whether any works.
-fn report(backend: Backend, out: &mut impl Write) -> io::Result<bool> {
-    let feature = backend.name();
-    if !backend.is_built() {
-        let hardware = backend.hardware();
-        writeln!(
-            out,
-            "{feature:<9} not in this build (cargo feature {feature}): {hardware}"
-        )?;
-        return Ok(false);
-    }
-    let devices = match catch(|| backend.list()) {
-        Ok(devices) => devices,
-        Err(reason) => {
-            writeln!(
-                out,
-                "{feature:<9} does not work: {reason}\n{}",
-                remedy(backend)
-            )?;
-            return Ok(false);
-        }
-    };
-    if devices.is_empty() {
-        writeln!(out, "{feature:<9} finds no device\n{}", remedy(backend))?;
-    }
-    let mut works = false;
-    for (index, listed) in devices.into_iter().enumerate() {
-        let name = DeviceName { backend, index }.to_string();
-        if let Err(reason) = listed.probe() {
-            let remedy = remedy(backend);
-            writeln!(out, "{name:<9} does not work: {reason}\n{remedy}")?;
-            continue;
-        }
-        works = true;
-        let hardware = identity(&listed.device);
-        let hardware = hardware.as_deref().unwrap_or(backend.hardware());
-        let slow = if listed.software {
-            " (the CPU in place of a GPU: slow)"
-        } else {
-            ""
-        };
-        let dtypes = dtypes(&listed.device);
-        writeln!(out, "{name:<9} works in {dtypes}: {hardware}{slow}")?;
-    }
-    Ok(works)
 }
 
 /// What the driver calls the device.
@@ -317,7 +243,7 @@ pub fn identity(_: &Device) -> Option<String> {
 }
 
 /// The types that the device computes in.
-fn dtypes(device: &Device) -> String {
+pub fn dtypes(device: &Device) -> String {
     let all = [DType::F32, DType::BF16, DType::F16].into_iter();
     let supported = all.filter(|dtype| device.supports_dtype(*dtype));
     supported.map(dtype_name).collect::<Vec<_>>().join(", ")
