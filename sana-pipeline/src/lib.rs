@@ -24,8 +24,10 @@ pub use checkpoint::{
     Checkpoint, CheckpointInstruction, Component, ControlNetFolder, LoraFile, LoraMode, SanaKeys,
     Schedule, Scheduler, Solver, check, create, describe, variants,
 };
-pub use error::{ImageToImageError, PipelineError};
-pub use memory::{MemoryAdvice, MemoryEstimate, MemoryShortage};
+pub use error::{
+    CheckpointError, ImageError, ImageToImageError, MemoryAdvice, PipelineError, RequestError,
+};
+pub use memory::{MemoryEstimate, MemoryShortage};
 pub use pipeline::{
     Generation, LoadOptions, MemoryPolicy, ObserverError, SanaPipeline, StepAction, StepInfo,
     TextConditioning,

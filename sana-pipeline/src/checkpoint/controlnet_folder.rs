@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::component::Component;
 use super::weight_files::{has_f16_files, open_weights};
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError};
 use crate::units::{grouped, human};
 
 const CONFIG: &str = "config.json";
@@ -33,40 +33,41 @@ impl ControlNetFolder {
     /// Opens a ControlNet's own folder, or the folder `controlnet` in the given one.
     ///
     /// # Errors
-    /// [`PipelineError::NoFolder`]; [`PipelineError::NotControlNet`] without a `config.json`;
-    /// [`PipelineError::PartClass`] when that is of another class; [`PipelineError::Json`] or
-    /// [`PipelineError::Config`] when it is not usable.
+    /// [`CheckpointError::NoFolder`]; [`CheckpointError::NotControlNet`] without a `config.json`;
+    /// [`CheckpointError::ComponentClass`] when that is of another class; [`CheckpointError::Json`] or
+    /// [`CheckpointError::Config`] when it is not usable.
     pub fn open(folder: &Path) -> Result<Self, PipelineError> {
         if !folder.is_dir() {
-            return Err(PipelineError::NoFolder {
+            return Err(PipelineError::Checkpoint(CheckpointError::NoFolder {
                 path: folder.to_path_buf(),
-            });
+            }));
         }
         let inner = folder.join(Component::ControlNet.folder());
         let found = [folder, &inner]
             .into_iter()
             .find(|folder| folder.join(CONFIG).is_file());
         let Some(found) = found else {
-            return Err(PipelineError::NotControlNet {
+            return Err(PipelineError::Checkpoint(CheckpointError::NotControlNet {
                 folder: folder.to_path_buf(),
-            });
+            }));
         };
         let path = found.join(CONFIG);
         let text = read_text(&path)?;
-        let keys: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|source| PipelineError::Json {
+        let keys: Map<String, Value> = serde_json::from_str(&text).map_err(|source| {
+            PipelineError::Checkpoint(CheckpointError::Json {
                 origin: path.display().to_string(),
                 source,
-            })?;
+            })
+        })?;
         let class = keys.get("_class_name").and_then(Value::as_str);
         let expected = Component::ControlNet.classes();
         if let Some(class) = class.filter(|class| !expected.contains(class)) {
-            return Err(PipelineError::PartClass {
-                part: Component::ControlNet,
+            return Err(PipelineError::Checkpoint(CheckpointError::ComponentClass {
+                component: Component::ControlNet,
                 origin: found.display().to_string(),
                 found: class.to_owned(),
                 expected,
-            });
+            }));
         }
         Ok(Self {
             folder: found.to_path_buf(),
@@ -207,7 +208,7 @@ impl fmt::Display for ControlNetDescription {
         writeln!(f)?;
         write!(
             f,
-            "It is no checkpoint of its own: give it as --controlnet beside --model."
+            "It is not a checkpoint of its own: it is loaded next to one."
         )
     }
 }

@@ -37,7 +37,7 @@ use sana_text::{Gemma2Config, GemmaTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError};
 
 use transformer_file::TransformerFile;
 use weight_files::{has_f16_files, open_weights};
@@ -83,19 +83,19 @@ impl Checkpoint {
     /// Opens a checkpoint folder and checks that everything is there.
     ///
     /// # Errors
-    /// [`PipelineError::NoFolder`], [`PipelineError::NotCheckpoint`],
-    /// [`PipelineError::Incomplete`] with all missing files, [`PipelineError::PipelineClass`] or
-    /// [`PipelineError::PartClass`].
+    /// [`CheckpointError::NoFolder`], [`CheckpointError::NotCheckpoint`],
+    /// [`CheckpointError::Incomplete`] with all missing files, [`CheckpointError::PipelineClass`] or
+    /// [`CheckpointError::ComponentClass`].
     pub fn open(folder: &Path) -> Result<Self, PipelineError> {
         if !folder.is_dir() {
-            return Err(PipelineError::NoFolder {
+            return Err(PipelineError::Checkpoint(CheckpointError::NoFolder {
                 path: folder.to_path_buf(),
-            });
+            }));
         }
         if !folder.join(INDEX).is_file() {
-            return Err(PipelineError::NotCheckpoint {
+            return Err(PipelineError::Checkpoint(CheckpointError::NotCheckpoint {
                 folder: folder.to_path_buf(),
-            });
+            }));
         }
         let checkpoint = Self::with_source(Source::Folder(folder.to_path_buf()))?;
         let files: Vec<String> = checkpoint
@@ -107,10 +107,10 @@ impl Checkpoint {
         if files.is_empty() {
             return Ok(checkpoint);
         }
-        Err(PipelineError::Incomplete {
+        Err(PipelineError::Checkpoint(CheckpointError::Incomplete {
             origin: checkpoint.origin(),
             files,
-        })
+        }))
     }
 
     /// The checkpoint that this project trained on the [scene language](crate::scenes).
@@ -135,9 +135,11 @@ impl Checkpoint {
             trained_in_f16: false,
         };
         let origin = checkpoint.name_of(INDEX);
-        let json = |source| PipelineError::Json {
-            origin: origin.clone(),
-            source,
+        let json = |source| {
+            PipelineError::Checkpoint(CheckpointError::Json {
+                origin: origin.clone(),
+                source,
+            })
         };
         let index: Map<String, Value> =
             serde_json::from_slice(&checkpoint.read_bounded(INDEX, LARGEST_CONFIG)?)
@@ -148,11 +150,11 @@ impl Checkpoint {
         let class = index.get("_class_name").and_then(Value::as_str);
         checkpoint.pipeline = class.unwrap_or_default().to_owned();
         if !PIPELINES.contains(&checkpoint.pipeline.as_str()) {
-            return Err(PipelineError::PipelineClass {
+            return Err(PipelineError::Checkpoint(CheckpointError::PipelineClass {
                 origin,
                 found: checkpoint.pipeline,
                 expected: PIPELINES,
-            });
+            }));
         }
         for part in Component::ALL {
             // A part that was left out is written as [null, null].
@@ -162,12 +164,12 @@ impl Checkpoint {
             };
             let expected = part.classes();
             if !expected.is_empty() && !expected.contains(&class) {
-                return Err(PipelineError::PartClass {
-                    part,
+                return Err(PipelineError::Checkpoint(CheckpointError::ComponentClass {
+                    component: part,
                     origin: checkpoint.origin(),
                     found: class.to_owned(),
                     expected,
-                });
+                }));
             }
             checkpoint.classes.insert(part, class.to_owned());
         }
@@ -290,15 +292,14 @@ impl Checkpoint {
     /// The class of a part, such as `AutoencoderDC`.
     ///
     /// # Errors
-    /// [`PipelineError::NoPart`] when it does not have the part.
+    /// [`CheckpointError::NoComponent`] when it does not have the part.
     pub fn class(&self, part: Component) -> Result<&str, PipelineError> {
-        self.classes
-            .get(&part)
-            .map(String::as_str)
-            .ok_or_else(|| PipelineError::NoPart {
-                part,
+        self.classes.get(&part).map(String::as_str).ok_or_else(|| {
+            PipelineError::Checkpoint(CheckpointError::NoComponent {
+                component: part,
                 origin: self.origin(),
             })
+        })
     }
 
     /// The bytes of a file, by its path relative to the checkpoint with `/` between folders.
@@ -411,16 +412,16 @@ impl Checkpoint {
     /// the reference does.
     ///
     /// # Errors
-    /// When there are none or a file is damaged; [`PipelineError::PartWithoutWeights`] for the
+    /// When there are none or a file is damaged; [`CheckpointError::ComponentWithoutWeights`] for the
     /// scheduler and the tokenizer.
     pub fn weights(
         &self,
         part: Component,
         variant: Option<&str>,
     ) -> Result<Weights, PipelineError> {
-        let stem = part
-            .weights_stem()
-            .ok_or(PipelineError::PartWithoutWeights { part })?;
+        let stem = part.weights_stem().ok_or(PipelineError::Checkpoint(
+            CheckpointError::ComponentWithoutWeights { component: part },
+        ))?;
         self.class(part)?;
         if let (Component::Transformer, Some(file)) = (part, &self.transformer) {
             return Ok(file.weights.clone());

@@ -6,7 +6,7 @@ use sana_sampler::{DpmSolverOptions, SigmaData};
 use sana_text::Gemma2Config;
 
 use crate::checkpoint::Scheduler;
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError};
 
 /// A released model.
 #[derive(Debug, Clone, Copy)]
@@ -110,14 +110,16 @@ pub fn names() -> Vec<&'static str> {
 /// The variant of a name.
 ///
 /// # Errors
-/// [`PipelineError::UnknownVariant`], which lists the names there are.
+/// [`CheckpointError::UnknownVariant`], which lists the names there are.
 pub fn find(name: &str) -> Result<&'static Variant, PipelineError> {
     VARIANTS
         .iter()
         .find(|variant| variant.name == name)
-        .ok_or_else(|| PipelineError::UnknownVariant {
-            found: name.to_owned(),
-            known: names(),
+        .ok_or_else(|| {
+            PipelineError::Checkpoint(CheckpointError::UnknownVariant {
+                found: name.to_owned(),
+                known: names(),
+            })
         })
 }
 
@@ -177,7 +179,10 @@ mod tests {
     #[test]
     fn unknown_names_are_told_the_known_ones() {
         let error = find("sana-9b").unwrap_err();
-        assert!(matches!(error, PipelineError::UnknownVariant { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Checkpoint(CheckpointError::UnknownVariant { .. })
+        ));
         assert!(error.to_string().contains("sana-1.5-4.8b"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ::image::imageops::{self, FilterType};
 use ::image::{ImageReader, Rgb, RgbImage};
 
-use crate::error::PipelineError;
+use crate::error::{ImageError, PipelineError};
 use crate::image;
 
 /// The most pixels of a sheet: 64 pictures of 1024 x 1024. Beyond it pictures are shrunk.
@@ -38,7 +38,7 @@ impl Default for GridOptions {
 /// have more than [`LARGEST_SHEET`] pixels, all pictures are shrunk by one factor so that it fits.
 ///
 /// # Errors
-/// [`PipelineError::EmptyGrid`] without pictures, [`PipelineError::GridSize`] when even cells of
+/// [`ImageError::EmptyGrid`] without pictures, [`ImageError::GridSize`] when even cells of
 /// one pixel and their gaps are too much for a sheet.
 pub fn grid(pictures: &[RgbImage], options: &GridOptions) -> Result<RgbImage, PipelineError> {
     let mut sheet = Sheet::new(pictures.iter().map(RgbImage::dimensions), options)?;
@@ -72,12 +72,12 @@ fn size_of(path: &Path) -> Result<(u32, u32), PipelineError> {
     };
     let reader = ImageReader::open(path).map_err(read)?;
     let reader = reader.with_guessed_format().map_err(read)?;
-    reader
-        .into_dimensions()
-        .map_err(|error| PipelineError::Picture {
+    reader.into_dimensions().map_err(|error| {
+        PipelineError::Image(ImageError::Unreadable {
             path: path.to_path_buf(),
             reason: error.to_string(),
         })
+    })
 }
 
 struct Sheet {
@@ -97,7 +97,7 @@ impl Sheet {
     ) -> Result<Self, PipelineError> {
         let pictures = sizes.len();
         if pictures == 0 {
-            return Err(PipelineError::EmptyGrid);
+            return Err(PipelineError::Image(ImageError::EmptyGrid));
         }
         let square = pictures.isqrt() + usize::from(pictures.isqrt().pow(2) < pictures);
         let columns = options.columns.map_or(square, NonZeroUsize::get);
@@ -108,10 +108,12 @@ impl Sheet {
         });
         let scale = scale(counts, largest, options.gap);
         let cell = largest.map(|side| scaled(side, scale));
-        let too_many = || PipelineError::GridSize {
-            pictures,
-            columns,
-            largest: LARGEST_SHEET,
+        let too_many = || {
+            PipelineError::Image(ImageError::GridSize {
+                images: pictures,
+                columns,
+                largest: LARGEST_SHEET,
+            })
         };
         let sides = [0, 1].map(|axis| side(counts[axis], cell[axis], options.gap));
         let [Some(width), Some(height)] = sides else {
@@ -299,7 +301,10 @@ mod tests {
     #[test]
     fn what_makes_no_sheet() {
         let error = grid(&[], &GridOptions::default()).unwrap_err();
-        assert!(matches!(error, PipelineError::EmptyGrid), "{error}");
+        assert!(
+            matches!(error, PipelineError::Image(ImageError::EmptyGrid)),
+            "{error}"
+        );
         let wide = GridOptions {
             gap: u32::MAX,
             ..GridOptions::default()
@@ -314,7 +319,10 @@ mod tests {
             ..GridOptions::default()
         };
         let error = grid(&vec![plain(1, 1, 0); 9], &wide).unwrap_err();
-        assert!(matches!(error, PipelineError::GridSize { .. }), "{error}");
+        assert!(
+            matches!(error, PipelineError::Image(ImageError::GridSize { .. })),
+            "{error}"
+        );
     }
 
     #[test]
@@ -332,7 +340,10 @@ mod tests {
         );
         std::fs::write(&paths[1], "no picture").unwrap();
         let error = grid_of_files(&paths, &options).unwrap_err();
-        assert!(matches!(error, PipelineError::Picture { .. }), "{error}");
+        assert!(
+            matches!(error, PipelineError::Image(ImageError::Unreadable { .. })),
+            "{error}"
+        );
         std::fs::remove_file(&paths[1]).unwrap();
         let error = grid_of_files(&paths, &options).unwrap_err();
         assert!(matches!(error, PipelineError::Read { .. }), "{error}");

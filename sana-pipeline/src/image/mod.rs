@@ -10,7 +10,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::error::PipelineError;
+use crate::error::{ImageError, PipelineError, RequestError};
 use crate::files;
 
 pub use image::{GrayImage, RgbImage};
@@ -38,7 +38,7 @@ pub fn load_mask(path: &Path) -> Result<GrayImage, PipelineError> {
 /// all.
 ///
 /// # Errors
-/// [`PipelineError::Write`], or [`PipelineError::TextKeyword`] for a keyword that PNG does not
+/// [`PipelineError::Write`], or [`ImageError::TextKeyword`] for a keyword that PNG does not
 /// allow.
 pub fn save_png(
     path: &Path,
@@ -50,9 +50,9 @@ pub fn save_png(
             .chars()
             .all(|c| matches!(c, ' '..='~' | '\u{a1}'..='\u{ff}'));
         if !latin1 || !(1..=79).contains(&keyword.chars().count()) {
-            return Err(PipelineError::TextKeyword {
+            return Err(PipelineError::Image(ImageError::TextKeyword {
                 keyword: (*keyword).to_owned(),
-            });
+            }));
         }
     }
     files::write_whole(path, |file| {
@@ -83,13 +83,13 @@ pub fn check_writable(path: &Path) -> Result<(), PipelineError> {
 /// they are equal.
 ///
 /// # Errors
-/// [`PipelineError::PictureSizes`] when they differ in size.
+/// [`ImageError::Sizes`] when they differ in size.
 pub fn psnr(left: &RgbImage, right: &RgbImage) -> Result<f64, PipelineError> {
     if left.dimensions() != right.dimensions() {
-        return Err(PipelineError::PictureSizes {
+        return Err(PipelineError::Image(ImageError::Sizes {
             left: left.dimensions().into(),
             right: right.dimensions().into(),
-        });
+        }));
     }
     let squares: f64 = left
         .as_raw()
@@ -137,17 +137,17 @@ pub fn to_tensor(picture: &RgbImage, device: &Device) -> Tensor<4> {
 /// - images `[batch, 3, height, width]`
 ///
 /// # Errors
-/// [`PipelineError::Shape`] for another number of channels, [`PipelineError::Device`] when the
+/// [`RequestError::Shape`] for another number of channels, [`PipelineError::Device`] when the
 /// values cannot be read, [`PipelineError::NotFinite`] for NaN or infinity.
 pub fn from_tensor(images: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
     let [batch, channels, height, width] = images.dims();
     let sides = u32::try_from(width).ok().zip(u32::try_from(height).ok());
     let (Some((columns, rows)), 3) = (sides, channels) else {
-        return Err(PipelineError::Shape {
+        return Err(PipelineError::Request(RequestError::Shape {
             what: "pictures",
             expected: vec![batch, 3, height, width],
             found: vec![batch, channels, height, width],
-        });
+        }));
     };
     let planes = host_values(images, "reading the pictures")?;
     if !planes.iter().all(|value| value.is_finite()) {
@@ -265,7 +265,7 @@ mod tests {
         for keyword in ["", "红", "a\nb", &"k".repeat(80)] {
             let error = save_png(&path, &picture(), &[(keyword, "")]).unwrap_err();
             assert!(
-                matches!(error, PipelineError::TextKeyword { .. }),
+                matches!(error, PipelineError::Image(ImageError::TextKeyword { .. })),
                 "{error}"
             );
         }
@@ -307,11 +307,14 @@ mod tests {
         for bytes in [&whole[..whole.len() / 2], b"no picture", &[]] {
             std::fs::write(&path, bytes).unwrap();
             let error = load(&path).unwrap_err();
-            assert!(matches!(error, PipelineError::Picture { .. }), "{error}");
+            assert!(
+                matches!(error, PipelineError::Image(ImageError::Unreadable { .. })),
+                "{error}"
+            );
             assert!(error.to_string().contains("picture.png"), "{error}");
             assert!(matches!(
                 read_png_text(&path),
-                Err(PipelineError::Picture { .. })
+                Err(PipelineError::Image(ImageError::Unreadable { .. }))
             ));
         }
     }
@@ -329,7 +332,10 @@ mod tests {
             "{decibels}"
         );
         let error = psnr(&other, &RgbImage::new(3, 5)).unwrap_err();
-        assert!(matches!(error, PipelineError::PictureSizes { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Image(ImageError::Sizes { .. })
+        ));
         assert!(error.to_string().contains("5x3"), "{error}");
     }
 
@@ -354,7 +360,10 @@ mod tests {
     fn tensors_that_are_no_pictures() {
         let device = Device::flex();
         let error = from_tensor(Tensor::zeros([1, 4, 2, 2], &device)).unwrap_err();
-        assert!(matches!(error, PipelineError::Shape { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::Shape { .. })
+        ));
         let error = from_tensor(Tensor::full([1, 3, 2, 2], f32::NAN, &device)).unwrap_err();
         assert!(matches!(
             error,

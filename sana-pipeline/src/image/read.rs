@@ -11,7 +11,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use sana_linear_attn::weights::read_bounded;
 
 use super::RgbImage;
-use crate::error::PipelineError;
+use crate::error::{ImageError, PipelineError};
 
 /// Bytes of a picture file, at most: 256 MiB.
 pub const LARGEST_FILE: u64 = 256 << 20;
@@ -38,7 +38,7 @@ const LARGEST_CHUNKS: usize = 16 << 20;
 ///
 /// # Errors
 /// [`PipelineError::Read`] when there is no such file or it is too large,
-/// [`PipelineError::Picture`] when it is no picture or too large a one.
+/// [`ImageError::Unreadable`] when it is no picture or too large a one.
 pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
     decode(path, &read(path)?)
 }
@@ -46,7 +46,7 @@ pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
 /// [`load`] of bytes; `origin` names them in errors.
 ///
 /// # Errors
-/// [`PipelineError::Picture`].
+/// [`ImageError::Unreadable`].
 pub fn decode(origin: &Path, bytes: &[u8]) -> Result<RgbImage, PipelineError> {
     Ok(decode_as_is(origin, bytes)?.into_rgb8())
 }
@@ -120,17 +120,17 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
 }
 
 fn unreadable(origin: &Path, reason: impl ToString) -> PipelineError {
-    PipelineError::Picture {
+    PipelineError::Image(ImageError::Unreadable {
         path: origin.to_path_buf(),
         reason: reason.to_string(),
-    }
+    })
 }
 
 /// The text chunks of a PNG, in the order of the file by kind: `tEXt`, `zTXt`, `iTXt`. Pixels are
 /// passed over. A megabyte of text is read at most, 4 in all chunks together, and 256 chunks.
 ///
 /// # Errors
-/// [`PipelineError::Read`] when there is no such file, [`PipelineError::Picture`] when it is no
+/// [`PipelineError::Read`] when there is no such file, [`ImageError::Unreadable`] when it is no
 /// PNG or has more text.
 pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError> {
     png_text(path, &read(path)?)
@@ -139,7 +139,7 @@ pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError
 /// [`read_png_text`] of bytes; `origin` names them in errors.
 ///
 /// # Errors
-/// [`PipelineError::Picture`].
+/// [`ImageError::Unreadable`].
 pub fn png_text(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, PipelineError> {
     let unreadable = |error: png::DecodingError| unreadable(origin, error);
     let limits = png::Limits {

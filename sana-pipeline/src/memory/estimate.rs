@@ -1,7 +1,5 @@
 //! What a request needs, stage by stage, and what would make it need less.
 
-use std::fmt;
-
 use serde::Serialize;
 
 /// What is allocated beside weights and tensors: buffers of the matrix products, the tokenizer, the
@@ -91,50 +89,6 @@ pub enum MemoryShortage {
     Try,
 }
 
-/// A change that makes a request fit into memory. It is told in the words of the `sana` command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MemoryAdvice {
-    /// `--low-memory`: [`MemoryPolicy::OneStageAtATime`](crate::MemoryPolicy) and decoding in
-    /// [tiles](crate::LoadOptions::tiling).
-    LowMemory,
-    /// `--dtype bf16`: [`LoadOptions::dtype`](crate::LoadOptions::dtype).
-    Bf16,
-    /// Both.
-    Bf16LowMemory,
-    /// `--count 1`: fewer pictures at a time.
-    FewerPictures,
-    /// `--size`: the size in pixels that the model was trained at, where that is smaller.
-    Size {
-        /// Width in pixels.
-        width: usize,
-        /// Height in pixels.
-        height: usize,
-    },
-}
-
-impl fmt::Display for MemoryAdvice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LowMemory => f.write_str("--low-memory"),
-            Self::Bf16 => f.write_str("--dtype bf16"),
-            Self::Bf16LowMemory => f.write_str("--dtype bf16 with --low-memory"),
-            Self::FewerPictures => f.write_str("--count 1"),
-            Self::Size { width, height } => write!(f, "--size {width}x{height}"),
-        }
-    }
-}
-
-/// `try a or b`, or that there is nothing.
-pub(crate) fn advised(advice: &[MemoryAdvice]) -> String {
-    let words: Vec<String> = advice.iter().map(ToString::to_string).collect();
-    match words.as_slice() {
-        [] => "no option makes it fit; free some memory, or take a smaller model".to_owned(),
-        [one] => format!("try {one}"),
-        [first @ .., last] => format!("try {} or {last}", first.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,23 +121,5 @@ mod tests {
         };
         assert_eq!(huge.all_parts(false), u64::MAX);
         assert_eq!(huge.one_stage_at_a_time(true), u64::MAX);
-    }
-
-    #[test]
-    fn advice_in_words() {
-        let size = MemoryAdvice::Size {
-            width: 512,
-            height: 512,
-        };
-        assert!(advised(&[]).contains("no option"));
-        assert_eq!(advised(&[MemoryAdvice::Bf16]), "try --dtype bf16");
-        assert_eq!(
-            advised(&[
-                MemoryAdvice::Bf16LowMemory,
-                MemoryAdvice::FewerPictures,
-                size
-            ]),
-            "try --dtype bf16 with --low-memory, --count 1 or --size 512x512"
-        );
     }
 }

@@ -10,7 +10,7 @@ mod summary;
 
 pub(crate) use batch::pictures_decoded_at_once;
 pub(crate) use estimate::Way;
-pub use estimate::{MemoryAdvice, MemoryEstimate, MemoryShortage, StageEstimate};
+pub use estimate::{MemoryEstimate, MemoryShortage, StageEstimate};
 pub use measure::{StageMeter, StageReport, available_bytes, peak_resident_bytes, reset_peak};
 pub(crate) use model::{LoadedPart, MemoryModel, Workload, text_length};
 pub use summary::{PictureMemory, PictureMemoryIn};

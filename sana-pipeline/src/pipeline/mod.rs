@@ -163,7 +163,7 @@ impl SanaPipeline {
     /// Puts networks together that are in memory already, for example in training.
     ///
     /// # Errors
-    /// [`PipelineError::ComponentsDiffer`] when they do not fit each other.
+    /// [`CheckpointError::ComponentsDiffer`](crate::CheckpointError::ComponentsDiffer) when they do not fit each other.
     pub fn from_networks(
         tokenizer: PromptTokenizer,
         text_encoder: Gemma2Model,
@@ -283,7 +283,7 @@ impl SanaPipeline {
     /// The ControlNet, loaded now if it was not.
     ///
     /// # Errors
-    /// When its weights are not usable; [`PipelineError::NoControlNet`] when there is none.
+    /// When its weights are not usable; [`RequestError::NoControlNet`](crate::RequestError::NoControlNet) when there is none.
     pub fn controlnet(&mut self) -> Result<&SanaControlNet, PipelineError> {
         self.networks.controlnet()
     }

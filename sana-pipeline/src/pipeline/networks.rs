@@ -11,7 +11,7 @@ use crate::checkpoint::ControlNetFolder;
 use crate::checkpoint::LoraFile;
 use crate::checkpoint::dtype;
 use crate::checkpoint::{Checkpoint, Component};
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError, RequestError};
 
 /// The networks that are in memory, and where the others come from.
 #[derive(Debug)]
@@ -278,7 +278,7 @@ impl Networks {
             Some(model) => model,
             None => {
                 let Some(folder) = self.controlnet_folder.clone() else {
-                    return Err(PipelineError::NoControlNet);
+                    return Err(PipelineError::Request(RequestError::NoControlNet));
                 };
                 let (checkpoint, options) = self.source(Component::ControlNet)?;
                 let weights = folder.weights(options.variant.as_deref())?;
@@ -403,8 +403,8 @@ fn choose_dtype(
 }
 
 fn no_component(component: Component) -> PipelineError {
-    PipelineError::NoPart {
-        part: component,
+    PipelineError::Checkpoint(CheckpointError::NoComponent {
+        component: component,
         origin: "in memory".to_owned(),
-    }
+    })
 }

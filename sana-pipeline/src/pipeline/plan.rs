@@ -3,11 +3,11 @@
 use sana_dcae::Tiling;
 
 use crate::checkpoint::Component;
+use crate::error::MemoryAdvice;
 use crate::error::PipelineError;
 use crate::memory::available_bytes;
 use crate::memory::{
-    MemoryAdvice, MemoryEstimate, MemoryModel, MemoryShortage, StageEstimate, Way, Workload,
-    text_length,
+    MemoryEstimate, MemoryModel, MemoryShortage, StageEstimate, Way, Workload, text_length,
 };
 use crate::pipeline::{MemoryPolicy, SanaPipeline};
 use crate::request::{Request, Settings};
@@ -227,7 +227,7 @@ impl SanaPipeline {
             ..*work
         };
         if fewer.pictures < work.pictures && fits(model, &fewer, ways) {
-            advice.push(MemoryAdvice::FewerPictures);
+            advice.push(MemoryAdvice::FewerImages);
         }
         let [width, height] = self.spec.defaults().size;
         let smaller = Workload {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::error::PipelineError;
+use crate::error::{PipelineError, RequestError};
 use crate::image::RgbImage;
 use crate::spec::ModelSpec;
 
@@ -120,27 +120,32 @@ impl ControlRequest {
         let images = self.images.len();
         if images == 0 {
             return match controlnet.filter(|controlnet| controlnet.is_requested()) {
-                Some(controlnet) => Err(PipelineError::NoControlPicture {
+                Some(controlnet) => Err(PipelineError::Request(RequestError::NoControlImage {
                     folder: controlnet.folder().to_path_buf(),
-                }),
+                })),
                 None => Ok(None),
             };
         }
         if controlnet.is_none() {
-            return Err(PipelineError::NoControlNet);
+            return Err(PipelineError::Request(RequestError::NoControlNet));
         }
         if images > 1 && images != prompts {
-            return Err(PipelineError::ControlCount {
+            return Err(PipelineError::Request(RequestError::ControlCount {
                 expected: prompts,
                 found: images,
-            });
+            }));
         }
         if !(self.scale >= 0.0 && self.scale.is_finite()) {
-            return Err(PipelineError::ControlScale { found: self.scale });
+            return Err(PipelineError::Request(RequestError::ControlScale {
+                found: self.scale,
+            }));
         }
         let [start, end] = self.interval;
         if !(0.0 <= start && start < end && end <= 1.0) {
-            return Err(PipelineError::ControlInterval { start, end });
+            return Err(PipelineError::Request(RequestError::ControlInterval {
+                start,
+                end,
+            }));
         }
         for image in self.images.iter() {
             check_image(image, latents)?;
@@ -158,15 +163,17 @@ fn check_image(image: &ControlImage, latents: [usize; 3]) -> Result<(), Pipeline
     let expected = [1, channels, height, width];
     match image {
         ControlImage::Image(picture) if picture.as_raw().is_empty() => {
-            Err(PipelineError::EmptyPicture {
+            Err(PipelineError::Request(RequestError::EmptyImage {
                 what: "the control picture",
-            })
+            }))
         }
-        ControlImage::Latents(latents) if latents.dims() != expected => Err(PipelineError::Shape {
-            what: "the control latents",
-            expected: expected.to_vec(),
-            found: latents.dims().to_vec(),
-        }),
+        ControlImage::Latents(latents) if latents.dims() != expected => {
+            Err(PipelineError::Request(RequestError::Shape {
+                what: "the control latents",
+                expected: expected.to_vec(),
+                found: latents.dims().to_vec(),
+            }))
+        }
         ControlImage::Image(_) | ControlImage::Latents(_) => Ok(()),
     }
 }

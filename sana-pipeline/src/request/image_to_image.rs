@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::Request;
 use crate::checkpoint::Schedule;
-use crate::error::{ImageToImageError, PipelineError};
+use crate::error::{ImageToImageError, PipelineError, RequestError};
 use crate::image::{self as images, GrayImage, RgbImage, fit_mask, has_white};
 use crate::spec::ModelSpec;
 
@@ -173,11 +173,11 @@ impl ImageToImage {
             return Ok(());
         }
         let [channels, height, width] = latents;
-        Err(PipelineError::Shape {
+        Err(PipelineError::Request(RequestError::Shape {
             what: "the image's latents",
             expected: vec![prompts, channels, height, width],
             found: found.to_vec(),
-        })
+        }))
     }
 
     /// The size that follows from the images.

@@ -11,7 +11,7 @@ use super::control::{ControlImage, ControlSettings};
 use super::image_to_image::{ImageToImage, ImageToImageSettings};
 use super::{InstructionChoice, Request, SizeChoice};
 use crate::checkpoint::{Schedule, Solver};
-use crate::error::{ImageToImageError, PipelineError};
+use crate::error::{ImageToImageError, PipelineError, RequestError};
 use crate::image::LARGEST_SIDE;
 use crate::spec::ModelSpec;
 
@@ -113,18 +113,18 @@ impl Settings {
             if rows.contains(&found_rows) && found == channels {
                 return Ok(());
             }
-            Err(PipelineError::Shape {
+            Err(PipelineError::Request(RequestError::Shape {
                 what,
                 expected: vec![self.prompts, tokens, channels],
                 found: vec![found_rows, tokens, found],
-            })
+            }))
         };
         check("the prompt embeddings", prompt, &[self.prompts])?;
         match negative {
             Some(negative) => check("the negative embeddings", negative, &[self.prompts, 1]),
-            None if self.classifier_free => Err(PipelineError::NoNegative {
+            None if self.classifier_free => Err(PipelineError::Request(RequestError::NoNegative {
                 guidance: self.guidance.scale(),
-            }),
+            })),
             None => Ok(()),
         }
     }
@@ -153,24 +153,24 @@ impl Request {
             None => self.prompts.len(),
         };
         if prompts == 0 {
-            return Err(PipelineError::NoPrompt);
+            return Err(PipelineError::Request(RequestError::NoPrompt));
         }
         if self.count == 0 {
-            return Err(PipelineError::NoPictures);
+            return Err(PipelineError::Request(RequestError::NoImages));
         }
         if self.negatives.len() > 1 && self.negatives.len() != prompts {
-            return Err(PipelineError::NegativeCount {
+            return Err(PipelineError::Request(RequestError::NegativeCount {
                 expected: prompts,
                 found: self.negatives.len(),
-            });
+            }));
         }
         let pictures = prompts.saturating_mul(self.count);
         let seeds = self.seeds.as_ref();
         if let Some(seeds) = seeds.filter(|seeds| seeds.len() != pictures) {
-            return Err(PipelineError::SeedCount {
+            return Err(PipelineError::Request(RequestError::SeedCount {
                 expected: pictures,
                 found: seeds.len(),
-            });
+            }));
         }
         if self.max_tokens == Some(0) {
             return Err(TextError::NoTokensKept.into());
@@ -254,11 +254,11 @@ impl Request {
             Some(SizeChoice::Bucket([width, height])) => {
                 let largest = LARGEST_SIDE;
                 if !(1..=largest).contains(&width) || !(1..=largest).contains(&height) {
-                    return Err(PipelineError::OutputSize {
+                    return Err(PipelineError::Request(RequestError::OutputSize {
                         width,
                         height,
                         largest,
-                    });
+                    }));
                 }
                 let made = bucket(height as f64 / width as f64);
                 (Some([width, height]).filter(|size| *size != made), made)
@@ -266,7 +266,10 @@ impl Request {
             Some(SizeChoice::Aspect([width, height])) => {
                 let positive = |number: f64| number > 0.0 && number.is_finite();
                 if !positive(width) || !positive(height) {
-                    return Err(PipelineError::Aspect { width, height });
+                    return Err(PipelineError::Request(RequestError::Aspect {
+                        width,
+                        height,
+                    }));
                 }
                 (None, bucket(height / width))
             }
@@ -281,13 +284,13 @@ impl Request {
             let rounded = side.min(largest).saturating_add(multiple / 2) / multiple * multiple;
             rounded.clamp(multiple, largest.max(multiple))
         };
-        Err(PipelineError::Size {
+        Err(PipelineError::Request(RequestError::Size {
             width,
             height,
             multiple,
             largest,
             nearest: [nearest(width), nearest(height)],
-        })
+        }))
     }
 
     /// Refuses guidance that needs more than one prediction.
@@ -304,7 +307,9 @@ impl Request {
             ),
         ];
         match options.into_iter().find(|(asked, _)| *asked) {
-            Some((_, option)) => Err(PipelineError::EmbeddedGuidance { option }),
+            Some((_, option)) => Err(PipelineError::Request(RequestError::EmbeddedGuidance {
+                option,
+            })),
             None => Ok(()),
         }
     }
@@ -356,11 +361,11 @@ impl Request {
         let expected = settings.latent_shape();
         let check = |what: &'static str, tensor: &Tensor<4>| match tensor.dims() {
             found if found == expected => Ok(()),
-            found => Err(PipelineError::Shape {
+            found => Err(PipelineError::Request(RequestError::Shape {
                 what,
                 expected: expected.to_vec(),
                 found: found.to_vec(),
-            }),
+            })),
         };
         if let Some(latents) = &self.latents {
             check("the initial latents", latents)?;
@@ -376,11 +381,11 @@ impl Request {
                 0
             };
             if noise.len() < needed {
-                return Err(PipelineError::StepNoiseCount {
+                return Err(PipelineError::Request(RequestError::StepNoiseCount {
                     steps,
                     expected: needed,
                     found: noise.len(),
-                });
+                }));
             }
             noise
                 .iter()
@@ -388,11 +393,11 @@ impl Request {
         }
         if let Some((prompts, negatives)) = &self.embeddings {
             if !self.prompts.is_empty() && self.prompts.len() != settings.prompts {
-                return Err(PipelineError::Shape {
+                return Err(PipelineError::Request(RequestError::Shape {
                     what: "the prompt embeddings",
                     expected: shape_with_rows(prompts, self.prompts.len()),
                     found: prompts.embeds.dims().to_vec(),
-                });
+                }));
             }
             let negatives = negatives.as_ref().filter(|_| settings.classifier_free);
             settings.check_conditioning(prompts, negatives)?;

@@ -7,7 +7,7 @@ use sana_linear_attn::SanaTransformerConfig;
 use sana_text::PromptOptions;
 
 use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, Scheduler, Solver};
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError};
 
 pub use buckets::Buckets;
 
@@ -73,7 +73,7 @@ impl ModelSpec {
     /// Of components that fit each other, without a ControlNet.
     ///
     /// # Errors
-    /// [`PipelineError::ComponentsDiffer`] when the autoencoder's latents are not the transformer's.
+    /// [`CheckpointError::ComponentsDiffer`] when the autoencoder's latents are not the transformer's.
     pub(crate) fn new(
         transformer: SanaTransformerConfig,
         autoencoder: DcAeConfig,
@@ -155,12 +155,14 @@ impl ModelSpec {
         if self.transformer.caption_channels == hidden_size {
             return Ok(());
         }
-        Err(PipelineError::ComponentsDiffer {
-            component: Component::TextEncoder,
-            what: "channels",
-            found: hidden_size,
-            expected: self.transformer.caption_channels,
-        })
+        Err(PipelineError::Checkpoint(
+            CheckpointError::ComponentsDiffer {
+                component: Component::TextEncoder,
+                what: "channels",
+                found: hidden_size,
+                expected: self.transformer.caption_channels,
+            },
+        ))
     }
 }
 
@@ -170,12 +172,14 @@ fn check_latents(
     autoencoder: &DcAeConfig,
 ) -> Result<(), PipelineError> {
     let differ = |what, found, expected| {
-        Err(PipelineError::ComponentsDiffer {
-            component: Component::Vae,
-            what,
-            found,
-            expected,
-        })
+        Err(PipelineError::Checkpoint(
+            CheckpointError::ComponentsDiffer {
+                component: Component::Vae,
+                what,
+                found,
+                expected,
+            },
+        ))
     };
     let (channels, latent) = (transformer.in_channels, autoencoder.latent_channels);
     if channels != latent {

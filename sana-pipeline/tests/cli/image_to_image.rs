@@ -140,9 +140,9 @@ fn images_and_options_that_do_not_work() {
     let with = |options: &[&str]| generate(&here, &[&IMAGE[..], options].concat());
 
     generate(&here, &["--image", "none.png"]).fails(1, &["cannot read", "none.png"]);
-    generate(&here, &["--image", "torn.png"]).fails(1, &["cannot read the picture", "torn.png"]);
-    with(&["--mask", "torn.png"]).fails(1, &["cannot read the picture", "torn.png"]);
-    with(&["--mask", "small.png"]).fails(1, &["64x64", "96x64", "the size of its picture"]);
+    generate(&here, &["--image", "torn.png"]).fails(1, &["cannot read the image", "torn.png"]);
+    with(&["--mask", "torn.png"]).fails(1, &["cannot read the image", "torn.png"]);
+    with(&["--mask", "small.png"]).fails(1, &["64x64", "96x64", "the size of its image"]);
     with(&["--mask", "black.png"]).fails(1, &["no white pixel", "nothing to draw"]);
     for strength in ["0", "-0.5", "1.5", "nan"] {
         with(&["--strength", strength]).fails(1, &["strength", "above 0 and at most 1"]);

@@ -51,12 +51,12 @@ fn images_that_cannot_be_encoded() {
         .fails(1, &["cannot read", "none.png"]);
     std::fs::write(here.path("text.png"), "not an image").unwrap();
     here.sana_on_fixture(&["encode", "text.png"])
-        .fails(1, &["picture", "text.png"]);
+        .fails(1, &["image", "text.png"]);
     draw(&here, "cut.png");
     let bytes = std::fs::read(here.path("cut.png")).unwrap();
     std::fs::write(here.path("cut.png"), &bytes[..bytes.len() / 2]).unwrap();
     here.sana_on_fixture(&["encode", "cut.png"])
-        .fails(1, &["picture", "cut.png"]);
+        .fails(1, &["image", "cut.png"]);
     let odd = RgbImage::new(100, 64);
     save_png(&here.path("odd.png"), &odd, &[]).unwrap();
     here.sana_on_fixture(&["encode", "odd.png"])

@@ -1,5 +1,6 @@
 //! Checkpoint folders: what is read from them, and what can be wrong with them.
 
+use sana_pipeline::CheckpointError;
 use std::fs;
 
 use burn::tensor::{DType, Device};
@@ -55,7 +56,10 @@ fn keys_of_our_own_checkpoints() {
 
     edit(&folder, "model_index.json", "\"none\"", "\"shouted\"");
     let error = open_error(folder.path());
-    assert!(matches!(error, PipelineError::Json { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::Json { .. })
+    ));
     assert!(error.to_string().contains("shouted"), "{error}");
 }
 
@@ -63,11 +67,17 @@ fn keys_of_our_own_checkpoints() {
 fn folders_that_are_no_checkpoints() {
     let empty = tempfile::tempdir().unwrap();
     let error = open_error(&empty.path().join("nowhere"));
-    assert!(matches!(error, PipelineError::NoFolder { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::NoFolder { .. })
+    ));
     assert!(error.to_string().contains("nowhere"), "{error}");
 
     let error = open_error(empty.path());
-    assert!(matches!(error, PipelineError::NotCheckpoint { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::NotCheckpoint { .. })
+    ));
     let message = error.to_string();
     assert!(
         message.contains("model_index.json") && message.contains("vae"),
@@ -77,7 +87,7 @@ fn folders_that_are_no_checkpoints() {
     fs::write(empty.path().join("model_index.json"), "[]").unwrap();
     assert!(matches!(
         open_error(empty.path()),
-        PipelineError::Json { .. }
+        PipelineError::Checkpoint(CheckpointError::Json { .. })
     ));
     fs::write(
         empty.path().join("model_index.json"),
@@ -85,7 +95,10 @@ fn folders_that_are_no_checkpoints() {
     )
     .unwrap();
     let error = open_error(empty.path());
-    assert!(matches!(error, PipelineError::PipelineClass { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::PipelineClass { .. })
+    ));
     assert!(error.to_string().contains("FluxPipeline"), "{error}");
 }
 
@@ -95,7 +108,7 @@ fn missing_files_are_named_together() {
     fs::remove_dir_all(folder.path().join("vae")).unwrap();
     fs::remove_file(folder.path().join("tokenizer/tokenizer.json")).unwrap();
     match open_error(folder.path()) {
-        PipelineError::Incomplete { files, .. } => {
+        PipelineError::Checkpoint(CheckpointError::Incomplete { files, .. }) => {
             assert_eq!(files, ["tokenizer/tokenizer.json", "vae/config.json"]);
         }
         other => panic!("{other}"),
@@ -106,7 +119,7 @@ fn missing_files_are_named_together() {
     let error = open_error(folder.path());
     assert!(matches!(
         error,
-        PipelineError::Weights(WeightError::NoWeights { .. })
+        PipelineError::Checkpoint(CheckpointError::Weights(WeightError::NoWeights { .. }))
     ));
     assert!(error.to_string().contains("transformer"), "{error}");
 
@@ -128,10 +141,10 @@ fn parts_of_another_class_or_none() {
     let error = open_error(folder.path());
     assert!(matches!(
         error,
-        PipelineError::PartClass {
-            part: Component::Vae,
+        PipelineError::Checkpoint(CheckpointError::ComponentClass {
+            component: Component::Vae,
             ..
-        }
+        })
     ));
     assert!(error.to_string().contains("AutoencoderKL"), "{error}");
 
@@ -143,10 +156,10 @@ fn parts_of_another_class_or_none() {
     let error = pipeline.encode_prompt(&small()).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::NoPart {
-            part: Component::TextEncoder,
+        PipelineError::Checkpoint(CheckpointError::NoComponent {
+            component: Component::TextEncoder,
             ..
-        }
+        })
     ));
 }
 
@@ -160,12 +173,12 @@ fn parts_that_do_not_fit_each_other() {
         "\"caption_channels\": 64",
     );
     match open_error(folder.path()) {
-        PipelineError::ComponentsDiffer {
+        PipelineError::Checkpoint(CheckpointError::ComponentsDiffer {
             component,
             found,
             expected,
             ..
-        } => assert_eq!(
+        }) => assert_eq!(
             (component, found, expected),
             (Component::TextEncoder, 48, 64)
         ),
@@ -181,10 +194,10 @@ fn parts_that_do_not_fit_each_other() {
     let error = open_error(folder.path());
     assert!(matches!(
         error,
-        PipelineError::ComponentsDiffer {
+        PipelineError::Checkpoint(CheckpointError::ComponentsDiffer {
             component: Component::Vae,
             ..
-        }
+        })
     ));
 
     let folder = copy_of(&sana_folder());
@@ -225,12 +238,15 @@ fn configs_that_are_not_usable() {
         edit(&folder, file, from, to);
         let error = open_error(folder.path());
         let kind = match file {
-            "transformer/config.json" => matches!(error, PipelineError::Config(_)),
+            "transformer/config.json" => {
+                matches!(error, PipelineError::Checkpoint(CheckpointError::Config(_)))
+            }
             "vae/config.json" => matches!(error, PipelineError::Autoencoder(_)),
             "text_encoder/config.json" => matches!(error, PipelineError::Text(_)),
             _ => matches!(
                 error,
-                PipelineError::SchedulerClass { .. } | PipelineError::SchedulerOption { .. }
+                PipelineError::Checkpoint(CheckpointError::SchedulerClass { .. })
+                    | PipelineError::Checkpoint(CheckpointError::SchedulerOption { .. })
             ),
         };
         assert!(kind, "{file}: {error}");
@@ -252,7 +268,10 @@ fn damaged_weights_are_found_at_once() {
             fs::write(&path, damaged).unwrap();
             let error = open_error(folder.path());
             assert!(
-                matches!(error, PipelineError::Weights(_)),
+                matches!(
+                    error,
+                    PipelineError::Checkpoint(CheckpointError::Weights(_))
+                ),
                 "{part}: {error}"
             );
             assert!(error.to_string().contains(part), "{error}");
@@ -273,7 +292,7 @@ fn tensors_that_do_not_fit_are_listed() {
     let error = pipeline.transformer().unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Weights(WeightError::Mismatch { .. })
+        PipelineError::Checkpoint(CheckpointError::Weights(WeightError::Mismatch { .. }))
     ));
     assert!(
         error.to_string().contains("transformer_blocks.2."),
@@ -301,9 +320,9 @@ fn variants_of_weight_files() {
     let error = checkpoint.weights(Component::Tokenizer, None).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::PartWithoutWeights {
-            part: Component::Tokenizer
-        }
+        PipelineError::Checkpoint(CheckpointError::ComponentWithoutWeights {
+            component: Component::Tokenizer
+        })
     ));
 }
 
@@ -335,4 +354,38 @@ fn f16_where_it_is_enough() {
     let notes = pipeline.notes();
     assert_eq!(notes.len(), 2);
     assert!(notes[0].contains("text_encoder runs in"), "{}", notes[0]);
+}
+
+/// Whichever network the weights are for, a mismatch is one variant, and `source` leads to its cause.
+#[test]
+fn weights_of_every_network_fail_in_the_same_way() {
+    for (file, tensor) in [
+        ("text_encoder/model.safetensors", "norm.weight"),
+        (TRANSFORMER, "proj_out.bias"),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            "decoder.conv_in.bias",
+        ),
+    ] {
+        let folder = copy_of(&sana_folder());
+        let path = folder.path().join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let name = format!("\"{tensor}\"");
+        let at = bytes.windows(name.len());
+        let at = at.into_iter().position(|window| window == name.as_bytes());
+        bytes[at.unwrap() + 1] = b'_';
+        std::fs::write(path, bytes).unwrap();
+        let mut pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
+        let error = pipeline.generate(&small(), &mut |_| StepAction::Continue);
+        let error = error.unwrap_err();
+        let weights = matches!(
+            error,
+            PipelineError::Checkpoint(CheckpointError::Weights(_))
+        );
+        assert!(weights, "{file}: {error}");
+        let nested = std::error::Error::source(&error).unwrap();
+        let cause = nested.source().unwrap();
+        assert!(cause.is::<sana_linear_attn::WeightError>(), "{file}");
+        assert!(error.to_string().contains(tensor), "{file}: {error}");
+    }
 }

@@ -1,5 +1,6 @@
 //! A ControlNet beside the reference's tiny checkpoint.
 
+use sana_pipeline::{CheckpointError, RequestError};
 use std::fs;
 
 use burn::tensor::{DType, Tensor};
@@ -164,7 +165,7 @@ fn it_is_loaded_with_the_transformer() {
     assert!(pipeline.controlnet_config().is_none());
     assert!(matches!(
         pipeline.controlnet(),
-        Err(PipelineError::NoControlNet)
+        Err(PipelineError::Request(RequestError::NoControlNet))
     ));
 }
 
@@ -254,11 +255,20 @@ fn a_checkpoint_s_own() {
     // Damaged weights of it are found when the checkpoint is opened.
     fs::write(inner.join(WEIGHTS), "no weights").unwrap();
     let error = SanaPipeline::load(checkpoint.path(), &device()).unwrap_err();
-    assert!(matches!(error, PipelineError::Weights(_)), "{error}");
+    assert!(
+        matches!(
+            error,
+            PipelineError::Checkpoint(CheckpointError::Weights(_))
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("controlnet"), "{error}");
     fs::remove_file(inner.join("config.json")).unwrap();
     let error = SanaPipeline::load(checkpoint.path(), &device()).unwrap_err();
-    assert!(matches!(error, PipelineError::Incomplete { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::Incomplete { .. })
+    ));
     assert!(error.to_string().contains("controlnet/config.json"));
 }
 
@@ -289,23 +299,34 @@ fn a_new_controlnet_changes_no_picture() {
     }
     let again = place.path().join("1None");
     let error = write_controlnet(&checkpoint, None, 1, &again, None, &device()).unwrap_err();
-    assert!(matches!(error, PipelineError::CheckpointExists { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::Exists { .. })
+    ));
     let nowhere = place.path().join("nowhere");
     for layers in [0, 3] {
         let error = write_controlnet(&checkpoint, None, layers, &nowhere, None, &device());
         let error = error.unwrap_err();
         assert!(matches!(
             error,
-            PipelineError::ControlNet(ControlNetError::Blocks { blocks: 3, .. })
+            PipelineError::Checkpoint(CheckpointError::ControlNet(ControlNetError::Blocks {
+                blocks: 3,
+                ..
+            }))
         ));
     }
     let sprint = Checkpoint::open(&sprint_folder()).unwrap();
     let error = write_controlnet(&sprint, None, 1, &nowhere, None, &device()).unwrap_err();
     let expected = ControlNetError::EmbeddedGuidance;
-    assert!(matches!(error, PipelineError::ControlNet(e) if e == expected));
+    assert!(
+        matches!(error, PipelineError::Checkpoint(CheckpointError::ControlNet(e)) if e == expected)
+    );
     let dtype = Some(DType::I32);
     let error = write_controlnet(&checkpoint, None, 1, &nowhere, dtype, &device()).unwrap_err();
-    assert!(matches!(error, PipelineError::WeightDtype { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::WeightDtype { .. })
+    ));
     assert!(!nowhere.exists());
 }
 
@@ -379,7 +400,9 @@ fn it_combines_with_guidance() {
                 let request = request.perturbed_attention(perturbed).perturbed_blocks([1]);
                 let made = match request.validate(pipeline.spec()) {
                     // Without a picture there is to be no ControlNet.
-                    Err(PipelineError::NoControlPicture { .. }) => latents(&mut sana(), &request),
+                    Err(PipelineError::Request(RequestError::NoControlImage { .. })) => {
+                        latents(&mut sana(), &request)
+                    }
                     settings => {
                         assert!(settings.unwrap().control.is_some());
                         latents(&mut pipeline, &request)
@@ -409,12 +432,21 @@ fn refused(pipeline: &SanaPipeline, request: Request) -> PipelineError {
 fn requests_that_do_not_fit() {
     let pipeline = controlled();
     let error = refused(&sana(), request());
-    assert!(matches!(error, PipelineError::NoControlNet));
-    assert!(error.to_string().contains("--controlnet DIR"), "{error}");
+    assert!(matches!(
+        error,
+        PipelineError::Request(RequestError::NoControlNet)
+    ));
+    assert!(error.to_string().contains("no ControlNet"), "{error}");
 
     let error = refused(&pipeline, small());
-    assert!(matches!(error, PipelineError::NoControlPicture { .. }));
-    assert!(error.to_string().contains("--control IMG"), "{error}");
+    assert!(matches!(
+        error,
+        PipelineError::Request(RequestError::NoControlImage { .. })
+    ));
+    assert!(
+        error.to_string().contains("needs a control image"),
+        "{error}"
+    );
     // Before anything is loaded.
     let mut untouched = controlled();
     assert!(
@@ -428,11 +460,14 @@ fn requests_that_do_not_fit() {
     let error = refused(&pipeline, three);
     let (expected, found) = (3, 2);
     assert!(
-        matches!(error, PipelineError::ControlCount { expected: e, found: f } if (e, f) == (expected, found))
+        matches!(error, PipelineError::Request(RequestError::ControlCount { expected: e, found: f }) if (e, f) == (expected, found))
     );
     for scale in [-0.1, f64::NAN, f64::INFINITY] {
         let error = refused(&pipeline, request().control_scale(scale));
-        assert!(matches!(error, PipelineError::ControlScale { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::ControlScale { .. })
+        ));
         assert!(error.to_string().contains(&scale.to_string()), "{error}");
     }
     let intervals = [
@@ -444,7 +479,10 @@ fn requests_that_do_not_fit() {
     ];
     for [start, end] in intervals {
         let error = refused(&pipeline, request().control_interval(start, end));
-        assert!(matches!(error, PipelineError::ControlInterval { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::ControlInterval { .. })
+        ));
         assert!(
             error.to_string().contains(&format!("{start}..{end}")),
             "{error}"
@@ -452,18 +490,21 @@ fn requests_that_do_not_fit() {
     }
     for (width, height) in [(0, 0), (0, 7), (7, 0)] {
         let error = refused(&pipeline, small().control(RgbImage::new(width, height)));
-        assert!(matches!(error, PipelineError::EmptyPicture { .. }));
-        assert!(error.to_string().contains("control picture"), "{error}");
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::EmptyImage { .. })
+        ));
+        assert!(error.to_string().contains("control image"), "{error}");
     }
     for shape in [[1, 32, 2, 2], [2, 32, 1, 2], [1, 31, 1, 2]] {
         let wrong = ControlImage::Latents(Tensor::zeros(shape, &device()));
         let error = refused(&pipeline, small().control(wrong));
         assert!(matches!(
             error,
-            PipelineError::Shape {
+            PipelineError::Request(RequestError::Shape {
                 what: "the control latents",
                 ..
-            }
+            })
         ));
     }
 }
@@ -472,10 +513,16 @@ fn requests_that_do_not_fit() {
 fn folders_that_do_not_fit() {
     let place = tempfile::tempdir().unwrap();
     let error = open_error(&sana_folder(), &place.path().join("nowhere"));
-    assert!(matches!(error, PipelineError::NoFolder { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::NoFolder { .. })
+    ));
 
     let error = open_error(&sana_folder(), place.path());
-    assert!(matches!(error, PipelineError::NotControlNet { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::NotControlNet { .. })
+    ));
     assert!(error.to_string().contains("config.json"), "{error}");
     assert!(!ControlNetFolder::is_one(place.path()));
     assert!(ControlNetFolder::is_one(&folder()));
@@ -483,10 +530,10 @@ fn folders_that_do_not_fit() {
     let error = open_error(&sana_folder(), &sana_folder().join("transformer"));
     assert!(matches!(
         error,
-        PipelineError::PartClass {
-            part: Component::ControlNet,
+        PipelineError::Checkpoint(CheckpointError::ComponentClass {
+            component: Component::ControlNet,
             ..
-        }
+        })
     ));
     assert!(
         error.to_string().contains("SanaTransformer2DModel"),
@@ -496,14 +543,22 @@ fn folders_that_do_not_fit() {
     let error = open_error(&sprint_folder(), &folder());
     assert!(matches!(
         error,
-        PipelineError::ControlNet(ControlNetError::EmbeddedGuidance)
+        PipelineError::Checkpoint(CheckpointError::ControlNet(
+            ControlNetError::EmbeddedGuidance
+        ))
     ));
     assert!(error.to_string().contains("Sana-Sprint"), "{error}");
 
     let copy = copy_of(&folder());
     fs::write(copy.path().join("config.json"), "[]").unwrap();
     let error = open_error(&sana_folder(), copy.path());
-    assert!(matches!(error, PipelineError::Json { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            PipelineError::Checkpoint(CheckpointError::Json { .. })
+        ),
+        "{error}"
+    );
     assert!(!ControlNetFolder::is_one(copy.path()));
 
     let cases = [
@@ -516,14 +571,19 @@ fn folders_that_do_not_fit() {
         let copy = copy_of(&folder());
         edit(&copy, "config.json", from, to);
         let error = open_error(&sana_folder(), copy.path());
-        let as_expected = match &error {
-            PipelineError::ControlNet(ControlNetError::Blocks { found, .. }) => *found == 3,
-            PipelineError::ControlNet(ControlNetError::Differs { found, .. }) => {
-                [40, 16].contains(found)
-            }
-            PipelineError::Config(ConfigError::InvalidControlNet(text)) => text.contains("dropout"),
-            _ => false,
-        };
+        let as_expected =
+            match &error {
+                PipelineError::Checkpoint(CheckpointError::ControlNet(
+                    ControlNetError::Blocks { found, .. },
+                )) => *found == 3,
+                PipelineError::Checkpoint(CheckpointError::ControlNet(
+                    ControlNetError::Differs { found, .. },
+                )) => [40, 16].contains(found),
+                PipelineError::Checkpoint(CheckpointError::Config(
+                    ConfigError::InvalidControlNet(text),
+                )) => text.contains("dropout"),
+                _ => false,
+            };
         assert!(as_expected, "{to}: {error}");
     }
 
@@ -532,7 +592,7 @@ fn folders_that_do_not_fit() {
     let error = open_error(&sana_folder(), copy.path());
     assert!(matches!(
         error,
-        PipelineError::Weights(WeightError::NoWeights { .. })
+        PipelineError::Checkpoint(CheckpointError::Weights(WeightError::NoWeights { .. }))
     ));
     // Tensors of another number of blocks are found when they are read.
     let copy = copy_of(&folder());
@@ -546,7 +606,7 @@ fn folders_that_do_not_fit() {
     let error = pipeline.controlnet().unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Weights(WeightError::Mismatch { .. })
+        PipelineError::Checkpoint(CheckpointError::Weights(WeightError::Mismatch { .. }))
     ));
     assert!(error.to_string().contains("controlnet_blocks.1.weight"));
 }

@@ -1,5 +1,6 @@
 //! Image-to-image, inpainting and schedules by name.
 
+use sana_pipeline::RequestError;
 use std::collections::HashSet;
 
 use burn::tensor::Tensor;
@@ -439,7 +440,7 @@ fn refused(request: Request) -> PipelineError {
 
 fn refused_edit(request: Request) -> ImageToImageError {
     match refused(request) {
-        PipelineError::ImageToImage(error) => error,
+        PipelineError::Request(RequestError::ImageToImage(error)) => error,
         other => panic!("{other}"),
     }
 }
@@ -507,7 +508,9 @@ fn strengths_that_do_not_work() {
     for found in [0.0, -1.0, 1.5] {
         let error = refused(edit().strength(found));
         let expected = SamplerError::InvalidStrength { found };
-        assert!(matches!(error, PipelineError::Sampler(error) if error == expected));
+        assert!(
+            matches!(error, PipelineError::Request(RequestError::Sampler(error)) if error == expected)
+        );
     }
     let nan = refused(edit().strength(f64::NAN)).to_string();
     assert!(nan.contains("above 0 and at most 1, found NaN"), "{nan}");
@@ -516,7 +519,10 @@ fn strengths_that_do_not_work() {
     let error = edit().steps(1).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Sampler(SamplerError::StrengthTooSmall { steps: 1, .. })
+        PipelineError::Request(RequestError::Sampler(SamplerError::StrengthTooSmall {
+            steps: 1,
+            ..
+        }))
     ));
 }
 
@@ -527,7 +533,7 @@ fn tensors_that_do_not_fit() {
     ready([1, 32, 2, 3]).validate(sana().spec()).unwrap();
     for shape in [[1, 16, 2, 3], [1, 32, 3, 2], [2, 32, 2, 3]] {
         match refused(ready(shape)) {
-            PipelineError::Shape { what, found, .. } => {
+            PipelineError::Request(RequestError::Shape { what, found, .. }) => {
                 assert_eq!(what, "the image's latents");
                 assert_eq!(found, shape);
             }
@@ -545,18 +551,21 @@ fn tensors_that_do_not_fit() {
     let error = request(0).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::StepNoiseCount {
+        PipelineError::Request(RequestError::StepNoiseCount {
             steps: 2,
             expected: 1,
             found: 0
-        }
+        })
     ));
 
     let request = edit().mask(mask(hole));
     let composite = |drawn| sana().composite(&request, drawn).unwrap_err();
     for drawn in [vec![], vec![picture(1); 2], vec![RgbImage::new(32, 32)]] {
         let error = composite(drawn);
-        assert!(matches!(error, PipelineError::Shape { .. }), "{error}");
+        assert!(
+            matches!(error, PipelineError::Request(RequestError::Shape { .. })),
+            "{error}"
+        );
     }
     // Without a mask there is nothing to put back.
     let drawn = vec![picture(200)];
@@ -597,16 +606,18 @@ fn schedules_by_name() {
     let error = schedule(3, ScmTimesteps::Paper).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Sampler(SamplerError::NoPaperTimesteps { found: 3 })
+        PipelineError::Request(RequestError::Sampler(SamplerError::NoPaperTimesteps {
+            found: 3
+        }))
     ));
     assert!(error.to_string().contains("the reference's"), "{error}");
 
     let error = refused(small().timesteps(ScmTimesteps::Paper));
     assert!(matches!(
         error,
-        PipelineError::TimesMismatch {
-            times: ScmTimesteps::Paper
-        }
+        PipelineError::Request(RequestError::TimestepsMismatch {
+            timesteps: ScmTimesteps::Paper
+        })
     ));
     assert!(error.to_string().contains("Sana-Sprint"), "{error}");
     small()
@@ -620,7 +631,8 @@ fn a_mask_needs_the_exact_size() {
     let mut pipeline = sana();
     let request = edit().mask(mask(hole)).bucketed_size(90, 61);
     let error = pipeline.generate(&request, &mut go_on).unwrap_err();
-    let expected = PipelineError::ImageToImage(ImageToImageError::MaskInBucket);
+    let expected =
+        PipelineError::Request(RequestError::ImageToImage(ImageToImageError::MaskInBucket));
     assert_eq!(error.to_string(), expected.to_string());
     let exact = request.size(96, 64);
     assert!(pipeline.generate(&exact, &mut go_on).is_ok());

@@ -2,6 +2,7 @@
 
 use sana_linear_attn::parity::{assert_close, dropped_in_fixtures, tolerance, values};
 use sana_linear_attn::transformer::LoraError;
+use sana_pipeline::CheckpointError;
 use sana_pipeline::{LoraFile, LoraMode, MemoryPolicy, PipelineError, StepAction};
 
 use super::parity::{Reference, sampled};
@@ -136,20 +137,26 @@ fn they_are_applied_whenever_the_transformer_is_loaded() {
 fn files_that_do_not_fit() {
     let error = open_error(&[file(), LoraFile::new("no/style.safetensors")]);
     let text = error.to_string();
-    assert!(matches!(error, PipelineError::Lora(LoraError::Weights(_))));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::Lora(LoraError::Weights(_)))
+    ));
     assert!(text.contains("no/style.safetensors"), "{text}");
 
     let error = open_error(&[file().scale(f64::NAN)]);
     assert!(matches!(
         error,
-        PipelineError::Lora(LoraError::Scale { .. })
+        PipelineError::Checkpoint(CheckpointError::Lora(LoraError::Scale { .. }))
     ));
     assert!(error.to_string().contains("NaN"), "{error}");
 
     // A checkpoint's own weights are no LoRA.
     let error = open_error(&[LoraFile::new(sana_folder().join(TRANSFORMER))]);
     let text = error.to_string();
-    assert!(matches!(error, PipelineError::Lora(LoraError::Mismatch(_))));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::Lora(LoraError::Mismatch(_)))
+    ));
     assert!(text.contains("unexpected"), "{text}");
     assert!(
         text.contains("transformer_blocks.2.attn2.to_v.weight"),

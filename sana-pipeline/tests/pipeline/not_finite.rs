@@ -36,7 +36,7 @@ fn the_block_of_a_step_is_named() {
         for part in [
             "step 1 of 3",
             "first in transformer_blocks.1, the feed-forward (ff)",
-            "inspect --check",
+            "check the weights",
         ] {
             assert!(message.contains(part), "{part:?} in {message}");
         }

@@ -4,6 +4,7 @@ use sana_linear_attn::parity::{original_tensors, values, write_original};
 use sana_linear_attn::transformer::ConfigError;
 use sana_linear_attn::weights::write_tensors;
 use sana_linear_attn::{WeightError, Weights};
+use sana_pipeline::CheckpointError;
 use sana_pipeline::{Component, PipelineError};
 
 use super::parity::sampled;
@@ -106,7 +107,7 @@ fn files_that_are_no_transformer_of_this_checkpoint() {
     let error = open_error(Path::new("no/such.safetensors"));
     assert!(matches!(
         error,
-        PipelineError::Weights(WeightError::Io { .. })
+        PipelineError::Checkpoint(CheckpointError::Weights(WeightError::Io { .. }))
     ));
     assert!(error.to_string().contains("no/such.safetensors"), "{error}");
 
@@ -114,7 +115,7 @@ fn files_that_are_no_transformer_of_this_checkpoint() {
     let error = open_error(&vae);
     assert!(matches!(
         error,
-        PipelineError::Config(ConfigError::NotInferred { .. })
+        PipelineError::Checkpoint(CheckpointError::Config(ConfigError::NotInferred { .. }))
     ));
     assert!(error.to_string().contains("patch_embed.proj"), "{error}");
 
@@ -131,11 +132,11 @@ fn files_that_are_no_transformer_of_this_checkpoint() {
     let error = open_error(&file);
     assert!(matches!(
         error,
-        PipelineError::ComponentsDiffer {
+        PipelineError::Checkpoint(CheckpointError::ComponentsDiffer {
             found: 32,
             expected: 7,
             ..
-        }
+        })
     ));
 
     // By the names of the file, when it is loaded.

@@ -1,6 +1,7 @@
 //! What a request can get wrong.
 
 use burn::tensor::Tensor;
+use sana_pipeline::RequestError;
 use sana_pipeline::{PipelineError, Schedule, Solver};
 use sana_sampler::{AdaptiveProjection, FlowSchedule, GuidanceInterval, SamplerError, ScmSchedule};
 use sana_text::PromptEmbeds;
@@ -59,9 +60,9 @@ fn sizes_that_do_not_work_are_told_the_nearest() {
     ];
     for ([width, height], expected) in cases {
         match refused(Request::new("a").size(width, height)) {
-            PipelineError::Size {
+            PipelineError::Request(RequestError::Size {
                 nearest, multiple, ..
-            } => assert_eq!((nearest, multiple), (expected, 32)),
+            }) => assert_eq!((nearest, multiple), (expected, 32)),
             other => panic!("{other}"),
         }
     }
@@ -85,11 +86,11 @@ fn sizes_that_do_not_work_are_told_the_nearest() {
         .unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Size {
+        PipelineError::Request(RequestError::Size {
             multiple: 64,
             nearest: [128, 64],
             ..
-        }
+        })
     ));
 }
 
@@ -98,11 +99,11 @@ fn nothing_to_make() {
     let none: [&str; 0] = [];
     assert!(matches!(
         refused(Request::batch(none)),
-        PipelineError::NoPrompt
+        PipelineError::Request(RequestError::NoPrompt)
     ));
     assert!(matches!(
         refused(small().count(0)),
-        PipelineError::NoPictures
+        PipelineError::Request(RequestError::NoImages)
     ));
 }
 
@@ -118,13 +119,16 @@ fn numbers_out_of_range() {
     ];
     for (request, expected) in cases {
         let error = refused(request);
-        assert!(matches!(error, PipelineError::Sampler(_)), "{error}");
+        assert!(
+            matches!(error, PipelineError::Request(RequestError::Sampler(_))),
+            "{error}"
+        );
         assert!(error.to_string().contains(expected), "{error}");
     }
     let error = small().steps(0).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Sampler(SamplerError::ZeroSteps)
+        PipelineError::Request(RequestError::Sampler(SamplerError::ZeroSteps))
     ));
     let error = refused(small().max_tokens(0)).to_string();
     assert!(error.contains("max_tokens is 0"), "{error}");
@@ -148,11 +152,17 @@ fn blocks_to_perturb() {
     for scale in [0.0, 2.0] {
         let request = || small().perturbed_attention(scale);
         let error = refused(request().perturbed_blocks([1, 3]));
-        assert!(matches!(error, PipelineError::PerturbedBlocks(_)));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::PerturbedBlocks(_))
+        ));
         let message = error.to_string();
         assert!(message.contains("block 3: this transformer has 3, 0 to 2"));
         let error = refused(request().perturbed_blocks([]));
-        assert!(matches!(error, PipelineError::PerturbedBlocks(_)));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::PerturbedBlocks(_))
+        ));
         assert!(error.to_string().contains("no block"), "{error}");
     }
 }
@@ -172,7 +182,10 @@ fn guidance_that_sprint_does_not_have() {
     ];
     for (request, expected) in cases {
         let error = request.validate(sprint().spec()).unwrap_err();
-        assert!(matches!(error, PipelineError::EmbeddedGuidance { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::EmbeddedGuidance { .. })
+        ));
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.to_string().contains("Sprint"), "{error}");
     }
@@ -188,7 +201,10 @@ fn solvers_and_schedules_of_the_other_kind() {
     let scm = Schedule::Scm(ScmSchedule::paper(4).unwrap());
     for request in [small().solver(Solver::Scm), small().schedule(scm.clone())] {
         let error = refused(request);
-        assert!(matches!(error, PipelineError::SolverMismatch { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::SolverMismatch { .. })
+        ));
         assert!(
             error.to_string().contains("flow-dpm or flow-euler"),
             "{error}"
@@ -199,7 +215,10 @@ fn solvers_and_schedules_of_the_other_kind() {
         small().schedule(flow.clone()),
     ] {
         let error = request.validate(sprint().spec()).unwrap_err();
-        assert!(matches!(error, PipelineError::SolverMismatch { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::SolverMismatch { .. })
+        ));
     }
     assert_eq!(
         small()
@@ -226,21 +245,21 @@ fn negative_prompts_of_another_number() {
         .negatives(["d", "e"]);
     assert!(matches!(
         refused(request),
-        PipelineError::NegativeCount {
+        PipelineError::Request(RequestError::NegativeCount {
             expected: 3,
             found: 2
-        }
+        })
     ));
 }
 
 #[test]
 fn tensors_that_do_not_fit() {
     let shape = |error: PipelineError| match error {
-        PipelineError::Shape {
+        PipelineError::Request(RequestError::Shape {
             what,
             expected,
             found,
-        } => (what, expected, found),
+        }) => (what, expected, found),
         other => panic!("{other}"),
     };
     let request = small().count(2).latents(latents([1, 32, 1, 2]));
@@ -259,11 +278,11 @@ fn tensors_that_do_not_fit() {
         .validate(sprint().spec());
     assert!(matches!(
         error.unwrap_err(),
-        PipelineError::StepNoiseCount {
+        PipelineError::Request(RequestError::StepNoiseCount {
             steps: 4,
             expected: 3,
             found: 2
-        }
+        })
     ));
     let error = small()
         .steps(2)
@@ -296,7 +315,7 @@ fn embeddings_that_do_not_fit() {
     let refused = |request: Request| request.validate(sana().spec()).unwrap_err();
     assert!(matches!(
         refused(request().embeddings(ready(2, channels), None)),
-        PipelineError::NoNegative { guidance } if guidance == 4.5
+        PipelineError::Request(RequestError::NoNegative { guidance }) if guidance == 4.5
     ));
     let bad = [
         request().embeddings(ready(2, channels + 1), Some(ready(1, channels))),
@@ -306,7 +325,10 @@ fn embeddings_that_do_not_fit() {
     ];
     for request in bad {
         let error = refused(request);
-        assert!(matches!(error, PipelineError::Shape { .. }), "{error}");
+        assert!(
+            matches!(error, PipelineError::Request(RequestError::Shape { .. })),
+            "{error}"
+        );
     }
 }
 
@@ -319,7 +341,10 @@ fn conditioning_of_another_request() {
     let error = pipeline
         .sample(&two, &conditioning, &mut go_on)
         .unwrap_err();
-    assert!(matches!(error, PipelineError::Shape { .. }), "{error}");
+    assert!(
+        matches!(error, PipelineError::Request(RequestError::Shape { .. })),
+        "{error}"
+    );
 
     let plain = small().guidance(1.0);
     let conditioning = pipeline.encode_prompt(&plain).unwrap();
@@ -327,7 +352,13 @@ fn conditioning_of_another_request() {
     let error = pipeline
         .sample(&small(), &conditioning, &mut go_on)
         .unwrap_err();
-    assert!(matches!(error, PipelineError::NoNegative { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            PipelineError::Request(RequestError::NoNegative { .. })
+        ),
+        "{error}"
+    );
 }
 
 /// A negative prompt is cut like a prompt, and its lost tokens are told apart from the prompts'.

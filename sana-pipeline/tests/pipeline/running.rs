@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::values;
+use sana_pipeline::CheckpointError;
 use sana_pipeline::image::{GrayImage, RgbImage};
 use sana_pipeline::{Component, MemoryPolicy, PipelineError, Solver, StepAction};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval};
@@ -413,7 +414,13 @@ fn an_error_of_the_observer_ends_the_run() {
             Ok(StepAction::Continue)
         })
         .unwrap_err();
-    assert!(matches!(error, PipelineError::NoFolder { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            PipelineError::Checkpoint(CheckpointError::NoFolder { .. })
+        ),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A seed for each picture, the prompts of a request, and the dtypes of its parts.
 
 use burn::tensor::DType;
+use sana_pipeline::RequestError;
 use sana_pipeline::image::psnr;
 use sana_pipeline::{Component, PipelineError, StepAction};
 
@@ -40,7 +41,10 @@ fn another_number_of_seeds_than_of_pictures() {
         let request = Request::batch(["a", "b"]).count(3).seeds(seeds.clone());
         let error = request.validate(sana().spec()).unwrap_err();
         let message = format!("{} seeds for 6 pictures: give one for each", seeds.len());
-        assert!(matches!(error, PipelineError::SeedCount { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::SeedCount { .. })
+        ));
         assert_eq!(error.to_string(), message);
     }
 }

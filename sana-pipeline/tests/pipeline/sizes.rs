@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::transformer::sin_cos_positions;
+use sana_pipeline::RequestError;
 use sana_pipeline::{PipelineError, Settings, StepAction, variants};
 
 use super::*;
@@ -93,7 +94,13 @@ fn a_picture_of_a_bucket_is_resized_and_cropped() {
 fn sizes_that_are_none() {
     for (width, height) in [(0, 64), (64, 0), (usize::MAX, 64), (64, 16385)] {
         let error = refused(Request::new("a").bucketed_size(width, height));
-        assert!(matches!(error, PipelineError::OutputSize { .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                PipelineError::Request(RequestError::OutputSize { .. })
+            ),
+            "{error}"
+        );
         assert!(error.to_string().contains("16384"), "{error}");
     }
     for (width, height) in [
@@ -103,7 +110,10 @@ fn sizes_that_are_none() {
         (1.0, f64::INFINITY),
     ] {
         let error = refused(Request::new("a").aspect(width, height));
-        assert!(matches!(error, PipelineError::Aspect { .. }), "{error}");
+        assert!(
+            matches!(error, PipelineError::Request(RequestError::Aspect { .. })),
+            "{error}"
+        );
         assert!(error.to_string().contains("positive"), "{error}");
     }
     let extreme = Request::new("a").aspect(f64::MIN_POSITIVE, f64::MAX);
@@ -111,7 +121,10 @@ fn sizes_that_are_none() {
     // A bucket is a size like any other to what comes with the request.
     let latents = burn::tensor::Tensor::zeros([1, 32, 2, 2], &device());
     let error = refused(Request::new("a").aspect(1.0, 1.0).latents(latents));
-    assert!(matches!(error, PipelineError::Shape { .. }), "{error}");
+    assert!(
+        matches!(error, PipelineError::Request(RequestError::Shape { .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod args;
 mod bench;
 mod cli;
@@ -47,6 +48,9 @@ fn describe(error: &anyhow::Error) -> String {
             text += &format!("  because: {cause}\n");
             last = cause;
         }
+    }
+    if let Some(advice) = advice::advice(error) {
+        text += &format!("  {advice}\n");
     }
     text
 }

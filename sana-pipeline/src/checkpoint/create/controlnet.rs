@@ -9,7 +9,7 @@ use super::folder::config_json;
 use super::random::WeightDtype;
 use super::write_text;
 use crate::checkpoint::{Checkpoint, Component};
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError};
 
 /// Writes the ControlNet that training starts from: the embeddings and the first `layers` blocks of
 /// a checkpoint's transformer, with projections that are zero, so that it changes no picture yet.
@@ -20,8 +20,8 @@ use crate::error::PipelineError;
 /// at all, `config.json` last.
 ///
 /// # Errors
-/// [`PipelineError::ControlNet`] unless `1 <= layers < blocks of the transformer`, or for a
-/// Sana-Sprint; [`PipelineError::WeightDtype`], [`PipelineError::CheckpointExists`],
+/// [`CheckpointError::ControlNet`] unless `1 <= layers < blocks of the transformer`, or for a
+/// Sana-Sprint; [`CheckpointError::WeightDtype`], [`CheckpointError::Exists`],
 /// [`PipelineError::Write`], or when the transformer is not usable.
 pub fn write_controlnet(
     checkpoint: &Checkpoint,
@@ -34,9 +34,9 @@ pub fn write_controlnet(
     dtype.map(WeightDtype::new).transpose()?;
     let path = folder.join("config.json");
     if path.exists() {
-        return Err(PipelineError::CheckpointExists {
+        return Err(PipelineError::Checkpoint(CheckpointError::Exists {
             folder: folder.to_path_buf(),
-        });
+        }));
     }
     let transformer = checkpoint.transformer_config()?;
     SanaControlNetConfig::of_transformer(&transformer, layers)?;

@@ -22,7 +22,7 @@ use crate::checkpoint::Component;
 use crate::checkpoint::SanaKeys;
 use crate::checkpoint::Scheduler;
 use crate::checkpoint::variants::{self, Variant};
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError};
 use crate::files::{self, write_whole};
 
 pub use controlnet::write_controlnet;
@@ -42,9 +42,9 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 /// Any device will do: it is asked for the shapes of the parameters only.
 ///
 /// # Errors
-/// [`PipelineError::UnknownVariant`], [`PipelineError::WeightDtype`],
-/// [`PipelineError::CheckpointExists`], [`PipelineError::Write`], or
-/// [`PipelineError::NoBuiltIn`] in a build without the built-in checkpoint.
+/// [`CheckpointError::UnknownVariant`], [`CheckpointError::WeightDtype`],
+/// [`CheckpointError::Exists`], [`PipelineError::Write`], or
+/// [`CheckpointError::NoBuiltIn`] in a build without the built-in checkpoint.
 pub fn write_checkpoint(
     variant: &str,
     folder: &Path,
@@ -79,9 +79,9 @@ fn built_in_tokenizer() -> Result<Vec<File>, PipelineError> {
 
 #[cfg(not(feature = "scenes-model"))]
 fn built_in_tokenizer() -> Result<Vec<File>, PipelineError> {
-    Err(PipelineError::NoBuiltIn {
+    Err(PipelineError::Checkpoint(CheckpointError::NoBuiltIn {
         needs: "a checkpoint with random weights, for its tokenizer,",
-    })
+    }))
 }
 
 /// A model to write: its configs and the files of its tokenizer.
@@ -118,9 +118,9 @@ impl<'a> RandomModel<'a> {
     ) -> Result<(), PipelineError> {
         let dtype = WeightDtype::new(dtype)?;
         if folder.join("model_index.json").exists() {
-            return Err(PipelineError::CheckpointExists {
+            return Err(PipelineError::Checkpoint(CheckpointError::Exists {
                 folder: folder.to_path_buf(),
-            });
+            }));
         }
         let parts = self.parts(device)?;
         let all: u64 = parts

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::checkpoint::component::Component;
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError};
 
 /// Elements drawn at a time by one thread.
 pub(super) const CHUNK: usize = 1 << 16;
@@ -29,9 +29,9 @@ impl WeightDtype {
             DType::F32 => Ok(Self::F32),
             DType::F16 => Ok(Self::F16),
             DType::BF16 => Ok(Self::Bf16),
-            other => Err(PipelineError::WeightDtype {
+            other => Err(PipelineError::Checkpoint(CheckpointError::WeightDtype {
                 found: crate::checkpoint::dtype::name(other),
-            }),
+            })),
         }
     }
 

@@ -1,3 +1,4 @@
+use crate::error::CheckpointError;
 use std::path::PathBuf;
 
 use sana_linear_attn::Weights;
@@ -319,11 +320,17 @@ fn what_cannot_be_written() {
     };
     let folder = written(&tiny(false), DType::BF16, 0);
     let error = write(&tiny(false), folder.path(), DType::BF16).unwrap_err();
-    assert!(matches!(error, PipelineError::CheckpointExists { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::Exists { .. })
+    ));
 
     let empty = tempfile::tempdir().unwrap();
     let error = write(&tiny(false), empty.path(), DType::I64).unwrap_err();
-    assert!(matches!(error, PipelineError::WeightDtype { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::WeightDtype { .. })
+    ));
     assert!(error.to_string().contains("i64"), "{error}");
 
     // A file stands where the autoencoder's folder goes: no index, so no checkpoint.
@@ -332,7 +339,9 @@ fn what_cannot_be_written() {
     assert!(matches!(error, PipelineError::Write { .. }));
     assert!(matches!(
         Checkpoint::open(empty.path()),
-        Err(PipelineError::NotCheckpoint { .. })
+        Err(PipelineError::Checkpoint(
+            CheckpointError::NotCheckpoint { .. }
+        ))
     ));
 }
 
@@ -352,11 +361,16 @@ fn unknown_variants_and_a_missing_tokenizer() {
     };
     assert!(matches!(
         write("sana-9b"),
-        Err(PipelineError::UnknownVariant { .. })
+        Err(PipelineError::Checkpoint(
+            CheckpointError::UnknownVariant { .. }
+        ))
     ));
     if cfg!(not(feature = "scenes-model")) {
         let error = write("sana-600m-512px").unwrap_err();
-        assert!(matches!(error, PipelineError::NoBuiltIn { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Checkpoint(CheckpointError::NoBuiltIn { .. })
+        ));
         assert!(error.to_string().contains("scenes-model"), "{error}");
     }
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);

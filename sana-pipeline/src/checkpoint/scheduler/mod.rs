@@ -6,7 +6,7 @@ use std::fmt;
 use sana_sampler::{DpmSolverOptions, FlowSchedule, Order, ScmSchedule, ScmTimesteps, SigmaData};
 use serde_json::{Map, Value, json};
 
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError, RequestError};
 
 const DPM: &str = "DPMSolverMultistepScheduler";
 const EULER: &str = "FlowMatchEulerDiscreteScheduler";
@@ -99,26 +99,26 @@ impl Scheduler {
     /// numbers, are accepted where the value has no effect.
     ///
     /// # Errors
-    /// [`PipelineError::Json`], [`PipelineError::SchedulerClass`] or
-    /// [`PipelineError::SchedulerOption`].
+    /// [`CheckpointError::Json`], [`CheckpointError::SchedulerClass`] or
+    /// [`CheckpointError::SchedulerOption`].
     pub fn from_json(origin: &str, text: &str) -> Result<Self, PipelineError> {
         let options: Map<String, Value> =
             serde_json::from_str(&quote_non_finite(text)).map_err(|source| {
-                PipelineError::Json {
+                PipelineError::Checkpoint(CheckpointError::Json {
                     origin: origin.to_owned(),
                     source,
-                }
+                })
             })?;
         let options = Options { origin, options };
         match options.text("_class_name") {
             Some(DPM) => options.dpm(),
             Some(EULER) => options.euler(),
             Some(SCM) => options.scm(),
-            found => Err(PipelineError::SchedulerClass {
+            found => Err(PipelineError::Checkpoint(CheckpointError::SchedulerClass {
                 origin: origin.to_owned(),
                 found: found.unwrap_or_default().to_owned(),
                 expected: CLASSES,
-            }),
+            })),
         }
     }
 
@@ -205,7 +205,7 @@ impl Scheduler {
     /// The grid of `solver` for a number of steps.
     ///
     /// # Errors
-    /// [`PipelineError::SolverMismatch`] for a flow solver on a consistency model or the other way
+    /// [`RequestError::SolverMismatch`] for a flow solver on a consistency model or the other way
     /// round; otherwise as the schedules of `sana-sampler`.
     pub fn schedule(
         &self,
@@ -226,7 +226,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// As [`schedule`](Self::schedule) and [`ScmTimesteps::schedule`]; and
-    /// [`PipelineError::TimesMismatch`] for the paper's times with a flow solver, whose one published
+    /// [`RequestError::TimestepsMismatch`] for the paper's times with a flow solver, whose one published
     /// grid is the reference's.
     pub fn named_schedule(
         &self,
@@ -239,27 +239,31 @@ impl Scheduler {
         match (solver, times) {
             (Solver::Scm, _) => Ok(Schedule::Scm(times.schedule(steps)?)),
             (_, ScmTimesteps::Reference) => self.schedule(solver, steps, shift),
-            (_, ScmTimesteps::Paper) => Err(PipelineError::TimesMismatch { times }),
+            (_, ScmTimesteps::Paper) => {
+                Err(PipelineError::Request(RequestError::TimestepsMismatch {
+                    timesteps: times,
+                }))
+            }
         }
     }
 
     /// Whether a solver runs the kind of model that this scheduler belongs to.
     ///
     /// # Errors
-    /// [`PipelineError::SolverMismatch`] if not.
+    /// [`RequestError::SolverMismatch`] if not.
     pub(crate) fn check_solver(&self, solver: Solver) -> Result<(), PipelineError> {
         let consistency = matches!(self, Self::Scm { .. });
         if consistency == (solver == Solver::Scm) {
             return Ok(());
         }
-        Err(PipelineError::SolverMismatch {
+        Err(PipelineError::Request(RequestError::SolverMismatch {
             solver: solver.to_string(),
             expected: if consistency {
                 "scm"
             } else {
                 "flow-dpm or flow-euler"
             },
-        })
+        }))
     }
 }
 
@@ -279,12 +283,12 @@ impl Options<'_> {
     }
 
     fn unsupported(&self, option: &'static str, found: &Value, supported: &str) -> PipelineError {
-        PipelineError::SchedulerOption {
+        PipelineError::Checkpoint(CheckpointError::SchedulerOption {
             origin: self.origin.to_owned(),
             option,
             found: found.to_string(),
             supported: supported.to_owned(),
-        }
+        })
     }
 
     /// Refuses an option whose value, or whose default where it is absent, is not `supported`.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::{CheckpointError, RequestError};
 
 fn read(text: &str) -> Result<Scheduler, PipelineError> {
     Scheduler::from_json("scheduler_config.json", text)
@@ -108,7 +109,10 @@ fn refusals_name_the_option_and_what_is_supported() {
     for (config, supported) in cases {
         let error = read(&config.to_string()).unwrap_err();
         assert!(
-            matches!(error, PipelineError::SchedulerOption { .. }),
+            matches!(
+                error,
+                PipelineError::Checkpoint(CheckpointError::SchedulerOption { .. })
+            ),
             "{config}: {error}"
         );
         let message = error.to_string();
@@ -131,12 +135,15 @@ fn unknown_classes_and_broken_files_are_named() {
     ] {
         let error = read(text).unwrap_err();
         assert!(
-            matches!(&error, PipelineError::SchedulerClass { found: class, .. } if class == found)
+            matches!(&error, PipelineError::Checkpoint(CheckpointError::SchedulerClass { found: class, .. }) if class == found)
         );
         assert!(error.to_string().contains(SCM), "{error}");
     }
     let error = read("{").unwrap_err();
-    assert!(matches!(error, PipelineError::Json { .. }));
+    assert!(matches!(
+        error,
+        PipelineError::Checkpoint(CheckpointError::Json { .. })
+    ));
     assert!(
         error.to_string().contains("scheduler_config.json"),
         "{error}"
@@ -163,7 +170,10 @@ fn solvers_fit_the_kind_of_model() {
     assert_eq!(scm.schedule(Solver::Scm, 2, None).unwrap().steps(), 2);
     for (scheduler, solver) in [(flow, Solver::Scm), (scm, dpm), (scm, Solver::FlowEuler)] {
         let error = scheduler.schedule(solver, 2, None).unwrap_err();
-        assert!(matches!(error, PipelineError::SolverMismatch { .. }));
+        assert!(matches!(
+            error,
+            PipelineError::Request(RequestError::SolverMismatch { .. })
+        ));
         assert!(error.to_string().contains(&solver.to_string()), "{error}");
     }
     assert_eq!(

@@ -14,7 +14,7 @@ use super::image_to_image::{Inpainting, Known};
 use super::preview::Preview;
 use crate::checkpoint::Component;
 use crate::checkpoint::{Schedule, Scheduler, Solver};
-use crate::error::PipelineError;
+use crate::error::{PipelineError, RequestError};
 use crate::pipeline::networks::Denoiser;
 use crate::pipeline::observer::{self, Observer, ObserverError};
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
@@ -203,10 +203,10 @@ fn network_times(settings: &Settings, scheduler: &Scheduler) -> Result<Vec<f64>,
 }
 
 fn mismatch(settings: &Settings) -> PipelineError {
-    PipelineError::SolverMismatch {
+    PipelineError::Request(RequestError::SolverMismatch {
         solver: settings.solver.to_string(),
         expected: "flow-dpm or flow-euler",
-    }
+    })
 }
 
 /// Unit normal noise, every picture from its own seed.

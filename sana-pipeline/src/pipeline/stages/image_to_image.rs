@@ -6,7 +6,7 @@ use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, Step, flow, trigflow};
 use super::all_finite;
 use super::decode::memory_options;
 use crate::checkpoint::Component;
-use crate::error::PipelineError;
+use crate::error::{PipelineError, RequestError};
 use crate::image::{RgbImage, blended, kept_cells, pixel_weights};
 use crate::pipeline::{SanaPipeline, StepAction};
 use crate::request::{Request, Settings};
@@ -139,11 +139,11 @@ impl Composite {
         let wrong = images.iter().map(size_of).find(|found| *found != self.size);
         if wrong.is_some() || images.len() != self.images {
             let [found_width, found_height] = wrong.unwrap_or(self.size);
-            return Err(PipelineError::Shape {
+            return Err(PipelineError::Request(RequestError::Shape {
                 what: "the images to composite",
                 expected: vec![self.images, 3, height, width],
                 found: vec![images.len(), 3, found_height, found_width],
-            });
+            }));
         }
         let each = images.len() / self.known.len();
         let images = images.into_iter().enumerate();

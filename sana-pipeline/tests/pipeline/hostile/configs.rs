@@ -1,5 +1,6 @@
 //! Configs, one by one and in a checkpoint's folder.
 
+use sana_pipeline::CheckpointError;
 use std::fs;
 
 use proptest::prelude::*;
@@ -194,7 +195,7 @@ fn checkpoints_with_a_changed_config() {
             let path = folder.path().join(file);
             fs::write(&path, json_edited(original, &edits)).unwrap();
             if let Err(error) = SanaPipeline::load(folder.path(), &device) {
-                let parts_differ = matches!(error, PipelineError::ComponentsDiffer { .. });
+                let parts_differ = matches!(error, PipelineError::Checkpoint(CheckpointError::ComponentsDiffer { .. }));
                 let message = error.to_string();
                 let part = file.split('/').next().unwrap();
                 let named = message.contains(part) || parts_differ || *file == "model_index.json";

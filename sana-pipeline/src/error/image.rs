@@ -1,0 +1,49 @@
+//! What can be wrong with images.
+
+use std::path::PathBuf;
+
+/// An image cannot be read, written, compared or put on a grid.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// An image file that cannot be read.
+    #[error("cannot read the image {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder found.
+        reason: String,
+    },
+    /// Two images that are compared differ in size.
+    #[error("images of {}x{} and {}x{} pixels cannot be compared", left[0], left[1], right[0], right[1])]
+    Sizes {
+        /// `[width, height]` of the one.
+        left: [u32; 2],
+        /// `[width, height]` of the other.
+        right: [u32; 2],
+    },
+    /// A grid of no images.
+    #[error("no images to put on a grid")]
+    EmptyGrid,
+    /// More images than a grid can show.
+    #[error(
+        "{images} images in {columns} columns, with gaps, do not fit on a grid of {largest} \
+         pixels: put fewer on one, in more or fewer columns"
+    )]
+    GridSize {
+        /// Images.
+        images: usize,
+        /// Images in a row.
+        columns: usize,
+        /// The most pixels of a grid.
+        largest: u64,
+    },
+    /// A keyword of a PNG text chunk that the format does not allow.
+    #[error(
+        "{keyword:?} cannot be the keyword of a PNG text chunk: 1 to 79 Latin-1 characters are"
+    )]
+    TextKeyword {
+        /// The keyword.
+        keyword: String,
+    },
+}

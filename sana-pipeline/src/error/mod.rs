@@ -1,0 +1,203 @@
+//! Everything that can go wrong between a checkpoint folder and an image.
+
+mod checkpoint;
+mod image;
+mod memory;
+mod request;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sana_dcae::{DcAeError, DecoderPlace};
+use sana_linear_attn::WeightError;
+use sana_linear_attn::transformer::{
+    ConfigError, ControlNetError, LoraError, PerturbedBlocksError, Place,
+};
+use sana_sampler::SamplerError;
+use sana_text::TextError;
+
+#[cfg(feature = "scenes")]
+use crate::scenes::SceneError;
+use crate::units::human;
+
+use memory::advised;
+
+pub use checkpoint::CheckpointError;
+pub use image::ImageError;
+pub use memory::MemoryAdvice;
+pub use request::{ImageToImageError, RequestError};
+
+/// An error of this crate. [`source`](std::error::Error::source) leads through the nested errors to
+/// those of the other crates, such as [`WeightError`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// A checkpoint, a component of it, or what comes with it, is not usable.
+    #[error("{0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// A request does not fit the model, or its parts do not fit each other.
+    #[error("{0}")]
+    Request(#[from] RequestError),
+    /// An image cannot be read, written, compared or put on a grid.
+    #[error("{0}")]
+    Image(#[from] ImageError),
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A request that does not fit into memory by the
+    /// [estimate](crate::SanaPipeline::memory_estimate).
+    #[error("needs {}, {} free: {}", human(*needs), human(*free), advised(advice))]
+    Memory {
+        /// Bytes that it needs where it is run in the way that takes least.
+        needs: u64,
+        /// Bytes that it may take.
+        free: u64,
+        /// Changes each of which would make it fit.
+        advice: Vec<MemoryAdvice>,
+    },
+    /// The network's output at a step is not finite.
+    #[error(
+        "step {step} of {steps} (timestep {timestep}) gave values that are not finite{}; \
+         try another dtype ({dtype} was used), and check the weights for such values",
+        first_in(place)
+    )]
+    StepNotFinite {
+        /// The step, from 1.
+        step: usize,
+        /// All steps.
+        steps: usize,
+        /// The time the network was called with.
+        timestep: f64,
+        /// The first part of the network with such a value; `None` when the network's own output
+        /// was finite, and what was made of it not.
+        place: Option<Place>,
+        /// Dtype of the transformer.
+        dtype: String,
+    },
+    /// The output of another stage is not finite.
+    #[error(
+        "the {stage} stage gave values that are not finite{}; try another dtype ({dtype} was \
+         used), and check the weights for such values",
+        first_in(place)
+    )]
+    NotFinite {
+        /// The stage.
+        stage: &'static str,
+        /// The first layer of the decoder with such a value, where it was found.
+        place: Option<DecoderPlace>,
+        /// Dtype of its network.
+        dtype: String,
+    },
+    /// The device failed.
+    #[error("the device failed while {doing}: {reason}")]
+    Device {
+        /// What was going on.
+        doing: &'static str,
+        /// The backend's reason.
+        reason: String,
+    },
+    /// The observer of the steps failed.
+    #[error("the observer of the steps failed")]
+    Observer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The tokenizer or the text encoder failed; with its weights, it is
+    /// [`CheckpointError::Weights`].
+    #[error("{0}")]
+    Text(#[source] TextError),
+    /// The autoencoder failed; with its weights, it is [`CheckpointError::Weights`].
+    #[error("{0}")]
+    Autoencoder(#[source] DcAeError),
+    /// An image cannot be evaluated by the scene language.
+    #[cfg(feature = "scenes")]
+    #[error("{0}")]
+    Scene(#[from] SceneError),
+}
+
+/// Where the first value that is not finite was found, for the middle of a sentence.
+fn first_in(place: &Option<impl fmt::Display>) -> String {
+    place
+        .as_ref()
+        .map_or_else(String::new, |place| format!(", first in {place}"))
+}
+
+impl PipelineError {
+    /// That this file cannot be written, of the system's reason.
+    pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Write {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+}
+
+impl From<ConfigError> for PipelineError {
+    fn from(error: ConfigError) -> Self {
+        CheckpointError::Config(error).into()
+    }
+}
+
+impl From<ControlNetError> for PipelineError {
+    fn from(error: ControlNetError) -> Self {
+        CheckpointError::ControlNet(error).into()
+    }
+}
+
+impl From<WeightError> for PipelineError {
+    fn from(error: WeightError) -> Self {
+        CheckpointError::Weights(error).into()
+    }
+}
+
+impl From<LoraError> for PipelineError {
+    fn from(error: LoraError) -> Self {
+        CheckpointError::Lora(error).into()
+    }
+}
+
+impl From<PerturbedBlocksError> for PipelineError {
+    fn from(error: PerturbedBlocksError) -> Self {
+        RequestError::PerturbedBlocks(error).into()
+    }
+}
+
+impl From<SamplerError> for PipelineError {
+    fn from(error: SamplerError) -> Self {
+        RequestError::Sampler(error).into()
+    }
+}
+
+impl From<ImageToImageError> for PipelineError {
+    fn from(error: ImageToImageError) -> Self {
+        RequestError::ImageToImage(error).into()
+    }
+}
+
+impl From<TextError> for PipelineError {
+    fn from(error: TextError) -> Self {
+        match error {
+            TextError::Weights(error) => error.into(),
+            error => Self::Text(error),
+        }
+    }
+}
+
+impl From<DcAeError> for PipelineError {
+    fn from(error: DcAeError) -> Self {
+        match error {
+            DcAeError::Weights(error) => error.into(),
+            error => Self::Autoencoder(error),
+        }
+    }
+}
