@@ -136,8 +136,45 @@ fn what_is_given_again_replaces_what_is_recorded() {
     assert_eq!(here.image("again.png"), here.image("plain.png"));
 }
 
+/// Two options had other names when some images were made.
 #[test]
-fn images_that_tell_nothing() {
+fn records_with_earlier_names() {
+    let here = Workplace::new();
+    let lora = lora();
+    here.generate(&["--seed", "3", "--lora", &lora, "--lora-unmerged"])
+        .quiet_success();
+    let text = read_png_text(&here.path("sana.png")).unwrap();
+    let earlier = |key: &str| match key {
+        "lora-unmerged" => "lora-apart".to_owned(),
+        key => key.to_owned(),
+    };
+    let old: Vec<_> = text
+        .iter()
+        .map(|(key, value)| (earlier(key), value))
+        .collect();
+    assert!(old.iter().any(|(key, _)| key == "lora-apart"));
+    let old: Vec<_> = old
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    with_text(&here, "old.png", &old);
+    here.sana(&["generate", "--from-png", "old.png"])
+        .quiet_success();
+    assert_eq!(here.bytes("old-again.png"), here.bytes("sana.png"));
+
+    let sprint = [
+        ("prompt", "a red circle"),
+        ("schedule", "paper"),
+        ("Software", "sana 0.1.0"),
+    ];
+    with_text(&here, "old.png", &sprint);
+    let said = here.sana(&["inspect", "old.png"]).quiet_success();
+    let command = "sana generate 'a red circle' --timesteps paper\n";
+    assert!(said.ends_with(command), "{said}");
+}
+
+#[test]
+fn images_that_say_nothing() {
     let here = Workplace::new();
     let from = |name: &str| here.sana(&["generate", "--from-png", name]);
     from("none.png").fails(
