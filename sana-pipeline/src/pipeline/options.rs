@@ -14,7 +14,7 @@ use crate::memory::MemoryShortage;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemoryPolicy {
     /// [`OneStageAtATime`](Self::OneStageAtATime) for a request that does not fit into memory with
-    /// all parts by the [estimate](SanaPipeline::memory_estimate), [`KeepAll`](Self::KeepAll)
+    /// all parts by the [estimate](crate::SanaPipeline::memory_estimate), [`KeepAll`](Self::KeepAll)
     /// otherwise. Only the CPU backend's memory is known: on other devices everything is kept,
     /// unless there is a [limit](LoadOptions::memory_limit).
     #[default]
@@ -34,7 +34,7 @@ pub struct LoadOptions {
     /// memory, and each layer widens its own when it is applied, or multiplies with bf16 as it is
     /// where the CPU has AVX512-BF16 (`sana_linear_attn::precision`). Other devices compute in this
     /// dtype; there, what the device does not support becomes f32, and the text encoder and the
-    /// autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`] says so.
+    /// autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`](crate::SanaPipeline::notes) says so.
     pub dtype: Option<DType>,
     /// How linear layers multiply by bf16 weights on the CPU backend.
     pub bf16_gemm: Bf16Gemm,
@@ -51,7 +51,7 @@ pub struct LoadOptions {
     /// memory.
     pub tiling: Option<Tiling>,
     /// The memory in bytes that weights and activations may take together. `None` is what is
-    /// available, which only the CPU backend tells: see [`SanaPipeline::memory_budget`].
+    /// available, which only the CPU backend tells: see [`SanaPipeline::memory_budget`](crate::SanaPipeline::memory_budget).
     pub memory_limit: Option<u64>,
     /// What to do with a request that does not fit.
     pub memory_shortage: MemoryShortage,
@@ -61,6 +61,6 @@ pub struct LoadOptions {
     /// a control picture. `None` is that of the checkpoint, where it has one, for requests with a
     /// control picture.
     pub controlnet: Option<PathBuf>,
-    /// A transformer in place of the checkpoint's: see [`Checkpoint::with_transformer`].
+    /// A transformer in place of the checkpoint's: see [`Checkpoint::with_transformer`](crate::Checkpoint::with_transformer).
     pub transformer: Option<PathBuf>,
 }
