@@ -3,20 +3,24 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
-pub mod error;
+mod error;
 #[cfg(feature = "scenes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
 pub mod evaluate;
 mod files;
 #[cfg(feature = "hub")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub mod hub;
 pub mod image;
 pub mod memory;
 mod pipeline;
 mod request;
 #[cfg(feature = "scenes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
 pub mod scenes;
 mod spec;
 #[cfg(feature = "train")]
+#[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub mod train;
 mod units;
 
@@ -24,10 +28,7 @@ pub use checkpoint::{
     Checkpoint, CheckpointInstruction, Component, ControlNetFolder, LoraFile, LoraMode, SanaKeys,
     Schedule, Scheduler, Solver, check, create, describe, variants,
 };
-pub use error::{
-    CheckpointError, ImageError, ImageToImageError, MemoryAdvice, PipelineError, RequestError,
-};
-pub use memory::{MemoryEstimate, MemoryShortage};
+pub use error::{CheckpointError, ImageError, ImageToImageError, PipelineError, RequestError};
 pub use pipeline::{
     Generation, LoadOptions, MemoryPolicy, ObserverError, SanaPipeline, StepAction, StepInfo,
     TextConditioning,
@@ -36,3 +37,35 @@ pub use request::{
     ControlImage, ControlSettings, ImageToImageSettings, InstructionChoice, Request, Settings,
 };
 pub use spec::{Buckets, Defaults, ModelSpec};
+
+/// What requests, settings and errors take from `sana-sampler`.
+pub mod sampler {
+    pub use sana_sampler::{
+        AdaptiveProjection, FlowSchedule, Guidance, GuidanceInterval, Order, SamplerError,
+        ScmSchedule, ScmTimesteps, SigmaData, Timesteps,
+    };
+}
+
+/// What requests, pipelines and errors take from `sana-text`.
+pub mod text {
+    pub use sana_text::{
+        Gemma2Config, Gemma2Model, Instruction, PromptEmbeds, PromptOptions, PromptTokenizer,
+        TextError,
+    };
+}
+
+/// What options, pipelines and errors take from `sana-dcae`.
+pub mod autoencoder {
+    pub use sana_dcae::{DcAe, DcAeConfig, DcAeError, DecoderPlace, Tiling};
+}
+
+/// What options, pipelines and errors take from `sana-linear-attn`.
+pub mod transformer {
+    pub use sana_linear_attn::transformer::{
+        ConfigError, ControlNetError, F16Clamp, LoraError, PerturbedBlocks, PerturbedBlocksError,
+        Place,
+    };
+    pub use sana_linear_attn::{
+        SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, WeightError,
+    };
+}

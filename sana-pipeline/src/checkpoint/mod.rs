@@ -120,6 +120,7 @@ impl Checkpoint {
     /// # Panics
     /// If its `model_index.json` was damaged when the program was built.
     #[cfg(feature = "scenes-model")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "scenes-model")))]
     pub fn built_in() -> Self {
         Self::with_source(Source::BuiltIn)
             .unwrap_or_else(|error| panic!("the built-in checkpoint: {error}"))

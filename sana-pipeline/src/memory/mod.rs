@@ -8,6 +8,7 @@ pub mod measure;
 mod model;
 mod summary;
 
+pub use crate::error::MemoryAdvice;
 pub(crate) use batch::pictures_decoded_at_once;
 pub(crate) use estimate::Way;
 pub use estimate::{MemoryEstimate, MemoryShortage, StageEstimate};

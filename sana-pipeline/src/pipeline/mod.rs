@@ -69,6 +69,29 @@ pub struct SanaPipeline {
 }
 
 impl SanaPipeline {
+    /// The model that is built into the library, with default options: images of the
+    /// [scene language](crate::scenes) of 128 x 128 pixels. Needs the feature `scenes-model`.
+    ///
+    /// ```no_run
+    /// use burn::tensor::Device;
+    /// use sana_pipeline::{PipelineError, Request, SanaPipeline, StepAction, image};
+    ///
+    /// fn generate(device: &Device) -> Result<(), PipelineError> {
+    ///     let mut pipeline = SanaPipeline::built_in(device)?;
+    ///     let request = Request::new("a red circle left of a blue square");
+    ///     let generation = pipeline.generate(&request, &mut |_| StepAction::Continue)?;
+    ///     image::save_png("scene.png".as_ref(), &generation.images[0], &[])
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`from_checkpoint`](Self::from_checkpoint).
+    #[cfg(feature = "scenes-model")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "scenes-model")))]
+    pub fn built_in(device: &Device) -> Result<Self, PipelineError> {
+        Self::from_checkpoint(Checkpoint::built_in(), LoadOptions::default(), device)
+    }
+
     /// Opens a checkpoint folder in the published layout, with default options.
     ///
     /// # Errors

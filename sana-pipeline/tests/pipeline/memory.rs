@@ -4,9 +4,9 @@
 use sana_dcae::Tiling;
 use sana_pipeline::image::psnr;
 use sana_pipeline::memory::MemoryEstimate;
+use sana_pipeline::memory::{MemoryAdvice, MemoryShortage};
 use sana_pipeline::{
-    Component, Generation, InstructionChoice, MemoryAdvice, MemoryPolicy, MemoryShortage,
-    PipelineError, StepAction,
+    Component, Generation, InstructionChoice, MemoryPolicy, PipelineError, StepAction,
 };
 
 use super::*;

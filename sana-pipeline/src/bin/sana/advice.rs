@@ -1,6 +1,7 @@
 //! What to do about an error, in options of the command.
 
-use sana_pipeline::{MemoryAdvice, PipelineError, RequestError};
+use sana_pipeline::memory::MemoryAdvice;
+use sana_pipeline::{PipelineError, RequestError};
 
 /// The options that help, if the error is one that options help with.
 pub fn advice(error: &anyhow::Error) -> Option<String> {

@@ -6,9 +6,8 @@ use anyhow::bail;
 use burn::tensor::DType;
 use clap::ValueEnum;
 use sana_dcae::Tiling;
-use sana_pipeline::{
-    Checkpoint, LoadOptions, LoraFile, MemoryPolicy, MemoryShortage, SanaPipeline,
-};
+use sana_pipeline::memory::MemoryShortage;
+use sana_pipeline::{Checkpoint, LoadOptions, LoraFile, MemoryPolicy, SanaPipeline};
 
 use crate::args::{Dtype, ModelArgs, ResourceArgs};
 use crate::device::OpenDevice;
