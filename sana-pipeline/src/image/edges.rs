@@ -1,4 +1,4 @@
-//! Edges of pictures by Canny's method, as control pictures: white lines on black.
+//! Edges of images by Canny's method, as control images: white lines on black.
 
 use image::{Rgb, RgbImage};
 
@@ -8,7 +8,7 @@ pub struct Canny {
     /// Standard deviation in pixels of the blur before the gradient is taken: larger leaves fewer
     /// and smoother lines. 0 is none.
     pub sigma: f32,
-    /// Lines go on where the gradient is at least this, in grey levels of 255 per pixel.
+    /// Lines continue where the gradient is at least this, in grey levels of 255 per pixel.
     pub low: f32,
     /// Lines begin where the gradient is at least this.
     pub high: f32,
@@ -16,7 +16,7 @@ pub struct Canny {
 
 impl Default for Canny {
     /// A blur of 1.4 pixels. It makes of a sharp edge between two greys that differ by `c` a slope
-    /// of about `c / 4` per pixel, so that lines begin at differences of about 48 and go on down to
+    /// of about `c / 4` per pixel, so that lines begin at differences of about 48 and continue down to
     /// 24.
     fn default() -> Self {
         Self {
@@ -27,7 +27,7 @@ impl Default for Canny {
     }
 }
 
-/// The edges of a picture as white lines on black, of its size (Canny, 1986): the brightness is
+/// The edges of an image as white lines on black, of its size (Canny, 1986): the brightness is
 /// blurred, pixels whose gradient (Sobel) is a maximum across its direction are kept, and of these
 /// all that are `high`, and those that are `low` and hang together with one that is `high`.
 ///
@@ -35,9 +35,9 @@ impl Default for Canny {
 /// use sana_pipeline::image::{Canny, edges};
 /// use sana_pipeline::image::RgbImage;
 ///
-/// let picture = RgbImage::new(96, 64);
-/// let lines = edges(&picture, &Canny::default());
-/// assert_eq!(lines, picture); // nothing but black has no edges
+/// let image = RgbImage::new(96, 64);
+/// let lines = edges(&image, &Canny::default());
+/// assert_eq!(lines, image); // nothing but black has no edges
 /// ```
 pub fn edges(picture: &RgbImage, options: &Canny) -> RgbImage {
     let grey = Grey::of(picture).blurred(options.sigma);
@@ -170,7 +170,7 @@ fn connected(ridges: &Grey, low: f32, high: f32) -> Vec<bool> {
 mod tests {
     use super::*;
 
-    /// A picture of greys.
+    /// An image of greys.
     fn greys(width: u32, height: u32, grey: impl Fn(u32, u32) -> u8) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| Rgb([grey(x, y); 3]))
     }

@@ -1,4 +1,4 @@
-//! Several pictures on one sheet.
+//! Several images on one sheet.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use ::image::{ImageReader, Rgb, RgbImage};
 use crate::error::{ImageError, PipelineError};
 use crate::image;
 
-/// The most pixels of a sheet: 64 pictures of 1024 x 1024. Beyond it pictures are shrunk.
+/// The most pixels of a sheet: 64 images of 1024 x 1024. Beyond it images are shrunk.
 pub const LARGEST_SHEET: u64 = 1 << 26;
 
-/// How pictures are laid out on a sheet.
+/// How images are laid out on a sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GridOptions {
-    /// Pictures in a row. By default as many as there are rows, or one more: `ceil(sqrt(pictures))`.
+    /// Images in a row. By default as many as there are rows, or one more: `ceil(sqrt(pictures))`.
     pub columns: Option<NonZeroUsize>,
-    /// Pixels between two pictures, 4 by default. There is no margin around them.
+    /// Pixels between two images, 4 by default. There is no margin around them.
     pub gap: u32,
     /// Colour of gaps and of cells that are not filled, white by default.
     pub background: [u8; 3],
@@ -33,12 +33,12 @@ impl Default for GridOptions {
     }
 }
 
-/// The pictures on one sheet, row by row. Every cell is as wide as the widest picture and as high
-/// as the highest one; a smaller picture stands in the middle of its cell. Where the sheet would
-/// have more than [`LARGEST_SHEET`] pixels, all pictures are shrunk by one factor so that it fits.
+/// The images on one sheet, row by row. Every cell is as wide as the widest image and as high
+/// as the highest one; a smaller image stands in the middle of its cell. Where the sheet would
+/// have more than [`LARGEST_SHEET`] pixels, all images are shrunk by one factor so that it fits.
 ///
 /// # Errors
-/// [`ImageError::EmptyGrid`] without pictures, [`ImageError::GridSize`] when even cells of
+/// [`ImageError::EmptyGrid`] without images, [`ImageError::GridSize`] when even cells of
 /// one pixel and their gaps are too much for a sheet.
 pub fn grid(pictures: &[RgbImage], options: &GridOptions) -> Result<RgbImage, PipelineError> {
     let mut sheet = Sheet::new(pictures.iter().map(RgbImage::dimensions), options)?;
@@ -48,7 +48,7 @@ pub fn grid(pictures: &[RgbImage], options: &GridOptions) -> Result<RgbImage, Pi
     Ok(sheet.picture)
 }
 
-/// The pictures of files on one sheet, as [`grid`]; one of them is in memory at a time.
+/// The images of files on one sheet, as [`grid`]; one of them is in memory at a time.
 ///
 /// # Errors
 /// As [`grid`], and as [`image::load`] for a file that cannot be read.
@@ -86,7 +86,7 @@ struct Sheet {
     gap: u32,
     /// Width and height.
     cell: [u32; 2],
-    /// Factor of all pictures, at most 1.
+    /// Factor of all images, at most 1.
     scale: f64,
 }
 
@@ -152,7 +152,7 @@ impl Sheet {
     }
 }
 
-/// `count` cells and the gaps between them, unless that is beyond any picture.
+/// `count` cells and the gaps between them, unless that is beyond any image.
 fn side(count: usize, cell: u32, gap: u32) -> Option<u32> {
     let count = u32::try_from(count).ok()?;
     let cells = count.checked_mul(cell)?;
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// Seen in the layout alone: no picture of that size is made.
+    /// Seen in the layout alone: no image of that size is made.
     #[test]
     fn sheets_that_are_too_large_are_shrunk() {
         let gap = GridOptions::default().gap;

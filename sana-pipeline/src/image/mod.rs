@@ -1,4 +1,4 @@
-//! Pictures as files and as tensors: RGB8, PNG with text chunks, PSNR.
+//! Images as files and as tensors: RGB8, PNG with text chunks, PSNR.
 
 mod edges;
 mod grid;
@@ -79,7 +79,7 @@ pub fn check_writable(path: &Path) -> Result<(), PipelineError> {
     files::check_writable(path).map_err(PipelineError::write(path))
 }
 
-/// Peak signal-to-noise ratio in dB of two RGB8 pictures, `10 log10(255^2 / mse)`; infinite when
+/// Peak signal-to-noise ratio in dB of two RGB8 images, `10 log10(255^2 / mse)`; infinite when
 /// they are equal.
 ///
 /// # Errors
@@ -101,8 +101,8 @@ pub fn psnr(left: &RgbImage, right: &RgbImage) -> Result<f64, PipelineError> {
     Ok(10.0 * (255.0 * 255.0 / mean).log10())
 }
 
-/// A picture of another size: resized to cover it (Lanczos of three lobes), and what sticks out on
-/// both sides cut off. A picture of that size stays as it is.
+/// An image of another size: resized to cover it (Lanczos of three lobes), and what sticks out on
+/// both sides cut off. An image of that size stays as it is.
 pub fn fit(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     if picture.dimensions() == (width, height) {
         return picture.clone();
@@ -112,7 +112,7 @@ pub fn fit(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     picture.resize_to_fill(width, height, filter).into_rgb8()
 }
 
-/// A picture as the autoencoder takes it.
+/// An image as the autoencoder takes it.
 ///
 /// # Shapes
 /// - output `[1, 3, height, width]` in f32, values in [-1, 1]
@@ -130,7 +130,7 @@ pub fn to_tensor(picture: &RgbImage, device: &Device) -> Tensor<4> {
     )
 }
 
-/// Pictures of a batch as the autoencoder gives them: values in [-1, 1], clamped and rounded to
+/// Images of a batch as the autoencoder gives them: values in [-1, 1], clamped and rounded to
 /// eight bits.
 ///
 /// # Shapes

@@ -1,4 +1,4 @@
-//! Pictures from files that may be anything: what is read is limited before it is unpacked.
+//! Images from files that may be anything: what is read is limited before it is unpacked.
 
 #[cfg(feature = "train")]
 use std::fs::File;
@@ -13,11 +13,11 @@ use sana_linear_attn::weights::read_bounded;
 use super::RgbImage;
 use crate::error::{ImageError, PipelineError};
 
-/// Bytes of a picture file, at most: 256 MiB.
+/// Bytes of an image file, at most: 256 MiB.
 pub const LARGEST_FILE: u64 = 256 << 20;
-/// Width and height of a picture that is read, at most; also of one that is made.
+/// Width and height of an image that is read, at most; also of one that is made.
 pub const LARGEST_SIDE: usize = 16384;
-/// Pixels of a picture that is read, at most: 8192 x 8192.
+/// Pixels of an image that is read, at most: 8192 x 8192.
 pub const LARGEST_PIXELS: u64 = 1 << 26;
 /// Memory that a decoder may take: [`LARGEST_PIXELS`] of four channels of 16 bits.
 const LARGEST_MEMORY: u64 = 8 * LARGEST_PIXELS;
@@ -33,12 +33,12 @@ const LARGEST_CHUNKS: usize = 16 << 20;
 
 /// Reads a PNG or JPEG as RGB with eight bits a channel. Transparency is dropped.
 ///
-/// Files beyond [`LARGEST_FILE`], and pictures beyond [`LARGEST_SIDE`] or [`LARGEST_PIXELS`], are
+/// Files beyond [`LARGEST_FILE`], and images beyond [`LARGEST_SIDE`] or [`LARGEST_PIXELS`], are
 /// refused before anything is unpacked.
 ///
 /// # Errors
 /// [`PipelineError::Read`] when there is no such file or it is too large,
-/// [`ImageError::Unreadable`] when it is no picture or too large a one.
+/// [`ImageError::Unreadable`] when it is no image or too large a one.
 pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
     decode(path, &read(path)?)
 }
@@ -51,13 +51,13 @@ pub fn decode(origin: &Path, bytes: &[u8]) -> Result<RgbImage, PipelineError> {
     Ok(decode_as_is(origin, bytes)?.into_rgb8())
 }
 
-/// Reads a picture with the channels and the depth of its file, within the limits of [`load`].
+/// Reads an image with the channels and the depth of its file, within the limits of [`load`].
 #[cfg(feature = "train")]
 pub(crate) fn load_as_is(path: &Path) -> Result<DynamicImage, PipelineError> {
     decode_as_is(path, &read(path)?)
 }
 
-/// Checks by its header alone that a file is a picture within the limits of [`load`].
+/// Checks by its header alone that a file is an image within the limits of [`load`].
 #[cfg(feature = "train")]
 pub(crate) fn check_header(path: &Path) -> Result<(), PipelineError> {
     let read_error = |source| PipelineError::Read {
@@ -85,7 +85,7 @@ fn decode_as_is(origin: &Path, bytes: &[u8]) -> Result<DynamicImage, PipelineErr
     DynamicImage::from_decoder(decoder).map_err(|error| unreadable(origin, error))
 }
 
-/// A decoder that has read the header, of a picture that is not too large.
+/// A decoder that has read the header, of an image that is not too large.
 fn decoder<'a, R: BufRead + Seek + 'a>(
     origin: &Path,
     file: R,
@@ -110,7 +110,7 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
             ),
         ));
     }
-    // Decoders that hold several rows or the coefficients of a whole picture count them too.
+    // Decoders that hold several rows or the coefficients of a whole image count them too.
     limits.max_image_width = Some(LARGEST_SIDE as u32);
     limits.max_image_height = Some(LARGEST_SIDE as u32);
     decoder
@@ -196,8 +196,8 @@ impl Texts<'_> {
     }
 }
 
-/// Cuts what would stick out anyway off both ends of a picture that is far longer than `width` x
-/// `height` is: resizing it whole would make a picture of any length on the way.
+/// Cuts what would stick out anyway off both ends of an image that is far longer than `width` x
+/// `height` is: resizing it whole would make an image of any length on the way.
 pub(crate) fn shortened(picture: DynamicImage, width: u32, height: u32) -> DynamicImage {
     let [found_width, found_height, width, height] =
         [picture.width(), picture.height(), width, height].map(|side| u64::from(side.max(1)));

@@ -1,8 +1,8 @@
-//! Decoded pictures of another size, as the reference resizes what it made in a bucket.
+//! Decoded images of another size, as the reference resizes what it made in a bucket.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Resizes pictures so that they cover a size, and cuts off what sticks out on both sides.
+/// Resizes images so that they cover a size, and cuts off what sticks out on both sides.
 ///
 /// Bilinear between the pixels' centres, without a filter against aliasing: output pixel `i` is
 /// read at `(i + 1/2) in / out - 1/2`, not beyond the first and last pixel. Sides are rounded down

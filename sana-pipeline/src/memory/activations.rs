@@ -16,13 +16,13 @@ use sana_text::Gemma2Config;
 /// What the transformer is run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Denoising {
-    /// Pictures that are made together.
+    /// Images that are made together.
     pub pictures: usize,
     /// Whether the network runs on the negative prompts too, in the same batch.
     pub guided: bool,
     /// Whether perturbed attention branches off.
     pub perturbed: bool,
-    /// Tokens of a picture.
+    /// Tokens of an image.
     pub tokens: usize,
     /// Tokens of a prompt.
     pub text_tokens: usize,
@@ -48,7 +48,7 @@ pub fn text_elements(config: &Gemma2Config, rows: usize, tokens: usize) -> f64 {
 
 /// The transformer, over all steps.
 ///
-/// With width `d`, hidden width of the feed-forward `m = mlp_ratio * d` and `b` the pictures, twice
+/// With width `d`, hidden width of the feed-forward `m = mlp_ratio * d` and `b` the images, twice
 /// as many with classifier-free guidance, a block holds for each of the `b * tokens` tokens, besides
 /// its input and the modulated input (`2 d`), the largest of
 ///
@@ -78,7 +78,7 @@ pub fn denoise_elements(config: &SanaTransformerConfig, run: &Denoising) -> f64 
         + pictures * tokens * latents
 }
 
-/// The autoencoder's decoder on pictures of `[height, width]` pixels at once.
+/// The autoencoder's decoder on images of `[height, width]` pixels at once.
 ///
 /// A stage has `c` channels on `n` pixels. A residual block holds its input, the hidden features and
 /// the convolution's result, which burn's convolutions make in two copies: `4 c n`. A doubling from
@@ -134,7 +134,7 @@ pub fn decode_elements(
     let latent = config.latent_channels as f64;
     let deepest = channels(last);
     let stem = 3.0 * deepest * pixels(last) + kernel([latent, deepest], columns(last));
-    // The last convolution, to the channels of a picture, with the features before it.
+    // The last convolution, to the channels of an image, with the features before it.
     let picture = config.in_channels as f64;
     let head = match layers.first() {
         Some(0) => up([channels(1), picture], 0),
@@ -148,7 +148,7 @@ pub fn decode_elements(
     stages.fold(stem.max(head), f64::max)
 }
 
-/// What a Winograd convolution of the CPU kernels keeps besides input and output, on pictures
+/// What a Winograd convolution of the CPU kernels keeps besides input and output, on images
 /// `columns` pixels wide: the transformed kernel, 36 values for each pair of `[input, output]`
 /// channels, and in every thread the transformed tiles of a few rows: 2 MiB, or 36 values for each
 /// channel of at least 48 tiles, rounded up to whole rows of `columns / 4` tiles.

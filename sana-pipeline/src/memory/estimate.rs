@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-/// What is allocated beside weights and tensors: buffers of the matrix products, the tokenizer, the
-/// picture files.
+/// What is allocated beside weights and tensors: buffers of the matrix multiplications, the tokenizer, the
+/// image files.
 const OVERHEAD: u64 = 64 << 20;
 
 /// What one stage needs, in bytes.

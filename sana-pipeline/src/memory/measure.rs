@@ -11,7 +11,7 @@ use serde::Serialize;
 /// What a stage took.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageReport {
-    /// Its name: `text`, `control`, `encode` (of pictures to start from), `denoise` or `decode` in
+    /// Its name: `text`, `control`, `encode` (of images to start from), `denoise` or `decode` in
     /// [`generate`](crate::SanaPipeline::generate).
     pub name: &'static str,
     /// Wall-clock seconds, [`load_seconds`](Self::load_seconds) included.

@@ -95,7 +95,7 @@ pub(crate) struct Workload {
     /// Tokens of a prompt that are attended to, at most.
     pub text_tokens: usize,
     pub prompts: usize,
-    /// Pictures of all prompts.
+    /// Images of all prompts.
     pub pictures: usize,
     pub guided: bool,
     pub perturbed: bool,
@@ -104,7 +104,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// One picture with classifier-free guidance.
+    /// One image with classifier-free guidance.
     pub fn one_picture(options: &PromptOptions, size: [usize; 2]) -> Self {
         Self {
             text: Some([1, text_length(options)]),
@@ -225,7 +225,7 @@ impl MemoryModel {
         }
     }
 
-    /// The estimate of decoding pictures.
+    /// The estimate of decoding images.
     pub fn decode(&self, work: &Workload, in_tiles: bool) -> StageEstimate {
         let [width, height] = work.size;
         let pixels = height as f64 * width as f64;
@@ -244,7 +244,7 @@ impl MemoryModel {
         };
         let threads = self.cpu.then(rayon::current_num_threads);
         let mut elements = decode_elements(&self.autoencoder, at_once, tile, threads) + assembled;
-        // The result twice while it is read, and every picture in bytes.
+        // The result twice while it is read, and every image in bytes.
         elements += 2.0 * channels * pixels * at_once as f64;
         let bytes = channels * pixels * work.pictures as f64;
         self.stage("decode", Component::Vae, elements, bytes)

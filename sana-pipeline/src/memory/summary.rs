@@ -1,4 +1,4 @@
-//! The estimate for one picture, by dtype, for people and programs to read.
+//! The estimate for one image, by dtype, for people and programs to read.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
 use crate::units::human;
 
-/// Memory for one picture on the CPU with classifier-free guidance. Its [`fmt::Display`] is a table.
+/// Memory for one image on the CPU with classifier-free guidance. Its [`fmt::Display`] is a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PictureMemory {
     /// Width in pixels.
@@ -23,7 +23,7 @@ pub struct PictureMemory {
     pub by_dtype: Vec<PictureMemoryIn>,
 }
 
-/// Memory for one picture with the weights in one dtype.
+/// Memory for one image with the weights in one dtype.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PictureMemoryIn {
     /// The dtype.
@@ -39,7 +39,7 @@ pub struct PictureMemoryIn {
 }
 
 impl PictureMemory {
-    /// For a picture of `[width, height]`, or else of the model's own size.
+    /// For an image of `[width, height]`, or else of the model's own size.
     pub(crate) fn new(
         models: &[(&'static str, MemoryModel)],
         size: Option<[usize; 2]>,
@@ -67,7 +67,7 @@ impl PictureMemory {
 }
 
 impl Checkpoint {
-    /// The memory for one picture on the CPU with classifier-free guidance, of `[width, height]` or
+    /// The memory for one image on the CPU with classifier-free guidance, of `[width, height]` or
     /// else of the size that the model was trained at, with the parts in f32 and in bf16.
     ///
     /// # Errors

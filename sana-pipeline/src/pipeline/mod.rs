@@ -1,4 +1,4 @@
-//! The whole way from a prompt to a picture.
+//! The whole way from a prompt to an image.
 
 mod networks;
 mod observer;
@@ -18,36 +18,14 @@ use crate::checkpoint::LoraMode;
 use crate::checkpoint::Scheduler;
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
-use crate::image::RgbImage;
-use crate::memory::{LoadedPart, MemoryModel, MemoryShortage, StageMeter, StageReport};
-use crate::request::{ControlImage, Request};
+use crate::memory::{LoadedPart, MemoryModel, MemoryShortage};
 use crate::spec::ModelSpec;
 
 use networks::Networks;
-use observer::Observer;
-use stages::{Composite, Encoded};
 
 pub use observer::{ObserverError, StepAction, StepInfo};
 pub use options::{LoadOptions, MemoryPolicy};
-pub use stages::TextConditioning;
-
-/// What [`SanaPipeline::generate`] made.
-#[derive(Debug, Clone)]
-pub struct Generation {
-    /// The pictures, those of a prompt one after the other.
-    pub images: Vec<RgbImage>,
-    /// The seed of each picture.
-    pub seeds: Vec<u64>,
-    /// What each stage took.
-    pub stages: Vec<StageReport>,
-    /// Tokens cut off the end of each prompt because it was too long.
-    pub dropped_tokens: Vec<usize>,
-    /// Tokens cut off the end of each negative prompt because it was too long: one number where all
-    /// prompts share it, none without classifier-free guidance.
-    pub dropped_negative_tokens: Vec<usize>,
-    /// Whether the observer ended the run early.
-    pub stopped: bool,
-}
+pub use stages::{Generation, TextConditioning};
 
 /// A text-to-image model of the Sana family: tokenizer, text encoder, transformer, autoencoder and
 /// scheduler.
@@ -262,7 +240,7 @@ impl SanaPipeline {
     }
 
     /// Whether networks are dropped when their stage is over; see [`MemoryPolicy`]. Each
-    /// [`generate`](Self::generate) decides anew where that is left to it.
+    /// [`generate`](Self::generate) decides again where that is left to it.
     pub fn releases_stages(&self) -> bool {
         self.one_stage_at_a_time
     }
@@ -311,134 +289,6 @@ impl SanaPipeline {
         self.networks.controlnet()
     }
 
-    /// Makes pictures: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
-    /// [`decode`](Self::decode), each measured, and [`composite`](Self::composite). A control picture
-    /// and pictures to start from are encoded before, as stages of their own, so that the autoencoder
-    /// is out of memory again where one stage runs at a time. `observe` sees every step and may end
-    /// the run: with [`StepAction::Stop`] the images are decoded from the estimate of the clean
-    /// latents that this step made.
-    ///
-    /// # Errors
-    /// As the three stages, and [`PipelineError::Observer`]. The request is checked before anything is loaded, also against the
-    /// memory there is: [`PipelineError::Memory`].
-    pub fn generate<R>(
-        &mut self,
-        request: &Request,
-        observe: &mut dyn FnMut(StepInfo<'_>) -> R,
-    ) -> Result<Generation, PipelineError>
-    where
-        R: Into<Result<StepAction, ObserverError>>,
-    {
-        self.generate_observed(request, &mut |step: StepInfo<'_>| {
-            observer::answer(observe(step))
-        })
-    }
-
-    fn generate_observed(
-        &mut self,
-        request: &Request,
-        observe: &mut Observer<'_>,
-    ) -> Result<Generation, PipelineError> {
-        let settings = request.validate(&self.spec)?;
-        let tiling = self.plan_request(&settings)?;
-        let inputs = &settings.inputs;
-        let text_encoder = inputs
-            .embeddings
-            .is_none()
-            .then_some(Component::TextEncoder);
-        let (conditioning, text) = self.measured(
-            "text",
-            text_encoder,
-            |this| this.load_text(&settings),
-            |this| this.encode_texts(&settings),
-        )?;
-        let mut stages = vec![text];
-        let mut encoded = Encoded {
-            tiling,
-            ..Encoded::default()
-        };
-        if settings.control.is_some_and(|control| control.is_active()) {
-            let is_image = |control: &ControlImage| matches!(control, ControlImage::Image(_));
-            let vae = inputs.control_images.iter().any(is_image);
-            let vae = vae.then_some(Component::Vae);
-            let (latents, stage) = self.measured(
-                "control",
-                vae,
-                |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
-                |this| this.encode_control_images(&settings),
-            )?;
-            stages.push(stage);
-            encoded.control = latents;
-        }
-        if settings.image_to_image.is_some() {
-            let vae = inputs.image_to_image.latents.is_none();
-            let vae = vae.then_some(Component::Vae);
-            let (known, stage) = self.measured(
-                "encode",
-                vae,
-                |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
-                |this| this.encode_known(&settings),
-            )?;
-            stages.push(stage);
-            encoded.known = known;
-        }
-        let mut stopped = false;
-        let (latents, denoise) = self.measured(
-            "denoise",
-            Some(Component::Transformer),
-            |this| {
-                this.load_for(Component::Transformer)?;
-                this.networks.denoiser(encoded.control.is_some()).map(drop)
-            },
-            |this| {
-                this.sample_encoded(&settings, &conditioning, &encoded, &mut |step| {
-                    let action = observe(step)?;
-                    stopped |= matches!(action, StepAction::Stop | StepAction::StopWith(_));
-                    Ok(action)
-                })
-            },
-        )?;
-        let (images, decode) = self.measured(
-            "decode",
-            Some(Component::Vae),
-            |this| this.load_for(Component::Vae),
-            |this| this.decode_images(latents, tiling, settings.output_size),
-        )?;
-        stages.extend([denoise, decode]);
-        Ok(Generation {
-            images: match Composite::new(&settings) {
-                Some(composite) => composite.apply(images)?,
-                None => images,
-            },
-            seeds: settings.seeds(),
-            stages,
-            dropped_tokens: conditioning.dropped_tokens().to_vec(),
-            dropped_negative_tokens: conditioning.dropped_negative_tokens().to_vec(),
-            stopped,
-        })
-    }
-
-    /// Runs one stage after loading what it needs, and measures both. What the stage before leaves
-    /// behind is dropped first, so that it does not count.
-    fn measured<T>(
-        &mut self,
-        name: &'static str,
-        part: Option<Component>,
-        load: impl FnOnce(&mut Self) -> Result<(), PipelineError>,
-        run: impl FnOnce(&mut Self) -> Result<T, PipelineError>,
-    ) -> Result<(T, StageReport), PipelineError> {
-        if let Some(part) = part {
-            self.make_room_for(part)?;
-        }
-        let meter = StageMeter::start(&self.device);
-        load(self)?;
-        self.sync("loading weights")?;
-        let load_seconds = meter.seconds();
-        let result = run(self)?;
-        self.sync(name)?;
-        Ok((result, meter.finish(name, load_seconds)))
-    }
-
     /// Loads a network for its stage, and drops the others where one stage runs at a time.
     pub(crate) fn load_for(&mut self, part: Component) -> Result<(), PipelineError> {
         self.make_room_for(part)?;
@@ -451,14 +301,14 @@ impl SanaPipeline {
         }
     }
 
-    fn make_room_for(&mut self, part: Component) -> Result<(), PipelineError> {
+    pub(crate) fn make_room_for(&mut self, part: Component) -> Result<(), PipelineError> {
         if self.one_stage_at_a_time {
             self.networks.release_all_but(part)?;
         }
         Ok(())
     }
 
-    fn sync(&self, doing: &'static str) -> Result<(), PipelineError> {
+    pub(crate) fn sync(&self, doing: &'static str) -> Result<(), PipelineError> {
         self.device.sync().map_err(|error| PipelineError::Device {
             doing,
             reason: format!("{error:?}"),

@@ -201,7 +201,7 @@ impl Networks {
         choose_dtype(component, weights, options, &self.device, &mut self.notes)
     }
 
-    /// The tokenizer with the given options; the instruction is tokenized anew only when they
+    /// The tokenizer with the given options; the instruction is tokenized again only when they
     /// change.
     pub fn tokenizer(
         &mut self,

@@ -19,7 +19,7 @@ pub enum MemoryPolicy {
     /// unless there is a [limit](LoadOptions::memory_limit).
     #[default]
     Auto,
-    /// All of them: the next picture starts at once.
+    /// All of them: the next image starts at once.
     KeepAll,
     /// Only that of the stage that runs: the text encoder is dropped before the transformer is
     /// loaded, and the transformer before the autoencoder.
@@ -46,7 +46,7 @@ pub struct LoadOptions {
     pub clamp: F16Clamp,
     /// Which networks stay in memory.
     pub memory: MemoryPolicy,
-    /// Tiles in which the autoencoder works. When `None`, pictures are decoded whole, or in
+    /// Tiles in which the autoencoder works. When `None`, images are decoded whole, or in
     /// [tiles for the compression ratio](Tiling::for_compression) where whole ones do not fit into
     /// memory.
     pub tiling: Option<Tiling>,
@@ -58,8 +58,8 @@ pub struct LoadOptions {
     /// LoRAs to apply to the transformer whenever it is loaded. They are summed.
     pub loras: Vec<LoraFile>,
     /// Folder of a ControlNet, its own or one with a folder `controlnet`; every request then needs
-    /// a control picture. `None` is that of the checkpoint, where it has one, for requests with a
-    /// control picture.
+    /// a control image. `None` is that of the checkpoint, where it has one, for requests with a
+    /// control image.
     pub controlnet: Option<PathBuf>,
     /// A transformer in place of the checkpoint's: see [`Checkpoint::with_transformer`](crate::Checkpoint::with_transformer).
     pub transformer: Option<PathBuf>,

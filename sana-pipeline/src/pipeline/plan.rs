@@ -56,7 +56,7 @@ impl SanaPipeline {
             .fold(0, |sum: u64, part| sum.saturating_add(part.bytes()))
     }
 
-    /// Whether to begin with one stage at a time: where all parts do not fit with a picture of the
+    /// Whether to begin with one stage at a time: where all parts do not fit with an image of the
     /// model's own size.
     pub(crate) fn begins_with_one_stage(&self) -> bool {
         let options = &self.spec.prompt_options;
@@ -124,7 +124,7 @@ impl SanaPipeline {
         Ok(self.tiles(way))
     }
 
-    /// The first way that fits, whole pictures before tiles; notes say why it is not the first.
+    /// The first way that fits, whole images before tiles; notes say why it is not the first.
     fn choose(
         &mut self,
         stages: &[bool],

@@ -1,4 +1,4 @@
-//! Control pictures: what a ControlNet makes the generated picture follow.
+//! Control images: what a ControlNet makes the generated image follow.
 
 use std::sync::Arc;
 
@@ -8,8 +8,6 @@ use crate::error::{PipelineError, RequestError};
 use crate::image::RgbImage;
 use crate::spec::ModelSpec;
 
-use super::Request;
-
 /// What a ControlNet follows.
 #[derive(Debug, Clone)]
 #[expect(
@@ -17,7 +15,7 @@ use super::Request;
     reason = "a request has a handful of them, and a plain tensor is easier to give than a boxed one"
 )]
 pub enum ControlImage {
-    /// A picture of the kind that the ControlNet was trained on, such as white lines on black. It is
+    /// An image of the kind that the ControlNet was trained on, such as white lines on black. It is
     /// [fitted](crate::image::fit) to the size of the request and encoded by the autoencoder.
     Image(RgbImage),
     /// Its scaled latents `[1, channels, height / compression, width / compression]`, as
@@ -35,8 +33,8 @@ impl From<RgbImage> for ControlImage {
 #[derive(Debug, Clone)]
 pub(crate) struct ControlRequest {
     pub images: Arc<[ControlImage]>,
-    scale: f64,
-    interval: [f64; 2],
+    pub scale: f64,
+    pub interval: [f64; 2],
 }
 
 impl Default for ControlRequest {
@@ -75,41 +73,9 @@ impl ControlSettings {
     }
 }
 
-impl Request {
-    /// The control picture, for all prompts. Needs a ControlNet
-    /// ([`LoadOptions::controlnet`](crate::LoadOptions::controlnet)).
-    pub fn control(self, picture: impl Into<ControlImage>) -> Self {
-        self.controls([picture])
-    }
-
-    /// A control picture for each prompt.
-    pub fn controls<I>(mut self, pictures: I) -> Self
-    where
-        I: IntoIterator<Item: Into<ControlImage>>,
-    {
-        self.control.images = pictures.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// How strongly the control picture is followed, finite and at least 0; 1 by default, as the
-    /// ControlNet was trained, and 0 is not at all. Without effect where there is no control
-    /// picture.
-    pub fn control_scale(mut self, scale: f64) -> Self {
-        self.control.scale = scale;
-        self
-    }
-
-    /// The steps in which the control picture is followed, as shares of all: from 0.0 to 0.5 is the
-    /// first half, which settles the layout. `0 <= start < end <= 1`; all steps by default.
-    pub fn control_interval(mut self, start: f64, end: f64) -> Self {
-        self.control.interval = [start, end];
-        self
-    }
-}
-
 impl ControlRequest {
     /// Checks it against a model and the rest of a request: prompts, and the shape of latents of
-    /// one picture. `None` without a control picture.
+    /// one image. `None` without a control image.
     pub fn validate(
         &self,
         spec: &ModelSpec,

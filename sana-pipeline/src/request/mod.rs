@@ -2,6 +2,7 @@
 
 mod control;
 mod image_to_image;
+mod images;
 mod settings;
 
 use burn::tensor::Tensor;
@@ -29,7 +30,7 @@ pub enum InstructionChoice {
     Custom(Instruction),
 }
 
-/// How the size of the pictures is chosen.
+/// How the size of the images is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum SizeChoice {
     /// `[width, height]` in pixels, as it is.
@@ -82,12 +83,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// Pictures of one prompt.
+    /// Images of one prompt.
     pub fn new(prompt: impl Into<String>) -> Self {
         Self::batch([prompt])
     }
 
-    /// Pictures of several prompts, made together.
+    /// Images of several prompts, made together.
     pub fn batch<I>(prompts: I) -> Self
     where
         I: IntoIterator<Item: Into<String>>,
@@ -119,7 +120,7 @@ impl Request {
         }
     }
 
-    /// What the pictures should be guided away from, the same for all prompts. Empty by default.
+    /// What the images should be guided away from, the same for all prompts. Empty by default.
     /// Without effect where there is no classifier-free guidance.
     pub fn negative(self, prompt: impl Into<String>) -> Self {
         self.negatives([prompt])
@@ -178,7 +179,7 @@ impl Request {
 
     /// Perturbed attention guidance of this scale, finite and at least 0, beside classifier-free
     /// guidance or without it; see [`perturbed_attention_guidance`]. 0, the default, is none. Each
-    /// step then runs the blocks from the first perturbed one on once more for each picture.
+    /// step then runs the blocks from the first perturbed one on once more for each image.
     ///
     /// [`perturbed_attention_guidance`]: sana_sampler::perturbed_attention_guidance
     pub fn perturbed_attention(mut self, scale: f64) -> Self {
@@ -202,13 +203,13 @@ impl Request {
         self
     }
 
-    /// Seed of the first picture's noise; picture `i` has `seed + i`. 0 by default.
+    /// Seed of the first image's noise; image `i` has `seed + i`. 0 by default.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// A seed for each picture, those of a prompt one after the other, in place of
+    /// A seed for each image, those of a prompt one after the other, in place of
     /// [`seed`](Self::seed).
     pub fn seeds(mut self, seeds: Vec<u64>) -> Self {
         self.seeds = Some(seeds);
@@ -224,7 +225,7 @@ impl Request {
         self
     }
 
-    /// Pictures per prompt; 1 by default.
+    /// Images per prompt; 1 by default.
     pub fn count(mut self, pictures: usize) -> Self {
         self.count = pictures;
         self
@@ -268,11 +269,11 @@ impl Request {
         self
     }
 
-    /// Initial latents, unit normal, in place of noise from the seed. With a picture they are the
+    /// Initial latents, unit normal, in place of noise from the seed. With an image they are the
     /// noise that is mixed with it.
     ///
     /// # Shapes
-    /// - latents `[prompts * count, channels, height / 32, width / 32]`, pictures of a prompt one
+    /// - latents `[prompts * count, channels, height / 32, width / 32]`, images of a prompt one
     ///   after the other; the size follows from them unless it is set
     pub fn latents(mut self, latents: Tensor<4>) -> Self {
         self.latents = Some(latents);

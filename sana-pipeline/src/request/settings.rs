@@ -21,13 +21,13 @@ use crate::spec::ModelSpec;
 pub struct Settings {
     /// Number of prompts.
     pub prompts: usize,
-    /// Pictures per prompt.
+    /// Images per prompt.
     pub count: usize,
     /// Width in pixels.
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// `[width, height]` in pixels that the pictures are resized and cropped to after decoding;
+    /// `[width, height]` in pixels that the images are resized and cropped to after decoding;
     /// `None` where they stay as they are.
     pub output_size: Option<[usize; 2]>,
     /// Scales of the guidance, and at which noise levels it is applied.
@@ -42,11 +42,11 @@ pub struct Settings {
     pub schedule: Schedule,
     /// What image-to-image and inpainting do; `None` where images are made from noise alone.
     pub image_to_image: Option<ImageToImageSettings>,
-    /// Seed of the first picture.
+    /// Seed of the first image.
     pub seed: u64,
-    /// The seed of every picture, where they do not count up from the first.
+    /// The seed of every image, where they do not count up from the first.
     pub(crate) own_seeds: Option<Vec<u64>>,
-    /// How the control picture is followed; `None` without one.
+    /// How the control image is followed; `None` without one.
     pub control: Option<ControlSettings>,
     /// Whether every step runs the network for the negative prompt too.
     pub(crate) classifier_free: bool,
@@ -85,7 +85,7 @@ impl Settings {
         settings.map_or(self.steps(), |settings| settings.schedule_steps)
     }
 
-    /// Number of pictures: prompts times pictures per prompt.
+    /// Number of images: prompts times images per prompt.
     pub fn images(&self) -> usize {
         self.prompts * self.count
     }
@@ -129,8 +129,8 @@ impl Settings {
         }
     }
 
-    /// The seed of every picture: its [own](Request::seeds), or `seed + i` for picture `i`. A
-    /// request for it alone with that seed makes the same picture.
+    /// The seed of every image: its [own](Request::seeds), or `seed + i` for image `i`. A
+    /// request for it alone with that seed makes the same image.
     pub fn seeds(&self) -> Vec<u64> {
         if let Some(seeds) = &self.own_seeds {
             return seeds.clone();

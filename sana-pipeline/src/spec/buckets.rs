@@ -1,6 +1,6 @@
 //! The sizes that models are trained at: aspect-ratio buckets, `[height, width]` in pixels.
 //!
-//! Published models were trained on pictures sorted by aspect ratio into buckets of about the same
+//! Published models were trained on images sorted by aspect ratio into buckets of about the same
 //! area. The tables for models of 512, 1024, 2048 and 4096 pixels are those
 //! of the diffusers library (the first two have 33 entries there, the authors' own 40). Models of
 //! other sizes get a computed one: see [`Buckets::computed`].

@@ -4,7 +4,6 @@ mod checkpoints;
 mod controlnet;
 #[cfg(all(feature = "flex", feature = "scenes-model"))]
 mod devices;
-mod editing;
 #[cfg(feature = "scenes")]
 mod evaluation;
 #[cfg(all(feature = "flex", feature = "train"))]
@@ -12,6 +11,7 @@ mod examples;
 mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
+mod image_to_image;
 mod lora;
 mod memory;
 mod not_finite;

@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Component};
 use crate::error::{CheckpointError, PipelineError};
 
 /// Writes the ControlNet that training starts from: the embeddings and the first `layers` blocks of
-/// a checkpoint's transformer, with projections that are zero, so that it changes no picture yet.
+/// a checkpoint's transformer, with projections that are zero, so that it changes no image yet.
 /// The released ones have 7 blocks. The weights are in `dtype`, or the dtype of the transformer's
 /// files.
 ///

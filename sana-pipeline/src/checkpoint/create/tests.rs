@@ -79,7 +79,7 @@ fn random_checkpoints_run_and_stay_finite() {
     }
 }
 
-/// On the CPU a 16-bit checkpoint makes the same picture with its weights kept in 16 bits as with
+/// On the CPU a 16-bit checkpoint makes the same image with its weights kept in 16 bits as with
 /// all of them widened when they are loaded.
 #[test]
 fn weights_kept_in_16_bits_change_no_pixel() {

@@ -13,7 +13,7 @@ const EULER: &str = "FlowMatchEulerDiscreteScheduler";
 const SCM: &str = "SCMScheduler";
 const CLASSES: &[&str] = &[DPM, EULER, SCM];
 
-/// A way to integrate the flow from noise to a picture.
+/// A way to integrate the flow from noise to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Solver {
     /// Flow-DPM-Solver++ of the given order; see [`sana_sampler::dpm_solver()`].

@@ -1,4 +1,4 @@
-//! Control pictures to latents, and the ControlNet as the steps call it.
+//! Control images to latents, and the ControlNet as the steps call it.
 
 use std::cell::OnceCell;
 
@@ -8,7 +8,7 @@ use sana_linear_attn::transformer::TextContext;
 use sana_text::PromptEmbeds;
 
 use super::all_finite;
-use super::guided_velocity::trimmed;
+use super::text::trimmed;
 use crate::error::PipelineError;
 use crate::image;
 use crate::pipeline::SanaPipeline;
@@ -16,15 +16,15 @@ use crate::request::{ControlImage, ControlSettings};
 use crate::request::{Request, Settings};
 
 impl SanaPipeline {
-    /// Encodes the control pictures of a request into scaled latents. `None` without a control
-    /// picture, or with a control scale of 0.
+    /// Encodes the control images of a request into scaled latents. `None` without a control
+    /// image, or with a control scale of 0.
     ///
     /// [`sample`](Self::sample) does it by itself. Where one stage runs at a time, the autoencoder
     /// takes the place of what was loaded, and the transformer its place afterwards.
     ///
     /// # Shapes
     /// - output `[1, channels, height / compression, width / compression]`, f32, or `[prompts, ..]`
-    ///   with a picture for each prompt
+    ///   with an image for each prompt
     ///
     /// # Errors
     /// When the request is not valid, the autoencoder cannot be loaded, or

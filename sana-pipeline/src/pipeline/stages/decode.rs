@@ -1,4 +1,4 @@
-//! Latents to pictures, and back.
+//! Latents to images, and back.
 
 use burn::tensor::Tensor;
 use sana_dcae::{DcAe, MemoryOptions, Tiling};
@@ -12,8 +12,8 @@ use crate::memory::pictures_decoded_at_once;
 use crate::pipeline::SanaPipeline;
 
 impl SanaPipeline {
-    /// Decodes scaled latents into pictures of eight bits a channel, in tiles where
-    /// [`LoadOptions::tiling`](crate::LoadOptions::tiling) says so or whole pictures do not fit into
+    /// Decodes scaled latents into images of eight bits a channel, in tiles where
+    /// [`LoadOptions::tiling`](crate::LoadOptions::tiling) says so or whole images do not fit into
     /// memory.
     ///
     /// # Shapes
@@ -41,7 +41,7 @@ impl SanaPipeline {
         decode_images(self.networks.autoencoder()?, latents, tiling, size)
     }
 
-    /// Decodes scaled latents into pictures as the autoencoder gives them, all of the batch at
+    /// Decodes scaled latents into images as the autoencoder gives them, all of the batch at
     /// once.
     ///
     /// # Shapes
@@ -56,7 +56,7 @@ impl SanaPipeline {
         Ok(self.networks.autoencoder()?.decode_with(latents, &memory)?)
     }
 
-    /// Encodes a picture into scaled latents.
+    /// Encodes an image into scaled latents.
     ///
     /// # Shapes
     /// - output `[1, channels, height / compression, width / compression]`, f32

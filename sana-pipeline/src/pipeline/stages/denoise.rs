@@ -32,10 +32,10 @@ pub(crate) struct Encoded {
 }
 
 impl SanaPipeline {
-    /// Denoises: from noise, or from the request's latents, to scaled latents of the pictures.
+    /// Denoises: from noise, or from the request's latents, to scaled latents of the images.
     /// `observe` sees every step and may end the run or exchange the latents.
     ///
-    /// In image-to-image the request's pictures are encoded first, and noised to the level that the
+    /// In image-to-image the request's images are encoded first, and noised to the level that the
     /// strength names. With a mask, latents of the region that stays are put back after every step,
     /// before `observe` sees it; [`composite`](Self::composite) does the same in pixels.
     ///
@@ -209,7 +209,7 @@ fn mismatch(settings: &Settings) -> PipelineError {
     })
 }
 
-/// Unit normal noise, every picture from its own seed.
+/// Unit normal noise, every image from its own seed.
 fn seeded_noise(
     settings: &Settings,
     stream: noise::Stream,

@@ -8,9 +8,9 @@ use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
 use sana_text::PromptEmbeds;
 
-use super::TextConditioning;
 use super::control::ControlRun;
 use super::finite::{Call, FiniteCheck, When};
+use super::text::{TextConditioning, trimmed};
 use crate::checkpoint::dtype;
 use crate::error::PipelineError;
 use crate::request::Settings;
@@ -340,11 +340,4 @@ fn on_device(embeds: &PromptEmbeds, device: &Device) -> PromptEmbeds {
 fn context(transformer: &SanaTransformer, embeds: PromptEmbeds) -> TextContext {
     let (caption, mask) = trimmed(embeds);
     transformer.text_context(caption, mask)
-}
-
-/// Embeddings without the padding that all have, and a mask where there is any left.
-pub(super) fn trimmed(embeds: PromptEmbeds) -> (Tensor<3>, Option<Tensor<2>>) {
-    let embeds = embeds.trim();
-    let padded = embeds.keep().iter().flatten().any(|keep| !keep);
-    (embeds.embeds, padded.then_some(embeds.mask))
 }

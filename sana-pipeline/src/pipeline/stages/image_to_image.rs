@@ -1,4 +1,4 @@
-//! Pictures to noised latents, and the known region kept on its path while the rest is drawn.
+//! Images to noised latents, and the known region kept on its path while the rest is drawn.
 
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, Step, flow, trigflow};
@@ -11,20 +11,20 @@ use crate::image::{RgbImage, blended, kept_cells, pixel_weights};
 use crate::pipeline::{SanaPipeline, StepAction};
 use crate::request::{Request, Settings};
 
-/// The pictures that a run starts from, as latents.
+/// The images that a run starts from, as latents.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
-    /// Scaled, one for each picture to make, f32.
+    /// Scaled, one for each image to make, f32.
     latents: Tensor<4>,
     /// Where they stay as they are, of the same shape; `None` without a mask.
     kept: Option<Tensor<4, Bool>>,
 }
 
 impl SanaPipeline {
-    /// Encodes pictures into scaled latents, all of the batch at once.
+    /// Encodes images into scaled latents, all of the batch at once.
     ///
     /// # Shapes
-    /// - pictures `[batch, 3, height, width]` in [-1, 1]
+    /// - images `[batch, 3, height, width]` in [-1, 1]
     /// - output `[batch, channels, height / compression, width / compression]`
     ///
     /// # Errors
@@ -39,8 +39,8 @@ impl SanaPipeline {
             .encode_with(pictures, &memory)?)
     }
 
-    /// The latents of a request's pictures and its mask on their grid; `None` for a request without
-    /// pictures. Pictures are encoded one by one, each once, however many are made of it.
+    /// The latents of a request's images and its mask on their grid; `None` for a request without
+    /// images. Images are encoded one by one, each once, however many are made of it.
     pub(crate) fn encode_known(
         &mut self,
         settings: &Settings,
@@ -108,7 +108,7 @@ impl SanaPipeline {
 }
 
 /// The known part of the images of a run, in pixels.
-pub(in crate::pipeline) struct Composite {
+pub(super) struct Composite {
     /// Of the generated image, pixel by pixel.
     weights: Vec<f32>,
     /// The given images at the size of the result.
@@ -194,7 +194,7 @@ enum Path<'a> {
 /// latents  <- z at the next noise level there
 /// ```
 ///
-/// The estimate moves with the latents, so that a multistep solver extrapolates from the picture
+/// The estimate moves with the latents, so that a multistep solver extrapolates from the image
 /// that is there. Latent blending: Avrahami et al., arXiv 2206.02779.
 pub(super) struct Inpainting<'a>(Option<Region<'a>>);
 
@@ -259,7 +259,7 @@ impl Region<'_> {
                     self.clean.clone().mul_scalar(1.0 - sigma) + noise.clone().mul_scalar(sigma);
                 kept(step.latents, known)
             }
-            // The time 0 has no noise: exactly the picture.
+            // The time 0 has no noise: exactly the image.
             Path::Scm { schedule } if schedule.timesteps()[next] == 0.0 => denoised.clone(),
             Path::Scm { schedule } => {
                 let cos = schedule.timesteps()[next].cos();

@@ -8,7 +8,7 @@ use sana_linear_attn::transformer::{BlockPart, Place};
 use sana_sampler::AdaptiveProjection;
 use tempfile::TempDir;
 
-use super::Encoded;
+use super::denoise::Encoded;
 use super::finite::When;
 use crate::error::PipelineError;
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};

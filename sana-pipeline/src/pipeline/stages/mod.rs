@@ -1,9 +1,10 @@
-//! The three stages: prompts to embeddings, noise to latents, latents to pictures.
+//! The three stages: prompts to embeddings, noise to latents, latents to images.
 
 mod control;
 mod decode;
 mod denoise;
 mod finite;
+mod generate;
 mod guided_velocity;
 mod image_to_image;
 #[cfg(test)]
@@ -14,7 +15,5 @@ mod text;
 
 use finite::all_finite;
 
-pub(super) use denoise::Encoded;
-pub(super) use image_to_image::Composite;
-
+pub use generate::Generation;
 pub use text::TextConditioning;

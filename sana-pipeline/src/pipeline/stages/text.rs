@@ -1,5 +1,6 @@
 //! Prompts to embeddings.
 
+use burn::tensor::Tensor;
 use sana_text::{PromptEmbeds, encode_tokens};
 
 use super::all_finite;
@@ -97,4 +98,11 @@ impl SanaPipeline {
         self.networks.tokenizer(&settings.inputs.prompt_options)?;
         self.load_for(Component::TextEncoder)
     }
+}
+
+/// Embeddings without the padding that all have, and a mask where there is any left.
+pub(super) fn trimmed(embeds: PromptEmbeds) -> (Tensor<3>, Option<Tensor<2>>) {
+    let embeds = embeds.trim();
+    let padded = embeds.keep().iter().flatten().any(|keep| !keep);
+    (embeds.embeds, padded.then_some(embeds.mask))
 }

@@ -1,0 +1,159 @@
+//! All stages of a request, each measured.
+
+use super::denoise::Encoded;
+use super::image_to_image::Composite;
+use crate::checkpoint::Component;
+use crate::error::PipelineError;
+use crate::image::RgbImage;
+use crate::memory::{StageMeter, StageReport};
+use crate::pipeline::SanaPipeline;
+use crate::pipeline::observer::{self, Observer, ObserverError, StepAction, StepInfo};
+use crate::request::{ControlImage, Request};
+
+/// What [`SanaPipeline::generate`] made.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// The images, those of a prompt one after the other.
+    pub images: Vec<RgbImage>,
+    /// The seed of each image.
+    pub seeds: Vec<u64>,
+    /// What each stage took.
+    pub stages: Vec<StageReport>,
+    /// Tokens cut off the end of each prompt because it was too long.
+    pub dropped_tokens: Vec<usize>,
+    /// Tokens cut off the end of each negative prompt because it was too long: one number where all
+    /// prompts share it, none without classifier-free guidance.
+    pub dropped_negative_tokens: Vec<usize>,
+    /// Whether the observer ended the run early.
+    pub stopped: bool,
+}
+
+impl SanaPipeline {
+    /// Makes images: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
+    /// [`decode`](Self::decode), each measured, and [`composite`](Self::composite). A control image
+    /// and images to start from are encoded before, as stages of their own, so that the autoencoder
+    /// is out of memory again where one stage runs at a time. `observe` sees every step and may end
+    /// the run: with [`StepAction::Stop`] the images are decoded from the estimate of the clean
+    /// latents that this step made.
+    ///
+    /// # Errors
+    /// As the three stages, and [`PipelineError::Observer`]. The request is checked before anything is loaded, also against the
+    /// memory there is: [`PipelineError::Memory`].
+    pub fn generate<R>(
+        &mut self,
+        request: &Request,
+        observe: &mut dyn FnMut(StepInfo<'_>) -> R,
+    ) -> Result<Generation, PipelineError>
+    where
+        R: Into<Result<StepAction, ObserverError>>,
+    {
+        self.generate_observed(request, &mut |step: StepInfo<'_>| {
+            observer::answer(observe(step))
+        })
+    }
+
+    fn generate_observed(
+        &mut self,
+        request: &Request,
+        observe: &mut Observer<'_>,
+    ) -> Result<Generation, PipelineError> {
+        let settings = request.validate(&self.spec)?;
+        let tiling = self.plan_request(&settings)?;
+        let inputs = &settings.inputs;
+        let text_encoder = inputs
+            .embeddings
+            .is_none()
+            .then_some(Component::TextEncoder);
+        let (conditioning, text) = self.measured(
+            "text",
+            text_encoder,
+            |this| this.load_text(&settings),
+            |this| this.encode_texts(&settings),
+        )?;
+        let mut stages = vec![text];
+        let mut encoded = Encoded {
+            tiling,
+            ..Encoded::default()
+        };
+        if settings.control.is_some_and(|control| control.is_active()) {
+            let is_image = |control: &ControlImage| matches!(control, ControlImage::Image(_));
+            let vae = inputs.control_images.iter().any(is_image);
+            let vae = vae.then_some(Component::Vae);
+            let (latents, stage) = self.measured(
+                "control",
+                vae,
+                |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
+                |this| this.encode_control_images(&settings),
+            )?;
+            stages.push(stage);
+            encoded.control = latents;
+        }
+        if settings.image_to_image.is_some() {
+            let vae = inputs.image_to_image.latents.is_none();
+            let vae = vae.then_some(Component::Vae);
+            let (known, stage) = self.measured(
+                "encode",
+                vae,
+                |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
+                |this| this.encode_known(&settings),
+            )?;
+            stages.push(stage);
+            encoded.known = known;
+        }
+        let mut stopped = false;
+        let (latents, denoise) = self.measured(
+            "denoise",
+            Some(Component::Transformer),
+            |this| {
+                this.load_for(Component::Transformer)?;
+                this.networks.denoiser(encoded.control.is_some()).map(drop)
+            },
+            |this| {
+                this.sample_encoded(&settings, &conditioning, &encoded, &mut |step| {
+                    let action = observe(step)?;
+                    stopped |= matches!(action, StepAction::Stop | StepAction::StopWith(_));
+                    Ok(action)
+                })
+            },
+        )?;
+        let (images, decode) = self.measured(
+            "decode",
+            Some(Component::Vae),
+            |this| this.load_for(Component::Vae),
+            |this| this.decode_images(latents, tiling, settings.output_size),
+        )?;
+        stages.extend([denoise, decode]);
+        Ok(Generation {
+            images: match Composite::new(&settings) {
+                Some(composite) => composite.apply(images)?,
+                None => images,
+            },
+            seeds: settings.seeds(),
+            stages,
+            dropped_tokens: conditioning.dropped_tokens().to_vec(),
+            dropped_negative_tokens: conditioning.dropped_negative_tokens().to_vec(),
+            stopped,
+        })
+    }
+
+    /// Runs one stage after loading what it needs, and measures both. What the stage before leaves
+    /// behind is dropped first, so that it does not count.
+    fn measured<T>(
+        &mut self,
+        name: &'static str,
+        part: Option<Component>,
+        load: impl FnOnce(&mut Self) -> Result<(), PipelineError>,
+        run: impl FnOnce(&mut Self) -> Result<T, PipelineError>,
+    ) -> Result<(T, StageReport), PipelineError> {
+        if let Some(part) = part {
+            self.make_room_for(part)?;
+        }
+        let meter = StageMeter::start(&self.device);
+        load(self)?;
+        self.sync("loading weights")?;
+        let load_seconds = meter.seconds();
+        let result = run(self)?;
+        self.sync(name)?;
+        Ok((result, meter.finish(name, load_seconds)))
+    }
+}
