@@ -3,6 +3,7 @@
 mod blocks;
 mod checkpoint;
 mod config;
+mod config_refusals;
 mod gradients;
 mod inputs;
 mod memory;
