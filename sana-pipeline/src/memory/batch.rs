@@ -5,6 +5,6 @@
 const DECODED_PIXELS: usize = 1 << 20;
 
 /// How many images of so many pixels are decoded at a time.
-pub(crate) fn pictures_decoded_at_once(pixels: usize) -> usize {
+pub(crate) fn images_decoded_at_once(pixels: usize) -> usize {
     (DECODED_PIXELS / pixels.max(1)).max(1)
 }

@@ -9,7 +9,7 @@ mod model;
 mod summary;
 
 pub use crate::error::MemoryAdvice;
-pub(crate) use batch::pictures_decoded_at_once;
+pub(crate) use batch::images_decoded_at_once;
 pub(crate) use estimate::Way;
 pub use estimate::{MemoryEstimate, MemoryShortage, StageEstimate};
 pub use measure::{StageMeter, StageReport, available_bytes, peak_resident_bytes, reset_peak};

@@ -6,7 +6,7 @@ use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::{Gemma2Config, PromptOptions};
 
 use super::activations::{Denoising, decode_elements, denoise_elements, text_elements};
-use super::batch::pictures_decoded_at_once;
+use super::batch::images_decoded_at_once;
 use super::estimate::{MemoryEstimate, StageEstimate};
 use crate::checkpoint::dtype;
 use crate::checkpoint::{Checkpoint, Component};
@@ -239,7 +239,7 @@ impl MemoryModel {
             let mixed = 2.0 * (tile[0] * tile[1]) as f64;
             (1, tile, channels * (2.0 * pixels + rows + mixed))
         } else {
-            let at_once = pictures_decoded_at_once(height * width);
+            let at_once = images_decoded_at_once(height * width);
             (work.pictures.min(at_once), [height, width], 0.0)
         };
         let threads = self.cpu.then(rayon::current_num_threads);

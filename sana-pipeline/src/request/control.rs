@@ -130,7 +130,7 @@ fn check_image(image: &ControlImage, latents: [usize; 3]) -> Result<(), Pipeline
     match image {
         ControlImage::Image(picture) if picture.as_raw().is_empty() => {
             Err(PipelineError::Request(RequestError::EmptyImage {
-                what: "the control picture",
+                what: "the control image",
             }))
         }
         ControlImage::Latents(latents) if latents.dims() != expected => {

@@ -455,7 +455,7 @@ fn options_without_a_picture() {
     ] {
         let error = refused_edit(request);
         assert_eq!(error, ImageToImageError::NoImage { option: expected });
-        assert!(error.to_string().contains("give an image"), "{error}");
+        assert!(error.to_string().contains("needs an image"), "{error}");
     }
 }
 
@@ -499,7 +499,10 @@ fn pictures_and_masks_that_do_not_fit() {
             matches!(error, ImageToImageError::EmptyMask { .. }),
             "{error}"
         );
-        assert!(error.to_string().contains("nothing to draw"), "{error}");
+        assert!(
+            error.to_string().contains("nothing to regenerate"),
+            "{error}"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use crate::checkpoint::dtype;
 use crate::error::PipelineError;
 use crate::image::resize_and_crop;
 use crate::image::{self, RgbImage};
-use crate::memory::pictures_decoded_at_once;
+use crate::memory::images_decoded_at_once;
 use crate::pipeline::SanaPipeline;
 
 impl SanaPipeline {
@@ -89,7 +89,7 @@ pub(super) fn decode_images(
     let compression = autoencoder.config().compression();
     let at_once = match tiling {
         Some(_) => 1,
-        None => pictures_decoded_at_once(height * width * compression * compression),
+        None => images_decoded_at_once(height * width * compression * compression),
     };
     let mut images = Vec::new();
     for latents in latents.split(at_once, 0) {
