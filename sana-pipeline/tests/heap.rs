@@ -118,7 +118,7 @@ fn denoising() {
     let model = config.init(&device);
     for (batch, guided) in [(1, false), (2, true)] {
         let run = Denoising {
-            pictures: 1,
+            images: 1,
             guided,
             perturbed: false,
             tokens: 32 * 32,

@@ -39,11 +39,11 @@ impl Default for Canny {
 /// let lines = edges(&image, &Canny::default());
 /// assert_eq!(lines, image); // nothing but black has no edges
 /// ```
-pub fn edges(picture: &RgbImage, options: &Canny) -> RgbImage {
-    let grey = Grey::of(picture).blurred(options.sigma);
+pub fn edges(image: &RgbImage, options: &Canny) -> RgbImage {
+    let grey = Grey::of(image).blurred(options.sigma);
     let ridges = ridges(&grey);
     let lines = connected(&ridges, options.low, options.high);
-    let (width, height) = picture.dimensions();
+    let (width, height) = image.dimensions();
     RgbImage::from_fn(width, height, |x, y| {
         let index = y as usize * grey.width + x as usize;
         Rgb([if lines[index] { 255 } else { 0 }; 3])
@@ -59,15 +59,15 @@ struct Grey {
 
 impl Grey {
     /// Brightness (ITU-R BT.601) from 0 to 255.
-    fn of(picture: &RgbImage) -> Self {
-        let (width, height) = picture.dimensions();
+    fn of(image: &RgbImage) -> Self {
+        let (width, height) = image.dimensions();
         let brightness = |Rgb([r, g, b]): &Rgb<u8>| {
             0.299 * f32::from(*r) + 0.587 * f32::from(*g) + 0.114 * f32::from(*b)
         };
         Self {
             width: width as usize,
             height: height as usize,
-            values: picture.pixels().map(brightness).collect(),
+            values: image.pixels().map(brightness).collect(),
         }
     }
 
@@ -181,9 +181,9 @@ mod tests {
         white.map(|(x, y, _)| (x, y)).collect()
     }
 
-    fn found(picture: &RgbImage) -> Vec<(u32, u32)> {
-        let lines = edges(picture, &Canny::default());
-        assert_eq!(lines.dimensions(), picture.dimensions());
+    fn found(image: &RgbImage) -> Vec<(u32, u32)> {
+        let lines = edges(image, &Canny::default());
+        assert_eq!(lines.dimensions(), image.dimensions());
         let black_or_white = |pixel: &Rgb<u8>| [[0; 3], [255; 3]].contains(&pixel.0);
         assert!(lines.pixels().all(black_or_white));
         white(&lines)
@@ -193,8 +193,8 @@ mod tests {
     #[test]
     fn a_square_has_its_outline() {
         let inside = |x: u32, y: u32| (20..50).contains(&x) && (15..35).contains(&y);
-        let picture = greys(70, 50, |x, y| if inside(x, y) { 220 } else { 30 });
-        let lines = found(&picture);
+        let image = greys(70, 50, |x, y| if inside(x, y) { 220 } else { 30 });
+        let lines = found(&image);
         for y in 20..30 {
             let row: Vec<u32> = lines.iter().filter(|p| p.1 == y).map(|p| p.0).collect();
             assert_eq!(row.len(), 2, "{row:?}");
@@ -228,11 +228,11 @@ mod tests {
     #[test]
     fn slanted_lines_are_found_in_both_directions() {
         for slope in [1i64, -1] {
-            let picture = greys(60, 60, |x, y| {
+            let image = greys(60, 60, |x, y| {
                 let side = i64::from(y) - 30 - slope * (i64::from(x) - 30);
                 if side > 0 { 200 } else { 40 }
             });
-            let lines = found(&picture);
+            let lines = found(&image);
             let off = |(x, y): &(u32, u32)| i64::from(*y) - 30 - slope * (i64::from(*x) - 30);
             assert!(lines.iter().all(|place| off(place).abs() <= 2), "{lines:?}");
             // A pixel in each column, or two where the line steps.
@@ -299,12 +299,12 @@ mod tests {
     fn any_size_and_any_option() {
         let odd = [f32::NAN, f32::INFINITY, -1.0, 0.0, 1e30];
         for (width, height) in [(0, 0), (0, 5), (1, 1), (1, 9), (2, 2), (13, 3)] {
-            let picture = greys(width, height, |x, y| (x * 97 + y * 61) as u8);
+            let image = greys(width, height, |x, y| (x * 97 + y * 61) as u8);
             for sigma in odd {
                 for low in odd {
                     for high in odd {
                         let options = Canny { sigma, low, high };
-                        let lines = edges(&picture, &options);
+                        let lines = edges(&image, &options);
                         assert_eq!(lines.dimensions(), (width, height));
                     }
                 }

@@ -15,7 +15,7 @@ pub const LARGEST_SHEET: u64 = 1 << 26;
 /// How images are laid out on a sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GridOptions {
-    /// Images in a row. By default as many as there are rows, or one more: `ceil(sqrt(pictures))`.
+    /// Images in a row. By default as many as there are rows, or one more: `ceil(sqrt(images))`.
     pub columns: Option<NonZeroUsize>,
     /// Pixels between two images, 4 by default. There is no margin around them.
     pub gap: u32,
@@ -40,12 +40,12 @@ impl Default for GridOptions {
 /// # Errors
 /// [`ImageError::EmptyGrid`] without images, [`ImageError::GridSize`] when even cells of
 /// one pixel and their gaps are too much for a sheet.
-pub fn grid(pictures: &[RgbImage], options: &GridOptions) -> Result<RgbImage, PipelineError> {
-    let mut sheet = Sheet::new(pictures.iter().map(RgbImage::dimensions), options)?;
-    for (position, picture) in pictures.iter().enumerate() {
-        sheet.place(position, picture);
+pub fn grid(images: &[RgbImage], options: &GridOptions) -> Result<RgbImage, PipelineError> {
+    let mut sheet = Sheet::new(images.iter().map(RgbImage::dimensions), options)?;
+    for (position, image) in images.iter().enumerate() {
+        sheet.place(position, image);
     }
-    Ok(sheet.picture)
+    Ok(sheet.image)
 }
 
 /// The images of files on one sheet, as [`grid`]; one of them is in memory at a time.
@@ -61,7 +61,7 @@ pub fn grid_of_files(paths: &[PathBuf], options: &GridOptions) -> Result<RgbImag
     for (position, path) in paths.iter().enumerate() {
         sheet.place(position, &image::load(path)?);
     }
-    Ok(sheet.picture)
+    Ok(sheet.image)
 }
 
 /// Width and height, from the beginning of the file.
@@ -81,7 +81,7 @@ fn size_of(path: &Path) -> Result<(u32, u32), PipelineError> {
 }
 
 struct Sheet {
-    picture: RgbImage,
+    image: RgbImage,
     columns: usize,
     gap: u32,
     /// Width and height.
@@ -95,14 +95,14 @@ impl Sheet {
         sizes: impl ExactSizeIterator<Item = (u32, u32)>,
         options: &GridOptions,
     ) -> Result<Self, PipelineError> {
-        let pictures = sizes.len();
-        if pictures == 0 {
+        let images = sizes.len();
+        if images == 0 {
             return Err(PipelineError::Image(ImageError::EmptyGrid));
         }
-        let square = pictures.isqrt() + usize::from(pictures.isqrt().pow(2) < pictures);
+        let square = images.isqrt() + usize::from(images.isqrt().pow(2) < images);
         let columns = options.columns.map_or(square, NonZeroUsize::get);
-        let columns = columns.min(pictures);
-        let counts = [columns, pictures.div_ceil(columns)];
+        let columns = columns.min(images);
+        let counts = [columns, images.div_ceil(columns)];
         let largest = sizes.fold([1, 1], |[width, height], size| {
             [size.0.max(width), size.1.max(height)]
         });
@@ -110,7 +110,7 @@ impl Sheet {
         let cell = largest.map(|side| scaled(side, scale));
         let too_many = || {
             PipelineError::Image(ImageError::GridSize {
-                images: pictures,
+                images: images,
                 columns,
                 largest: LARGEST_SHEET,
             })
@@ -123,7 +123,7 @@ impl Sheet {
             return Err(too_many());
         }
         Ok(Self {
-            picture: RgbImage::from_pixel(width, height, Rgb(options.background)),
+            image: RgbImage::from_pixel(width, height, Rgb(options.background)),
             columns,
             gap: options.gap,
             cell,
@@ -131,8 +131,8 @@ impl Sheet {
         })
     }
 
-    fn place(&mut self, position: usize, picture: &RgbImage) {
-        let (width, height) = picture.dimensions();
+    fn place(&mut self, position: usize, image: &RgbImage) {
+        let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
             return;
         }
@@ -143,11 +143,11 @@ impl Sheet {
             places[axis] as i64 * apart + i64::from(self.cell[axis].saturating_sub(side) / 2)
         };
         let (x, y) = (corner(0, width), corner(1, height));
-        if picture.dimensions() == (width, height) {
-            imageops::replace(&mut self.picture, picture, x, y);
+        if image.dimensions() == (width, height) {
+            imageops::replace(&mut self.image, image, x, y);
         } else {
-            let shrunk = imageops::resize(picture, width, height, FilterType::Lanczos3);
-            imageops::replace(&mut self.picture, &shrunk, x, y);
+            let shrunk = imageops::resize(image, width, height, FilterType::Lanczos3);
+            imageops::replace(&mut self.image, &shrunk, x, y);
         }
     }
 }
@@ -196,9 +196,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_pictures_with_gaps() {
-        let pictures: Vec<RgbImage> = (0..5).map(|value| plain(3, 2, value)).collect();
-        let sheet = grid(&pictures, &GridOptions::default()).unwrap();
+    fn rows_of_images_with_gaps() {
+        let images: Vec<RgbImage> = (0..5).map(|value| plain(3, 2, value)).collect();
+        let sheet = grid(&images, &GridOptions::default()).unwrap();
         assert_eq!(sheet.dimensions(), (3 * 3 + 2 * 4, 2 * 2 + 4));
         for (x, y, pixel) in sheet.enumerate_pixels() {
             let (column, row) = (x / 7, y / 6);
@@ -215,8 +215,8 @@ mod tests {
     #[test]
     fn columns_are_near_square_or_as_asked() {
         let sheet = |count: usize, options: &GridOptions| {
-            let pictures = vec![plain(10, 10, 0); count];
-            let (width, height) = grid(&pictures, options).unwrap().dimensions();
+            let images = vec![plain(10, 10, 0); count];
+            let (width, height) = grid(&images, options).unwrap().dimensions();
             [(width + 4) / 14, (height + 4) / 14]
         };
         let near_square = [1, 2, 2, 2, 3, 3, 3, 3, 3, 4];
@@ -233,10 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn pictures_of_several_sizes_stand_in_the_middle() {
-        let pictures = [plain(4, 1, 10), plain(2, 5, 20), plain(0, 0, 30)];
+    fn images_of_several_sizes_stand_in_the_middle() {
+        let images = [plain(4, 1, 10), plain(2, 5, 20), plain(0, 0, 30)];
         let sheet = grid(
-            &pictures,
+            &images,
             &GridOptions {
                 gap: 1,
                 background: [9, 8, 7],
@@ -280,17 +280,17 @@ mod tests {
     }
 
     #[test]
-    fn a_shrunk_picture_is_the_picture() {
+    fn a_shrunk_image_is_the_image() {
         let halves = RgbImage::from_fn(8, 4, |x, _| Rgb([if x < 4 { 0 } else { 200 }; 3]));
         let mut sheet = Sheet {
-            picture: plain(4, 2, 9),
+            image: plain(4, 2, 9),
             columns: 1,
             gap: 0,
             cell: [4, 2],
             scale: 0.5,
         };
         sheet.place(0, &halves);
-        for (x, y, pixel) in sheet.picture.enumerate_pixels() {
+        for (x, y, pixel) in sheet.image.enumerate_pixels() {
             let expected: i32 = if x < 2 { 0 } else { 200 };
             // The filter overshoots beside an edge.
             let error = (i32::from(pixel.0[0]) - expected).abs();
@@ -311,7 +311,7 @@ mod tests {
         };
         let error = grid(&[plain(1, 1, 0), plain(1, 1, 0)], &wide).unwrap_err();
         assert!(
-            error.to_string().contains("2 pictures in 2 columns"),
+            error.to_string().contains("2 images in 2 columns"),
             "{error}"
         );
         let wide = GridOptions {
@@ -328,17 +328,17 @@ mod tests {
     #[test]
     fn files_on_a_sheet() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let pictures = [plain(3, 2, 1), plain(2, 3, 2)];
+        let images = [plain(3, 2, 1), plain(2, 3, 2)];
         let paths = ["a.png", "b.png"].map(|name| folder.path().join(name));
-        for (path, picture) in paths.iter().zip(&pictures) {
-            image::save_png(path, picture, &[]).unwrap();
+        for (path, image) in paths.iter().zip(&images) {
+            image::save_png(path, image, &[]).unwrap();
         }
         let options = GridOptions::default();
         assert_eq!(
             grid_of_files(&paths, &options).unwrap(),
-            grid(&pictures, &options).unwrap()
+            grid(&images, &options).unwrap()
         );
-        std::fs::write(&paths[1], "no picture").unwrap();
+        std::fs::write(&paths[1], "no image").unwrap();
         let error = grid_of_files(&paths, &options).unwrap_err();
         assert!(
             matches!(error, PipelineError::Image(ImageError::Unreadable { .. })),

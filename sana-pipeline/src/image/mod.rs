@@ -40,11 +40,7 @@ pub fn load_mask(path: &Path) -> Result<GrayImage, PipelineError> {
 /// # Errors
 /// [`PipelineError::Write`], or [`ImageError::TextKeyword`] for a keyword that PNG does not
 /// allow.
-pub fn save_png(
-    path: &Path,
-    picture: &RgbImage,
-    text: &[(&str, &str)],
-) -> Result<(), PipelineError> {
+pub fn save_png(path: &Path, image: &RgbImage, text: &[(&str, &str)]) -> Result<(), PipelineError> {
     for (keyword, _) in text {
         let latin1 = keyword
             .chars()
@@ -56,14 +52,14 @@ pub fn save_png(
         }
     }
     files::write_whole(path, |file| {
-        let mut encoder = png::Encoder::new(file, picture.width(), picture.height());
+        let mut encoder = png::Encoder::new(file, image.width(), image.height());
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         for (keyword, value) in text {
             encoder.add_itxt_chunk((*keyword).to_owned(), (*value).to_owned())?;
         }
         let mut writer = encoder.write_header()?;
-        writer.write_image_data(picture.as_raw())?;
+        writer.write_image_data(image.as_raw())?;
         writer.finish()?;
         Ok(())
     })
@@ -103,23 +99,23 @@ pub fn psnr(left: &RgbImage, right: &RgbImage) -> Result<f64, PipelineError> {
 
 /// An image of another size: resized to cover it (Lanczos of three lobes), and what sticks out on
 /// both sides cut off. An image of that size stays as it is.
-pub fn fit(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
-    if picture.dimensions() == (width, height) {
-        return picture.clone();
+pub fn fit(image: &RgbImage, width: u32, height: u32) -> RgbImage {
+    if image.dimensions() == (width, height) {
+        return image.clone();
     }
-    let picture = shortened(picture.clone().into(), width, height);
+    let image = shortened(image.clone().into(), width, height);
     let filter = image::imageops::FilterType::Lanczos3;
-    picture.resize_to_fill(width, height, filter).into_rgb8()
+    image.resize_to_fill(width, height, filter).into_rgb8()
 }
 
 /// An image as the autoencoder takes it.
 ///
 /// # Shapes
 /// - output `[1, 3, height, width]` in f32, values in [-1, 1]
-pub fn to_tensor(picture: &RgbImage, device: &Device) -> Tensor<4> {
-    let (width, height) = picture.dimensions();
+pub fn to_tensor(image: &RgbImage, device: &Device) -> Tensor<4> {
+    let (width, height) = image.dimensions();
     let (width, height) = (width as usize, height as usize);
-    let pixels = picture.as_raw();
+    let pixels = image.as_raw();
     let planes: Vec<f32> = (0..3)
         .flat_map(|channel| pixels.iter().skip(channel).step_by(3))
         .map(|&value| f32::from(value) / 127.5 - 1.0)
@@ -144,12 +140,12 @@ pub fn from_tensor(images: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
     let sides = u32::try_from(width).ok().zip(u32::try_from(height).ok());
     let (Some((columns, rows)), 3) = (sides, channels) else {
         return Err(PipelineError::Request(RequestError::Shape {
-            what: "pictures",
+            what: "images",
             expected: vec![batch, 3, height, width],
             found: vec![batch, channels, height, width],
         }));
     };
-    let planes = host_values(images, "reading the pictures")?;
+    let planes = host_values(images, "reading the images")?;
     if !planes.iter().all(|value| value.is_finite()) {
         return Err(PipelineError::NotFinite {
             stage: "decode",
@@ -193,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    fn picture() -> RgbImage {
+    fn image() -> RgbImage {
         RgbImage::from_fn(5, 3, |x, y| image::Rgb([40 * x as u8, 80 * y as u8, 255]))
     }
 
@@ -203,7 +199,7 @@ mod tests {
 
     #[test]
     fn fitting_covers_and_crops_the_middle() {
-        assert_eq!(fit(&picture(), 5, 3), picture());
+        assert_eq!(fit(&image(), 5, 3), image());
         let halves = RgbImage::from_fn(60, 20, |x, _| match x / 15 {
             1 | 2 => image::Rgb([255, 0, 0]),
             _ => image::Rgb([0, 0, 255]),
@@ -220,15 +216,15 @@ mod tests {
     #[test]
     fn a_png_keeps_its_pixels_and_text() {
         let folder = folder();
-        let path = folder.path().join("picture.png");
+        let path = folder.path().join("image.png");
         let long = "word ".repeat(5000);
         let text = [
             ("prompt", "ein grüner Kreis, 红色方块"),
             ("seed", "7"),
             ("long", &long),
         ];
-        save_png(&path, &picture(), &text).unwrap();
-        assert_eq!(load(&path).unwrap(), picture());
+        save_png(&path, &image(), &text).unwrap();
+        assert_eq!(load(&path).unwrap(), image());
         let read = read_png_text(&path).unwrap();
         let expected: Vec<(String, String)> = text
             .iter()
@@ -242,7 +238,7 @@ mod tests {
     #[test]
     fn other_kinds_of_text_chunks_are_read() {
         let folder = folder();
-        let path = folder.path().join("picture.png");
+        let path = folder.path().join("image.png");
         let file = File::create(&path).unwrap();
         let mut encoder = png::Encoder::new(file, 1, 1);
         encoder.set_color(png::ColorType::Rgb);
@@ -261,9 +257,9 @@ mod tests {
 
     #[test]
     fn keywords_that_png_does_not_allow() {
-        let path = folder().path().join("picture.png");
+        let path = folder().path().join("image.png");
         for keyword in ["", "红", "a\nb", &"k".repeat(80)] {
-            let error = save_png(&path, &picture(), &[(keyword, "")]).unwrap_err();
+            let error = save_png(&path, &image(), &[(keyword, "")]).unwrap_err();
             assert!(
                 matches!(error, PipelineError::Image(ImageError::TextKeyword { .. })),
                 "{error}"
@@ -274,7 +270,7 @@ mod tests {
     #[test]
     fn places_that_cannot_be_written() {
         let folder = folder();
-        let nowhere = folder.path().join("none/picture.png");
+        let nowhere = folder.path().join("none/image.png");
         for path in [nowhere.as_path(), folder.path()] {
             let error = check_writable(path).unwrap_err();
             assert!(matches!(error, PipelineError::Write { .. }));
@@ -284,34 +280,34 @@ mod tests {
             );
         }
         assert!(matches!(
-            save_png(&nowhere, &picture(), &[]),
+            save_png(&nowhere, &image(), &[]),
             Err(PipelineError::Write { .. })
         ));
-        let path = folder.path().join("picture.png");
+        let path = folder.path().join("image.png");
         check_writable(&path).unwrap();
         assert!(!path.exists());
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
     }
 
     #[test]
-    fn files_that_are_no_pictures() {
+    fn files_that_are_no_images() {
         let folder = folder();
-        let path = folder.path().join("picture.png");
+        let path = folder.path().join("image.png");
         assert!(matches!(load(&path), Err(PipelineError::Read { .. })));
         assert!(matches!(
             read_png_text(&path),
             Err(PipelineError::Read { .. })
         ));
-        save_png(&path, &picture(), &[]).unwrap();
+        save_png(&path, &image(), &[]).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        for bytes in [&whole[..whole.len() / 2], b"no picture", &[]] {
+        for bytes in [&whole[..whole.len() / 2], b"no image", &[]] {
             std::fs::write(&path, bytes).unwrap();
             let error = load(&path).unwrap_err();
             assert!(
                 matches!(error, PipelineError::Image(ImageError::Unreadable { .. })),
                 "{error}"
             );
-            assert!(error.to_string().contains("picture.png"), "{error}");
+            assert!(error.to_string().contains("image.png"), "{error}");
             assert!(matches!(
                 read_png_text(&path),
                 Err(PipelineError::Image(ImageError::Unreadable { .. }))
@@ -321,12 +317,12 @@ mod tests {
 
     #[test]
     fn psnr_of_known_differences() {
-        let mut other = picture();
-        assert_eq!(psnr(&picture(), &other).unwrap(), f64::INFINITY);
+        let mut other = image();
+        assert_eq!(psnr(&image(), &other).unwrap(), f64::INFINITY);
         for value in other.as_mut() {
             *value = value.wrapping_sub(if *value == 0 { 255 } else { 1 });
         }
-        let decibels = psnr(&picture(), &other).unwrap();
+        let decibels = psnr(&image(), &other).unwrap();
         assert!(
             (decibels - 20.0 * 255f64.log10()).abs() < 1e-9,
             "{decibels}"
@@ -341,12 +337,12 @@ mod tests {
 
     #[test]
     #[cfg(feature = "flex")]
-    fn pictures_survive_being_tensors() {
+    fn images_survive_being_tensors() {
         let device = Device::flex();
-        let tensor = to_tensor(&picture(), &device);
+        let tensor = to_tensor(&image(), &device);
         assert_eq!(tensor.dims(), [1, 3, 3, 5]);
         let images = from_tensor(Tensor::cat(vec![tensor.clone(), -tensor], 0)).unwrap();
-        assert_eq!(images[0], picture());
+        assert_eq!(images[0], image());
         assert_eq!(images[1].get_pixel(1, 0).0, [215, 255, 0]);
         let extremes = Tensor::<4>::from_floats([[[[-3.0]], [[0.0]], [[3.0]]]], &device);
         assert_eq!(
@@ -357,7 +353,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "flex")]
-    fn tensors_that_are_no_pictures() {
+    fn tensors_that_are_no_images() {
         let device = Device::flex();
         let error = from_tensor(Tensor::zeros([1, 4, 2, 2], &device)).unwrap_err();
         assert!(matches!(

@@ -198,9 +198,9 @@ impl Texts<'_> {
 
 /// Cuts what would stick out anyway off both ends of an image that is far longer than `width` x
 /// `height` is: resizing it whole would make an image of any length on the way.
-pub(crate) fn shortened(picture: DynamicImage, width: u32, height: u32) -> DynamicImage {
+pub(crate) fn shortened(image: DynamicImage, width: u32, height: u32) -> DynamicImage {
     let [found_width, found_height, width, height] =
-        [picture.width(), picture.height(), width, height].map(|side| u64::from(side.max(1)));
+        [image.width(), image.height(), width, height].map(|side| u64::from(side.max(1)));
     // Four times as long as needed leaves the pixels near the cut as they were.
     let longest_width = (4 * found_height * width).div_ceil(height);
     let longest_height = (4 * found_width * height).div_ceil(width);
@@ -209,12 +209,12 @@ pub(crate) fn shortened(picture: DynamicImage, width: u32, height: u32) -> Dynam
         found_height.min(longest_height),
     ];
     if (cut_width, cut_height) == (found_width, found_height) {
-        return picture;
+        return image;
     }
     let [x, y] = [
         (found_width - cut_width) / 2,
         (found_height - cut_height) / 2,
     ];
     let [x, y, cut_width, cut_height] = [x, y, cut_width, cut_height].map(|value| value as u32);
-    picture.crop_imm(x, y, cut_width, cut_height)
+    image.crop_imm(x, y, cut_width, cut_height)
 }

@@ -17,7 +17,7 @@ use sana_text::Gemma2Config;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Denoising {
     /// Images that are made together.
-    pub pictures: usize,
+    pub images: usize,
     /// Whether the network runs on the negative prompts too, in the same batch.
     pub guided: bool,
     /// Whether perturbed attention branches off.
@@ -63,8 +63,8 @@ pub fn text_elements(config: &Gemma2Config, rows: usize, tokens: usize) -> f64 {
 pub fn denoise_elements(config: &SanaTransformerConfig, run: &Denoising) -> f64 {
     let width = config.width() as f64;
     let hidden = config.mlp_ratio * width;
-    let [pictures, tokens, text] = [run.pictures, run.tokens, run.text_tokens].map(|n| n as f64);
-    let batch = if run.guided { 2.0 * pictures } else { pictures };
+    let [images, tokens, text] = [run.images, run.tokens, run.text_tokens].map(|n| n as f64);
+    let batch = if run.guided { 2.0 * images } else { images };
     let heads = config.num_cross_attention_heads as f64;
 
     let feed_forward = if run.low_rank { 6.0 } else { 4.0 } * hidden;
@@ -75,7 +75,7 @@ pub fn denoise_elements(config: &SanaTransformerConfig, run: &Denoising) -> f64 
     let layers = config.num_layers as f64;
     batch * tokens * (block + branch)
         + batch * text * width * (2.0 * layers + 3.0)
-        + pictures * tokens * latents
+        + images * tokens * latents
 }
 
 /// The autoencoder's decoder on images of `[height, width]` pixels at once.
@@ -92,14 +92,14 @@ pub fn denoise_elements(config: &SanaTransformerConfig, run: &Denoising) -> f64 
 /// convolution: see [`winograd_elements`].
 pub fn decode_elements(
     config: &DcAeConfig,
-    pictures: usize,
+    images: usize,
     [height, width]: [usize; 2],
     threads: Option<usize>,
 ) -> f64 {
     let layers = &config.decoder_layers_per_block;
     let last = config.stages().saturating_sub(1);
-    let pictures = pictures as f64;
-    let pixels = |stage: usize| pictures * (height as f64 * width as f64) / 4f64.powi(stage as i32);
+    let images = images as f64;
+    let pixels = |stage: usize| images * (height as f64 * width as f64) / 4f64.powi(stage as i32);
     let columns = |stage: usize| width as f64 / 2f64.powi(stage as i32);
     let channels = |stage: usize| {
         let widths = &config.decoder_block_out_channels;
@@ -135,10 +135,10 @@ pub fn decode_elements(
     let deepest = channels(last);
     let stem = 3.0 * deepest * pixels(last) + kernel([latent, deepest], columns(last));
     // The last convolution, to the channels of an image, with the features before it.
-    let picture = config.in_channels as f64;
+    let image = config.in_channels as f64;
     let head = match layers.first() {
-        Some(0) => up([channels(1), picture], 0),
-        _ => pixels(0) * 2.0 * (channels(0) + picture),
+        Some(0) => up([channels(1), image], 0),
+        _ => pixels(0) * 2.0 * (channels(0) + image),
     };
     let stages = (0..=last).filter(|&stage| layers.get(stage).is_some_and(|&depth| depth > 0));
     let stages = stages.map(|stage| match stage < last {
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn released_sizes() {
         let vae = DcAeConfig::f32c32_sana_1_1();
-        let elements = |pictures, size| decode_elements(&vae, pictures, size, None);
+        let elements = |images, size| decode_elements(&vae, images, size, None);
         assert_eq!(elements(1, [512, 512]), 4.0 * 128.0 * 512.0 * 512.0);
         assert_eq!(elements(3, [1024, 512]), 6.0 * elements(1, [512, 512]));
         // The kernels of the first stage's convolutions.
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(with, elements(1, [512, 512]) + kernels);
         let config = SanaTransformerConfig::sana_1600m_1024px();
         let run = Denoising {
-            pictures: 1,
+            images: 1,
             guided: true,
             perturbed: false,
             tokens: 1024,
@@ -196,7 +196,7 @@ mod tests {
     fn every_option_costs() {
         let config = SanaTransformerConfig::sana_600m_512px();
         let plain = Denoising {
-            pictures: 2,
+            images: 2,
             guided: false,
             perturbed: false,
             tokens: 256,
@@ -205,10 +205,7 @@ mod tests {
         };
         let elements = |run| denoise_elements(&config, &run);
         for more in [
-            Denoising {
-                pictures: 3,
-                ..plain
-            },
+            Denoising { images: 3, ..plain },
             Denoising {
                 guided: true,
                 ..plain

@@ -14,4 +14,4 @@ pub(crate) use estimate::Way;
 pub use estimate::{MemoryEstimate, MemoryShortage, StageEstimate};
 pub use measure::{StageMeter, StageReport, available_bytes, peak_resident_bytes, reset_peak};
 pub(crate) use model::{LoadedPart, MemoryModel, Workload, text_length};
-pub use summary::{PictureMemory, PictureMemoryIn};
+pub use summary::{ImageMemory, ImageMemoryIn};

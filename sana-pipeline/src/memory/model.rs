@@ -96,7 +96,7 @@ pub(crate) struct Workload {
     pub text_tokens: usize,
     pub prompts: usize,
     /// Images of all prompts.
-    pub pictures: usize,
+    pub images: usize,
     pub guided: bool,
     pub perturbed: bool,
     /// `[width, height]` in pixels.
@@ -105,12 +105,12 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// One image with classifier-free guidance.
-    pub fn one_picture(options: &PromptOptions, size: [usize; 2]) -> Self {
+    pub fn one_image(options: &PromptOptions, size: [usize; 2]) -> Self {
         Self {
             text: Some([1, text_length(options)]),
             text_tokens: options.max_tokens,
             prompts: 1,
-            pictures: 1,
+            images: 1,
             guided: true,
             perturbed: false,
             size,
@@ -204,7 +204,7 @@ impl MemoryModel {
         let elements = denoise_elements(
             &self.transformer,
             &Denoising {
-                pictures: work.pictures,
+                images: work.images,
                 guided: work.guided,
                 perturbed: work.perturbed,
                 tokens: (width / patch) * (height / patch),
@@ -213,7 +213,7 @@ impl MemoryModel {
             },
         );
         let kernels = threads as f64 * 128.0 * work.text_tokens as f64;
-        let rows = work.pictures * if work.guided { 2 } else { 1 };
+        let rows = work.images * if work.guided { 2 } else { 1 };
         let tokens = rows as f64 * (width / patch) as f64 * (height / patch) as f64;
         let residuals = self.residuals as f64 * tokens * self.transformer.width() as f64;
         let elements = elements + kernels + residuals;
@@ -240,13 +240,13 @@ impl MemoryModel {
             (1, tile, channels * (2.0 * pixels + rows + mixed))
         } else {
             let at_once = images_decoded_at_once(height * width);
-            (work.pictures.min(at_once), [height, width], 0.0)
+            (work.images.min(at_once), [height, width], 0.0)
         };
         let threads = self.cpu.then(rayon::current_num_threads);
         let mut elements = decode_elements(&self.autoencoder, at_once, tile, threads) + assembled;
         // The result twice while it is read, and every image in bytes.
         elements += 2.0 * channels * pixels * at_once as f64;
-        let bytes = channels * pixels * work.pictures as f64;
+        let bytes = channels * pixels * work.images as f64;
         self.stage("decode", Component::Vae, elements, bytes)
     }
 

@@ -14,18 +14,18 @@ use crate::units::human;
 
 /// Memory for one image on the CPU with classifier-free guidance. Its [`fmt::Display`] is a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PictureMemory {
+pub struct ImageMemory {
     /// Width in pixels.
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
     /// One entry for each dtype of the weights.
-    pub by_dtype: Vec<PictureMemoryIn>,
+    pub by_dtype: Vec<ImageMemoryIn>,
 }
 
 /// Memory for one image with the weights in one dtype.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PictureMemoryIn {
+pub struct ImageMemoryIn {
     /// The dtype.
     pub dtype: &'static str,
     /// Stage by stage.
@@ -38,7 +38,7 @@ pub struct PictureMemoryIn {
     pub one_stage_in_tiles: u64,
 }
 
-impl PictureMemory {
+impl ImageMemory {
     /// For an image of `[width, height]`, or else of the model's own size.
     pub(crate) fn new(
         models: &[(&'static str, MemoryModel)],
@@ -47,10 +47,10 @@ impl PictureMemory {
     ) -> Self {
         let native = models.first().map_or(0, |(_, model)| model.native());
         let [width, height] = size.unwrap_or([native; 2]);
-        let work = Workload::one_picture(options, [width, height]);
+        let work = Workload::one_image(options, [width, height]);
         let by_dtype = models.iter().map(|(dtype, model)| {
             let estimate = model.estimate(&work);
-            PictureMemoryIn {
+            ImageMemoryIn {
                 dtype,
                 all_parts: estimate.all_parts(false),
                 one_stage: estimate.one_stage_at_a_time(false),
@@ -76,20 +76,20 @@ impl Checkpoint {
         &self,
         variant: Option<&str>,
         size: Option<[usize; 2]>,
-    ) -> Result<PictureMemory, PipelineError> {
+    ) -> Result<ImageMemory, PipelineError> {
         let model = |dtype| MemoryModel::of_checkpoint(self, variant, dtype);
         let models = [("f32", model(DType::F32)?), ("bf16", model(DType::BF16)?)];
         let options = self.keys().prompt_options();
-        Ok(PictureMemory::new(&models, size, &options))
+        Ok(ImageMemory::new(&models, size, &options))
     }
 }
 
-impl fmt::Display for PictureMemory {
+impl fmt::Display for ImageMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { width, height, .. } = self;
         write!(
             f,
-            "memory for a picture of {width}x{height} on the CPU, estimated"
+            "memory for an image of {width}x{height} on the CPU, estimated"
         )?;
         for memory in &self.by_dtype {
             write!(f, "\n  weights in {}", memory.dtype)?;

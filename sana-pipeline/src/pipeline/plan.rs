@@ -60,7 +60,7 @@ impl SanaPipeline {
     /// model's own size.
     pub(crate) fn begins_with_one_stage(&self) -> bool {
         let options = &self.spec.prompt_options;
-        let work = Workload::one_picture(options, self.spec.defaults().size);
+        let work = Workload::one_image(options, self.spec.defaults().size);
         let all = || self.memory.estimate(&work).all_parts(self.tiling.is_some());
         match self.memory_policy {
             MemoryPolicy::KeepAll => false,
@@ -95,14 +95,14 @@ impl SanaPipeline {
     /// [`PipelineError::Memory`] when the latents cannot be decoded even so.
     pub(crate) fn plan_decoding(
         &mut self,
-        pictures: usize,
+        images: usize,
         size: [usize; 2],
     ) -> Result<Option<Tiling>, PipelineError> {
         let work = Workload {
             text: None,
             text_tokens: 0,
-            prompts: pictures,
-            pictures,
+            prompts: images,
+            images,
             guided: false,
             perturbed: false,
             size,
@@ -189,7 +189,7 @@ impl SanaPipeline {
             };
             let [height, width] = self.memory.tiling.tile;
             self.networks.note(format!(
-                "{NOTE}decoding in tiles of {width}x{height}, since whole pictures need {} and {} \
+                "{NOTE}decoding in tiles of {width}x{height}, since whole images need {} and {} \
                  are free",
                 human(estimated.need(whole)),
                 human(free)
@@ -223,10 +223,10 @@ impl SanaPipeline {
             advice.push(MemoryAdvice::Bf16LowMemory);
         }
         let fewer = Workload {
-            pictures: work.prompts,
+            images: work.prompts,
             ..*work
         };
-        if fewer.pictures < work.pictures && fits(model, &fewer, ways) {
+        if fewer.images < work.images && fits(model, &fewer, ways) {
             advice.push(MemoryAdvice::FewerImages);
         }
         let [width, height] = self.spec.defaults().size;
@@ -265,7 +265,7 @@ fn workload(settings: &Settings) -> Workload {
         },
         text_tokens,
         prompts: settings.prompts,
-        pictures: settings.images(),
+        images: settings.images(),
         guided: settings.classifier_free,
         perturbed: settings.perturbed_blocks.is_some(),
         size: settings.size(),

@@ -24,8 +24,8 @@ pub enum ControlImage {
 }
 
 impl From<RgbImage> for ControlImage {
-    fn from(picture: RgbImage) -> Self {
-        Self::Image(picture)
+    fn from(image: RgbImage) -> Self {
+        Self::Image(image)
     }
 }
 
@@ -128,7 +128,7 @@ fn check_image(image: &ControlImage, latents: [usize; 3]) -> Result<(), Pipeline
     let [channels, height, width] = latents;
     let expected = [1, channels, height, width];
     match image {
-        ControlImage::Image(picture) if picture.as_raw().is_empty() => {
+        ControlImage::Image(image) if image.as_raw().is_empty() => {
             Err(PipelineError::Request(RequestError::EmptyImage {
                 what: "the control image",
             }))

@@ -62,16 +62,16 @@ impl Request {
 
     /// The control image, for all prompts. Needs a ControlNet
     /// ([`LoadOptions::controlnet`](crate::LoadOptions::controlnet)).
-    pub fn control(self, picture: impl Into<ControlImage>) -> Self {
-        self.controls([picture])
+    pub fn control(self, image: impl Into<ControlImage>) -> Self {
+        self.controls([image])
     }
 
     /// A control image for each prompt.
-    pub fn controls<I>(mut self, pictures: I) -> Self
+    pub fn controls<I>(mut self, images: I) -> Self
     where
         I: IntoIterator<Item: Into<ControlImage>>,
     {
-        self.control.images = pictures.into_iter().map(Into::into).collect();
+        self.control.images = images.into_iter().map(Into::into).collect();
         self
     }
 

@@ -226,8 +226,8 @@ impl Request {
     }
 
     /// Images per prompt; 1 by default.
-    pub fn count(mut self, pictures: usize) -> Self {
-        self.count = pictures;
+    pub fn count(mut self, images: usize) -> Self {
+        self.count = images;
         self
     }
 

@@ -136,7 +136,7 @@ impl Settings {
             return seeds.clone();
         }
         (0..self.images() as u64)
-            .map(|picture| self.seed.wrapping_add(picture))
+            .map(|image| self.seed.wrapping_add(image))
             .collect()
     }
 }
@@ -164,11 +164,11 @@ impl Request {
                 found: self.negatives.len(),
             }));
         }
-        let pictures = prompts.saturating_mul(self.count);
+        let images = prompts.saturating_mul(self.count);
         let seeds = self.seeds.as_ref();
-        if let Some(seeds) = seeds.filter(|seeds| seeds.len() != pictures) {
+        if let Some(seeds) = seeds.filter(|seeds| seeds.len() != images) {
             return Err(PipelineError::Request(RequestError::SeedCount {
-                expected: pictures,
+                expected: images,
                 found: seeds.len(),
             }));
         }
@@ -246,8 +246,8 @@ impl Request {
         };
         let (output_size, [width, height]) = match self.size {
             None => {
-                let from_picture = || self.image_to_image.size(spec);
-                let size = from_latents.or_else(from_picture);
+                let from_image = || self.image_to_image.size(spec);
+                let size = from_latents.or_else(from_image);
                 (None, size.unwrap_or(spec.defaults().size))
             }
             Some(SizeChoice::Exact(size)) => (None, size),

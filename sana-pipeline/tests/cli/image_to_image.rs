@@ -143,7 +143,7 @@ fn images_and_options_that_do_not_work() {
     generate(&here, &["--image", "torn.png"]).fails(1, &["cannot read the image", "torn.png"]);
     with(&["--mask", "torn.png"]).fails(1, &["cannot read the image", "torn.png"]);
     with(&["--mask", "small.png"]).fails(1, &["64x64", "96x64", "the size of its image"]);
-    with(&["--mask", "black.png"]).fails(1, &["no white pixel", "nothing to draw"]);
+    with(&["--mask", "black.png"]).fails(1, &["no white pixel", "nothing to regenerate"]);
     for strength in ["0", "-0.5", "1.5", "nan"] {
         with(&["--strength", strength]).fails(1, &["strength", "above 0 and at most 1"]);
     }

@@ -80,7 +80,7 @@ fn inspect_estimates_memory() {
     let folder = folder.to_str().unwrap();
     let said = here.sana(&["inspect", folder]).quiet_success();
     for part in [
-        "picture of 1024x1024 on the CPU",
+        "image of 1024x1024 on the CPU",
         "weights in f32",
         "weights in bf16",
         "decode in tiles",

@@ -327,7 +327,7 @@ fn variants_of_weight_files() {
 }
 
 /// On the CPU the dtype asked for is that of the weights, and f32 that of the computation. On other
-/// devices text and pictures leave the range of f16.
+/// devices text and images leave the range of f16.
 #[test]
 fn f16_where_it_is_enough() {
     let options = LoadOptions {

@@ -47,17 +47,17 @@ fn open_error(checkpoint: &Path, controlnet: &Path) -> PipelineError {
     SanaPipeline::from_checkpoint(checkpoint, with(controlnet), &device()).unwrap_err()
 }
 
-/// A picture with no symmetry.
-fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
+/// An image with no symmetry.
+fn image(width: u32, height: u32, seed: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let value = |factor: u32| (x * factor + y * 53 + (x * y * seed) % 97 + seed * 31) as u8;
         [value(7), value(11), value(3)].into()
     })
 }
 
-/// [`small`] with a control picture of its size.
+/// [`small`] with a control image of its size.
 fn request() -> Request {
-    small().control(picture(64, 32, 1))
+    small().control(image(64, 32, 1))
 }
 
 fn draw(pipeline: &mut SanaPipeline, request: &Request) -> Generation {
@@ -75,8 +75,8 @@ fn assert_reference(controlnet: &Reference, checkpoint: &Path, factor: f64) {
     let io = &controlnet.io;
     // The folder `controlnet` in the given one.
     let mut pipeline = load_with(checkpoint, with(&controlnet.folder));
-    let picture: Tensor<4> = controlnet.tensor("control_image");
-    let control = pipeline.autoencoder().unwrap().encode(picture).unwrap();
+    let image: Tensor<4> = controlnet.tensor("control_image");
+    let control = pipeline.autoencoder().unwrap().encode(image).unwrap();
     let scale = io.metadata("controlnet_conditioning_scale");
     let names = io.names();
     let names = names.iter().filter(|name| name.starts_with("latent_steps"));
@@ -120,18 +120,18 @@ fn another_scale_is_seen() {
     assert_reference(&controlnet, &sana_folder(), 1.0 + 1000.0 * tolerance());
 }
 
-/// A picture of any size is fitted and encoded.
+/// An image of any size is fitted and encoded.
 #[test]
-fn pictures_are_encoded() {
+fn images_are_encoded() {
     let mut pipeline = controlled();
     let of_size = latents(&mut pipeline, &request());
-    let encoded = pipeline.encode_image(&picture(64, 32, 1)).unwrap();
+    let encoded = pipeline.encode_image(&image(64, 32, 1)).unwrap();
     let control = pipeline.encode_control(&request()).unwrap().unwrap();
     assert_eq!(values(control), values(encoded.clone()));
     let ready = small().control(ControlImage::Latents(encoded));
     assert_eq!(latents(&mut pipeline, &ready), of_size);
 
-    let large = picture(200, 170, 1);
+    let large = image(200, 170, 1);
     let fitted = latents(&mut pipeline, &small().control(fit(&large, 64, 32)));
     assert_eq!(latents(&mut pipeline, &small().control(large)), fitted);
     assert_ne!(fitted, of_size);
@@ -170,7 +170,7 @@ fn it_is_loaded_with_the_transformer() {
 }
 
 #[test]
-fn one_stage_at_a_time_gives_the_same_pictures() {
+fn one_stage_at_a_time_gives_the_same_images() {
     let options = LoadOptions {
         memory: MemoryPolicy::OneStageAtATime,
         ..with(&folder())
@@ -196,7 +196,7 @@ fn one_stage_at_a_time_gives_the_same_pictures() {
     }
 }
 
-/// Where the checkpoint has one, a control picture is all that it takes, and without one it is
+/// Where the checkpoint has one, a control image is all that it takes, and without one it is
 /// text to image.
 #[test]
 fn a_checkpoint_s_own() {
@@ -272,9 +272,9 @@ fn a_checkpoint_s_own() {
     assert!(error.to_string().contains("controlnet/config.json"));
 }
 
-/// What training starts from leaves every picture as it is, bit for bit.
+/// What training starts from leaves every image as it is, bit for bit.
 #[test]
-fn a_new_controlnet_changes_no_picture() {
+fn a_new_controlnet_changes_no_image() {
     let checkpoint = Checkpoint::open(&sana_folder()).unwrap();
     let place = tempfile::tempdir().unwrap();
     let plain = latents(&mut sana(), &small());
@@ -362,25 +362,25 @@ fn scale_and_steps() {
     assert!(small().validate(sana().spec()).unwrap().control.is_none());
 }
 
-/// Picture `i` of a batch is the picture made alone with its control picture, with guidance and
+/// Image `i` of a batch is the image made alone with its control image, with guidance and
 /// without.
 #[test]
-fn a_picture_for_all_or_for_each() {
+fn an_image_for_all_or_for_each() {
     let mut pipeline = controlled();
     let texts = ["a red circle", "two green triangles and more"];
     for guidance in [4.5, 1.0] {
         let set = |request: Request| request.size(64, 32).steps(2).guidance(guidance);
         let batch = || set(Request::batch(texts)).count(2).seed(5);
-        let each = batch().controls([picture(64, 32, 1), picture(64, 32, 2)]);
+        let each = batch().controls([image(64, 32, 1), image(64, 32, 2)]);
         let each = sampled(&mut pipeline, &each);
-        let shared = sampled(&mut pipeline, &batch().control(picture(64, 32, 2)));
+        let shared = sampled(&mut pipeline, &batch().control(image(64, 32, 2)));
         for index in 0..4 {
             let alone = |seed| {
                 let request = set(Request::new(texts[index / 2])).seed(5 + index as u64);
-                request.control(picture(64, 32, seed))
+                request.control(image(64, 32, seed))
             };
             let expected = sampled(&mut pipeline, &alone(index as u32 / 2 + 1));
-            let name = format!("picture {index}, guidance {guidance}");
+            let name = format!("image {index}, guidance {guidance}");
             assert_parity(&name, each.clone().narrow(0, index, 1), expected);
             let expected = sampled(&mut pipeline, &alone(2));
             assert_parity(&name, shared.clone().narrow(0, index, 1), expected);
@@ -399,7 +399,7 @@ fn it_combines_with_guidance() {
                 let request = request.clone().guidance(guidance);
                 let request = request.perturbed_attention(perturbed).perturbed_blocks([1]);
                 let made = match request.validate(pipeline.spec()) {
-                    // Without a picture there is to be no ControlNet.
+                    // Without an image there is to be no ControlNet.
                     Err(PipelineError::Request(RequestError::NoControlImage { .. })) => {
                         latents(&mut sana(), &request)
                     }
@@ -456,7 +456,7 @@ fn requests_that_do_not_fit() {
     );
     assert!(!NETWORKS.iter().any(|part| untouched.is_loaded(*part)));
 
-    let three = Request::batch(["a", "b", "c"]).controls([picture(32, 32, 1), picture(32, 32, 2)]);
+    let three = Request::batch(["a", "b", "c"]).controls([image(32, 32, 1), image(32, 32, 2)]);
     let error = refused(&pipeline, three);
     let (expected, found) = (3, 2);
     assert!(

@@ -21,7 +21,7 @@ fn go_on(_: StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 
-fn picture(green: u8) -> RgbImage {
+fn photo(green: u8) -> RgbImage {
     let [width, height] = SIZE;
     RgbImage::from_fn(width, height, |x, y| {
         [(x * 2) as u8, green.wrapping_add(y as u8), (x ^ y) as u8].into()
@@ -41,7 +41,7 @@ fn mask(white: impl Fn(u32, u32) -> bool) -> GrayImage {
 }
 
 fn edit() -> Request {
-    Request::new("a red circle").image(picture(7)).steps(4)
+    Request::new("a red circle").image(photo(7)).steps(4)
 }
 
 fn largest_difference(a: &Tensor<4>, b: &Tensor<4>) -> f32 {
@@ -58,8 +58,8 @@ fn sprint_equals_the_reference() {
     let mut pipeline = reference.pipeline();
     let number = |key: &str| reference.io.metadata(key).parse::<f64>().unwrap();
     let (steps, strength) = (number("steps") as usize, number("strength"));
-    let picture = reference.tensor::<4>("image") * 2.0 - 1.0;
-    let latents = pipeline.encode_tensor(picture).unwrap();
+    let image = reference.tensor::<4>("image") * 2.0 - 1.0;
+    let latents = pipeline.encode_tensor(image).unwrap();
     let noise: Tensor<5> = reference.tensor("noise");
     let noise = |step| noise.clone().narrow(0, step, 1).squeeze_dim::<4>(0);
     let request = |strength, noises: [usize; 3]| {
@@ -95,9 +95,9 @@ fn sprint_equals_the_reference() {
 }
 
 #[test]
-fn ready_latents_are_those_of_the_picture() {
+fn ready_latents_are_those_of_the_image() {
     for mut pipeline in [sana(), sprint()] {
-        let latents = pipeline.encode_image(&picture(7)).unwrap();
+        let latents = pipeline.encode_image(&photo(7)).unwrap();
         let ready = Request::new("a red circle").image_latents(latents);
         let ready = sampled(&mut pipeline, &ready.steps(4));
         assert_parity("ready", ready, sampled(&mut pipeline, &edit()));
@@ -132,21 +132,21 @@ fn strength_one_is_text_to_image() {
     let plain = Request::new("a red circle").size(96, 64).steps(4);
     let euler = |request: Request| request.solver(Solver::FlowEuler).seed(3);
     let from_noise = sampled(&mut pipeline, &euler(plain.clone()));
-    let from_picture = sampled(&mut pipeline, &euler(edit().strength(1.0)));
-    assert_eq!(values(from_picture), values(from_noise));
+    let from_image = sampled(&mut pipeline, &euler(edit().strength(1.0)));
+    assert_eq!(values(from_image), values(from_noise));
     // The first time of Sprint is pi / 2 to five digits.
     let mut pipeline = sprint();
     let from_noise = sampled(&mut pipeline, &plain);
-    let from_picture = sampled(&mut pipeline, &edit().strength(1.0));
-    assert_parity("sprint", from_picture, from_noise);
+    let from_image = sampled(&mut pipeline, &edit().strength(1.0));
+    assert_parity("sprint", from_image, from_noise);
 }
 
-/// A small strength stays near the picture, a larger one leaves it.
+/// A small strength stays near the image, a larger one leaves it.
 #[test]
-fn strength_is_the_distance_from_the_picture() {
+fn strength_is_the_distance_from_the_image() {
     for solver in [None, Some(Solver::FlowEuler)] {
         let mut pipeline = sana();
-        let known = pipeline.encode_image(&picture(7)).unwrap();
+        let known = pipeline.encode_image(&photo(7)).unwrap();
         let mut distance_at = |strength| {
             let request = edit().steps(20).guidance(1.0).strength(strength);
             let request = match solver {
@@ -161,9 +161,9 @@ fn strength_is_the_distance_from_the_picture() {
     }
 }
 
-/// Latents given with a picture are the noise that it is mixed with.
+/// Latents given with an image are the noise that it is mixed with.
 #[test]
-fn latents_beside_a_picture_are_noise() {
+fn latents_beside_a_image_are_noise() {
     for mut pipeline in [sana(), sprint()] {
         let seeded = sampled(&mut pipeline, &edit().seed(11));
         let shape = [1, 32, 2, 3];
@@ -187,35 +187,35 @@ fn a_schedule_of_ones_own_is_cut_too() {
 }
 
 #[test]
-fn a_picture_of_a_batch_equals_the_picture_made_alone() {
+fn an_image_of_a_batch_equals_the_image_made_alone() {
     for mut pipeline in [sana(), sprint()] {
         let texts = ["a red circle", "two green triangles and more"];
-        let pictures = [picture(7), picture(120)];
-        let batch = Request::batch(texts).images(pictures.clone()).count(2);
+        let images = [photo(7), photo(120)];
+        let batch = Request::batch(texts).images(images.clone()).count(2);
         let batch = batch.mask(mask(hole)).steps(2).seed(5);
         let latents = sampled(&mut pipeline, &batch);
         let images = pipeline.generate(&batch, &mut go_on).unwrap().images;
         for (index, image) in images.iter().enumerate() {
             let alone = Request::new(texts[index / 2])
-                .image(pictures[index / 2].clone())
+                .image(images[index / 2].clone())
                 .mask(mask(hole))
                 .steps(2)
                 .seed(5 + index as u64);
             let one = sampled(&mut pipeline, &alone);
-            assert_parity("picture", latents.clone().narrow(0, index, 1), one);
-            assert_kept(image, &pictures[index / 2], |x, y| !hole(x, y));
+            assert_parity("image", latents.clone().narrow(0, index, 1), one);
+            assert_kept(image, &images[index / 2], |x, y| !hole(x, y));
         }
 
-        // One picture for all prompts is that picture for each.
+        // One image for all prompts is that image for each.
         let request = || Request::batch(texts).steps(2);
-        let one = sampled(&mut pipeline, &request().image(picture(7)));
-        let each = request().images([picture(7), picture(7)]);
+        let one = sampled(&mut pipeline, &request().image(photo(7)));
+        let each = request().images([photo(7), photo(7)]);
         assert_eq!(values(sampled(&mut pipeline, &each)), values(one));
     }
 }
 
 #[test]
-fn one_stage_at_a_time_gives_the_same_pictures() {
+fn one_stage_at_a_time_gives_the_same_images() {
     let options = LoadOptions {
         memory: MemoryPolicy::OneStageAtATime,
         ..LoadOptions::default()
@@ -242,7 +242,7 @@ fn one_stage_at_a_time_gives_the_same_pictures() {
     assert_eq!(names, ["text", "encode", "denoise", "decode"]);
 }
 
-/// Asserts that pixels for which `kept` holds are those of the picture.
+/// Asserts that pixels for which `kept` holds are those of the image.
 #[track_caller]
 fn assert_kept(image: &RgbImage, known: &RgbImage, kept: impl Fn(u32, u32) -> bool) {
     assert_eq!(image.dimensions(), known.dimensions());
@@ -271,10 +271,10 @@ fn what_the_mask_keeps_is_kept_byte_for_byte() {
                     .unwrap()
                     .images
                     .remove(0);
-                assert_kept(&image, &picture(7), |x, y| !feathered(x, y, feather));
+                assert_kept(&image, &photo(7), |x, y| !feathered(x, y, feather));
                 let changed = image
                     .enumerate_pixels()
-                    .filter(|(x, y, pixel)| *pixel != picture(7).get_pixel(*x, *y));
+                    .filter(|(x, y, pixel)| *pixel != photo(7).get_pixel(*x, *y));
                 let changed: HashSet<bool> = changed.map(|(x, y, _)| hole(x, y)).collect();
                 assert!(changed.contains(&true));
                 // The feather is where both are mixed.
@@ -284,9 +284,9 @@ fn what_the_mask_keeps_is_kept_byte_for_byte() {
     }
 }
 
-/// Every pixel of an image of another size, resized and cut as the picture is.
+/// Every pixel of an image of another size, resized and cut as the image is.
 #[test]
-fn picture_and_mask_are_fitted_together() {
+fn image_and_mask_are_fitted_together() {
     let mut pipeline = sana();
     let request = edit().mask(mask(hole)).size(64, 64);
     let image = pipeline
@@ -295,17 +295,17 @@ fn picture_and_mask_are_fitted_together() {
         .images
         .remove(0);
     // The middle 64 columns are left, so the hole is 16 further to the left.
-    let cut = RgbImage::from_fn(64, 64, |x, y| *picture(7).get_pixel(x + 16, y));
+    let cut = RgbImage::from_fn(64, 64, |x, y| *photo(7).get_pixel(x + 16, y));
     assert_kept(&image, &cut, |x, y| !hole(x + 16, y));
 }
 
-/// After every step the cells that stay lie on the path of the picture; at the end they are its
+/// After every step the cells that stay lie on the path of the image; at the end they are its
 /// latents exactly.
 #[test]
 fn the_observer_sees_the_known_region_on_its_path() {
     let mut pipeline = sana();
     let request = edit().mask(mask(hole)).seed(2);
-    let known = pipeline.encode_image(&picture(7)).unwrap();
+    let known = pipeline.encode_image(&photo(7)).unwrap();
     let initial = noise::latents(2, 0, known.dims(), &device());
     let Schedule::Flow(schedule) = request.validate(pipeline.spec()).unwrap().schedule else {
         panic!("a flow model")
@@ -335,7 +335,7 @@ fn the_observer_sees_the_known_region_on_its_path() {
 #[test]
 fn the_known_region_of_sprint_has_the_step_s_noise() {
     let mut pipeline = sprint();
-    let known = pipeline.encode_image(&picture(7)).unwrap();
+    let known = pipeline.encode_image(&photo(7)).unwrap();
     let noises: Vec<Tensor<4>> = (0..3)
         .map(|step| noise::step_noise(4, 0, step, known.dims(), &device()))
         .collect();
@@ -360,7 +360,7 @@ fn the_known_region_of_sprint_has_the_step_s_noise() {
     assert_eq!(values(last(result)), values(last(known)));
 }
 
-/// What is outside of the mask has no part in a picture that is white all over.
+/// What is outside of the mask has no part in an image that is white all over.
 #[test]
 fn a_mask_that_is_all_white_is_text_to_image() {
     let mut pipeline = sana();
@@ -376,7 +376,7 @@ fn a_mask_that_is_all_white_is_text_to_image() {
 fn stopping_and_exchanging_with_a_mask() {
     for mut pipeline in [sana(), sprint()] {
         let request = edit().mask(mask(hole));
-        let known = pipeline.encode_image(&picture(7)).unwrap();
+        let known = pipeline.encode_image(&photo(7)).unwrap();
         let conditioning = pipeline.encode_prompt(&request).unwrap();
         let last = |tensor: Tensor<4>| values(tensor.narrow(2, 1, 1));
         let mut seen = Vec::new();
@@ -402,7 +402,7 @@ fn stopping_and_exchanging_with_a_mask() {
             .generate(&request, &mut |_| StepAction::Stop)
             .unwrap();
         assert!(generation.stopped);
-        assert_kept(&generation.images[0], &picture(7), |x, y| !hole(x, y));
+        assert_kept(&generation.images[0], &photo(7), |x, y| !hole(x, y));
 
         // The last word is the user's.
         for with_estimate in [false, true] {
@@ -446,7 +446,7 @@ fn refused_edit(request: Request) -> ImageToImageError {
 }
 
 #[test]
-fn options_without_a_picture() {
+fn options_without_a_image() {
     let latents = Tensor::zeros([1, 32, 2, 3], &device());
     for (request, expected) in [
         (small().strength(0.5), "a strength"),
@@ -460,9 +460,9 @@ fn options_without_a_picture() {
 }
 
 #[test]
-fn pictures_and_masks_that_do_not_fit() {
+fn images_and_masks_that_do_not_fit() {
     let prompts = || Request::batch(["a", "b", "c"]);
-    let two = prompts().images([picture(1), picture(2)]);
+    let two = prompts().images([photo(1), photo(2)]);
     let expected = ImageToImageError::ImageCount {
         expected: 3,
         found: 2,
@@ -563,7 +563,7 @@ fn tensors_that_do_not_fit() {
 
     let request = edit().mask(mask(hole));
     let composite = |drawn| sana().composite(&request, drawn).unwrap_err();
-    for drawn in [vec![], vec![picture(1); 2], vec![RgbImage::new(32, 32)]] {
+    for drawn in [vec![], vec![photo(1); 2], vec![RgbImage::new(32, 32)]] {
         let error = composite(drawn);
         assert!(
             matches!(error, PipelineError::Request(RequestError::Shape { .. })),
@@ -571,12 +571,12 @@ fn tensors_that_do_not_fit() {
         );
     }
     // Without a mask there is nothing to put back.
-    let drawn = vec![picture(200)];
+    let drawn = vec![photo(200)];
     assert_eq!(sana().composite(&edit(), drawn.clone()).unwrap(), drawn);
 }
 
 #[test]
-fn a_picture_that_gives_values_that_are_not_finite() {
+fn an_image_that_gives_values_that_are_not_finite() {
     let latents = Tensor::<4>::full([1, 32, 2, 3], f32::INFINITY, &device());
     let request = Request::new("a").image_latents(latents).steps(4);
     let error = sana().generate(&request, &mut go_on).unwrap_err();

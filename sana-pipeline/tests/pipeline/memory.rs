@@ -196,14 +196,14 @@ impl NoText for Request {
 }
 
 #[test]
-fn decoding_in_tiles_where_whole_pictures_do_not_fit() {
+fn decoding_in_tiles_where_whole_images_do_not_fit() {
     let estimated = estimate(&wide());
     let limit = estimated.one_stage_at_a_time(false) - 1;
     let mut pipeline = limited(limit, LoadOptions::default());
     let tiled = generate(&mut pipeline, &wide()).unwrap();
     let notes = pipeline.notes().join("\n");
     assert!(notes.contains("decoding in tiles of 512x512"), "{notes}");
-    assert!(notes.contains("whole pictures need"), "{notes}");
+    assert!(notes.contains("whole images need"), "{notes}");
 
     // The same as tiles that were asked for.
     let options = LoadOptions {
@@ -263,7 +263,7 @@ fn advice_names_what_would_help() {
         "{message}"
     );
 
-    // Of many pictures, fewer are less; the transformer is what needs most here.
+    // Of many images, fewer are less; the transformer is what needs most here.
     let few = || small().instruction(InstructionChoice::None);
     let many = || few().count(100);
     let one = estimate(&few()).one_stage_at_a_time(true);
@@ -328,7 +328,7 @@ fn a_shortage_can_be_ignored() {
 }
 
 #[test]
-fn low_memory_makes_the_same_pictures() {
+fn low_memory_makes_the_same_images() {
     let low = || LoadOptions {
         memory: MemoryPolicy::OneStageAtATime,
         tiling: Some(Tiling::default()),

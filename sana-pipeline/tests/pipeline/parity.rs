@@ -153,7 +153,7 @@ fn prompts_are_encoded_so_by_default() {
 }
 
 #[test]
-fn latents_and_pictures_equal_the_reference() {
+fn latents_and_images_equal_the_reference() {
     let reference = Reference::open("sana");
     let mut pipeline = reference.pipeline();
     for steps in reference.steps("latent_steps") {

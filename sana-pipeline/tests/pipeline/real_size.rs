@@ -50,6 +50,6 @@ fn the_4_8b_model_makes_a_step() {
                 .is_none_or(|peak| peak < 12_000_000_000)
         );
     }
-    let picture = generation.images[0].as_raw();
-    assert!(picture.iter().any(|value| *value != picture[0]));
+    let image = generation.images[0].as_raw();
+    assert!(image.iter().any(|value| *value != image[0]));
 }

@@ -42,7 +42,7 @@ fn parts_load_when_their_stage_runs() {
 }
 
 #[test]
-fn one_stage_at_a_time_gives_the_same_pictures() {
+fn one_stage_at_a_time_gives_the_same_images() {
     let options = LoadOptions {
         memory: MemoryPolicy::OneStageAtATime,
         ..LoadOptions::default()
@@ -82,21 +82,21 @@ fn generate_tells_what_it_did() {
     }
 }
 
-/// Picture `i` of a batch is the picture of `seed + i` made alone, of one prompt or of several.
+/// Image `i` of a batch is the image of `seed + i` made alone, of one prompt or of several.
 #[test]
-fn a_picture_of_a_batch_equals_the_picture_made_alone() {
+fn an_image_of_a_batch_equals_the_image_made_alone() {
     for mut pipeline in [sana(), sprint()] {
         let texts = ["a red circle", "two green triangles and more"];
         let batch = Request::batch(texts).size(64, 32).steps(3).count(2).seed(5);
         let latents = sampled(&mut pipeline, &batch);
-        for (picture, text) in [(0, texts[0]), (1, texts[0]), (2, texts[1]), (3, texts[1])] {
+        for (image, text) in [(0, texts[0]), (1, texts[0]), (2, texts[1]), (3, texts[1])] {
             let alone = Request::new(text)
                 .size(64, 32)
                 .steps(3)
-                .seed(5 + picture as u64);
+                .seed(5 + image as u64);
             let alone = sampled(&mut pipeline, &alone);
-            let name = format!("picture {picture}");
-            assert_parity(&name, latents.clone().narrow(0, picture, 1), alone);
+            let name = format!("image {image}");
+            assert_parity(&name, latents.clone().narrow(0, image, 1), alone);
         }
     }
 }
@@ -206,7 +206,7 @@ fn perturbed_attention_alone() {
     let plain = sampled(&mut pipeline, &request());
     assert_apart(&sampled(&mut pipeline, &perturbed), &plain);
 
-    // A picture of a batch is the picture made alone.
+    // An image of a batch is the image made alone.
     let batch = Request::batch(["a red circle", "two green triangles and more"])
         .size(64, 32)
         .steps(2)
@@ -508,18 +508,18 @@ fn empty_and_very_long_prompts() {
 }
 
 #[test]
-fn pictures_go_through_the_autoencoder() {
+fn images_go_through_the_autoencoder() {
     let mut pipeline = sana();
     let request = small().steps(1);
-    let picture = pipeline
+    let image = pipeline
         .generate(&request, &mut go_on)
         .unwrap()
         .images
         .remove(0);
-    let latents = pipeline.encode_image(&picture).unwrap();
+    let latents = pipeline.encode_image(&image).unwrap();
     assert_eq!(latents.dims(), [1, 32, 1, 2]);
     let back = pipeline.decode(latents).unwrap();
-    assert_eq!(back[0].dimensions(), picture.dimensions());
+    assert_eq!(back[0].dimensions(), image.dimensions());
     let odd = sana_pipeline::image::RgbImage::new(33, 32);
     assert!(matches!(
         pipeline.encode_image(&odd),
@@ -528,7 +528,7 @@ fn pictures_go_through_the_autoencoder() {
 }
 
 #[test]
-fn tiles_and_whole_pictures_are_close() {
+fn tiles_and_whole_images_are_close() {
     use sana_dcae::Tiling;
     let tiled = LoadOptions {
         tiling: Some(Tiling::square(64, 32)),

@@ -1,4 +1,4 @@
-//! A seed for each picture, the prompts of a request, and the dtypes of its parts.
+//! A seed for each image, the prompts of a request, and the dtypes of its parts.
 
 use burn::tensor::DType;
 use sana_pipeline::RequestError;
@@ -7,10 +7,10 @@ use sana_pipeline::{Component, PipelineError, StepAction};
 
 use super::*;
 
-/// Equal to pictures made alone but for the order of sums, by which some value may be another by one
+/// Equal to images made alone but for the order of sums, by which some value may be another by one
 /// level of 255: in one of 15 values that is 60 dB. Another seed is far below it.
 #[test]
-fn every_picture_has_its_own_seed() {
+fn every_image_has_its_own_seed() {
     for mut pipeline in [sana(), sprint()] {
         let prompts = ["a red circle", "two green triangles and more"];
         let request = small().with_prompts(prompts).count(2);
@@ -28,7 +28,7 @@ fn every_picture_has_its_own_seed() {
         for (index, seed) in seeds.into_iter().enumerate() {
             let alone = small().with_prompts([prompts[index / 2]]).seed(seed);
             let decibels = psnr(&together.images[index], &draw(&alone).images[0]).unwrap();
-            assert!(decibels >= 60.0, "picture {index}: {decibels:.1} dB");
+            assert!(decibels >= 60.0, "image {index}: {decibels:.1} dB");
         }
         let other = draw(&small().with_prompts([prompts[0]]).seed(8));
         assert!(psnr(&together.images[0], &other.images[0]).unwrap() < 40.0);
@@ -36,11 +36,11 @@ fn every_picture_has_its_own_seed() {
 }
 
 #[test]
-fn another_number_of_seeds_than_of_pictures() {
+fn another_number_of_seeds_than_of_images() {
     for seeds in [vec![], vec![1], vec![1; 7]] {
         let request = Request::batch(["a", "b"]).count(3).seeds(seeds.clone());
         let error = request.validate(sana().spec()).unwrap_err();
-        let message = format!("{} seeds for 6 pictures: give one for each", seeds.len());
+        let message = format!("{} seeds for 6 images: give one for each", seeds.len());
         assert!(matches!(
             error,
             PipelineError::Request(RequestError::SeedCount { .. })

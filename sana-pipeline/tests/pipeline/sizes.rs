@@ -1,4 +1,4 @@
-//! Sizes: aspect-ratio buckets, pictures resized from a bucket, positions at bucket sizes.
+//! Sizes: aspect-ratio buckets, images resized from a bucket, positions at bucket sizes.
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::transformer::sin_cos_positions;
@@ -71,7 +71,7 @@ fn a_bucketed_size_is_made_in_its_bucket() {
 }
 
 #[test]
-fn a_picture_of_a_bucket_is_resized_and_cropped() {
+fn an_image_of_a_bucket_is_resized_and_cropped() {
     let (_folder, mut pipeline) = trained_at(2);
     let generate = |pipeline: &mut SanaPipeline, request: Request| {
         let request = request.steps(1).guidance(1.0).seed(3);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 use sana_pipeline::describe::Description;
-use sana_pipeline::memory::PictureMemory;
+use sana_pipeline::memory::ImageMemory;
 use sana_pipeline::{ControlNetFolder, image};
 use serde::Serialize;
 
@@ -56,7 +56,7 @@ pub struct InspectArgs {
 struct Inspected {
     #[serde(flatten)]
     description: Description,
-    memory_for_images: PictureMemory,
+    memory_for_images: ImageMemory,
 }
 
 impl Display for Inspected {

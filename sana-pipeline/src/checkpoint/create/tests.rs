@@ -73,8 +73,8 @@ fn random_checkpoints_run_and_stay_finite() {
             let generation = pipeline
                 .generate(&request, &mut |_| StepAction::Continue)
                 .unwrap();
-            let picture = generation.images[0].as_raw();
-            assert!(picture.iter().any(|value| *value != picture[0]));
+            let image = generation.images[0].as_raw();
+            assert!(image.iter().any(|value| *value != image[0]));
         }
     }
 }
@@ -90,7 +90,7 @@ fn weights_kept_in_16_bits_change_no_pixel() {
     };
     for dtype in [DType::BF16, DType::F16] {
         let folder = written(&model, dtype, 1);
-        let picture = |dtype| {
+        let image = |dtype| {
             let options = LoadOptions {
                 dtype,
                 bf16_gemm: Bf16Gemm::Widened,
@@ -104,8 +104,8 @@ fn weights_kept_in_16_bits_change_no_pixel() {
             let in_memory = pipeline.transformer().unwrap().dtype();
             (in_memory, generation.unwrap().images)
         };
-        let (kept, ours) = picture(Some(dtype));
-        let (widened, expected) = picture(None);
+        let (kept, ours) = image(Some(dtype));
+        let (widened, expected) = image(None);
         assert_eq!((kept, widened), (dtype, DType::F32));
         assert_eq!(ours, expected);
     }

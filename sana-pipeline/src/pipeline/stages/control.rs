@@ -49,9 +49,9 @@ impl SanaPipeline {
         let mut latents = Vec::with_capacity(images.len());
         for control in images.iter() {
             latents.push(match control {
-                ControlImage::Image(picture) => {
+                ControlImage::Image(image) => {
                     let (width, height) = (settings.width as u32, settings.height as u32);
-                    self.encode_image(&image::fit(picture, width, height))?
+                    self.encode_image(&image::fit(image, width, height))?
                 }
                 ControlImage::Latents(latents) => {
                     latents.clone().to_device(&self.device).cast(DType::F32)
@@ -75,13 +75,13 @@ pub(super) struct ControlRun<'a> {
     network: &'a SanaControlNet,
     settings: ControlSettings,
     steps: usize,
-    pictures: usize,
+    images: usize,
     prompt: PromptEmbeds,
     /// Keys and values of the prompts alone, made at the first step that needs them.
     plain: OnceCell<TextContext>,
     /// Keys and values of `[negative, prompt]`, with classifier-free guidance.
     guided: Option<TextContext>,
-    /// `[1 or pictures, tokens, width]`.
+    /// `[1 or images, tokens, width]`.
     condition: Tensor<3>,
 }
 
@@ -109,7 +109,7 @@ impl<'a> ControlRun<'a> {
             network,
             settings: control,
             steps: settings.steps(),
-            pictures: settings.images(),
+            images: settings.images(),
             prompt,
             plain: OnceCell::new(),
             guided: guided.map(|both| context(network, both)),
@@ -117,8 +117,8 @@ impl<'a> ControlRun<'a> {
         }
     }
 
-    /// The residuals of step `index`, from 0, for the transformer's own inputs: `[pictures, ..]`,
-    /// or `[2 * pictures, ..]` for negatives and prompts. None where the step has no control.
+    /// The residuals of step `index`, from 0, for the transformer's own inputs: `[images, ..]`,
+    /// or `[2 * images, ..]` for negatives and prompts. None where the step has no control.
     pub fn residuals(
         &self,
         index: usize,
@@ -129,7 +129,7 @@ impl<'a> ControlRun<'a> {
             return Vec::new();
         }
         let [batch, _, _, _] = latents.dims();
-        let both = batch > self.pictures;
+        let both = batch > self.images;
         let condition = match self.condition.dims()[0] {
             rows if rows > 1 && both => {
                 Tensor::cat(vec![self.condition.clone(), self.condition.clone()], 0)
@@ -145,7 +145,7 @@ impl<'a> ControlRun<'a> {
 
     fn plain(&self) -> &TextContext {
         self.plain.get_or_init(|| match &self.guided {
-            Some(both) => both.items(self.pictures..2 * self.pictures),
+            Some(both) => both.items(self.images..2 * self.images),
             None => context(self.network, self.prompt.clone()),
         })
     }

@@ -24,9 +24,9 @@ impl SanaPipeline {
     /// [`PipelineError::Memory`] when they cannot be decoded in the memory there is;
     /// [`PipelineError::NotFinite`] when it gives values that are not finite.
     pub fn decode(&mut self, latents: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
-        let [pictures, _, height, width] = latents.dims();
+        let [images, _, height, width] = latents.dims();
         let size = [width, height].map(|side| side.saturating_mul(self.spec.compression()));
-        let tiling = self.plan_decoding(pictures, size)?;
+        let tiling = self.plan_decoding(images, size)?;
         self.decode_images(latents, tiling, None)
     }
 
@@ -63,11 +63,11 @@ impl SanaPipeline {
     ///
     /// # Errors
     /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio.
-    pub fn encode_image(&mut self, picture: &RgbImage) -> Result<Tensor<4>, PipelineError> {
+    pub fn encode_image(&mut self, image: &RgbImage) -> Result<Tensor<4>, PipelineError> {
         self.load_for(Component::Vae)?;
         let memory = memory_options(self.tiling);
-        let picture = image::to_tensor(picture, &self.device);
-        Ok(self.networks.autoencoder()?.encode_with(picture, &memory)?)
+        let image = image::to_tensor(image, &self.device);
+        Ok(self.networks.autoencoder()?.encode_with(image, &memory)?)
     }
 
     pub(super) fn autoencoder_dtype(&mut self) -> String {

@@ -217,10 +217,10 @@ fn seeded_noise(
     device: &Device,
 ) -> Tensor<4> {
     let [_, channels, height, width] = shape;
-    let pictures = settings
+    let images = settings
         .seeds()
         .into_iter()
         .map(|seed| noise::batch(seed, 0, stream, [1, channels, height, width], device))
         .collect();
-    Tensor::cat(pictures, 0)
+    Tensor::cat(images, 0)
 }

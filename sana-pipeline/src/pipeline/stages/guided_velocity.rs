@@ -57,7 +57,7 @@ struct Scalars {
     guidance: Option<Tensor<1>>,
 }
 
-/// What the network says at one step, each `[pictures, channels, height, width]`.
+/// What the network says at one step, each `[images, channels, height, width]`.
 struct Predictions {
     /// For the negative prompts, with classifier-free guidance.
     negative: Option<Tensor<4>>,
@@ -238,10 +238,10 @@ impl<'a> Network<'a> {
                 perturbed,
             };
         }
-        let pictures = self.settings.images();
+        let images = self.settings.images();
         Predictions {
-            negative: Some(all.clone().narrow(0, 0, pictures)),
-            prompt: all.narrow(0, pictures, pictures),
+            negative: Some(all.clone().narrow(0, 0, images)),
+            prompt: all.narrow(0, images, images),
             perturbed,
         }
     }
@@ -270,8 +270,8 @@ impl<'a> Network<'a> {
     fn plain(&self) -> &TextContext {
         self.plain.get_or_init(|| match &self.guided {
             Some(both) => {
-                let pictures = self.settings.images();
-                both.items(pictures..2 * pictures)
+                let images = self.settings.images();
+                both.items(images..2 * images)
             }
             None => context(self.transformer, self.prompt.clone()),
         })

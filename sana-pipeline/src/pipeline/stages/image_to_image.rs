@@ -29,14 +29,11 @@ impl SanaPipeline {
     ///
     /// # Errors
     /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio.
-    pub fn encode_tensor(&mut self, pictures: Tensor<4>) -> Result<Tensor<4>, PipelineError> {
+    pub fn encode_tensor(&mut self, images: Tensor<4>) -> Result<Tensor<4>, PipelineError> {
         self.load_for(Component::Vae)?;
         let memory = memory_options(self.tiling);
-        let pictures = pictures.to_device(&self.device);
-        Ok(self
-            .networks
-            .autoencoder()?
-            .encode_with(pictures, &memory)?)
+        let images = images.to_device(&self.device);
+        Ok(self.networks.autoencoder()?.encode_with(images, &memory)?)
     }
 
     /// The latents of a request's images and its mask on their grid; `None` for a request without
@@ -52,10 +49,9 @@ impl SanaPipeline {
         let latents = match &start.latents {
             Some(latents) => latents.clone().to_device(&self.device),
             None => {
-                let pictures = start.fitted_images(settings.size());
-                let encoded: Result<Vec<_>, PipelineError> = pictures
-                    .map(|picture| self.encode_image(&picture))
-                    .collect();
+                let images = start.fitted_images(settings.size());
+                let encoded: Result<Vec<_>, PipelineError> =
+                    images.map(|image| self.encode_image(&image)).collect();
                 Tensor::cat(encoded?, 0)
             }
         };
@@ -68,12 +64,12 @@ impl SanaPipeline {
             });
         }
         let shape = settings.latent_shape();
-        let [pictures, channels, height, width] = shape;
+        let [images, channels, height, width] = shape;
         let rows = latents.dims()[0];
         let each =
             latents
                 .unsqueeze_dim::<5>(1)
-                .expand([rows, pictures / rows, channels, height, width]); // [rows, copies, c, h, w]
+                .expand([rows, images / rows, channels, height, width]); // [rows, copies, c, h, w]
         let kept = start.mask.as_ref().map(|mask| {
             let kept = kept_cells(mask, self.spec.compression());
             let kept = TensorData::new(kept, [1, 1, height, width]);
