@@ -7,6 +7,7 @@ mod checkpoint;
 pub(crate) mod config;
 mod context;
 pub(crate) mod controlnet;
+mod convert;
 mod embed;
 mod input;
 mod lora;
@@ -23,6 +24,7 @@ pub use checkpoint::{F16Clamp, InferredConfig};
 pub use config::{ConfigError, QkNorm};
 pub use context::TextContext;
 pub use controlnet::ControlNetError;
+pub use convert::TransformerLayout;
 #[doc(hidden)]
 pub use embed::sin_cos_positions;
 pub use input::{Observer, Perturbed, TransformerInput, TransformerOutput};

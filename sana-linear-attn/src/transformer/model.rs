@@ -1,13 +1,15 @@
+use std::borrow::Cow;
+
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::{cast, norm_modulate};
 use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
-use crate::weights::{LoadOptions, WeightError, Weights, load_module};
+use crate::weights::{LoadOptions, WeightError, Weights, check_module, load_module};
 
 use super::block::{SanaBlock, SanaBlockConfig};
-use super::checkpoint::{F16Clamp, OriginalLayout};
+use super::checkpoint::{F16Clamp, OriginalLayout, without_prefix};
 use super::config::SanaTransformerConfig;
 use super::context::TextContext;
 use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
@@ -59,12 +61,32 @@ impl SanaTransformerConfig {
             ..LoadOptions::default()
         };
         let model = self.init(device);
-        let original = OriginalLayout::of(weights);
-        let renamed = original.map(|layout| layout.published(weights, &model));
-        let renamed = renamed.transpose()?;
-        let model = load_module(model, renamed.as_ref().unwrap_or(weights), &options, device)?;
+        let published = published(weights, &model)?;
+        let model = load_module(model, &published, &options, device)?;
         let clamp = clamp.is_on(self.qk_norm.is_some(), weights, dtype);
         Ok(model.with_f16_clamp(clamp))
+    }
+
+    /// Checks by the headers alone that [`load`](Self::load) can load these weights. The device is
+    /// asked for nothing but the shapes of parameters.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn check(&self, weights: &Weights, device: &Device) -> Result<(), WeightError> {
+        let model = self.init(device);
+        let published = published(weights, &model)?;
+        check_module(&model, &published, &LoadOptions::default())
+    }
+}
+
+/// The weights under the names of the published layout, whichever layout they are in.
+pub(super) fn published<'a>(
+    weights: &'a Weights,
+    model: &SanaTransformer,
+) -> Result<Cow<'a, Weights>, WeightError> {
+    match OriginalLayout::of(weights) {
+        Some(layout) => layout.published(weights, model).map(Cow::Owned),
+        None => Ok(without_prefix(weights)),
     }
 }
 

@@ -28,6 +28,16 @@ pub enum WeightError {
         /// What the reader found.
         reason: String,
     },
+    /// A file of another kind.
+    #[error("{path} is {found}, not weights in safetensors: {advice}")]
+    OtherFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What to do.
+        advice: String,
+    },
     /// An index of shards that cannot be used.
     #[error("bad shard index {path}: {reason}")]
     Index {

@@ -9,10 +9,12 @@
 //! never write to it. Parameters on an autodiff device, on another device, of another dtype, or at
 //! an odd place in the file have memory of their own.
 
+mod container;
 pub(crate) mod error;
 mod folder;
 pub(crate) mod load;
 pub(crate) mod names;
+mod pytorch;
 mod read;
 mod replace;
 pub(crate) mod save;

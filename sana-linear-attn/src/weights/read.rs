@@ -51,6 +51,13 @@ pub fn read_bounded(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The first bytes of a regular file.
+pub(super) fn read_start(path: &Path, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// [`read_bounded`] as text.
 ///
 /// # Errors

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData};
 use safetensors::tensor::Dtype;
 
+use super::container::Container;
 use super::error::WeightError;
 use super::folder::{file_names, shard_paths, weight_file_names};
+use super::pytorch;
 use super::read::Header;
 use super::storage::Storage;
 use super::widen::{Target, widened};
@@ -40,10 +42,12 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Maps one safetensors file.
+    /// Maps one safetensors file, or opens a PyTorch checkpoint (`.pth`, `.pt`, `.bin`). Of a
+    /// PyTorch file the tensors alone are read, each when it is loaded; no code in it is run.
+    /// Where it has a dictionary `state_dict`, or else `state_dict_ema`, that one is read.
     ///
     /// # Errors
-    /// When the file cannot be opened or is not valid safetensors. The file must not be changed
+    /// When the file cannot be opened or is neither. The file must not be changed
     /// while it is mapped, which it is for as long as these weights live, and on the CPU the
     /// parameters loaded from them. Replacing it, as saving does, is safe where the system allows
     /// it. Give [`from_bytes`](Self::from_bytes) the file's content to be independent of it.
@@ -113,9 +117,34 @@ impl Weights {
                 path: path.clone(),
                 source,
             })?;
-            weights.add(path, storage)?;
+            let file = Container::of(storage.as_slice());
+            if file.is_some_and(Container::may_be_pytorch) {
+                weights.add_pytorch(path, storage.as_slice().len())?;
+            } else {
+                weights.add(path, storage)?;
+            }
         }
         Ok(weights)
+    }
+
+    fn add_pytorch(&mut self, path: &Path, file_bytes: usize) -> Result<(), WeightError> {
+        for tensor in pytorch::tensors(path, file_bytes)? {
+            let entry = Entry {
+                file: self.files.len(),
+                dtype: tensor.dtype,
+                shape: tensor.shape,
+                start: 0,
+                end: tensor.bytes,
+            };
+            if self.entries.insert(tensor.name.clone(), entry).is_some() {
+                return Err(WeightError::Corrupt {
+                    path: path.to_path_buf(),
+                    reason: format!("tensor {:?} is in two shards", tensor.name),
+                });
+            }
+            self.files.push(tensor.storage);
+        }
+        Ok(())
     }
 
     fn add(&mut self, path: &Path, storage: Storage) -> Result<(), WeightError> {
@@ -123,7 +152,11 @@ impl Weights {
             path: path.to_path_buf(),
             reason,
         };
-        let header = Header::read(storage.as_slice()).map_err(corrupt)?;
+        let header = Header::read(storage.as_slice());
+        let header = header.map_err(|reason| match Container::of(storage.as_slice()) {
+            Some(container) => container.error(path),
+            None => corrupt(reason),
+        })?;
         let file = self.files.len();
         for tensor in header.tensors {
             let entry = Entry {
@@ -233,10 +266,15 @@ impl Weights {
         self.metadata.get(key).map(String::as_str)
     }
 
-    /// The little-endian bytes of a tensor.
+    /// The little-endian bytes of a tensor. Those of a PyTorch file stay in memory from now on.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
         let entry = self.entries.get(name)?;
-        Some(&self.files[entry.file].as_slice()[entry.start..entry.end])
+        self.files[entry.file].get(entry.start..entry.end)
+    }
+
+    /// Number of bytes of a tensor; nothing is read for it.
+    pub fn byte_len(&self, name: &str) -> Option<usize> {
+        self.entries.get(name).map(|entry| entry.end - entry.start)
     }
 
     /// Bytes of all tensors together.
@@ -296,12 +334,41 @@ impl Weights {
             origin: origin(),
             found: dtype_name(entry.dtype),
         })?;
-        let data = self.data(entry, stored, dtype, device);
+        let data = self.data(entry, stored, dtype, device)?;
         Ok(Tensor::from_data(data, (device, dtype)))
     }
 
+    /// The values of a float tensor, in its own dtype where `dtype` is `None`.
+    pub(crate) fn tensor_data(
+        &self,
+        name: &str,
+        dtype: Option<DType>,
+        device: &Device,
+    ) -> Result<TensorData, WeightError> {
+        let stored = self.checked_dtype(name)?;
+        self.data(&self.entries[name], stored, dtype.unwrap_or(stored), device)
+    }
+
+    /// The same files with a prefix taken off the names that have it.
+    pub(crate) fn without_prefix(&self, prefix: &str) -> Self {
+        let entries = self.entries.iter().map(|(name, entry)| {
+            let name = name.strip_prefix(prefix).unwrap_or(name);
+            (name.to_owned(), entry.clone())
+        });
+        Self {
+            entries: entries.collect(),
+            ..self.clone()
+        }
+    }
+
     /// The values of a tensor in `dtype`: where they are, or in memory of their own.
-    fn data(&self, entry: &Entry, stored: DType, dtype: DType, device: &Device) -> TensorData {
+    fn data(
+        &self,
+        entry: &Entry,
+        stored: DType,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<TensorData, WeightError> {
         let (storage, range) = (&self.files[entry.file], entry.start..entry.end);
         // What trains is written to.
         let read_only = is_cpu(device) && !device.is_autodiff();
@@ -310,14 +377,14 @@ impl Weights {
             && let Some(bytes) = storage.shared(range.clone(), stored.size())
         {
             let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
-            return TensorData::from_bytes(bytes, entry.shape.clone(), stored);
+            return Ok(TensorData::from_bytes(bytes, entry.shape.clone(), stored));
         }
         let target = if read_only {
             Target::Pages
         } else {
             Target::Heap
         };
-        storage.read(range, |bytes| {
+        let data = storage.read(range, |bytes| {
             let shape = entry.shape.clone();
             let wide = (dtype == DType::F32).then(|| widened(bytes, stored, target));
             match wide.flatten() {
@@ -325,6 +392,10 @@ impl Weights {
                 None => TensorData::from_bytes(copied(bytes, stored), shape, stored)
                     .convert_dtype(dtype),
             }
+        });
+        data.map_err(|source| WeightError::Io {
+            path: self.origin.clone().into(),
+            source,
         })
     }
 }
@@ -374,7 +445,8 @@ mod tests {
 
     fn data(weights: &Weights, name: &str, dtype: DType, device: &Device) -> TensorData {
         let entry = &weights.entries[name];
-        weights.data(entry, weights.dtype(name).unwrap(), dtype, device)
+        let stored = weights.dtype(name).unwrap();
+        weights.data(entry, stored, dtype, device).unwrap()
     }
 
     /// On the CPU a parameter is the file's own bytes, unless it trains, changes its dtype or would

@@ -70,7 +70,7 @@ pub(crate) fn stored_dtype(weights: &Weights) -> DType {
     for tensor in weights.names() {
         let dtype = weights.dtype(tensor);
         if let Some((_, sum)) = bytes.iter_mut().find(|(known, _)| Some(*known) == dtype) {
-            *sum += weights.bytes(tensor).map_or(0, <[u8]>::len);
+            *sum += weights.byte_len(tensor).unwrap_or(0);
         }
     }
     bytes

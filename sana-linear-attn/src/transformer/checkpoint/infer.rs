@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::weights::Weights;
 
 use super::original::OriginalLayout;
+use super::prefix::without_prefix;
 use crate::transformer::config::{ConfigError, QkNorm, SanaTransformerConfig};
 
 /// A config that was [read](SanaTransformerConfig::infer) from the weights.
@@ -35,6 +36,7 @@ impl SanaTransformerConfig {
     /// or the width is neither that of `base` nor of a released model; [`ConfigError::Invalid`]
     /// when the sizes cannot be those of a transformer.
     pub fn infer(weights: &Weights, base: &Self) -> Result<InferredConfig, ConfigError> {
+        let weights = &*without_prefix(weights);
         let layout = OriginalLayout::of(weights);
         let shapes = Shapes {
             weights,

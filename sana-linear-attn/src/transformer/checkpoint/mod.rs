@@ -2,6 +2,7 @@
 
 mod infer;
 mod original;
+mod prefix;
 
 use burn::tensor::DType;
 
@@ -9,6 +10,8 @@ use crate::weights::Weights;
 
 pub use infer::InferredConfig;
 pub use original::OriginalLayout;
+pub(super) use original::original_name;
+pub(super) use prefix::without_prefix;
 
 /// Whether self-attention outputs are limited to the range of f16.
 ///

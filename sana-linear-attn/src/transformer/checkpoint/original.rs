@@ -4,20 +4,11 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 
+use super::prefix::prefix_of;
 use crate::weights::{KeyMap, RowShare, WeightError, Weights, parameter_shapes};
 
 /// The tensor by which the layout is recognised.
 const MARK: &str = "x_embedder.proj.weight";
-
-/// What a converter may have left before every name.
-const PREFIXES: [&str; 6] = [
-    "",
-    "state_dict.",
-    "model.",
-    "module.",
-    "state_dict.model.",
-    "state_dict.module.",
-];
 
 /// Tensors that are of no use for inference: the embedding of the empty caption in training, the
 /// position table, which is computed, and the loss weighting of Sana-Sprint's distillation.
@@ -101,22 +92,20 @@ struct Place {
 /// itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginalLayout {
-    prefix: &'static str,
+    prefix: String,
 }
 
 impl OriginalLayout {
-    /// Recognises the layout by its `x_embedder.proj.weight`, possibly after
-    /// `state_dict.`, `model.` or `module.`.
+    /// Recognises the layout by its `x_embedder.proj.weight`, possibly after what other programs
+    /// put before every name: any of `state_dict.`, `model.`, `module.`, `diffusion_model.`,
+    /// `_orig_mod.` and `transformer.`, one after the other.
     pub fn of(weights: &Weights) -> Option<Self> {
-        PREFIXES
-            .into_iter()
-            .find(|prefix| weights.contains(&format!("{prefix}{MARK}")))
-            .map(|prefix| Self { prefix })
+        prefix_of(weights, MARK).map(|prefix| Self { prefix })
     }
 
     /// The prefix of every name.
     pub fn prefix(&self) -> &str {
-        self.prefix
+        &self.prefix
     }
 
     /// The tensors of a transformer under their published names. Nothing is copied: a share of a tensor's rows
@@ -183,7 +172,7 @@ impl OriginalLayout {
     }
 
     fn is_dropped(&self, name: &str) -> bool {
-        name.strip_prefix(self.prefix)
+        name.strip_prefix(&self.prefix)
             .is_some_and(|name| DROPPED.contains(&name))
     }
 
@@ -223,7 +212,7 @@ impl OriginalLayout {
 }
 
 /// The original name of a published one; one that has none stays itself.
-fn original_name(published: &str) -> (String, [usize; 2]) {
+pub(in crate::transformer) fn original_name(published: &str) -> (String, [usize; 2]) {
     if published == "scale_shift_table" {
         return ("final_layer.scale_shift_table".to_owned(), [0, 1]);
     }

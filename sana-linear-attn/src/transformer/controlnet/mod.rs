@@ -8,10 +8,10 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
-use crate::weights::{LoadOptions, WeightError, Weights, load_module};
+use crate::weights::{LoadOptions, WeightError, Weights, check_module, load_module};
 
 use super::block::{SanaBlock, SanaBlockConfig};
-use super::checkpoint::F16Clamp;
+use super::checkpoint::{F16Clamp, without_prefix};
 use super::context::TextContext;
 use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
 use super::input::Observe;
@@ -60,9 +60,20 @@ impl SanaControlNetConfig {
             dtype,
             ..LoadOptions::default()
         };
-        let model = load_module(self.init(device), weights, &options, device)?;
+        let named = without_prefix(weights);
+        let model = load_module(self.init(device), &named, &options, device)?;
         let clamp = clamp.is_on(self.transformer.qk_norm.is_some(), weights, dtype);
         Ok(model.with_f16_clamp(clamp))
+    }
+
+    /// Checks by the headers alone that [`load`](Self::load) can load these weights. The device is
+    /// asked for nothing but the shapes of parameters.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn check(&self, weights: &Weights, device: &Device) -> Result<(), WeightError> {
+        let named = without_prefix(weights);
+        check_module(&self.init(device), &named, &LoadOptions::default())
     }
 }
 
