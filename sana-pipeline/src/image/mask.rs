@@ -12,6 +12,9 @@
 
 use image::imageops::FilterType;
 use image::{DynamicImage, GrayImage, RgbImage};
+use rayon::prelude::*;
+
+use super::read::shortened;
 
 /// Pixels of a mask from this value on are regenerated. What is darker, such as the noise that JPEG
 /// leaves next to an edge, regenerates no cell by itself; it only has a weight in pixels.
@@ -28,7 +31,7 @@ pub(crate) fn fit_mask(mask: &GrayImage, [width, height]: [u32; 2]) -> GrayImage
     if mask.dimensions() == (width, height) {
         return mask.clone();
     }
-    let mask = DynamicImage::from(mask.clone());
+    let mask = shortened(DynamicImage::from(mask.clone()), width, height);
     mask.resize_to_fill(width, height, FilterType::Triangle)
         .into_luma8()
 }
@@ -54,54 +57,89 @@ pub(crate) fn pixel_weights(mask: &GrayImage, feather: u32) -> Vec<f32> {
         .iter()
         .map(|value| f32::from(*value) / 255.0)
         .collect();
-    if feather == 0 {
+    if feather == 0 || !has_white(mask) {
         return weights;
     }
+    let width = mask.width() as usize;
     let reach = f64::from(feather) + 1.0;
-    for (weight, squared) in weights.iter_mut().zip(squared_distances(mask, feather)) {
-        if let Some(squared) = squared {
-            let ramp = 1.0 - (squared as f64).sqrt() / reach;
-            *weight = weight.max(ramp as f32);
-        }
-    }
+    let down = distances_in_columns(mask);
+    let rows = weights.par_chunks_mut(width).zip(down.par_chunks(width));
+    rows.for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(lowest, squares), (weights, down)| {
+            squared_distances(down, lowest, squares);
+            for (weight, squared) in weights.iter_mut().zip(squares) {
+                let ramp = 1.0 - (*squared as f64).sqrt() / reach;
+                *weight = weight.max(ramp as f32);
+            }
+        },
+    );
     weights
 }
 
-/// The squared distance of every pixel to the nearest one of at least [`WHITE`]; `None` where it is
-/// surely more than `reach`. Distances in a column first, then the nearest over the row.
-fn squared_distances(mask: &GrayImage, reach: u32) -> Vec<Option<u64>> {
-    let (width, height) = (mask.width() as usize, mask.height() as usize);
-    let white: Vec<bool> = mask.as_raw().iter().map(|value| *value >= WHITE).collect();
-    let mut in_column: Vec<Option<u64>> = vec![None; white.len()];
-    for x in 0..width {
-        let mut sweep = |rows: &mut dyn Iterator<Item = usize>| {
-            let mut distance: Option<u64> = None;
-            for y in rows {
-                let at = y * width + x;
-                distance = match white[at] {
-                    true => Some(0),
-                    false => distance.map(|distance| distance + 1),
-                };
-                in_column[at] = in_column[at].into_iter().chain(distance).min();
-            }
-        };
-        sweep(&mut (0..height));
-        sweep(&mut (0..height).rev());
+/// How far a pixel is from the nearest one of at least [`WHITE`] in its column, where it has one;
+/// else farther than any two pixels of a mask are.
+fn distances_in_columns(mask: &GrayImage) -> Vec<u32> {
+    let width = mask.width() as usize;
+    let far = mask.width() + mask.height();
+    let mut distances: Vec<u32> = mask
+        .as_raw()
+        .iter()
+        .map(|value| if *value >= WHITE { 0 } else { far })
+        .collect();
+    let nearer = |distances: &mut [u32], from: usize, to: usize| {
+        for x in 0..width {
+            let one_more = distances[from * width + x].saturating_add(1);
+            let distance = &mut distances[to * width + x];
+            *distance = (*distance).min(one_more);
+        }
+    };
+    let height = mask.height() as usize;
+    for y in 1..height {
+        nearer(&mut distances, y - 1, y);
     }
-    let reach = reach as usize;
-    in_column
-        .chunks(width.max(1))
-        .flat_map(|row| {
-            (0..row.len()).map(move |x| {
-                let near = x.saturating_sub(reach)..row.len().min(x.saturating_add(reach + 1));
-                near.filter_map(|other| {
-                    let across = x.abs_diff(other) as u64;
-                    row[other].map(|down| across * across + down * down)
-                })
-                .min()
-            })
-        })
-        .collect()
+    for y in (1..height).rev() {
+        nearer(&mut distances, y, y - 1);
+    }
+    distances
+}
+
+/// The squared distances of a row to the nearest white pixel of the whole mask, from its distances
+/// in columns: the lower envelope of one parabola for each column (Felzenszwalb and Huttenlocher,
+/// 2012), in whole numbers (Meijster, 2000). `lowest` is scratch: columns, and from where each has
+/// the lowest parabola.
+fn squared_distances(down: &[u32], lowest: &mut Vec<(usize, usize)>, squares: &mut Vec<u64>) {
+    let square = |value: u64| value * value;
+    let parabola = |x: usize, column: usize| {
+        square(x.abs_diff(column) as u64) + square(u64::from(down[column]))
+    };
+    lowest.clear();
+    for column in 0..down.len() {
+        while let Some(&(before, from)) = lowest.last()
+            && parabola(from, before) > parabola(from, column)
+        {
+            lowest.pop();
+        }
+        let Some(&(before, _)) = lowest.last() else {
+            lowest.push((column, 0));
+            continue;
+        };
+        // Both at x = 0; the difference grows by 2 (column - before) with each pixel.
+        let difference = parabola(0, column) - parabola(0, before);
+        let last = difference / (2 * (column - before) as u64);
+        if last + 1 < down.len() as u64 {
+            lowest.push((column, last as usize + 1));
+        }
+    }
+    squares.clear();
+    let mut pieces = lowest.iter().peekable();
+    let mut column = 0;
+    squares.extend((0..down.len()).map(|x| {
+        while let Some((next, _)) = pieces.next_if(|(_, from)| *from <= x) {
+            column = *next;
+        }
+        parabola(x, column)
+    }));
 }
 
 /// Pixels of weight 0 are the known ones, pixels of weight 1 the drawn ones.
@@ -170,6 +208,51 @@ mod tests {
             assert!((ours - expected).abs() < 1e-6);
         }
         assert_eq!(pixel_weights(&row, 2)[3..], [0.0, 0.0]);
+    }
+
+    /// A line is fitted in little memory: resized whole it would be 16 million pixels long.
+    #[test]
+    fn long_masks_are_fitted() {
+        let long = mask(16_384, 1, |x, _| if x < 8192 { 0 } else { 255 });
+        let fitted = fit_mask(&long, [1024, 1024]);
+        assert_eq!(fitted.dimensions(), (1024, 1024));
+        assert_eq!(fitted.get_pixel(0, 9).0, [0]);
+        assert_eq!(fitted.get_pixel(1023, 9).0, [255]);
+    }
+
+    /// Wide masks with few white pixels, where parabolas of many columns are never the lowest.
+    #[test]
+    fn distances_of_sparse_masks() {
+        for (width, height, step) in [(61, 3, 29), (3, 61, 29), (50, 40, 333), (7, 1, 9)] {
+            let mask = mask(width, height, |x, y| {
+                if (y * width + x + 1) % step == 0 {
+                    WHITE
+                } else {
+                    0
+                }
+            });
+            let white: Vec<(u32, u32)> = mask
+                .enumerate_pixels()
+                .filter(|(.., value)| value.0[0] >= WHITE)
+                .map(|(x, y, _)| (x, y))
+                .collect();
+            let down = distances_in_columns(&mask);
+            let (mut scratch, mut squares) = (Vec::new(), Vec::new());
+            for (y, down) in (0..height).zip(down.chunks(width as usize)) {
+                squared_distances(down, &mut scratch, &mut squares);
+                for (x, found) in (0..width).zip(&squares) {
+                    let all = white.iter().map(|(a, b)| {
+                        u64::from(a.abs_diff(x)).pow(2) + u64::from(b.abs_diff(y)).pow(2)
+                    });
+                    match all.min() {
+                        Some(nearest) => assert_eq!(*found, nearest, "{x}, {y}"),
+                        None => assert!(*found >= u64::from(width + height).pow(2)),
+                    }
+                }
+            }
+        }
+        // Nothing white: no weight anywhere.
+        assert_eq!(pixel_weights(&mask(7, 2, |_, _| 0), u32::MAX), [0.0; 14]);
     }
 
     #[test]
