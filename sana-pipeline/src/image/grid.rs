@@ -1,10 +1,10 @@
 //! Several images on one sheet.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ::image::imageops::{self, FilterType};
-use ::image::{ImageReader, Rgb, RgbImage};
+use ::image::{Rgb, RgbImage};
 
 use crate::error::{ImageError, PipelineError};
 use crate::image;
@@ -55,29 +55,13 @@ pub fn grid(images: &[RgbImage], options: &GridOptions) -> Result<RgbImage, Pipe
 pub fn grid_of_files(paths: &[PathBuf], options: &GridOptions) -> Result<RgbImage, PipelineError> {
     let sizes: Vec<_> = paths
         .iter()
-        .map(|path| size_of(path))
+        .map(|path| image::dimensions(path).map(<(u32, u32)>::from))
         .collect::<Result<_, _>>()?;
     let mut sheet = Sheet::new(sizes.into_iter(), options)?;
     for (position, path) in paths.iter().enumerate() {
         sheet.place(position, &image::load(path)?);
     }
     Ok(sheet.image)
-}
-
-/// Width and height, from the beginning of the file.
-fn size_of(path: &Path) -> Result<(u32, u32), PipelineError> {
-    let read = |source| PipelineError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
-    let reader = ImageReader::open(path).map_err(read)?;
-    let reader = reader.with_guessed_format().map_err(read)?;
-    reader.into_dimensions().map_err(|error| {
-        PipelineError::Image(ImageError::Unreadable {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })
-    })
 }
 
 struct Sheet {

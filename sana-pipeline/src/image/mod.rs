@@ -1,6 +1,10 @@
 //! Images as files and as tensors: RGB8, PNG with text chunks, PSNR.
 
+mod color;
 mod edges;
+#[cfg(test)]
+mod file_tests;
+mod formats;
 mod grid;
 mod mask;
 mod read;
@@ -15,24 +19,17 @@ use crate::files;
 
 pub use image::{GrayImage, RgbImage};
 
-pub(crate) use self::read::shortened;
-pub use self::read::{
-    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, load, png_text, read_png_text,
-};
 #[cfg(feature = "train")]
-pub(crate) use self::read::{check_header, load_as_is};
+pub(crate) use self::read::load_as_is;
+pub use self::read::{
+    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, load, load_mask, load_over, png_text,
+    read_png_text,
+};
+pub(crate) use self::read::{dimensions, shortened};
 pub use edges::{Canny, edges};
 pub use grid::{GridOptions, grid, grid_of_files};
 pub(crate) use mask::{blended, fit_mask, has_white, kept_cells, pixel_weights};
 pub(crate) use resize::resize_and_crop;
-
-/// Reads a PNG or JPEG as a mask: its luma with eight bits, 0 black and 255 white.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_mask(path: &Path) -> Result<GrayImage, PipelineError> {
-    Ok(image::DynamicImage::from(load(path)?).into_luma8())
-}
 
 /// Writes a PNG with text chunks (`iTXt`, so any Unicode text). The file appears whole or not at
 /// all.

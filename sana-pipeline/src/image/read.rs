@@ -1,16 +1,14 @@
 //! Images from files that may be anything: what is read is limited before it is unpacked.
 
-#[cfg(feature = "train")]
 use std::fs::File;
-#[cfg(feature = "train")]
-use std::io::BufReader;
-use std::io::{BufRead, Cursor, Seek};
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use sana_linear_attn::weights::read_bounded;
 
-use super::RgbImage;
+use super::{GrayImage, RgbImage, color, formats};
 use crate::error::{ImageError, PipelineError};
 
 /// Bytes of an image file, at most: 256 MiB.
@@ -31,16 +29,83 @@ const LARGEST_TEXTS: usize = 4 << 20;
 /// Memory that the chunks of a PNG may take before they are unpacked.
 const LARGEST_CHUNKS: usize = 16 << 20;
 
-/// Reads a PNG or JPEG as RGB with eight bits a channel. Transparency is dropped.
+/// How a file becomes an image.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    /// What transparent pixels are put on.
+    pub background: [u8; 3],
+    /// Whether colours are converted from the file's ICC profile to sRGB.
+    pub srgb: bool,
+}
+
+impl Reading {
+    /// An image to look at.
+    pub const IMAGE: Self = Self {
+        background: [255; 3],
+        srgb: true,
+    };
+    /// A mask: values and no colours, and nothing where it is transparent.
+    pub const MASK: Self = Self {
+        background: [0; 3],
+        srgb: false,
+    };
+}
+
+/// An image without transparency, of the channels and the depth of its file.
+pub(super) struct Decoded {
+    image: DynamicImage,
+    /// As EXIF gives it.
+    orientation: Orientation,
+}
+
+impl Decoded {
+    pub fn into_rgb8(self) -> RgbImage {
+        // Eight bits first: turning takes another copy.
+        let mut image = DynamicImage::from(self.image.into_rgb8());
+        image.apply_orientation(self.orientation);
+        image.into_rgb8()
+    }
+
+    #[cfg(feature = "train")]
+    fn upright(mut self) -> DynamicImage {
+        self.image.apply_orientation(self.orientation);
+        self.image
+    }
+}
+
+/// Reads a PNG, JPEG or WebP as RGB with eight bits a channel: turned as its EXIF says, in sRGB by
+/// its ICC profile, and transparent pixels on white.
 ///
 /// Files beyond [`LARGEST_FILE`], and images beyond [`LARGEST_SIDE`] or [`LARGEST_PIXELS`], are
-/// refused before anything is unpacked.
+/// refused before anything is unpacked. Of an animation the first frame is read.
 ///
 /// # Errors
-/// [`PipelineError::Read`] when there is no such file or it is too large,
-/// [`ImageError::Unreadable`] when it is no image or too large a one.
+/// [`PipelineError::Read`] when there is no such file, it is not a regular one or too large,
+/// [`ImageError::Unreadable`] when it is no image, one of another format, or too large a one.
 pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
     decode(path, &read(path)?)
+}
+
+/// [`load`] with transparent pixels on a `background` of another colour.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_over(path: &Path, background: [u8; 3]) -> Result<RgbImage, PipelineError> {
+    let reading = Reading {
+        background,
+        ..Reading::IMAGE
+    };
+    Ok(decode_as_is(path, &read(path)?, reading)?.into_rgb8())
+}
+
+/// Reads a PNG, JPEG or WebP as a mask: its luma with eight bits, 0 black and 255 white, times its
+/// opacity, so that white of no opacity is black. It is turned as [`load`] does.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_mask(path: &Path) -> Result<GrayImage, PipelineError> {
+    let mask = decode_as_is(path, &read(path)?, Reading::MASK)?;
+    Ok(DynamicImage::from(mask.into_rgb8()).into_luma8())
 }
 
 /// [`load`] of bytes; `origin` names them in errors.
@@ -48,29 +113,49 @@ pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
 /// # Errors
 /// [`ImageError::Unreadable`].
 pub fn decode(origin: &Path, bytes: &[u8]) -> Result<RgbImage, PipelineError> {
-    Ok(decode_as_is(origin, bytes)?.into_rgb8())
+    Ok(decode_as_is(origin, bytes, Reading::IMAGE)?.into_rgb8())
 }
 
-/// Reads an image with the channels and the depth of its file, within the limits of [`load`].
+/// [`load_over`] with the depth of the file, and perhaps grey or an alpha that is full everywhere.
 #[cfg(feature = "train")]
-pub(crate) fn load_as_is(path: &Path) -> Result<DynamicImage, PipelineError> {
-    decode_as_is(path, &read(path)?)
+pub(crate) fn load_as_is(path: &Path, background: [u8; 3]) -> Result<DynamicImage, PipelineError> {
+    let reading = Reading {
+        background,
+        ..Reading::IMAGE
+    };
+    Ok(decode_as_is(path, &read(path)?, reading)?.upright())
 }
 
-/// Checks by its header alone that a file is an image within the limits of [`load`].
-#[cfg(feature = "train")]
-pub(crate) fn check_header(path: &Path) -> Result<(), PipelineError> {
+/// Width and height of an image as it is loaded, from its header alone, within the limits of
+/// [`load`].
+pub(crate) fn dimensions(path: &Path) -> Result<[u32; 2], PipelineError> {
     let read_error = |source| PipelineError::Read {
         path: path.to_path_buf(),
         source,
     };
     let found = std::fs::metadata(path).map_err(read_error)?;
     if !found.is_file() || found.len() > LARGEST_FILE {
-        // Which tells why it is not read.
-        return read(path).map(drop);
+        // Which reports why it is not read.
+        read(path)?;
     }
     let file = File::open(path).map_err(read_error)?;
-    decoder(path, BufReader::new(file)).map(drop)
+    let mut decoder = decoder(path, BufReader::new(file))?;
+    let (width, height) = decoder.dimensions();
+    let orientation = decoder
+        .orientation()
+        .map_err(|error| unreadable(path, error))?;
+    Ok(match is_sideways(orientation) {
+        true => [height, width],
+        false => [width, height],
+    })
+}
+
+fn is_sideways(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(
+        orientation,
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PipelineError> {
@@ -80,16 +165,36 @@ fn read(path: &Path) -> Result<Vec<u8>, PipelineError> {
     })
 }
 
-fn decode_as_is(origin: &Path, bytes: &[u8]) -> Result<DynamicImage, PipelineError> {
-    let decoder = decoder(origin, Cursor::new(bytes))?;
-    DynamicImage::from_decoder(decoder).map_err(|error| unreadable(origin, error))
+fn decode_as_is(origin: &Path, bytes: &[u8], reading: Reading) -> Result<Decoded, PipelineError> {
+    let mut decoder = decoder(origin, Cursor::new(bytes))?;
+    if bytes.starts_with(b"\xff\xd8") && !formats::jpeg_is_whole(bytes) {
+        let reason = "the file ends before the JPEG does: it was cut off, perhaps in a download";
+        return Err(unreadable(origin, reason));
+    }
+    // Metadata that cannot be read is ignored; the pixels are read all the same.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let profile = match reading.srgb {
+        true => decoder.icc_profile().ok().flatten(),
+        false => None,
+    };
+    let mut image =
+        DynamicImage::from_decoder(decoder).map_err(|error| unreadable(origin, error))?;
+    if let Some(profile) = profile {
+        color::to_srgb(&mut image, &profile);
+    }
+    color::flatten(&mut image, reading.background);
+    Ok(Decoded { image, orientation })
 }
 
 /// A decoder that has read the header, of an image that is not too large.
 fn decoder<'a, R: BufRead + Seek + 'a>(
     origin: &Path,
-    file: R,
+    mut file: R,
 ) -> Result<impl ImageDecoder + use<'a, R>, PipelineError> {
+    let head = file.fill_buf().map_err(|error| unreadable(origin, error))?;
+    if let Some(reason) = formats::refusal(head) {
+        return Err(unreadable(origin, reason));
+    }
     let mut reader = ImageReader::new(file)
         .with_guessed_format()
         .map_err(|error| unreadable(origin, error))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use rand::{Rng, RngExt};
 
 use super::error::TrainError;
-use crate::image::{check_header, load_as_is, shortened};
+use crate::image::{dimensions, load_as_is, shortened};
 use crate::scenes::{Category, Scene, ScenePrompt};
 
 /// Objects of a scene for the autoencoder, at most.
@@ -55,7 +55,7 @@ pub enum Data {
 
 impl Data {
     /// Opens a folder: `metadata.jsonl` with `file_name` and `text` in each line, or images
-    /// `NAME.png`, `NAME.jpg` next to captions `NAME.txt`.
+    /// `NAME.png`, `NAME.jpg`, `NAME.webp` next to captions `NAME.txt`.
     ///
     /// # Errors
     /// When the folder cannot be read, holds no such pair, a line of the metadata is not of that
@@ -77,7 +77,7 @@ impl Data {
         }
         // Headers alone: a missing image is found now and not hours later.
         for (path, _) in &items {
-            check_header(path).map_err(TrainError::image)?;
+            dimensions(path).map_err(TrainError::image)?;
         }
         Ok(Self::Folder { size, items })
     }
@@ -162,7 +162,7 @@ fn read_pairs(folder: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
     for entry in fs::read_dir(folder).map_err(TrainError::io(folder))? {
         let path = entry.map_err(TrainError::io(folder))?.path();
         let is_image = path.extension().is_some_and(|e| {
-            ["png", "jpg", "jpeg"]
+            ["png", "jpg", "jpeg", "webp"]
                 .iter()
                 .any(|known| e.eq_ignore_ascii_case(known))
         });
@@ -176,7 +176,7 @@ fn read_pairs(folder: &Path) -> Result<Vec<(PathBuf, String)>, TrainError> {
 }
 
 fn read_square(path: &Path, size: usize) -> Result<Vec<f32>, TrainError> {
-    let image = load_as_is(path).map_err(TrainError::image)?;
+    let image = load_as_is(path, [255; 3]).map_err(TrainError::image)?;
     let image = shortened(image, size as u32, size as u32);
     let filter = image::imageops::FilterType::Triangle;
     let image = image

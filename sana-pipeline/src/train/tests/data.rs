@@ -23,6 +23,30 @@ fn a_folder_of_images_is_read() {
     check();
 }
 
+/// Transparent pixels are white, and EXIF turns what is stored on its side: the left half of the file
+/// is the upper one of the image.
+#[test]
+fn images_are_read_as_they_are_shown() {
+    use image::ImageEncoder;
+    let folder = tempfile::tempdir().expect("folder");
+    let field = image::RgbaImage::from_fn(8, 8, |x, _| {
+        image::Rgba([255, 0, 0, if x < 4 { 0 } else { 255 }])
+    });
+    let mut file = Vec::new();
+    let mut encoder = image::codecs::png::PngEncoder::new(&mut file);
+    let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+    exif.extend_from_slice(&[6, 0, 0, 0, 0, 0, 0, 0]);
+    encoder.set_exif_metadata(exif).expect("EXIF");
+    field.write_with_encoder(encoder).expect("image");
+    std::fs::write(folder.path().join("a.png"), file).expect("file");
+    std::fs::write(folder.path().join("a.txt"), "a red field").expect("caption");
+    let data = Data::open_folder(folder.path(), 8).expect("data");
+    let pixels = data.sample(&mut rand::rng()).expect("sample").pixels;
+    let green = &pixels[64..128];
+    assert_eq!(green[..32], [1.0; 32]);
+    assert_eq!(green[32..], [-1.0; 32]);
+}
+
 #[test]
 fn a_folder_that_holds_no_data_is_refused() {
     let folder = tempfile::tempdir().expect("folder");

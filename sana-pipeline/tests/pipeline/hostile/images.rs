@@ -1,4 +1,4 @@
-//! PNG and JPEG.
+//! PNG, JPEG and WebP.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -38,6 +38,14 @@ fn jpeg_file() -> Vec<u8> {
     bytes
 }
 
+fn webp_file() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    sample()
+        .write_to(&mut Cursor::new(&mut bytes), ImageFormat::WebP)
+        .unwrap();
+    bytes
+}
+
 fn bounded(bytes: &[u8]) -> (bool, usize) {
     let (found, peak) = peak_of(|| entry::image(bytes));
     assert!(peak <= LARGEST + 8 * bytes.len(), "{peak}");
@@ -48,6 +56,7 @@ fn bounded(bytes: &[u8]) -> (bool, usize) {
 fn the_files_that_are_changed_are_right() {
     assert_eq!(bounded(&png_file()), (true, 2));
     assert_eq!(bounded(&jpeg_file()), (true, 0));
+    assert_eq!(bounded(&webp_file()), (true, 0));
 }
 
 /// A PNG with its checksums put right, so that a change gets past them.
@@ -94,6 +103,11 @@ proptest! {
     fn changed_png(edits in edits()) {
         bounded(&edited(&png_file(), &edits));
         bounded(&with_checksums(edited(&png_file(), &edits)));
+    }
+
+    #[test]
+    fn changed_webp(edits in edits()) {
+        bounded(&edited(&webp_file(), &edits));
     }
 
     #[test]
