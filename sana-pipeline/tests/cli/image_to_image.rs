@@ -155,3 +155,46 @@ fn images_and_options_that_do_not_work() {
     with(&[&MASK[..], &["--mask-feather", "-4"]].concat()).fails(2, &["-4"]);
     assert_eq!(here.files(), files);
 }
+
+/// White on nothing is the mask of white on black, and --background is what shows through.
+#[test]
+fn transparent_images() {
+    let here = workplace();
+    let mask = |x, y| {
+        image::Rgba(if hole(x, y) {
+            [255; 4]
+        } else {
+            [255, 255, 255, 0]
+        })
+    };
+    let mask = image::RgbaImage::from_fn(96, 64, mask);
+    mask.save(here.path("on nothing.png")).unwrap();
+    let masked = |mask| {
+        generate(&here, &[&IMAGE[..], &["--mask", mask]].concat()).quiet_success();
+        here.image("sana.png")
+    };
+    assert_eq!(masked("on nothing.png"), masked("mask.png"));
+
+    let glass = image::RgbaImage::from_pixel(96, 64, image::Rgba([1, 2, 3, 0]));
+    glass.save(here.path("glass.png")).unwrap();
+    for (name, color) in [("white", 255), ("gray", 128)] {
+        let plain = RgbImage::from_pixel(96, 64, image::Rgb([color; 3]));
+        save_png(&here.path(&format!("{name}.png")), &plain, &[]).unwrap();
+    }
+    let from = |options: &[&str]| {
+        generate(&here, options).quiet_success();
+        here.image("sana.png")
+    };
+    assert_eq!(
+        from(&["--image", "glass.png"]),
+        from(&["--image", "white.png"])
+    );
+    let gray = from(&["--image", "gray.png"]);
+    assert_eq!(here.text("sana.png", "background"), None);
+    let glass = ["--image", "glass.png", "--background", "808080"];
+    assert_eq!(from(&glass), gray);
+    assert_eq!(
+        here.text("sana.png", "background").as_deref(),
+        Some("808080")
+    );
+}

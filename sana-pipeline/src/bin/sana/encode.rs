@@ -10,7 +10,7 @@ use sana_linear_attn::Weights;
 use sana_linear_attn::weights::write_tensors;
 use sana_pipeline::image;
 
-use crate::args::{ModelArgs, ResourceArgs};
+use crate::args::{Color, ModelArgs, ResourceArgs};
 use crate::generate::paths;
 use crate::model::Model;
 use crate::terminal::output;
@@ -35,8 +35,11 @@ const LATENTS: &str = "latents";
 #[derive(Debug, Args)]
 #[command(after_help = ENCODE_EXAMPLES)]
 pub struct EncodeArgs {
-    /// Image, PNG or JPEG, with sides that are multiples of 32
+    /// Image, PNG, JPEG or WebP, with sides that are multiples of 32
     image: PathBuf,
+    /// What transparent pixels are put on: RRGGBB, white or black [default: white]
+    #[arg(long, value_name = "COLOR")]
+    background: Option<Color>,
     /// File of the latents
     #[arg(
         short,
@@ -69,7 +72,8 @@ pub struct DecodeArgs {
 /// Runs `sana encode`.
 pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
     image::check_writable(&args.out)?;
-    let image = image::load(&args.image)?;
+    let background = args.background.map_or([255; 3], |color| color.0);
+    let image = image::load_over(&args.image, background)?;
     let mut model = Model::open(&args.model, &args.resources)?;
     let latents = model.pipeline.encode_image(&image)?;
     let again = model.pipeline.decode(latents.clone())?;

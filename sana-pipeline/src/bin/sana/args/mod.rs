@@ -13,7 +13,7 @@ use crate::device::DeviceName;
 
 pub use self::cpu::CpuArgs;
 pub use self::values::{
-    Aspect, Bytes, Dtype, NoiseLevels, ScaledPath, Size, as_typed, path_as_typed, positive,
+    Aspect, Bytes, Color, Dtype, NoiseLevels, ScaledPath, Size, as_typed, path_as_typed, positive,
 };
 
 /// Which model, and where it runs.

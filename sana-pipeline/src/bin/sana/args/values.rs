@@ -178,6 +178,38 @@ impl fmt::Display for Size {
     }
 }
 
+/// A colour of sRGB, written as six hexadecimal digits, or `white` or `black`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Color(pub [u8; 3]);
+
+impl FromStr for Color {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        match text {
+            "white" => return Ok(Self([255; 3])),
+            "black" => return Ok(Self([0; 3])),
+            _ => {}
+        }
+        let digits = text.strip_prefix('#').unwrap_or(text);
+        let is_hex = digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match u32::from_str_radix(digits, 16) {
+            Ok(value) if is_hex => Ok(Self([value >> 16, value >> 8, value].map(|v| v as u8))),
+            _ => {
+                Err("expected RRGGBB in hexadecimal digits, such as 808080, white or black".into())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Color {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [red, green, blue] = self.0;
+        write!(f, "{red:02x}{green:02x}{blue:02x}")
+    }
+}
+
 /// Noise levels, written `FROM..TO`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NoiseLevels(pub GuidanceInterval);
@@ -230,6 +262,23 @@ pub fn path_as_typed<S: Serializer>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colors() {
+        for (text, color) in [
+            ("white", [255; 3]),
+            ("black", [0; 3]),
+            ("#0a80FF", [10, 128, 255]),
+            ("808080", [128; 3]),
+        ] {
+            assert_eq!(text.parse(), Ok(Color(color)));
+            assert_eq!(Color(color).to_string().parse(), Ok(Color(color)));
+        }
+        for wrong in ["", "red", "fff", "+12345", "1234567", "ééé"] {
+            let error = wrong.parse::<Color>().unwrap_err();
+            assert!(error.contains("RRGGBB"), "{wrong}");
+        }
+    }
 
     #[test]
     fn amounts_of_memory() {

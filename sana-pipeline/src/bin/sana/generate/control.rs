@@ -17,7 +17,7 @@ use crate::args::{as_typed, path_as_typed};
 #[command(next_help_heading = "ControlNet")]
 #[serde(rename_all = "kebab-case")]
 pub struct ControlArgs {
-    /// Control image, PNG or JPEG, such as white lines on black; it is fitted to the size
+    /// Control image, PNG, JPEG or WebP, such as white lines on black; it is fitted to the size
     #[arg(long, value_name = "IMG")]
     #[serde(serialize_with = "path_as_typed")]
     pub control: Option<PathBuf>,
@@ -100,12 +100,13 @@ impl ControlArgs {
         &self,
         mut request: Request,
         pipeline: &SanaPipeline,
+        background: [u8; 3],
         save: Option<&Path>,
     ) -> anyhow::Result<Request> {
         let Some(path) = &self.control else {
             return Ok(request);
         };
-        let image = image::load(path)?;
+        let image = image::load_over(path, background)?;
         if let Some(scale) = self.control_scale {
             request = request.control_scale(scale);
         }

@@ -50,7 +50,8 @@ impl ImageArgs {
         if self.no_instruction {
             request = request.instruction(InstructionChoice::None);
         }
-        self.control.apply(request, pipeline, control_save)
+        self.control
+            .apply(request, pipeline, self.start.background(), control_save)
     }
 
     /// As they were applied to an image, with what was left to the model.
