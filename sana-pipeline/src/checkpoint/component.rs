@@ -1,10 +1,10 @@
-//! The parts of a checkpoint and where they are.
+//! The components of a checkpoint and where they are.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// A part of a checkpoint, named as its folder.
+/// A component of a checkpoint, named as its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Component {
@@ -25,7 +25,7 @@ pub enum Component {
 }
 
 impl Component {
-    /// All parts, by name, and the ControlNet.
+    /// All components, by name, and the ControlNet.
     pub const ALL: [Self; 6] = [
         Self::Scheduler,
         Self::TextEncoder,
@@ -68,7 +68,7 @@ impl Component {
         }
     }
 
-    /// The network that has a stage of its own: a ControlNet runs beside the transformer.
+    /// The network that has a stage of its own: a ControlNet runs next to the transformer.
     pub(crate) fn stage(self) -> Self {
         match self {
             Self::ControlNet => Self::Transformer,

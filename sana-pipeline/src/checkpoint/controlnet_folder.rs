@@ -119,7 +119,7 @@ impl ControlNetFolder {
     /// the plain ones.
     ///
     /// # Errors
-    /// When there are none or a file is damaged.
+    /// When there is no weight file, or a file is damaged.
     pub fn weights(&self, variant: Option<&str>) -> Result<Weights, PipelineError> {
         let stem = Component::ControlNet.weights_stem().unwrap_or_default();
         open_weights(&self.folder, stem, variant)

@@ -29,7 +29,7 @@ pub struct Description {
     pub memory: Vec<MemoryNeed>,
 }
 
-/// A part of a checkpoint.
+/// A component of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PartDescription {
     /// Which one.
@@ -52,8 +52,8 @@ pub struct PartDescription {
 pub struct MemoryNeed {
     /// The dtype.
     pub dtype: &'static str,
-    /// Bytes with all parts in memory.
-    pub all_parts: u64,
+    /// Bytes with all components in memory.
+    pub all_components: u64,
     /// Bytes of the largest stage, which is what one stage at a time needs: the largest part, or the
     /// transformer with its ControlNet.
     pub one_stage: u64,
@@ -99,7 +99,7 @@ impl Description {
         let memory = [("f32", 4), ("bf16", 2), ("f16", 2)]
             .map(|(dtype, bytes)| MemoryNeed {
                 dtype,
-                all_parts: bytes * all,
+                all_components: bytes * all,
                 one_stage: bytes * largest,
             })
             .to_vec();
@@ -113,7 +113,7 @@ impl Description {
         }
     }
 
-    /// Number of parameters of all parts.
+    /// Number of parameters of all components.
     pub fn parameters(&self) -> u64 {
         self.parts.iter().map(|part| part.parameters).sum()
     }
@@ -207,7 +207,7 @@ impl fmt::Display for Description {
         writeln!(f)?;
         writeln!(
             f,
-            "memory for the weights    all parts   one stage at a time"
+            "memory for the weights    all components   one stage at a time"
         )?;
         for (index, need) in self.memory.iter().enumerate() {
             let end = if index + 1 < self.memory.len() {
@@ -215,8 +215,8 @@ impl fmt::Display for Description {
             } else {
                 ""
             };
-            let (all, one) = (human(need.all_parts), human(need.one_stage));
-            write!(f, "  {:<22} {all:>10}   {one:>19}{end}", need.dtype)?;
+            let (all, one) = (human(need.all_components), human(need.one_stage));
+            write!(f, "  {:<22} {all:>15}   {one:>19}{end}", need.dtype)?;
         }
         Ok(())
     }
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_leaves_out_what_stays_on_disk() {
+    fn memory_leaves_out_what_is_read_from_disk() {
         let part = |part, parameters, left| PartDescription {
             part,
             class: "Class".to_owned(),
@@ -251,7 +251,7 @@ mod tests {
             description.memory[0],
             MemoryNeed {
                 dtype: "f32",
-                all_parts: 3200,
+                all_components: 3200,
                 one_stage: 2400,
             }
         );

@@ -64,7 +64,7 @@ fn choose_on(
     }
 }
 
-/// The dtype that most of the weights' bytes are in; f32 where there are none.
+/// The dtype that most of the weights' bytes are in; f32 without weights.
 pub(crate) fn stored_dtype(weights: &Weights) -> DType {
     let mut bytes = [(DType::F32, 0), (DType::F16, 0), (DType::BF16, 0)];
     for tensor in weights.names() {

@@ -12,10 +12,10 @@ const MOST_TOKENS: usize = 8192;
 pub enum CheckpointInstruction {
     /// None.
     None,
-    /// The wording of the reference library, [`Instruction::reference`].
+    /// The template of the reference library, [`Instruction::reference`].
     #[default]
     Reference,
-    /// The wording of the paper's repository, [`Instruction::paper_repository`].
+    /// The template of the paper's repository, [`Instruction::paper_repository`].
     Repository,
 }
 
@@ -29,7 +29,7 @@ pub struct SanaKeys {
     /// Tokens kept of a prompt: 1 to 8192, the longest text that Gemma-2 was trained for.
     #[serde(deserialize_with = "token_count")]
     pub max_tokens: usize,
-    /// Name of the variant, where it is none of the released ones.
+    /// Name of the variant, where it is not a released one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wording_has_its_word() {
+    fn every_template_has_its_word() {
         let expected = [
             ("none", CheckpointInstruction::None, None),
             (
@@ -91,15 +91,15 @@ mod tests {
                 Some(Instruction::paper_repository()),
             ),
         ];
-        for (word, wording, instruction) in expected {
+        for (word, template, instruction) in expected {
             let keys = keys(&format!(r#"{{"instruction": "{word}", "max_tokens": 48}}"#));
-            assert_eq!(keys.instruction, wording, "{word}");
+            assert_eq!(keys.instruction, template, "{word}");
             let options = PromptOptions {
                 instruction,
                 max_tokens: 48,
             };
             assert_eq!(keys.prompt_options(), options, "{word}");
-            assert_eq!(serde_json::to_value(wording).unwrap(), word);
+            assert_eq!(serde_json::to_value(template).unwrap(), word);
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_are_told_the_known_ones() {
+    fn unknown_words_list_the_known_ones() {
         let error = serde_json::from_str::<SanaKeys>(r#"{"instruction": "paper"}"#).unwrap_err();
         let message = error.to_string();
         for word in ["paper", "none", "reference", "repository"] {

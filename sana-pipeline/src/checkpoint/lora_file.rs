@@ -13,7 +13,7 @@ pub struct LoraFile {
     pub path: PathBuf,
     /// What its change of the weights is multiplied with: 1 is as it was trained, 0 is nothing.
     pub scale: f64,
-    /// Whether it is added to the weights or kept beside them.
+    /// Whether it is added to the weights or kept next to them.
     pub mode: LoraMode,
 }
 

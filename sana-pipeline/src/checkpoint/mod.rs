@@ -174,13 +174,13 @@ impl Checkpoint {
             }
             checkpoint.classes.insert(part, class.to_owned());
         }
-        checkpoint.add_controlnet_beside();
+        checkpoint.add_controlnet_in_folder();
         Ok(checkpoint)
     }
 
     /// A folder `controlnet` is a part too where `model_index.json` does not name it, since the
     /// reference's text-to-image pipeline has no such part.
-    fn add_controlnet_beside(&mut self) {
+    fn add_controlnet_in_folder(&mut self) {
         let part = Component::ControlNet;
         let folder = self.folder().map(|folder| folder.join(part.folder()));
         if folder.is_some_and(|folder| ControlNetFolder::is_one(&folder)) {
@@ -192,7 +192,7 @@ impl Checkpoint {
     /// The same checkpoint with another transformer: a safetensors file, or a folder like its
     /// `transformer`, in the published layout or the
     /// [original](sana_linear_attn::transformer::OriginalLayout) one. Its config is the
-    /// `config.json` beside the weights, or else
+    /// `config.json` next to the weights, or else
     /// [read off the shapes](SanaTransformerConfig::infer); what these do not show is as in this
     /// checkpoint.
     ///
@@ -306,7 +306,7 @@ impl Checkpoint {
     /// The bytes of a file, by its path relative to the checkpoint with `/` between folders.
     ///
     /// # Errors
-    /// [`PipelineError::Read`] when there is none, it cannot be read or has more than 64 MiB.
+    /// [`PipelineError::Read`] when it does not exist, cannot be read or has more than 64 MiB.
     pub fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, PipelineError> {
         self.read_bounded(file, LARGEST_TOKENIZER)
     }
@@ -413,7 +413,7 @@ impl Checkpoint {
     /// the reference does.
     ///
     /// # Errors
-    /// When there are none or a file is damaged; [`CheckpointError::ComponentWithoutWeights`] for the
+    /// When there is no weight file, or a file is damaged; [`CheckpointError::ComponentWithoutWeights`] for the
     /// scheduler and the tokenizer.
     pub fn weights(
         &self,

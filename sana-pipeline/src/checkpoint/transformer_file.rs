@@ -25,7 +25,7 @@ pub(crate) struct TransformerFile {
 
 impl TransformerFile {
     /// Opens a safetensors file, or a folder as `transformer` of a checkpoint, in the published
-    /// layout or the original one. The config is the `config.json` beside the weights if it is
+    /// layout or the original one. The config is the `config.json` next to the weights if it is
     /// that of a transformer; else it is read off the shapes, and `base` gives what they do not
     /// show.
     pub fn open(
@@ -71,7 +71,7 @@ fn is_f16(path: &Path) -> bool {
     own.to_string_lossy().contains(".fp16") || has_f16_files(path)
 }
 
-/// The transformer's config in a folder; one of another model is none.
+/// The transformer's config in a folder; `None` for that of another model.
 fn config_in(folder: &Path) -> Result<Option<SanaTransformerConfig>, PipelineError> {
     let path = folder.join(CONFIG);
     let Ok(text) = std::fs::read_to_string(&path) else {

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_told_the_known_ones() {
+    fn unknown_names_list_the_known_ones() {
         let error = find("sana-9b").unwrap_err();
         assert!(matches!(
             error,

@@ -6,7 +6,7 @@ use sana_linear_attn::{WeightError, Weights};
 
 use crate::error::PipelineError;
 
-/// Opens weights of a variant, or the plain ones where there are none of it.
+/// Opens weights of a variant, or the plain ones where it has no files.
 pub(crate) fn open_weights(
     folder: &Path,
     stem: &str,

@@ -113,7 +113,7 @@ pub enum CheckpointError {
         /// What would be possible.
         supported: String,
     },
-    /// A folder that was named as a ControlNet's, and is none.
+    /// A folder that was named as a ControlNet's, but is not one.
     #[error(
         "{} holds no ControlNet: there is no config.json in it, nor a folder controlnet with one; \
          a ControlNet's folder has config.json and diffusion_pytorch_model.safetensors",

@@ -104,7 +104,7 @@ pub enum PipelineError {
     /// The device failed.
     #[error("the device failed while {doing}: {reason}")]
     Device {
-        /// What was going on.
+        /// What was being done.
         doing: &'static str,
         /// The backend's reason.
         reason: String,

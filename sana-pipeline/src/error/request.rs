@@ -49,7 +49,7 @@ pub enum RequestError {
         /// The nearest `[width, height]` that works.
         nearest: [usize; 2],
     },
-    /// An aspect ratio that is none.
+    /// An aspect ratio that is not two positive numbers.
     #[error("an aspect ratio is two positive numbers, found {width}:{height}")]
     Aspect {
         /// Width, in any unit.
@@ -105,7 +105,7 @@ pub enum RequestError {
     },
     /// Guidance was asked for, but the negative embeddings are missing.
     #[error(
-        "guidance {guidance} needs negative embeddings beside those of the prompts; \
+        "guidance {guidance} needs negative embeddings next to those of the prompts; \
          give both, or a guidance of 1"
     )]
     NoNegative {

@@ -6,7 +6,7 @@ use image::{Rgb, RgbImage};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Canny {
     /// Standard deviation in pixels of the blur before the gradient is taken: larger leaves fewer
-    /// and smoother lines. 0 is none.
+    /// and smoother lines. 0 turns it off.
     pub sigma: f32,
     /// Lines continue where the gradient is at least this, in grey levels of 255 per pixel.
     pub low: f32,
@@ -71,7 +71,7 @@ impl Grey {
         }
     }
 
-    /// Beyond the border the value at the border goes on.
+    /// Beyond the border the value at the border is repeated.
     fn at(&self, x: isize, y: isize) -> f32 {
         let clamp = |place: isize, length: usize| place.clamp(0, length as isize - 1) as usize;
         self.values[clamp(y, self.height) * self.width + clamp(x, self.width)]
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(found(&halves([90, 90, 90], [90, 90, 90])).len(), 0);
     }
 
-    /// A faint edge is a line only where it goes on from a strong one.
+    /// A faint edge is a line only where it continues a strong one.
     #[test]
     fn faint_edges_need_a_strong_one() {
         let halves = |contrast: u8| greys(40, 20, |x, _| if x < 20 { 100 } else { 100 + contrast });

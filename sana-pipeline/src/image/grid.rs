@@ -34,7 +34,7 @@ impl Default for GridOptions {
 }
 
 /// The images on one sheet, row by row. Every cell is as wide as the widest image and as high
-/// as the highest one; a smaller image stands in the middle of its cell. Where the sheet would
+/// as the highest one; a smaller image is in the middle of its cell. Where the sheet would
 /// have more than [`LARGEST_SHEET`] pixels, all images are shrunk by one factor so that it fits.
 ///
 /// # Errors
@@ -94,7 +94,7 @@ impl Sheet {
         let cell = largest.map(|side| scaled(side, scale));
         let too_many = || {
             PipelineError::Image(ImageError::GridSize {
-                images: images,
+                images,
                 columns,
                 largest: LARGEST_SHEET,
             })
@@ -276,7 +276,7 @@ mod tests {
         sheet.place(0, &halves);
         for (x, y, pixel) in sheet.image.enumerate_pixels() {
             let expected: i32 = if x < 2 { 0 } else { 200 };
-            // The filter overshoots beside an edge.
+            // The filter overshoots next to an edge.
             let error = (i32::from(pixel.0[0]) - expected).abs();
             assert!(error <= 20, "{error} at {x}, {y}");
         }

@@ -228,7 +228,7 @@ mod tests {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         assert_eq!(read, expected);
-        // Nothing unfinished beside it.
+        // Nothing unfinished next to it.
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
     }
 

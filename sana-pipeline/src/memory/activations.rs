@@ -1,4 +1,4 @@
-//! How much memory the networks take beside their weights, from their configs alone.
+//! How much memory the networks take next to their weights, from their configs alone.
 //!
 //! Each function counts the elements of the tensors that are alive at once at the worst moment,
 //! found by following a layer from its input to its output: what a caller holds is counted as long
@@ -26,7 +26,7 @@ pub struct Denoising {
     pub tokens: usize,
     /// Tokens of a prompt.
     pub text_tokens: usize,
-    /// Whether low-rank terms are kept beside the weights.
+    /// Whether low-rank terms are kept next to the weights.
     pub low_rank: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What is allocated beside weights and tensors: buffers of the matrix multiplications, the tokenizer, the
+/// What is allocated next to weights and tensors: buffers of the matrix multiplications, the tokenizer, the
 /// image files.
 const OVERHEAD: u64 = 64 << 20;
 
@@ -14,7 +14,7 @@ pub struct StageEstimate {
     /// Weights in the dtype that they are loaded in; 0 where they were in memory before the pipeline
     /// was made.
     pub weights: u64,
-    /// What is alive at once beside the weights, at most.
+    /// What is alive at once next to the weights, at most.
     pub activations: u64,
 }
 
@@ -40,7 +40,7 @@ pub struct MemoryEstimate {
 
 impl MemoryEstimate {
     /// Bytes with the weights of all stages in memory at once.
-    pub fn all_parts(&self, in_tiles: bool) -> u64 {
+    pub fn all_components(&self, in_tiles: bool) -> u64 {
         let stages = || self.stages(in_tiles);
         let weights = stages().fold(0, |sum: u64, stage| sum.saturating_add(stage.weights));
         let activations = stages().map(|stage| stage.activations).max();
@@ -58,7 +58,7 @@ impl MemoryEstimate {
     pub(crate) fn need(&self, way: Way) -> u64 {
         match way.one_stage {
             true => self.one_stage_at_a_time(way.in_tiles),
-            false => self.all_parts(way.in_tiles),
+            false => self.all_components(way.in_tiles),
         }
     }
 
@@ -111,15 +111,15 @@ mod tests {
             ],
             decode_in_tiles: stage("decode", 100, 200),
         };
-        assert_eq!(estimate.all_parts(false), 1500 + 900 + OVERHEAD);
-        assert_eq!(estimate.all_parts(true), 1500 + 200 + OVERHEAD);
+        assert_eq!(estimate.all_components(false), 1500 + 900 + OVERHEAD);
+        assert_eq!(estimate.all_components(true), 1500 + 200 + OVERHEAD);
         assert_eq!(estimate.one_stage_at_a_time(false), 1000 + OVERHEAD);
         assert_eq!(estimate.one_stage_at_a_time(true), 820 + OVERHEAD);
         let huge = MemoryEstimate {
             stages: vec![stage("text", u64::MAX, 1); 2],
             decode_in_tiles: stage("decode", 0, 0),
         };
-        assert_eq!(huge.all_parts(false), u64::MAX);
+        assert_eq!(huge.all_components(false), u64::MAX);
         assert_eq!(huge.one_stage_at_a_time(true), u64::MAX);
     }
 }

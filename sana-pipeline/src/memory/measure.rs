@@ -107,7 +107,7 @@ fn left_of_limit(limit: &str, current: &str, statistics: &str) -> Option<u64> {
     Some(number(limit)?.saturating_sub(used))
 }
 
-/// Sets the peak that [`peak_resident_bytes`] tells back to the present size. It is a counter of
+/// Sets the peak that [`peak_resident_bytes`] returns back to the present size. It is a counter of
 /// the whole process; where the system does not allow it, nothing happens.
 pub fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");

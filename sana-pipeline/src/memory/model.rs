@@ -135,7 +135,7 @@ pub(crate) struct MemoryModel {
     pub autoencoder: DcAeConfig,
     /// Residuals that a ControlNet hands to the transformer at each step; 0 without one.
     pub residuals: usize,
-    /// Whether LoRAs are kept beside the weights.
+    /// Whether LoRAs are kept next to the weights.
     pub low_rank: bool,
     pub cpu: bool,
     /// Tiles where the autoencoder works in them.
@@ -174,7 +174,7 @@ impl MemoryModel {
         })
     }
 
-    /// With all parts in bf16, as far as the device allows.
+    /// With all components in bf16, as far as the device allows.
     pub fn narrowed(&self) -> Self {
         let mut narrowed = self.clone();
         for part in &mut narrowed.parts {
@@ -257,7 +257,7 @@ impl MemoryModel {
         elements: f64,
         bytes: f64,
     ) -> StageEstimate {
-        // A ControlNet is held beside the transformer, and lighter than it.
+        // A ControlNet is held next to the transformer, and lighter than it.
         let loaded = || {
             self.parts
                 .iter()

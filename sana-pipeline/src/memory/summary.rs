@@ -30,8 +30,8 @@ pub struct ImageMemoryIn {
     pub dtype: &'static str,
     /// Stage by stage.
     pub estimate: MemoryEstimate,
-    /// Bytes with all parts in memory.
-    pub all_parts: u64,
+    /// Bytes with all components in memory.
+    pub all_components: u64,
     /// Bytes with one stage in memory at a time.
     pub one_stage: u64,
     /// Bytes with one stage in memory at a time and decoding in tiles.
@@ -52,7 +52,7 @@ impl ImageMemory {
             let estimate = model.estimate(&work);
             ImageMemoryIn {
                 dtype,
-                all_parts: estimate.all_parts(false),
+                all_components: estimate.all_components(false),
                 one_stage: estimate.one_stage_at_a_time(false),
                 one_stage_in_tiles: estimate.one_stage_at_a_time(true),
                 estimate,
@@ -109,7 +109,7 @@ impl fmt::Display for ImageMemory {
                 "decode in tiles"
             )?;
             let sums = [
-                ("all parts", memory.all_parts),
+                ("all components", memory.all_components),
                 ("one stage at a time", memory.one_stage),
                 ("and decoding in tiles", memory.one_stage_in_tiles),
             ];

@@ -284,7 +284,7 @@ impl SanaPipeline {
     /// The ControlNet, loaded now if it was not.
     ///
     /// # Errors
-    /// When its weights are not usable; [`RequestError::NoControlNet`](crate::RequestError::NoControlNet) when there is none.
+    /// When its weights are not usable; [`RequestError::NoControlNet`](crate::RequestError::NoControlNet) without one.
     pub fn controlnet(&mut self) -> Result<&SanaControlNet, PipelineError> {
         self.networks.controlnet()
     }

@@ -43,7 +43,7 @@ impl Networks {
         }
     }
 
-    /// With a ControlNet beside the checkpoint, or in it.
+    /// With a ControlNet next to the checkpoint, or in it.
     pub fn with_controlnet(self, controlnet_folder: Option<ControlNetFolder>) -> Self {
         Self {
             controlnet_folder,
@@ -404,7 +404,7 @@ fn choose_dtype(
 
 fn no_component(component: Component) -> PipelineError {
     PipelineError::Checkpoint(CheckpointError::NoComponent {
-        component: component,
+        component,
         origin: "in memory".to_owned(),
     })
 }

@@ -59,7 +59,7 @@ impl<'a> StepInfo<'a> {
     ///
     /// The autoencoder is loaded at the first preview and stays. `None` where only one stage may be
     /// in memory at a time ([`MemoryPolicy`](crate::MemoryPolicy)) and it is not there. A preview
-    /// takes memory beside that of the denoising stage, which the
+    /// takes memory next to that of the denoising stage, which the
     /// [estimate](crate::SanaPipeline::memory_estimate) does not count.
     ///
     /// ```no_run

@@ -14,7 +14,7 @@ use crate::memory::MemoryShortage;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemoryPolicy {
     /// [`OneStageAtATime`](Self::OneStageAtATime) for a request that does not fit into memory with
-    /// all parts by the [estimate](crate::SanaPipeline::memory_estimate), [`KeepAll`](Self::KeepAll)
+    /// all components by the [estimate](crate::SanaPipeline::memory_estimate), [`KeepAll`](Self::KeepAll)
     /// otherwise. Only the CPU backend's memory is known: on other devices everything is kept,
     /// unless there is a [limit](LoadOptions::memory_limit).
     #[default]
@@ -51,7 +51,7 @@ pub struct LoadOptions {
     /// memory.
     pub tiling: Option<Tiling>,
     /// The memory in bytes that weights and activations may take together. `None` is what is
-    /// available, which only the CPU backend tells: see [`SanaPipeline::memory_budget`](crate::SanaPipeline::memory_budget).
+    /// available, which only the CPU backend knows: see [`SanaPipeline::memory_budget`](crate::SanaPipeline::memory_budget).
     pub memory_limit: Option<u64>,
     /// What to do with a request that does not fit.
     pub memory_shortage: MemoryShortage,

@@ -56,12 +56,16 @@ impl SanaPipeline {
             .fold(0, |sum: u64, part| sum.saturating_add(part.bytes()))
     }
 
-    /// Whether to begin with one stage at a time: where all parts do not fit with an image of the
+    /// Whether to begin with one stage at a time: where all components do not fit with an image of the
     /// model's own size.
     pub(crate) fn begins_with_one_stage(&self) -> bool {
         let options = &self.spec.prompt_options;
         let work = Workload::one_image(options, self.spec.defaults().size);
-        let all = || self.memory.estimate(&work).all_parts(self.tiling.is_some());
+        let all = || {
+            self.memory
+                .estimate(&work)
+                .all_components(self.tiling.is_some())
+        };
         match self.memory_policy {
             MemoryPolicy::KeepAll => false,
             MemoryPolicy::OneStageAtATime => true,
@@ -89,7 +93,7 @@ impl SanaPipeline {
         Ok(self.tiles(way))
     }
 
-    /// The tiles to decode latents in, beside the networks that are loaded.
+    /// The tiles to decode latents in, next to the networks that are loaded.
     ///
     /// # Errors
     /// [`PipelineError::Memory`] when the latents cannot be decoded even so.
@@ -177,7 +181,7 @@ impl SanaPipeline {
         if way.one_stage && !first.one_stage {
             let needs = human(estimated.need(first));
             self.networks.note(format!(
-                "{NOTE}one part of the model at a time, since all of them need {needs} and {} are \
+                "{NOTE}one component at a time, since all of them need {needs} and {} are \
                  free",
                 human(free)
             ));

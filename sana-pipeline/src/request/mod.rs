@@ -21,7 +21,7 @@ pub use settings::Settings;
 /// The text that goes before the prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum InstructionChoice {
-    /// The checkpoint's own: for published ones the reference's wording.
+    /// The checkpoint's own: for published ones the reference's template.
     #[default]
     Checkpoint,
     /// None.
@@ -177,8 +177,8 @@ impl Request {
         self
     }
 
-    /// Perturbed attention guidance of this scale, finite and at least 0, beside classifier-free
-    /// guidance or without it; see [`perturbed_attention_guidance`]. 0, the default, is none. Each
+    /// Perturbed attention guidance of this scale, finite and at least 0, next to classifier-free
+    /// guidance or without it; see [`perturbed_attention_guidance`]. 0, the default, turns it off. Each
     /// step then runs the blocks from the first perturbed one on once more for each image.
     ///
     /// [`perturbed_attention_guidance`]: sana_sampler::perturbed_attention_guidance

@@ -107,7 +107,7 @@ impl Buckets {
     /// # Shapes
     /// - result `[height, width]`
     pub fn nearest(&self, height_to_width: f64) -> [usize; 2] {
-        // Far beyond any table, and near enough for differences to be told apart.
+        // Far beyond any table, and near enough for differences to be distinguished.
         let wanted = height_to_width.min(1e6);
         let distance = |size: &[usize; 2]| (ratio(*size) - wanted).abs();
         let nearer = |a: &&[usize; 2], b: &&[usize; 2]| distance(a).total_cmp(&distance(b));

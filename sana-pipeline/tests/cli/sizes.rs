@@ -101,8 +101,8 @@ fn inspect_estimates_memory() {
     let bytes =
         |memory: &Value, dtype: usize, key: &str| memory["by_dtype"][dtype][key].as_u64().unwrap();
     assert_eq!(own["by_dtype"][0]["dtype"], "f32");
-    for key in ["all_parts", "one_stage", "one_stage_in_tiles"] {
+    for key in ["all_components", "one_stage", "one_stage_in_tiles"] {
         assert!(bytes(&own, 0, key) >= bytes(&small, 0, key));
-        assert!(bytes(&own, 0, "all_parts") > bytes(&own, 0, key) || key == "all_parts");
+        assert!(bytes(&own, 0, "all_components") > bytes(&own, 0, key) || key == "all_components");
     }
 }

@@ -1,4 +1,4 @@
-//! A ControlNet beside the reference's tiny checkpoint.
+//! A ControlNet next to the reference's tiny checkpoint.
 
 use sana_pipeline::{CheckpointError, RequestError};
 use std::fs;
@@ -97,7 +97,7 @@ fn assert_reference(controlnet: &Reference, checkpoint: &Path, factor: f64) {
 
 #[test]
 fn latents_equal_the_reference() {
-    // The ControlNet belongs to the checkpoint beside it: both are dropped in, or both are our own.
+    // The ControlNet belongs to the checkpoint next to it: both are dropped in, or both are our own.
     let together = dropped_in_fixtures().is_none_or(|folder| {
         let has = |name: &str| folder.join("pipeline").join(name).exists();
         has("controlnet") == has("sana")
@@ -148,8 +148,10 @@ fn it_is_loaded_with_the_transformer() {
     let conditioning = pipeline.encode_prompt(&request()).unwrap();
     let loaded = |pipeline: &SanaPipeline| NETWORKS.map(|part| pipeline.is_loaded(part));
     assert_eq!(loaded(&pipeline), [true, false, false, false]);
-    let go_on = &mut |_: sana_pipeline::StepInfo<'_>| StepAction::Continue;
-    pipeline.sample(&request(), &conditioning, go_on).unwrap();
+    let keep_running = &mut |_: sana_pipeline::StepInfo<'_>| StepAction::Continue;
+    pipeline
+        .sample(&request(), &conditioning, keep_running)
+        .unwrap();
     assert_eq!(loaded(&pipeline), [true; 4]);
     assert_eq!(
         pipeline
@@ -388,7 +390,7 @@ fn an_image_for_all_or_for_each() {
     }
 }
 
-/// Beside perturbed attention, and in and outside the interval of guidance.
+/// Next to perturbed attention, and in and outside the interval of guidance.
 #[test]
 fn it_combines_with_guidance() {
     let mut pipeline = controlled();

@@ -47,7 +47,7 @@ fn an_image_is_the_same_on_the_cpu_and_on_another_device() {
 
 /// Two images of one prompt are far below the bound, and one made twice is far above it.
 #[test]
-fn the_bound_tells_images_apart() {
+fn the_bound_separates_images() {
     let cpu = Device::flex();
     let first = image(&cpu, 0);
     assert_eq!(psnr(&first, &image(&cpu, 0)).unwrap(), f64::INFINITY);

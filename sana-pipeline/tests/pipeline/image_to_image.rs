@@ -17,7 +17,7 @@ use super::*;
 
 const SIZE: [u32; 2] = [96, 64];
 
-fn go_on(_: StepInfo<'_>) -> StepAction {
+fn keep_running(_: StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 
@@ -108,8 +108,11 @@ fn ready_latents_are_those_of_the_image() {
 fn the_default_strengths() {
     let settings = edit().steps(20).validate(sana().spec()).unwrap();
     assert_eq!((settings.steps(), settings.schedule_steps()), (12, 20));
-    let editing = settings.image_to_image.unwrap();
-    assert_eq!((editing.strength, editing.masked), (0.6, false));
+    let settings_of_images = settings.image_to_image.unwrap();
+    assert_eq!(
+        (settings_of_images.strength, settings_of_images.masked),
+        (0.6, false)
+    );
     assert_eq!([settings.width, settings.height], [96, 64]);
     // Of the two steps of Sprint one runs, from the time 1.3.
     let settings = edit().steps(2).validate(sprint().spec()).unwrap();
@@ -163,7 +166,7 @@ fn strength_is_the_distance_from_the_image() {
 
 /// Latents given with an image are the noise that it is mixed with.
 #[test]
-fn latents_beside_a_image_are_noise() {
+fn latents_given_with_an_image_are_noise() {
     for mut pipeline in [sana(), sprint()] {
         let seeded = sampled(&mut pipeline, &edit().seed(11));
         let shape = [1, 32, 2, 3];
@@ -194,7 +197,7 @@ fn an_image_of_a_batch_equals_the_image_made_alone() {
         let batch = Request::batch(texts).images(images.clone()).count(2);
         let batch = batch.mask(mask(hole)).steps(2).seed(5);
         let latents = sampled(&mut pipeline, &batch);
-        let images = pipeline.generate(&batch, &mut go_on).unwrap().images;
+        let images = pipeline.generate(&batch, &mut keep_running).unwrap().images;
         for (index, image) in images.iter().enumerate() {
             let alone = Request::new(texts[index / 2])
                 .image(images[index / 2].clone())
@@ -234,8 +237,8 @@ fn one_stage_at_a_time_gives_the_same_images() {
     let staged = pipeline.decode(latents).unwrap();
     let staged = pipeline.composite(&request, staged).unwrap();
 
-    let released = pipeline.generate(&request, &mut go_on).unwrap();
-    let kept = sana().generate(&request, &mut go_on).unwrap();
+    let released = pipeline.generate(&request, &mut keep_running).unwrap();
+    let kept = sana().generate(&request, &mut keep_running).unwrap();
     assert_eq!(kept.images, released.images);
     assert_eq!(kept.images, staged);
     let names: Vec<&str> = kept.stages.iter().map(|stage| stage.name).collect();
@@ -267,7 +270,7 @@ fn what_the_mask_keeps_is_kept_byte_for_byte() {
                 let request = request.clone().mask(mask(hole)).strength(strength);
                 let request = request.mask_feather(feather);
                 let image = pipeline
-                    .generate(&request, &mut go_on)
+                    .generate(&request, &mut keep_running)
                     .unwrap()
                     .images
                     .remove(0);
@@ -290,7 +293,7 @@ fn image_and_mask_are_fitted_together() {
     let mut pipeline = sana();
     let request = edit().mask(mask(hole)).size(64, 64);
     let image = pipeline
-        .generate(&request, &mut go_on)
+        .generate(&request, &mut keep_running)
         .unwrap()
         .images
         .remove(0);
@@ -366,9 +369,9 @@ fn a_mask_that_is_all_white_is_text_to_image() {
     let mut pipeline = sana();
     let euler = |request: Request| request.steps(3).solver(Solver::FlowEuler);
     let masked = euler(edit()).mask(mask(|_, _| true));
-    let masked = pipeline.generate(&masked, &mut go_on).unwrap();
+    let masked = pipeline.generate(&masked, &mut keep_running).unwrap();
     let plain = euler(Request::new("a red circle").size(96, 64));
-    let plain = pipeline.generate(&plain, &mut go_on).unwrap();
+    let plain = pipeline.generate(&plain, &mut keep_running).unwrap();
     assert_eq!(masked.images, plain.images);
 }
 
@@ -428,7 +431,7 @@ fn refused(request: Request) -> PipelineError {
     let mut pipeline = sana();
     let error = request.validate(pipeline.spec()).unwrap_err();
     // Found before anything is loaded.
-    assert!(pipeline.generate(&request, &mut go_on).is_err());
+    assert!(pipeline.generate(&request, &mut keep_running).is_err());
     let networks = [
         Component::TextEncoder,
         Component::Transformer,
@@ -488,11 +491,11 @@ fn images_and_masks_that_do_not_fit() {
     let black = mask(|_, _| false);
     let grey = GrayImage::from_pixel(96, 64, [127].into());
     // Its white is in what is cut off.
-    let beside = mask(|x, _| x < 10);
+    let cut_off = mask(|x, _| x < 10);
     for request in [
         edit().mask(black),
         edit().mask(grey),
-        edit().size(32, 64).mask(beside),
+        edit().size(32, 64).mask(cut_off),
     ] {
         let error = refused_edit(request);
         assert!(
@@ -579,7 +582,7 @@ fn tensors_that_do_not_fit() {
 fn an_image_that_gives_values_that_are_not_finite() {
     let latents = Tensor::<4>::full([1, 32, 2, 3], f32::INFINITY, &device());
     let request = Request::new("a").image_latents(latents).steps(4);
-    let error = sana().generate(&request, &mut go_on).unwrap_err();
+    let error = sana().generate(&request, &mut keep_running).unwrap_err();
     assert!(matches!(
         error,
         PipelineError::NotFinite {
@@ -633,10 +636,10 @@ fn schedules_by_name() {
 fn a_mask_needs_the_exact_size() {
     let mut pipeline = sana();
     let request = edit().mask(mask(hole)).bucketed_size(90, 61);
-    let error = pipeline.generate(&request, &mut go_on).unwrap_err();
+    let error = pipeline.generate(&request, &mut keep_running).unwrap_err();
     let expected =
         PipelineError::Request(RequestError::ImageToImage(ImageToImageError::MaskInBucket));
     assert_eq!(error.to_string(), expected.to_string());
     let exact = request.size(96, 64);
-    assert!(pipeline.generate(&exact, &mut go_on).is_ok());
+    assert!(pipeline.generate(&exact, &mut keep_running).is_ok());
 }

@@ -64,7 +64,7 @@ fn assert_scales(reference: &Reference, checkpoint: &Path, mode: LoraMode, facto
 
 #[test]
 fn merged_and_apart_equal_the_reference() {
-    // The LoRA belongs to the checkpoint beside it: both are dropped in, or both are our own.
+    // The LoRA belongs to the checkpoint next to it: both are dropped in, or both are our own.
     let together = dropped_in_fixtures().is_none_or(|folder| {
         let has = |name: &str| folder.join("pipeline").join(name).exists();
         has("lora") == has("sana")

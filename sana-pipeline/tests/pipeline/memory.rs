@@ -79,8 +79,8 @@ fn the_estimate_has_its_stages() {
         assert!(stage.activations > 0);
     }
     let sum: u64 = NETWORKS.map(weights).iter().sum();
-    assert!(stages.all_parts(false) > sum);
-    assert!(stages.one_stage_at_a_time(false) < stages.all_parts(false));
+    assert!(stages.all_components(false) > sum);
+    assert!(stages.one_stage_at_a_time(false) < stages.all_components(false));
 
     // More of anything needs more.
     let more = [
@@ -144,8 +144,11 @@ fn loras_count() {
 }
 
 #[test]
-fn all_parts_stay_where_they_fit() {
-    let mut pipeline = limited(estimate(&small()).all_parts(false), LoadOptions::default());
+fn all_components_stay_where_they_fit() {
+    let mut pipeline = limited(
+        estimate(&small()).all_components(false),
+        LoadOptions::default(),
+    );
     generate(&mut pipeline, &small()).unwrap();
     assert!(NETWORKS.iter().all(|part| pipeline.is_loaded(*part)));
     assert!(pipeline.notes().is_empty(), "{:?}", pipeline.notes());
@@ -155,8 +158,8 @@ fn all_parts_stay_where_they_fit() {
 }
 
 #[test]
-fn one_stage_at_a_time_where_all_parts_do_not_fit() {
-    let limit = estimate(&small()).all_parts(false) - 1;
+fn one_stage_at_a_time_where_all_components_do_not_fit() {
+    let limit = estimate(&small()).all_components(false) - 1;
     let mut pipeline = limited(limit, LoadOptions::default());
     assert!(pipeline.releases_stages());
     let generation = generate(&mut pipeline, &small()).unwrap();
@@ -168,7 +171,7 @@ fn one_stage_at_a_time_where_all_parts_do_not_fit() {
     let [note] = pipeline.notes() else {
         panic!("{:?}", pipeline.notes())
     };
-    assert!(note.contains("one part of the model at a time"), "{note}");
+    assert!(note.contains("one component at a time"), "{note}");
     assert!(
         note.contains("need") && note.contains("MB are free"),
         "{note}"
@@ -212,7 +215,7 @@ fn decoding_in_tiles_where_whole_images_do_not_fit() {
     };
     let asked = generate(&mut load_with(&sana_folder(), options), &wide()).unwrap();
     assert_eq!(tiled.images, asked.images);
-    // Another request decides anew.
+    // Another request decides again.
     generate(&mut pipeline, &small()).unwrap();
     let notes = pipeline.notes().join("\n");
     assert!(!notes.contains("tiles"), "{notes}");
@@ -249,7 +252,7 @@ fn what_does_not_fit_is_refused_before_anything_is_loaded() {
 
 #[test]
 fn advice_names_what_would_help() {
-    // Of all parts kept, one at a time is less.
+    // Of all components kept, one at a time is less.
     let keep = || LoadOptions {
         memory: MemoryPolicy::KeepAll,
         ..LoadOptions::default()
@@ -303,7 +306,10 @@ fn bf16_is_advised() {
     };
     let bf16 = Some(burn::tensor::DType::BF16);
     let narrow = load_with(&sana_folder(), options(bf16));
-    let needs = narrow.memory_estimate(&wide()).unwrap().all_parts(true);
+    let needs = narrow
+        .memory_estimate(&wide())
+        .unwrap()
+        .all_components(true);
     let mut pipeline = limited(needs, options(None));
     let (_, _, advice, message) = refusal(&mut pipeline, &wide());
     assert!(advice.contains(&MemoryAdvice::Bf16), "{message}");

@@ -20,7 +20,7 @@ fn the_block_of_a_step_is_named() {
     let weight = "transformer_blocks.1.ff.conv_depth.weight";
     poison(&folder.path().join(TRANSFORMER), weight);
     let request = small().steps(3);
-    // With classifier-free guidance, without it, and with a perturbed path beside it.
+    // With classifier-free guidance, without it, and with a perturbed path next to it.
     for request in [
         request.clone(),
         request.clone().guidance(1.0),

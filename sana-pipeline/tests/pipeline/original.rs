@@ -62,7 +62,7 @@ fn a_transformer_in_a_file_of_its_own() {
         for file in [original, folder.join(TRANSFORMER)] {
             let mut pipeline = load_with(copied.path(), with_transformer(&file));
             assert_eq!(latents(&mut pipeline), expected, "{}", file.display());
-            // Only where no config.json tells it.
+            // Only where no config.json has it.
             let inferred = !file.starts_with(&folder);
             assert_eq!(pipeline.notes().len(), usize::from(inferred));
             if inferred {
@@ -92,7 +92,7 @@ fn another_depth_is_read_off_the_file() {
     assert_eq!(pipeline.spec().transformer.sample_size, 8);
     let all = latents(&mut sana());
     assert_ne!(latents(&mut pipeline), all);
-    // Another model's config beside it does not count.
+    // Another model's config next to it does not count.
     std::fs::write(
         files.path().join("config.json"),
         r#"{"_class_name": "AutoencoderDC"}"#,

@@ -96,13 +96,15 @@ impl Reference {
     }
 }
 
-fn go_on(_: sana_pipeline::StepInfo<'_>) -> StepAction {
+fn keep_running(_: sana_pipeline::StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 
 pub(super) fn sampled(pipeline: &mut SanaPipeline, request: &Request) -> Tensor<4> {
     let conditioning = pipeline.encode_prompt(request).unwrap();
-    pipeline.sample(request, &conditioning, &mut go_on).unwrap()
+    pipeline
+        .sample(request, &conditioning, &mut keep_running)
+        .unwrap()
 }
 
 /// `[batch, 3, height, width]` in [-1, 1] as `[batch, height, width, 3]` in [0, 1].
@@ -167,7 +169,7 @@ fn latents_and_images_equal_the_reference() {
         let expected: Tensor<4> = reference.tensor(&name);
         assert_parity(&name, images, expected.clone());
 
-        let generation = pipeline.generate(&request, &mut go_on).unwrap();
+        let generation = pipeline.generate(&request, &mut keep_running).unwrap();
         let expected = from_tensor(expected.permute([0, 3, 1, 2]) * 2.0 - 1.0).unwrap();
         assert_eq!(generation.images.len(), expected.len());
         for (ours, expected) in generation.images.iter().zip(&expected) {

@@ -50,7 +50,7 @@ fn the_size_follows_from_latents() {
 }
 
 #[test]
-fn sizes_that_do_not_work_are_told_the_nearest() {
+fn sizes_that_do_not_work_list_the_nearest() {
     let cases = [
         ([500, 512], [512, 512]),
         ([520, 40], [512, 32]),
@@ -337,9 +337,9 @@ fn conditioning_of_another_request() {
     let mut pipeline = sana();
     let conditioning = pipeline.encode_prompt(&small()).unwrap();
     let two = Request::batch(["a", "b"]).size(32, 32).steps(1);
-    let mut go_on = |_: sana_pipeline::StepInfo<'_>| sana_pipeline::StepAction::Continue;
+    let mut keep_running = |_: sana_pipeline::StepInfo<'_>| sana_pipeline::StepAction::Continue;
     let error = pipeline
-        .sample(&two, &conditioning, &mut go_on)
+        .sample(&two, &conditioning, &mut keep_running)
         .unwrap_err();
     assert!(
         matches!(error, PipelineError::Request(RequestError::Shape { .. })),
@@ -350,7 +350,7 @@ fn conditioning_of_another_request() {
     let conditioning = pipeline.encode_prompt(&plain).unwrap();
     assert!(conditioning.negative.is_none());
     let error = pipeline
-        .sample(&small(), &conditioning, &mut go_on)
+        .sample(&small(), &conditioning, &mut keep_running)
         .unwrap_err();
     assert!(
         matches!(
@@ -361,9 +361,9 @@ fn conditioning_of_another_request() {
     );
 }
 
-/// A negative prompt is cut like a prompt, and its lost tokens are told apart from the prompts'.
+/// A negative prompt is cut like a prompt, and its lost tokens are counted separately from the prompts'.
 #[test]
-fn a_long_negative_prompt_is_cut_and_told() {
+fn a_long_negative_prompt_is_cut_and_reported() {
     let mut pipeline = sana();
     let long = "a red circle left of a blue square ".repeat(200);
     let request = small().steps(1).negative(long.as_str());
@@ -371,8 +371,8 @@ fn a_long_negative_prompt_is_cut_and_told() {
     assert_eq!(conditioning.dropped_tokens(), [0]);
     let dropped = conditioning.dropped_negative_tokens();
     assert!(dropped.len() == 1 && dropped[0] > 300, "{dropped:?}");
-    let mut go_on = |_: sana_pipeline::StepInfo<'_>| sana_pipeline::StepAction::Continue;
-    let generation = pipeline.generate(&request, &mut go_on).unwrap();
+    let mut keep_running = |_: sana_pipeline::StepInfo<'_>| sana_pipeline::StepAction::Continue;
+    let generation = pipeline.generate(&request, &mut keep_running).unwrap();
     assert_eq!(generation.dropped_tokens, [0]);
     assert_eq!(generation.dropped_negative_tokens, dropped);
 

@@ -9,13 +9,15 @@ use sana_sampler::{AdaptiveProjection, GuidanceInterval};
 
 use super::*;
 
-fn go_on(_: sana_pipeline::StepInfo<'_>) -> StepAction {
+fn keep_running(_: sana_pipeline::StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 
 fn sampled(pipeline: &mut SanaPipeline, request: &Request) -> Tensor<4> {
     let conditioning = pipeline.encode_prompt(request).unwrap();
-    pipeline.sample(request, &conditioning, &mut go_on).unwrap()
+    pipeline
+        .sample(request, &conditioning, &mut keep_running)
+        .unwrap()
 }
 
 #[test]
@@ -33,7 +35,7 @@ fn parts_load_when_their_stage_runs() {
         [true, false, false]
     );
     let latents = pipeline
-        .sample(&small(), &conditioning, &mut go_on)
+        .sample(&small(), &conditioning, &mut keep_running)
         .unwrap();
     pipeline.decode(latents).unwrap();
     assert!(networks.iter().all(|part| pipeline.is_loaded(*part)));
@@ -51,7 +53,7 @@ fn one_stage_at_a_time_gives_the_same_images() {
     let conditioning = pipeline.encode_prompt(&small()).unwrap();
     assert!(pipeline.is_loaded(Component::TextEncoder));
     let latents = pipeline
-        .sample(&small(), &conditioning, &mut go_on)
+        .sample(&small(), &conditioning, &mut keep_running)
         .unwrap();
     assert!(!pipeline.is_loaded(Component::TextEncoder));
     assert!(pipeline.is_loaded(Component::Transformer));
@@ -59,15 +61,15 @@ fn one_stage_at_a_time_gives_the_same_images() {
     assert!(!pipeline.is_loaded(Component::Transformer));
     assert!(pipeline.is_loaded(Component::Vae));
 
-    let kept = sana().generate(&small(), &mut go_on).unwrap();
-    let released = pipeline.generate(&small(), &mut go_on).unwrap();
+    let kept = sana().generate(&small(), &mut keep_running).unwrap();
+    let released = pipeline.generate(&small(), &mut keep_running).unwrap();
     assert_eq!(kept.images, released.images);
 }
 
 #[test]
-fn generate_tells_what_it_did() {
+fn generate_reports_what_it_did() {
     let request = small().count(2).seed(41);
-    let generation = sana().generate(&request, &mut go_on).unwrap();
+    let generation = sana().generate(&request, &mut keep_running).unwrap();
     assert_eq!(generation.seeds, [41, 42]);
     assert_eq!(generation.images.len(), 2);
     assert_eq!(generation.images[0].dimensions(), (64, 32));
@@ -130,7 +132,7 @@ fn ready_embeddings_equal_prompts() {
         .steps(2);
     let conditioning = pipeline.encode_prompt(&request).unwrap();
     let expected = pipeline
-        .sample(&request, &conditioning, &mut go_on)
+        .sample(&request, &conditioning, &mut keep_running)
         .unwrap();
     let with_embeddings = request
         .clone()
@@ -247,8 +249,8 @@ fn projected_guidance_without_its_parts_is_classifier_free() {
     let again = sampled(&mut pipeline, &again);
     assert_parity("again", again, changed[3].clone());
 
-    // Without classifier-free guidance there is nothing to project, beside which perturbed
-    // attention goes on.
+    // Without classifier-free guidance there is nothing to project, next to which perturbed
+    // attention continues.
     for scale in [0.0, 2.0] {
         let plain = request().guidance(1.0).perturbed_attention(scale);
         let projected = plain.clone().projection(AdaptiveProjection::default());
@@ -449,7 +451,7 @@ fn a_step_that_is_not_finite_is_named() {
     let folder = copy_of(&sprint_folder());
     poison(&folder.path().join(TRANSFORMER), "proj_out.bias");
     let mut pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
-    let error = pipeline.generate(&small(), &mut go_on).unwrap_err();
+    let error = pipeline.generate(&small(), &mut keep_running).unwrap_err();
     assert!(
         matches!(
             error,
@@ -489,7 +491,7 @@ fn the_stage_that_is_not_finite_is_named() {
     assert!(error.to_string().contains("f32 was used"), "{error}");
 }
 
-/// The empty prompt is one, and a long one is cut with the number of its lost tokens told.
+/// The empty prompt is one, and a long one is cut with the number of its lost tokens reported.
 #[test]
 fn empty_and_very_long_prompts() {
     let mut pipeline = sana();
@@ -502,7 +504,7 @@ fn empty_and_very_long_prompts() {
     assert!(dropped[0] == 0 && dropped[1] > 300 && dropped[2] == 0);
     let row = |index| conditioning.prompt.embeds.clone().narrow(0, index, 1);
     assert_parity("empty and blank", row(0), row(2));
-    let generation = pipeline.generate(&request, &mut go_on).unwrap();
+    let generation = pipeline.generate(&request, &mut keep_running).unwrap();
     assert_eq!(generation.dropped_tokens, dropped);
     assert_eq!(generation.images.len(), 3);
 }
@@ -512,7 +514,7 @@ fn images_go_through_the_autoencoder() {
     let mut pipeline = sana();
     let request = small().steps(1);
     let image = pipeline
-        .generate(&request, &mut go_on)
+        .generate(&request, &mut keep_running)
         .unwrap()
         .images
         .remove(0);
@@ -590,7 +592,7 @@ fn parts_in_memory() {
     .unwrap();
     assert!(in_memory.checkpoint().is_none());
     let request = small().max_tokens(50).solver(Solver::FlowEuler);
-    let ours = in_memory.generate(&request, &mut go_on).unwrap();
-    let expected = loaded.generate(&request, &mut go_on).unwrap();
+    let ours = in_memory.generate(&request, &mut keep_running).unwrap();
+    let expected = loaded.generate(&request, &mut keep_running).unwrap();
     assert_eq!(ours.images, expected.images);
 }

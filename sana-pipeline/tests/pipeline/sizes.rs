@@ -75,8 +75,8 @@ fn an_image_of_a_bucket_is_resized_and_cropped() {
     let (_folder, mut pipeline) = trained_at(2);
     let generate = |pipeline: &mut SanaPipeline, request: Request| {
         let request = request.steps(1).guidance(1.0).seed(3);
-        let mut go_on = |_: sana_pipeline::StepInfo<'_>| StepAction::Continue;
-        let generation = pipeline.generate(&request, &mut go_on).unwrap();
+        let mut keep_running = |_: sana_pipeline::StepInfo<'_>| StepAction::Continue;
+        let generation = pipeline.generate(&request, &mut keep_running).unwrap();
         generation.images.into_iter().next().unwrap()
     };
     let whole = generate(&mut pipeline, Request::new("a").size(64, 64));
@@ -91,7 +91,7 @@ fn an_image_of_a_bucket_is_resized_and_cropped() {
 }
 
 #[test]
-fn sizes_that_are_none() {
+fn sizes_that_are_not_sizes() {
     for (width, height) in [(0, 64), (64, 0), (usize::MAX, 64), (64, 16385)] {
         let error = refused(Request::new("a").bucketed_size(width, height));
         assert!(
@@ -128,7 +128,7 @@ fn sizes_that_are_none() {
 }
 
 #[test]
-fn sizes_far_from_what_the_model_was_trained_at_are_told() {
+fn sizes_far_from_what_the_model_was_trained_at_are_reported() {
     let (_folder, pipeline) = trained_at(4);
     let note = |width, height| {
         let settings = settings(&pipeline, Request::new("a").size(width, height));

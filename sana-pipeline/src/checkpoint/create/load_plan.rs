@@ -68,7 +68,7 @@ fn config_of_the_largest_model() {
     assert_eq!(variants::recognize(&read).unwrap().name, VARIANT);
 }
 
-/// Names, shapes, shards and bytes in both dtypes, all parts at once and one at a time.
+/// Names, shapes, shards and bytes in both dtypes, all components at once and one at a time.
 // Elsewhere a hole of this size may take the space.
 #[cfg(target_os = "linux")]
 #[test]
@@ -110,7 +110,7 @@ fn the_largest_model_fits_its_files() {
         assert_eq!(description.parameters(), all);
         let need = |dtype, bytes| MemoryNeed {
             dtype,
-            all_parts: bytes * (all - EMBEDDINGS),
+            all_components: bytes * (all - EMBEDDINGS),
             one_stage: bytes * TRANSFORMER,
         };
         let needs = [need("f32", 4), need("bf16", 2), need("f16", 2)];

@@ -112,7 +112,7 @@ fn weights_kept_in_16_bits_change_no_pixel() {
 }
 
 /// What [`write_checkpoint`] writes, but for the size of its networks: the tokenizer of the built-in
-/// checkpoint beside a text encoder with more rows than it has tokens.
+/// checkpoint next to a text encoder with more rows than it has tokens.
 #[cfg(feature = "scenes-model")]
 #[test]
 fn the_built_in_tokenizer_is_carried() {
@@ -333,7 +333,7 @@ fn what_cannot_be_written() {
     ));
     assert!(error.to_string().contains("i64"), "{error}");
 
-    // A file stands where the autoencoder's folder goes: no index, so no checkpoint.
+    // A file is where the autoencoder's folder goes: no index, so no checkpoint.
     fs::write(empty.path().join("vae"), "").unwrap();
     let error = write(&tiny(false), empty.path(), DType::BF16).unwrap_err();
     assert!(matches!(error, PipelineError::Write { .. }));

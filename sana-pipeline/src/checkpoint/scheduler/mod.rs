@@ -45,7 +45,7 @@ impl fmt::Display for Solver {
 pub enum Schedule {
     /// Noise levels of a flow solver.
     Flow(FlowSchedule),
-    /// Times of consistency sampling.
+    /// Timesteps of consistency sampling.
     Scm(ScmSchedule),
 }
 

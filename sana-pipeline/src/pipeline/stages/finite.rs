@@ -11,7 +11,7 @@ pub(super) enum When {
     /// Each at once, so that a run ends at the first that is not finite.
     EachStep,
     /// All together after the last step. Reading a value waits for all the work that is queued on a
-    /// device, and a device that the host waits for in every step stands still while the next one
+    /// device, and a device that the host waits for in every step is idle while the next one
     /// is being queued.
     AfterTheRun,
 }
@@ -27,7 +27,7 @@ impl When {
     }
 }
 
-/// What the network was called with at one step. Small beside the network's own tensors (128 kB for
+/// What the network was called with at one step. Small next to the network's own tensors (128 kB for
 /// a megapixel), so that those of all steps can be kept until the run has been looked at.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
@@ -115,7 +115,7 @@ mod tests {
     fn looked_at(when: When, bad: &[usize]) -> (Vec<Option<usize>>, FiniteCheck) {
         let mut check = FiniteCheck::new(when);
         let device = Device::flex();
-        let told = (1..=5).map(|step| {
+        let found = (1..=5).map(|step| {
             let latents = Tensor::<4>::full([1, 2, 1, 3], step as f32, &device);
             let (time, sigma) = (step as f64, 0.5);
             let call = Call {
@@ -131,17 +131,17 @@ mod tests {
             };
             // One element is enough.
             let prediction = latents.slice_fill([0..1, 1..2, 0..1, 2..3], value);
-            let told = check.look(prediction, call).unwrap();
-            told.map(|call| call.step)
+            let found = check.look(prediction, call).unwrap();
+            found.map(|call| call.step)
         });
-        (told.collect(), check)
+        (found.collect(), check)
     }
 
     #[test]
     fn each_step_on_the_cpu() {
         assert_eq!(When::on(&Device::flex()), When::EachStep);
-        let (told, mut check) = looked_at(When::EachStep, &[2, 5]);
-        assert_eq!(told, [None, Some(2), None, None, Some(5)]);
+        let (found, mut check) = looked_at(When::EachStep, &[2, 5]);
+        assert_eq!(found, [None, Some(2), None, None, Some(5)]);
         assert_eq!(check.reads, 5);
         assert!(check.first().unwrap().is_none());
         assert_eq!(check.reads, 5);
@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn after_the_run_elsewhere() {
         for bad in [vec![], vec![1], vec![3, 4], vec![2, 5]] {
-            let (told, mut check) = looked_at(When::AfterTheRun, &bad);
-            assert_eq!(told, [None; 5]);
+            let (found, mut check) = looked_at(When::AfterTheRun, &bad);
+            assert_eq!(found, [None; 5]);
             assert_eq!(check.reads, 0);
             let call = check.first().unwrap();
             assert_eq!(check.reads, 1);

@@ -43,7 +43,7 @@ struct Times {
     tensor: Tensor<1>,
 }
 
-/// What one run of the network gives.
+/// What one forward pass gives.
 struct Outputs {
     /// For the whole batch.
     all: Tensor<4>,

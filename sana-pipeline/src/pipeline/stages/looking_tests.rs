@@ -55,7 +55,7 @@ fn small() -> Request {
     Request::new("a red circle").size(64, 32).steps(3)
 }
 
-fn go_on(_: &StepInfo<'_>) -> StepAction {
+fn keep_running(_: &StepInfo<'_>) -> StepAction {
     StepAction::Continue
 }
 
@@ -64,7 +64,7 @@ fn the_latents_are_the_same() {
     for name in ["sana", "sprint"] {
         let request = small().count(2);
         let [at_once, afterwards] = [When::EachStep, When::AfterTheRun]
-            .map(|when| run(when, &fixture(name), &request, go_on));
+            .map(|when| run(when, &fixture(name), &request, keep_running));
         assert_eq!((at_once.1, afterwards.1), (3, 3));
         // The same operations in the same order: bit for bit.
         assert_eq!(at_once.0.unwrap(), afterwards.0.unwrap());
@@ -88,7 +88,7 @@ fn the_same_step_and_place_are_named() {
         (&sprint, small()),
     ] {
         for (when, taken) in [(When::EachStep, 0), (When::AfterTheRun, 3)] {
-            let (result, steps) = run(when, folder.path(), &request, go_on);
+            let (result, steps) = run(when, folder.path(), &request, keep_running);
             let error = result.unwrap_err();
             let PipelineError::StepNotFinite { step, place, .. } = error else {
                 panic!("{error}")
@@ -98,7 +98,7 @@ fn the_same_step_and_place_are_named() {
     }
 }
 
-/// The first bad step is told with what it was called with, not the last.
+/// The first bad step is reported with what it was called with, not the last.
 #[test]
 fn a_later_step_is_named_with_its_own_inputs() {
     for (name, value, place) in [
