@@ -60,7 +60,7 @@ pub fn train(folder: &Path, steps: usize) -> Result<(), Box<dyn Error>> {
     let keys = SanaKeys {
         instruction: CheckpointInstruction::None,
         max_tokens: MAX_PROMPT_TOKENS,
-        variant: None,
+        ..SanaKeys::default()
     };
     let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
     let text_encoder = scenes_text_encoder(tokenizer.vocab_size()).init_seeded(0, &device)?;

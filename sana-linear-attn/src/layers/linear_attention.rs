@@ -94,6 +94,11 @@ impl LinearAttention {
         self
     }
 
+    /// Whether the output is limited so.
+    pub(crate) fn has_f16_clamp(&self) -> bool {
+        self.clamp
+    }
+
     /// Applies the attention.
     ///
     /// # Shapes

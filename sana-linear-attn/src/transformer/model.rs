@@ -132,6 +132,12 @@ impl SanaTransformer {
         self
     }
 
+    /// Whether self-attention outputs are limited to the range of f16; see [`F16Clamp`].
+    pub fn has_f16_clamp(&self) -> bool {
+        let mut blocks = self.transformer_blocks.iter();
+        blocks.any(|block| block.attn1.has_f16_clamp())
+    }
+
     /// Chooses how linear layers multiply f32 rows by bf16 weights on the CPU.
     pub fn with_bf16_gemm(mut self, gemm: Bf16Gemm) -> Self {
         self.set_bf16_gemm(gemm);

@@ -29,6 +29,10 @@ pub struct SanaKeys {
     /// Tokens kept of a prompt: 1 to 8192, the longest text that Gemma-2 was trained for.
     #[serde(deserialize_with = "token_count")]
     pub max_tokens: usize,
+    /// Whether self-attention outputs are limited to the range of f16 whatever the weights are stored
+    /// in: so for what was trained on from a model of f16.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub f16_clamp: bool,
     /// Name of the variant, where it is not a released one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
@@ -49,6 +53,7 @@ impl Default for SanaKeys {
         Self {
             instruction: CheckpointInstruction::default(),
             max_tokens: PromptOptions::default().max_tokens,
+            f16_clamp: false,
             variant: None,
         }
     }

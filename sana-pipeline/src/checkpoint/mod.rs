@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sana_dcae::{DcAeConfig, DcAeError};
+use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::LARGEST_TOKENIZER;
@@ -440,9 +441,26 @@ impl Checkpoint {
         }
     }
 
+    /// The limit that its transformer was trained with, to load the weights of any of its files:
+    /// [`F16Clamp::On`] for a model without qk norm that has files of the variant `fp16` or says so
+    /// itself, else what the weights show.
+    ///
+    /// # Errors
+    /// When the config of the transformer cannot be read.
+    pub fn f16_clamp(&self) -> Result<F16Clamp, PipelineError> {
+        let qk_norm = self.transformer_config()?.qk_norm;
+        Ok(match qk_norm.is_none() && self.has_f16_transformer() {
+            true => F16Clamp::On,
+            false => F16Clamp::Auto,
+        })
+    }
+
     /// Whether files of the transformer's folder are of the variant `fp16`: then the model was
-    /// trained in f16, whatever file is loaded.
+    /// trained in f16, whatever file is loaded. A model trained on from such a one says so itself.
     pub(crate) fn has_f16_transformer(&self) -> bool {
+        if self.transformer.is_none() && self.keys.f16_clamp {
+            return true;
+        }
         if self.trained_in_f16 || self.transformer.as_ref().is_some_and(|file| file.f16) {
             return true;
         }

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::PipelineError;
+use crate::units::human;
 
 /// What can go wrong while training.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,14 @@ pub enum TrainError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A run that would be continued with other settings than it was begun with.
+    #[error("cannot resume from {path} with other settings: {changes}")]
+    Settings {
+        /// The run's folder.
+        path: PathBuf,
+        /// What differs, with both values.
+        changes: String,
     },
     /// The system gives no threads for the replicas.
     #[error("cannot start the threads of the replicas: {0}")]
@@ -56,6 +65,20 @@ pub enum TrainError {
         quantity: String,
         /// Its value.
         value: f32,
+    },
+    /// What was asked for does not fit into memory.
+    #[error(
+        "{what} takes at least {}, and {} of memory can be had: lower it",
+        human(*.needed),
+        human(*.available)
+    )]
+    Memory {
+        /// What takes it, with the numbers that were asked for.
+        what: String,
+        /// Bytes that it takes at least.
+        needed: u64,
+        /// Bytes that there are.
+        available: u64,
     },
     /// Latents of an autoencoder whose scale cannot be measured.
     #[error(

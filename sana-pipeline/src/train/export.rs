@@ -12,7 +12,7 @@ use serde_json::json;
 use super::data::Data;
 use super::error::TrainError;
 use super::optimizer::Parameters;
-use super::tasks::{Denoiser, latent_std};
+use super::tasks::{Denoiser, latent_std, scale_of};
 use crate::checkpoint::create::folder::{config_json, index_json, text};
 use crate::checkpoint::{Component, SanaKeys, Scheduler};
 use crate::files;
@@ -34,10 +34,7 @@ pub fn with_measured_scale(
     device: &Device,
 ) -> Result<DcAe, TrainError> {
     let std = latent_std(model, data, SCALE_IMAGES, seed, device)?;
-    let scaling_factor = 1.0 / std;
-    if !scaling_factor.is_finite() || std.is_infinite() {
-        return Err(TrainError::LatentScale { std });
-    }
+    let scaling_factor = scale_of(std).ok_or(TrainError::LatentScale { std })?;
     let config = DcAeConfig {
         scaling_factor,
         ..model.config().clone()
@@ -118,7 +115,12 @@ pub fn export_denoiser(
         &folder.join("scheduler/scheduler_config.json"),
         &scheduler.to_json(),
     )?;
-    let index = index_json(&scheduler, TOKENIZER_CLASS, files.keys);
+    // The files are no longer of f16, which else would show it.
+    let keys = SanaKeys {
+        f16_clamp: model.transformer.has_f16_clamp(),
+        ..files.keys.clone()
+    };
+    let index = index_json(&scheduler, TOKENIZER_CLASS, &keys);
     write(&folder.join("model_index.json"), &index)
 }
 

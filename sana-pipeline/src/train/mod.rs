@@ -32,6 +32,7 @@ struct Page;
 mod data;
 mod error;
 mod export;
+mod memory;
 mod optimizer;
 mod run;
 mod scenes_model;
@@ -42,8 +43,12 @@ mod tests;
 pub use data::{Data, Sample};
 pub use error::TrainError;
 pub use export::{CheckpointFiles, export_autoencoder, export_denoiser, with_measured_scale};
+pub use memory::{check_autoencoder_run, check_transformer_run};
 pub use optimizer::{MatrixUpdate, OptimizerOptions};
-pub use run::{Progress, Run, RunOptions, Schedule};
+pub use run::{
+    Change, Progress, Run, RunOptions, Schedule, Settings, discard_run, holds_run,
+    recorded_replicas, weights_hash,
+};
 pub use scenes_model::{
     MAX_PROMPT_TOKENS, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
     scenes_transformer,

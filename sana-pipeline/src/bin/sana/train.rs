@@ -1,19 +1,20 @@
 //! `sana train`: the autoencoder, then the transformer with its text encoder.
 
-use std::io::{Write, stdout};
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write, stderr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use burn::tensor::{DType, Device};
 use clap::{Args, Subcommand, ValueEnum};
 use sana_dcae::{DcAe, DcAeConfig};
-use sana_linear_attn::transformer::F16Clamp;
 use sana_pipeline::Checkpoint;
 use sana_pipeline::train::{
     self, AutoencoderOptions, AutoencoderTask, CheckpointFiles, Data, Denoiser, LatentPool,
-    MAX_PROMPT_TOKENS, MatrixUpdate, OptimizerOptions, Run, RunOptions, Schedule,
-    TransformerOptions, TransformerTask, export_autoencoder, export_denoiser, scenes_autoencoder,
-    scenes_text_encoder, scenes_tokenizer, scenes_transformer, with_measured_scale,
+    MAX_PROMPT_TOKENS, MatrixUpdate, OptimizerOptions, Run, RunOptions, Schedule, Settings, Task,
+    TrainError, TransformerOptions, TransformerTask, export_autoencoder, export_denoiser,
+    scenes_autoencoder, scenes_text_encoder, scenes_tokenizer, scenes_transformer,
+    with_measured_scale,
 };
 use sana_pipeline::{CheckpointInstruction, Component, SanaKeys};
 use sana_text::{
@@ -21,7 +22,7 @@ use sana_text::{
 };
 
 use crate::device::{DeviceName, OpenDevice};
-use crate::terminal::Progress;
+use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,6 +88,15 @@ struct RunArgs {
     /// Seed of data and noise
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
+    /// Continue a run whose settings differ from these, and record the changes in its state
+    #[arg(long)]
+    accept_changes: bool,
+    /// Begin anew in a folder that has a run or a checkpoint in it, which is replaced
+    #[arg(long)]
+    overwrite: bool,
+    /// Train even where the estimate says that there is too little memory
+    #[arg(long)]
+    ignore_memory: bool,
     /// Where to train, as for `sana generate`
     #[arg(short, long, value_name = "DEVICE")]
     device: Option<DeviceName>,
@@ -170,10 +180,12 @@ impl RunArgs {
             "--size {} must be a positive multiple of 32",
             self.size
         );
-        Ok(match self.data.as_str() {
+        let data = match self.data.as_str() {
             "scenes" => Data::Scenes { size: self.size },
             folder => Data::open_folder(Path::new(folder), self.size)?,
-        })
+        };
+        warn_of_skipped(&data);
+        Ok(data)
     }
 
     /// The options of a run that trains all but the parameters whose names begin with `frozen`.
@@ -182,6 +194,11 @@ impl RunArgs {
             std::thread::available_parallelism().map_or(1, usize::from)
         } else {
             1
+        };
+        // What a run computes depends on them, so it keeps its own.
+        let recorded = || match device.name.is_cpu() && !self.overwrite {
+            true => train::recorded_replicas(&self.out),
+            false => None,
         };
         RunOptions {
             steps: self.steps,
@@ -196,8 +213,75 @@ impl RunArgs {
                 ..OptimizerOptions::default()
             },
             frozen: frozen.map(str::to_owned).into_iter().collect(),
-            replicas: self.replicas.unwrap_or(replicas),
+            replicas: self.replicas.or_else(recorded).unwrap_or(replicas),
             save_every: self.save_every,
+            accept_changes: self.accept_changes,
+        }
+    }
+
+    /// Refuses a folder that has a checkpoint in it and no run that could be continued.
+    fn check_out(&self) -> anyhow::Result<()> {
+        if self.overwrite || train::holds_run(&self.out) {
+            return Ok(());
+        }
+        let of_a_checkpoint = [
+            "model_index.json",
+            "vae/config.json",
+            "transformer/config.json",
+            "text_encoder/config.json",
+        ];
+        let mut files = of_a_checkpoint.into_iter();
+        if let Some(found) = files.find(|file| self.out.join(file).exists()) {
+            bail!(
+                "{} has a checkpoint in it ({found}) and no run to continue: choose another folder \
+                 for --out, or replace the checkpoint with --overwrite",
+                self.out.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Opens the run with the settings that its numbers depend on, for this process alone.
+    fn open<M: burn::module::Module + Sync>(
+        &self,
+        model: M,
+        options: RunOptions,
+        settings: Settings,
+    ) -> anyhow::Result<(File, Run<M>)> {
+        let lock = lock(&self.out)?;
+        if self.overwrite {
+            train::discard_run(&self.out)?;
+        }
+        let mut run = Run::open(&self.out, model, options).map_err(with_advice)?;
+        run.settle(settings).map_err(with_advice)?;
+        writeln!(
+            output(),
+            "{}: {} parameters, step {} of {}",
+            self.out.display(),
+            run.parameter_count(),
+            run.step(),
+            self.steps
+        )?;
+        let step = run.step();
+        for change in run.changes().iter().filter(|change| change.step == step) {
+            writeln!(
+                output(),
+                "note: {} changes from {} to {}",
+                change.name,
+                change.from,
+                change.to
+            )?;
+        }
+        Ok((lock, run))
+    }
+
+    /// Refuses what does not fit into memory.
+    fn check_memory(&self, estimate: Result<(), TrainError>) -> anyhow::Result<()> {
+        match estimate {
+            Err(error) if !self.ignore_memory => Err(anyhow!(
+                "{error}, or give --ignore-memory to try nevertheless"
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -213,6 +297,68 @@ impl RunArgs {
     }
 }
 
+/// Images named before the rest is only counted.
+const NAMED: usize = 3;
+
+fn warn_of_skipped(data: &Data) {
+    let skipped = data.skipped();
+    if skipped.is_empty() {
+        return;
+    }
+    let mut text = format!(
+        "warning: {} of {} images are left out, without a caption that can be read:\n",
+        skipped.len(),
+        skipped.len() + data.count().unwrap_or(0)
+    );
+    for (image, reason) in skipped.iter().take(NAMED) {
+        text += &format!("  {:?}: {}\n", image, reason.escape_debug());
+    }
+    if skipped.len() > NAMED {
+        text += &format!("  and {} more\n", skipped.len() - NAMED);
+    }
+    // Training does not depend on whether anybody reads this.
+    let _ = stderr().write_all(text.as_bytes());
+}
+
+/// What to do about settings that differ.
+fn with_advice(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::Settings { .. } => anyhow!(
+            "{error}: give the values of the run, or add --accept-changes to continue with the new \
+             ones, or start another run from its weights with --from"
+        ),
+        error => error.into(),
+    }
+}
+
+/// Keeps other processes from training in the same folder, as long as the file is open.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let cannot = || format!("cannot access {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(cannot)?;
+    let path = folder.join(".lock");
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&path).with_context(cannot)?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            let _ = (&mut file).take(32).read_to_string(&mut owner);
+            bail!(
+                "process {} trains in {}: wait for it, or choose another folder for --out",
+                owner.trim().escape_debug(),
+                folder.display()
+            );
+        }
+        // Some file systems have no locks.
+        Err(TryLockError::Error(_)) => {}
+        Ok(()) => {
+            file.set_len(0).with_context(cannot)?;
+            writeln!(file, "{}", std::process::id()).with_context(cannot)?;
+        }
+    }
+    Ok(file)
+}
+
 fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
     let AutoencoderArgs {
         run: common,
@@ -221,6 +367,7 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
         config,
         decoder_only,
     } = args;
+    common.check_out()?;
     let (device, data) = (common.device()?, common.data()?);
     let options = common.options(&device, decoder_only.then_some("encoder."));
     let device = device.device;
@@ -242,8 +389,31 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
         device,
     };
     task.options.validate()?;
-    let mut run = Run::open(&common.out, model, options)?;
-    start(&common, run.parameter_count(), run.step())?;
+    let config = model.config();
+    ensure!(
+        config.in_channels == 3,
+        "the autoencoder has {} input channels, and images have 3",
+        config.in_channels
+    );
+    let compression = config.compression();
+    ensure!(
+        common.size.is_multiple_of(compression),
+        "--size {} must be a multiple of the autoencoder's compression, {compression}",
+        common.size
+    );
+    common.check_memory(train::check_autoencoder_run(
+        &model,
+        config,
+        common.size,
+        batch,
+        &options,
+        &task.device,
+    ))?;
+    let (_lock, mut run) = common.open(model, options, task.settings())?;
+    if run.step() >= common.steps {
+        run.save()?;
+        export_average(&run, &common, &task, decoder_only)?;
+    }
     let progress = Progress::new(common.steps, "training");
     let mut exported = Ok(());
     run.train(&task, |run, step| {
@@ -255,7 +425,7 @@ fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {
     })?;
     progress.finish();
     exported?;
-    writeln!(stdout(), "wrote {}", common.out.join("vae").display())?;
+    writeln!(output(), "wrote {}", common.out.join("vae").display())?;
     Ok(())
 }
 
@@ -285,6 +455,7 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         caption_dropout,
         freeze_text_encoder,
     } = args;
+    common.check_out()?;
     let (device, data) = (common.device()?, common.data()?);
     let options = common.options(&device, freeze_text_encoder.then_some("text_encoder."));
     let device = device.device;
@@ -311,8 +482,59 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
     task_options.validate()?;
     let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
     let tokenizer = PromptTokenizer::new(tokenizer, keys.prompt_options())?;
-    let mut run = Run::open(&common.out, model, options)?;
-    start(&common, run.parameter_count(), run.step())?;
+    let (latents, config) = (autoencoder.config(), model.transformer.config());
+    ensure!(
+        latents.latent_channels == config.in_channels,
+        "the autoencoder has latents of {} channels, and the transformer takes {}",
+        latents.latent_channels,
+        config.in_channels
+    );
+    let patch = latents.compression() * config.patch_size;
+    ensure!(
+        common.size.is_multiple_of(patch),
+        "--size {} must be a multiple of {patch}, the pixels of a token",
+        common.size
+    );
+    let sides = [common.size, latents.compression()];
+    common.check_memory(train::check_transformer_run(
+        &model, config, sides, batch, &options, &device,
+    ))?;
+    let available = data.count().unwrap_or(pool);
+    let pool = match available < pool {
+        true => {
+            writeln!(
+                output(),
+                "note: the pool has the {available} images of the data, each once"
+            )?;
+            available
+        }
+        false => pool,
+    };
+    let mut settings = data.settings();
+    settings.extend(task_options.settings());
+    settings.extend(
+        [
+            ("pool", pool.into()),
+            ("autoencoder", train::weights_hash(&autoencoder).into()),
+            ("tokenizer", text_hash(&tokenizer_json).into()),
+            ("prompts", serde_json::to_value(&keys)?),
+        ]
+        .map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), value)),
+    );
+    let files = CheckpointFiles {
+        tokenizer: &tokenizer_json,
+        flow_shift,
+        keys: &keys,
+    };
+    let (_lock, mut run) = common.open(model, options, settings)?;
+    // The checkpoint is complete from the first save on, so that a long run can be looked at.
+    export_autoencoder(&autoencoder, &common.out, DType::BF16)?;
+    if run.step() >= common.steps {
+        run.save()?;
+        export_denoiser(&run.averaged_model(), &files, &common.out, DType::BF16)?;
+        writeln!(output(), "wrote {}", common.out.display())?;
+        return Ok(());
+    }
 
     let progress = Progress::new(pool, "encoding images");
     let pool = LatentPool::encode(&autoencoder, &data, pool, common.seed, &device, |done| {
@@ -325,13 +547,6 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
         options: task_options,
         device,
     };
-    let files = CheckpointFiles {
-        tokenizer: &tokenizer_json,
-        flow_shift,
-        keys: &keys,
-    };
-    // The checkpoint is complete from the first save on, so that a long run can be looked at.
-    export_autoencoder(&autoencoder, &common.out, DType::BF16)?;
     let progress = Progress::new(common.steps, "training");
     let mut exported = Ok(());
     run.train(&task, |run, step| {
@@ -343,17 +558,16 @@ fn train_transformer(args: TransformerArgs) -> anyhow::Result<()> {
     })?;
     progress.finish();
     exported?;
-    writeln!(stdout(), "wrote {}", common.out.display())?;
+    writeln!(output(), "wrote {}", common.out.display())?;
     Ok(())
 }
 
-fn start(common: &RunArgs, parameters: usize, step: usize) -> anyhow::Result<()> {
-    let out = common.out.display();
-    Ok(writeln!(
-        stdout(),
-        "{out}: {parameters} parameters, step {step} of {}",
-        common.steps
-    )?)
+/// FNV-1a of a text, to tell tokenizers apart.
+fn text_hash(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }
 
 /// The autoencoder of a checkpoint or of a run.
@@ -388,6 +602,7 @@ impl StartPoint {
                 instruction: CheckpointInstruction::None,
                 max_tokens: MAX_PROMPT_TOKENS,
                 variant: Some("scenes".to_owned()),
+                ..SanaKeys::default()
             },
             flow_shift: TransformerOptions::default().flow_shift,
         })
@@ -407,7 +622,7 @@ impl StartPoint {
         };
         let f32 = Some(DType::F32);
         let weights = checkpoint.weights(Component::Transformer, None)?;
-        let transformer = config.load(&weights, f32, F16Clamp::Auto, device)?;
+        let transformer = config.load(&weights, f32, checkpoint.f16_clamp()?, device)?;
         let text_encoder = Gemma2Model::from_weights(
             &checkpoint.text_config()?,
             checkpoint.weights(Component::TextEncoder, None)?,

@@ -57,26 +57,47 @@ pub(super) fn append(folder: &Path, progress: &Progress) -> Result<(), TrainErro
     write().map_err(TrainError::io(&path))
 }
 
-/// Drops the lines of steps after `step`: they will be taken again.
+/// Drops what is not a line of a step up to `step`, each once: steps after it are taken again, and a
+/// run that was killed may have left half a line. A log without such lines is removed.
 pub(super) fn cut(folder: &Path, step: usize) -> Result<(), TrainError> {
     let path = folder.join(LOG);
-    let Ok(text) = fs::read_to_string(&path) else {
+    // What is no regular file has nothing to read, and may have no end.
+    if !path.is_file() {
         return Ok(());
-    };
-    let kept: String = text
-        .lines()
-        .filter(
-            |line| match line.split(',').next().map(str::parse::<usize>) {
-                Some(Ok(found)) => found <= step,
-                _ => true,
-            },
-        )
-        .flat_map(|line| [line, "\n"])
-        .collect();
+    }
+    let text = fs::read(&path).map_err(TrainError::io(&path))?;
+    let text = String::from_utf8_lossy(&text);
+    if !COLUMNS.starts_with(text.lines().next().unwrap_or_default()) {
+        return Err(TrainError::State {
+            path,
+            reason: "it is not the log of a run".to_owned(),
+        });
+    }
+    let (mut kept, mut last) = (format!("{COLUMNS}\n"), 0);
+    for line in text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+    {
+        let found = line.split(',').next().and_then(|text| text.parse().ok());
+        let Some(found) = found.filter(|found| (last + 1..=step).contains(found)) else {
+            continue;
+        };
+        if line.split(',').count() == COLUMNS.split(',').count() {
+            kept += line;
+            last = found;
+        }
+    }
+    if last == 0 {
+        return fs::remove_file(&path).map_err(TrainError::io(&path));
+    }
     files::write_text(&path, &kept).map_err(TrainError::io(&path))
 }
 
-/// Draws the losses of the log.
+/// Draws the losses of the log, if there is one.
 pub(super) fn draw(folder: &Path) -> Result<(), TrainError> {
-    draw_curve(&folder.join(LOG), &folder.join(CURVE))
+    let log = folder.join(LOG);
+    if !log.is_file() {
+        return Ok(());
+    }
+    draw_curve(&log, &folder.join(CURVE))
 }

@@ -22,7 +22,8 @@ use super::tasks::Task;
 use crate::files;
 
 pub use log::Progress;
-pub use options::{RunOptions, Schedule};
+pub use options::{RunOptions, Schedule, Settings};
+pub use state::{Change, discard_run, holds_run, recorded_replicas, weights_hash};
 
 /// The indices of part `part` of `parts` of a batch: contiguous, and as even as can be.
 pub(super) fn share(batch: usize, part: usize, parts: usize) -> Range<usize> {
@@ -59,6 +60,7 @@ impl<M: Module + Sync> Run<M> {
     pub fn open(folder: &Path, model: M, options: RunOptions) -> Result<Self, TrainError> {
         options.validate()?;
         fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+        state::remove_partial_files(folder);
         for name in [STATE, STATE_META, LOG, CURVE] {
             let path = folder.join(name);
             files::check_writable(&path).map_err(TrainError::io(&path))?;
@@ -86,10 +88,36 @@ impl<M: Module + Sync> Run<M> {
             workers,
         };
         if state::exists(folder) {
-            state::restore(folder, &run.meta, &mut run.parameters, &mut run.optimizer)?;
-            log::cut(folder, run.step())?;
+            state::restore(
+                folder,
+                &mut run.meta,
+                &mut run.parameters,
+                &mut run.optimizer,
+            )?;
+        }
+        log::cut(folder, run.step())?;
+        if !state::exists(folder) {
+            // What is there from now on is a run's, whenever it is stopped.
+            state::write_meta(folder, &run.meta)?;
         }
         Ok(run)
+    }
+
+    /// Takes settings over that the run's numbers depend on next to its own options, such as those
+    /// of the data, and compares them with those that it was begun with. [`train`](Self::train) does
+    /// so with the settings of the task; to do it earlier spares the work in between.
+    ///
+    /// # Errors
+    /// [`TrainError::Settings`] with all that differ, unless
+    /// [changes are accepted](RunOptions::accept_changes).
+    pub fn settle(&mut self, settings: Settings) -> Result<(), TrainError> {
+        self.meta
+            .settle(&self.folder, self.optimizer.steps, settings)
+    }
+
+    /// Settings that were changed while the run was continued, in their order.
+    pub fn changes(&self) -> &[Change] {
+        &self.meta.changes
     }
 
     /// Steps taken so far.
@@ -124,6 +152,7 @@ impl<M: Module + Sync> Run<M> {
         mut observe: impl FnMut(&Self, Progress) -> bool,
     ) -> Result<(), TrainError> {
         task.validate()?;
+        self.settle(task.settings())?;
         let RunOptions {
             steps, save_every, ..
         } = self.meta.options;
@@ -132,16 +161,23 @@ impl<M: Module + Sync> Run<M> {
             log::append(&self.folder, &progress)?;
             let saved = self.step() == steps || self.step().is_multiple_of(save_every);
             if saved {
-                self.save()?;
+                self.checked_save(task)?;
             }
             if !observe(self, progress) {
                 if !saved {
-                    self.save()?;
+                    self.checked_save(task)?;
                 }
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Saves the state if the task can use the model: one that it cannot use must not replace the
+    /// last good one.
+    fn checked_save<T: Task<Model = M>>(&self, task: &T) -> Result<(), TrainError> {
+        task.check(&self.averaged_model(), self.step())?;
+        self.save()
     }
 
     /// Saves the state and draws the loss curve.

@@ -1,6 +1,9 @@
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-use crate::train::error::{TrainError, at_least_one, in_range};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::train::error::{TrainError, at_least_one, in_range, not_negative};
 use crate::train::optimizer::OptimizerOptions;
 
 /// Learning rate over the run: a linear warm-up, then a half cosine to a last value.
@@ -37,6 +40,9 @@ impl Schedule {
     }
 }
 
+/// Settings that the numbers of a run depend on, by name.
+pub type Settings = BTreeMap<String, Value>;
+
 /// Options of a [`Run`](super::Run).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunOptions {
@@ -57,6 +63,11 @@ pub struct RunOptions {
     pub replicas: usize,
     /// Steps between saves of the state. Default 200.
     pub save_every: usize,
+    /// Continues a run whose settings differ from these, and records the changes in its state. The
+    /// kind of model, its frozen parameters and the optimizer must be the same all the same.
+    /// Default false: such a run is refused.
+    #[serde(skip)]
+    pub accept_changes: bool,
 }
 
 impl Default for RunOptions {
@@ -68,6 +79,7 @@ impl Default for RunOptions {
             frozen: Vec::new(),
             replicas: 1,
             save_every: 200,
+            accept_changes: false,
         }
     }
 }
@@ -84,13 +96,48 @@ impl RunOptions {
             rate > 0.0 && rate.is_finite(),
             rate,
         )?;
+        let last = self.schedule.last;
+        in_range("last", "in [0, 1]", (0.0..=1.0).contains(&last), last)?;
+        let OptimizerOptions {
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            ..
+        } = self.optimizer;
+        for (name, beta) in [("beta1", beta1), ("beta2", beta2)] {
+            in_range(name, "in [0, 1)", (0.0..1.0).contains(&beta), beta)?;
+        }
+        in_range("eps", "positive", eps > 0.0 && eps.is_finite(), eps)?;
+        not_negative("weight_decay", weight_decay)?;
         let decay = self.optimizer.ema_decay;
         in_range("ema_decay", "in [0, 1)", (0.0..1.0).contains(&decay), decay)?;
         let clip = self.optimizer.clip_norm;
         in_range("clip_norm", "positive", clip > 0.0, clip)
     }
 
-    pub(super) fn is_frozen(&self, parameter: &str) -> bool {
+    /// What the numbers of a run depend on, by name; not the steps, which may be added to, nor what
+    /// is checked on its own.
+    pub(super) fn settings(&self) -> Settings {
+        let (schedule, optimizer) = (&self.schedule, &self.optimizer);
+        [
+            ("learning_rate", schedule.learning_rate.into()),
+            ("warmup", schedule.warmup.into()),
+            ("last", schedule.last.into()),
+            ("beta1", optimizer.beta1.into()),
+            ("beta2", optimizer.beta2.into()),
+            ("eps", optimizer.eps.into()),
+            ("weight_decay", optimizer.weight_decay.into()),
+            // JSON has no infinity.
+            ("clip_norm", optimizer.clip_norm.to_string().into()),
+            ("ema_decay", optimizer.ema_decay.into()),
+            ("replicas", self.replicas.into()),
+        ]
+        .map(|(name, value): (&str, Value)| (name.to_owned(), value))
+        .into()
+    }
+
+    pub(in crate::train) fn is_frozen(&self, parameter: &str) -> bool {
         let mut prefixes = self.frozen.iter();
         prefixes.any(|prefix| parameter.starts_with(prefix.as_str()))
     }

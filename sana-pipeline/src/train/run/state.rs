@@ -1,15 +1,18 @@
 //! `state.safetensors` and `state.json`: what a run continues from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{DType, Tensor, TensorData};
 use sana_linear_attn::Weights;
-use sana_linear_attn::weights::write_tensors;
+use sana_linear_attn::weights::{read_text_bounded, write_tensors};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::options::RunOptions;
+use super::options::{RunOptions, Settings};
 use crate::files;
 use crate::train::error::TrainError;
 use crate::train::optimizer::{Optimizer, Parameters};
@@ -25,6 +28,11 @@ const EXP_AVG_SQ: &str = "exp_avg_sq";
 const AVERAGE: &str = "average";
 const STEP: &str = "step";
 
+/// Bytes of `state.json`, at most: 16 MiB.
+const LARGEST_META: u64 = 16 << 20;
+/// Steps of a run, at most: the step is one of the state's tensors, of f32.
+pub(super) const MOST_STEPS: usize = 1 << 24;
+
 /// What a run is of, and its options.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct RunMeta {
@@ -36,6 +44,35 @@ pub(super) struct RunMeta {
     #[serde(default)]
     pub frozen_hash: Option<String>,
     pub options: RunOptions,
+    /// What its numbers depend on: the options, and what task and caller added.
+    #[serde(default)]
+    pub settings: Settings,
+    /// Changes that were accepted, in their order.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+}
+
+/// A setting that was changed while a run was continued.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Steps taken before it.
+    pub step: usize,
+    /// The setting.
+    pub name: String,
+    /// Its value before.
+    pub from: Value,
+    /// Its value from there on.
+    pub to: Value,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is {} there and {} here",
+            self.name, self.from, self.to
+        )
+    }
 }
 
 impl RunMeta {
@@ -46,8 +83,53 @@ impl RunMeta {
             step: 0,
             model: model.rsplit("::").next().unwrap_or(model).to_owned(),
             frozen_hash: (!frozen.values.is_empty()).then(|| hash(&frozen.values)),
+            settings: options.settings(),
+            changes: Vec::new(),
             options,
         }
+    }
+
+    /// Takes settings over that the numbers of the run depend on. Those that differ from the ones
+    /// that are known are changes, if these are accepted.
+    pub fn settle(
+        &mut self,
+        folder: &Path,
+        step: usize,
+        settings: Settings,
+    ) -> Result<(), TrainError> {
+        let mut changes = Vec::new();
+        for (name, to) in &settings {
+            if let Some(from) = self.settings.get(name)
+                && !is_same(from, to)
+            {
+                changes.push(Change {
+                    step,
+                    name: name.clone(),
+                    from: from.clone(),
+                    to: to.clone(),
+                });
+            }
+        }
+        if !changes.is_empty() && !self.options.accept_changes {
+            let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
+            return Err(TrainError::Settings {
+                path: folder.to_path_buf(),
+                changes: changes.join(", "),
+            });
+        }
+        self.settings.extend(settings);
+        self.changes.extend(changes);
+        Ok(())
+    }
+}
+
+/// Equal, or as near as JSON keeps a number.
+fn is_same(left: &Value, right: &Value) -> bool {
+    match (left.as_f64(), right.as_f64()) {
+        (Some(a), Some(b)) if left.is_f64() || right.is_f64() => {
+            (a - b).abs() <= 1e-12 * a.abs().max(b.abs())
+        }
+        _ => left == right,
     }
 }
 
@@ -92,17 +174,48 @@ pub(super) fn save(
         step: optimizer.steps,
         ..meta.clone()
     };
-    let path = folder.join(STATE_META);
-    let json = serde_json::to_string_pretty(&meta)
-        .map_err(|error| TrainError::io(&path)(std::io::Error::other(error)))?;
-    files::write_text(&path, &json).map_err(TrainError::io(&path))?;
+    write_meta(folder, &meta)?;
     Ok(write_tensors(&folder.join(STATE), tensors)?)
+}
+
+/// Writes `state.json`.
+pub(super) fn write_meta(folder: &Path, meta: &RunMeta) -> Result<(), TrainError> {
+    let path = folder.join(STATE_META);
+    let json = serde_json::to_string_pretty(meta)
+        .map_err(|error| TrainError::io(&path)(std::io::Error::other(error)))?;
+    files::write_text(&path, &json).map_err(TrainError::io(&path))
+}
+
+/// Removes what a run that was killed while it wrote has left: files under the names of ours, or of
+/// those that the writers of weights use, that are not whole.
+pub(super) fn remove_partial_files(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = [STATE, STATE_META, super::LOG, super::CURVE];
+        let partial = ours.into_iter().any(|whole| {
+            let rest = name.strip_prefix('.').unwrap_or(&name).strip_prefix(whole);
+            rest.is_some_and(|rest| rest.ends_with(".part"))
+        });
+        // tempfile's own names: a dot, "tmp" and six letters or digits.
+        let temporary = name.strip_prefix(".tmp").is_some_and(|rest| {
+            rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if regular && (partial || temporary) {
+            // What stays does no harm but to the space.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Reads the state that [`save`] wrote. All is read before anything is replaced.
 pub(super) fn restore(
     folder: &Path,
-    meta: &RunMeta,
+    meta: &mut RunMeta,
     parameters: &mut Parameters,
     optimizer: &mut Optimizer,
 ) -> Result<(), TrainError> {
@@ -118,26 +231,104 @@ pub(super) fn restore(
     check_optimizer(&saved, meta).map_err(refused)?;
 
     let device = parameters.values[0].device();
-    let read = |set: &str, name: &str| -> Result<Tensor<1>, TrainError> {
-        Ok(weights.tensor(&format!("{set}.{name}"), DType::F32, &device)?)
+    let read = |set: &str, name: &str, length: usize| -> Result<Tensor<1>, TrainError> {
+        let name = format!("{set}.{name}");
+        let tensor: Tensor<1> = weights.tensor(&name, DType::F32, &device)?;
+        let found = tensor.dims()[0];
+        if found != length {
+            return Err(refused(format!(
+                "{name} has {found} values instead of {length}"
+            )));
+        }
+        let possible = |value: &f32| value.is_finite() && (set != EXP_AVG_SQ || *value >= 0.0);
+        let data = tensor.clone().into_data();
+        match data.iter::<f32>().find(|value| !possible(value)) {
+            Some(value) => Err(refused(format!("a value of {name} is {value}"))),
+            None => Ok(tensor),
+        }
     };
     let (mut values, mut states) = (Vec::new(), optimizer.states.clone());
-    for (name, state) in parameters.names.iter().zip(&mut states) {
-        values.push(read(VALUE, name)?);
-        state.exp_avg = read(EXP_AVG, name)?;
-        state.exp_avg_sq = read(EXP_AVG_SQ, name)?;
-        state.average = read(AVERAGE, name)?;
+    let parameter_list = parameters.names.iter().zip(&parameters.shapes);
+    for ((name, shape), state) in parameter_list.zip(&mut states) {
+        let length = shape.iter().product();
+        values.push(read(VALUE, name, length)?);
+        state.exp_avg = read(EXP_AVG, name, length)?;
+        state.exp_avg_sq = read(EXP_AVG_SQ, name, length)?;
+        state.average = read(AVERAGE, name, length)?;
     }
-    let step: Tensor<1> = weights.tensor(STEP, DType::F32, &device)?;
+    let step = weights.tensor::<1>(STEP, DType::F32, &device)?.into_data();
+    let step = step.iter::<f32>().next().unwrap_or(f32::NAN);
+    if !(step >= 0.0 && step.fract() == 0.0 && step as usize <= MOST_STEPS) {
+        return Err(refused(format!("its step is {step}")));
+    }
     parameters.values = values;
     optimizer.states = states;
-    optimizer.steps = step.into_scalar::<f32>() as usize;
+    optimizer.steps = step as usize;
+    continue_meta(folder, saved, meta, optimizer.steps)
+}
+
+/// The settings of the run that is continued, with those that are asked for now.
+fn continue_meta(
+    folder: &Path,
+    saved: RunMeta,
+    meta: &mut RunMeta,
+    step: usize,
+) -> Result<(), TrainError> {
+    let asked = std::mem::replace(&mut meta.settings, saved.options.settings());
+    meta.settings.extend(saved.settings);
+    meta.changes = saved.changes;
+    let [from, to] = [saved.options.steps, meta.options.steps];
+    if from != to {
+        meta.changes.push(Change {
+            step,
+            name: "steps".to_owned(),
+            from: from.into(),
+            to: to.into(),
+        });
+    }
+    meta.settle(folder, step, asked)
+}
+
+/// Whether a folder is that of a run, which may have taken no step yet.
+pub fn holds_run(folder: &Path) -> bool {
+    exists(folder) || folder.join(STATE_META).is_file()
+}
+
+/// Removes state, log and curve of the run in a folder, if there is one: the next one begins anew.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn discard_run(folder: &Path) -> Result<(), TrainError> {
+    for name in [STATE, STATE_META, super::LOG, super::CURVE] {
+        let path = folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainError::io(&path)(error));
+            }
+            _ => {}
+        }
+    }
     Ok(())
+}
+
+/// A hash of the parameters of a module, to be recorded among the [`Settings`] of a run that depends
+/// on it.
+pub fn weights_hash<M: Module>(module: &M) -> String {
+    hash(&Parameters::of(module).values)
+}
+
+/// The replicas of the run in a folder, if there is one that can be read: what it computes depends
+/// on them, by rounding.
+pub fn recorded_replicas(folder: &Path) -> Option<usize> {
+    exists(folder)
+        .then(|| read_meta(folder).ok())
+        .flatten()
+        .map(|meta| meta.options.replicas)
 }
 
 fn read_meta(folder: &Path) -> Result<RunMeta, TrainError> {
     let path = folder.join(STATE_META);
-    let text = fs::read_to_string(&path).map_err(TrainError::io(&path))?;
+    let text = read_text_bounded(&path, LARGEST_META).map_err(TrainError::io(&path))?;
     serde_json::from_str(&text).map_err(|error| TrainError::State {
         path,
         reason: error.to_string(),

@@ -2,12 +2,18 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_dcae::DcAe;
-use sana_sampler::noise::{self, Stream};
+use sana_sampler::noise;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::task::Task;
 use crate::train::data::Data;
 use crate::train::error::{TrainError, at_least_one, not_negative};
+use crate::train::memory;
+use crate::train::run::Settings;
+
+/// Images that show before a save whether the latents have a scale.
+const CHECKED_IMAGES: usize = 4;
 
 /// Options of the autoencoder's training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -63,8 +69,7 @@ impl AutoencoderTask {
         let mut pixels = Vec::with_capacity(count * 3 * size * size);
         for sample in samples {
             let image = (step * self.options.batch + sample) as u64;
-            let mut rng = noise::generator(self.options.seed, image, Stream::Initial);
-            pixels.extend(self.data.image(&mut rng)?);
+            pixels.extend(self.data.image_at(self.options.seed, image)?);
         }
         let data = TensorData::new(pixels, [count, 3, size, size]);
         Ok(Tensor::from_data(data, (&self.device, DType::F32)))
@@ -92,7 +97,50 @@ impl Task for AutoencoderTask {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        self.options.validate()
+        self.options.validate()?;
+        let pixels = 3.0 * (self.data.size() as f64).powi(2);
+        memory::check_batch("images", self.options.batch, pixels, &self.device)
+    }
+
+    fn settings(&self) -> Settings {
+        let AutoencoderOptions {
+            batch,
+            absolute,
+            latent_noise,
+            latent_decay,
+            seed,
+        } = self.options;
+        let mut settings = self.data.settings();
+        settings.extend(
+            [
+                ("batch", json!(batch)),
+                ("absolute", json!(absolute)),
+                ("latent_noise", json!(latent_noise)),
+                ("latent_decay", json!(latent_decay)),
+                ("seed", json!(seed)),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        settings
+    }
+
+    /// Latents must have a scale that can be written.
+    fn check(&self, model: &DcAe, step: usize) -> Result<(), TrainError> {
+        let std = latent_std(
+            model,
+            &self.data,
+            CHECKED_IMAGES,
+            self.options.seed,
+            &self.device,
+        )?;
+        if scale_of(std).is_some() {
+            return Ok(());
+        }
+        Err(TrainError::Diverged {
+            step,
+            quantity: "the standard deviation of the latents".to_owned(),
+            value: std as f32,
+        })
     }
 
     fn loss(
@@ -125,6 +173,12 @@ impl Task for AutoencoderTask {
     }
 }
 
+/// The scaling factor that goes with this standard deviation, if both are finite.
+pub fn scale_of(std: f64) -> Option<f64> {
+    let scale = 1.0 / std;
+    (scale.is_finite() && std.is_finite()).then_some(scale)
+}
+
 /// Standard deviation of raw latents over `count` images: its reciprocal is the autoencoder's
 /// scaling factor.
 ///
@@ -138,10 +192,11 @@ pub fn latent_std(
     device: &Device,
 ) -> Result<f64, TrainError> {
     let (mut sum, mut squares, mut total) = (0f64, 0f64, 0f64);
-    for image in 0..count {
-        let mut rng = noise::generator(seed, image as u64, Stream::Initial);
+    // A second look at the same images tells nothing new.
+    for image in 0..count.min(data.count().unwrap_or(count)) {
         let size = data.size();
-        let pixels = TensorData::new(data.sample(&mut rng)?.pixels, [1, 3, size, size]);
+        let sample = data.sample_at(seed, image as u64)?;
+        let pixels = TensorData::new(sample.pixels, [1, 3, size, size]);
         let latents = model.encode_raw(Tensor::from_data(pixels, (device, DType::F32)))?;
         for value in latents.into_data().iter::<f32>().map(f64::from) {
             sum += value;

@@ -1,12 +1,22 @@
 use std::ops::Range;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_dcae::DcAe;
-use sana_sampler::noise::{self, Stream};
 
 use crate::train::data::Data;
 use crate::train::error::{TrainError, at_least_one};
+use crate::train::memory;
+
+/// Pixels that a thread encodes at a time: 16 images of 512 pixels.
+const PIXELS_AT_ONCE: usize = 16 * 512 * 512;
+
+/// Images that a thread encodes at a time, up to 16.
+fn batch(size: usize) -> usize {
+    (PIXELS_AT_ONCE / size.saturating_mul(size).max(1)).clamp(1, 16)
+}
 
 /// Images encoded ahead of training, since the autoencoder is not trained with them: scaled latents and
 /// captions.
@@ -20,10 +30,12 @@ pub struct LatentPool {
 
 impl LatentPool {
     /// Encodes `count` images in batches, on threads of their own. `observe` is called with
-    /// how many are done.
+    /// how many are done. Each image of a folder is encoded once, so there are never more than it
+    /// has.
     ///
     /// # Errors
-    /// When `count` is zero, an image cannot be read or its size does not fit the autoencoder.
+    /// When `count` is zero, the pool does not fit into memory, an image cannot be read or its size
+    /// does not fit the autoencoder.
     pub fn encode(
         autoencoder: &DcAe,
         data: &Data,
@@ -32,38 +44,46 @@ impl LatentPool {
         device: &Device,
         observe: impl Fn(usize) + Sync,
     ) -> Result<Self, TrainError> {
-        const BATCH: usize = 16;
         at_least_one("pool", count)?;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let next = std::sync::atomic::AtomicUsize::new(0);
+        let count = count.min(data.count().unwrap_or(count));
+        memory::check_pool(autoencoder.config(), data.size(), count, device)?;
+        let batch = batch(data.size());
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::new());
         let side = data.size() / autoencoder.compression();
         let shape = [autoencoder.config().latent_channels, side, side];
-        let results: Vec<Result<(), TrainError>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads)
-                .map(|_| {
+        let work = |autoencoder: DcAe| -> Result<(), TrainError> {
+            loop {
+                let first = next.fetch_add(batch, Ordering::Relaxed);
+                if first >= count {
+                    return Ok(());
+                }
+                let range = first..(first + batch).min(count);
+                let encoded = encode_range(&autoencoder, data, range, seed, device)
+                    .inspect_err(|_| next.store(count, Ordering::Relaxed))?; // for the others too
+                let mut done = done.lock().unwrap_or_else(|poison| poison.into_inner());
+                done.push((first, encoded));
+                observe((done.len() * batch).min(count));
+            }
+        };
+        let results: Vec<Result<(), TrainError>> = thread::scope(|scope| {
+            // Where the system gives fewer threads, those that there are do the work.
+            let workers: Vec<_> = (1..threads.min(count.div_ceil(batch)))
+                .map_while(|_| {
                     let autoencoder = autoencoder.clone();
-                    let (next, done, observe) = (&next, &done, &observe);
-                    scope.spawn(move || {
-                        loop {
-                            let first = next.fetch_add(BATCH, std::sync::atomic::Ordering::Relaxed);
-                            if first >= count {
-                                return Ok(());
-                            }
-                            let range = first..(first + BATCH).min(count);
-                            let encoded = encode_range(&autoencoder, data, range, seed, device)?;
-                            let mut done = done.lock().unwrap_or_else(|poison| poison.into_inner());
-                            done.push((first, encoded));
-                            observe((done.len() * BATCH).min(count));
-                        }
-                    })
+                    let work = &work;
+                    thread::Builder::new()
+                        .spawn_scoped(scope, move || work(autoencoder))
+                        .ok()
                 })
                 .collect();
+            let own = work(autoencoder.clone());
             let joined = workers.into_iter().map(|worker| match worker.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
             });
-            joined.collect()
+            std::iter::once(own).chain(joined).collect()
         });
         results.into_iter().collect::<Result<(), TrainError>>()?;
         let mut batches = done
@@ -130,8 +150,7 @@ fn encode_range(
     let mut pixels = Vec::with_capacity(count * 3 * size * size);
     let mut captions = Vec::with_capacity(count);
     for image in range {
-        let mut rng = noise::generator(seed, image as u64, Stream::Initial);
-        let sample = data.sample(&mut rng)?;
+        let sample = data.sample_at(seed, image as u64)?;
         pixels.extend(sample.pixels);
         captions.push(sample.caption);
     }

@@ -10,4 +10,4 @@ pub use latent_pool::LatentPool;
 pub use task::Task;
 pub use transformer::{Denoiser, TransformerOptions, TransformerTask, flow_loss};
 
-pub(super) use autoencoder::latent_std;
+pub(super) use autoencoder::{latent_std, scale_of};

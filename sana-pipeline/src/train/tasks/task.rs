@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::train::error::TrainError;
+use crate::train::run::Settings;
 
 /// What a step trains on: a loss for a share of the batch.
 pub trait Task: Sync {
@@ -18,6 +19,21 @@ pub trait Task: Sync {
     /// # Errors
     /// [`TrainError::Option`].
     fn validate(&self) -> Result<(), TrainError>;
+
+    /// What the losses depend on, by name, to be recorded with the run: it is not continued with
+    /// other settings without being asked to. Default none.
+    fn settings(&self) -> Settings {
+        Settings::new()
+    }
+
+    /// Refuses a model that is of no use, before it replaces the last good state. `step` is the
+    /// number of steps taken. Default: it is of use.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`].
+    fn check(&self, _model: &Self::Model, _step: usize) -> Result<(), TrainError> {
+        Ok(())
+    }
 
     /// The mean loss over these samples of the batch of step `step`, as a tensor `[1]` on the
     /// model's graph. `samples` are indices below [`batch`](Self::batch): all of them, or the

@@ -10,11 +10,14 @@ use sana_sampler::noise::{self, Stream};
 use sana_text::encode_tokens;
 use sana_text::{Gemma2Model, PromptEmbeds, PromptTokenizer};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::latent_pool::LatentPool;
 use super::task::Task;
 use crate::train::error::{TrainError, at_least_one, in_range, not_negative};
+use crate::train::memory;
 use crate::train::optimizer::{Parameters, is_trained};
+use crate::train::run::Settings;
 
 /// Options of the transformer's training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -56,10 +59,40 @@ impl TransformerOptions {
         at_least_one("batch", self.batch)?;
         not_negative("logit_std", self.logit_std)?;
         let dropout = self.caption_dropout;
+        let shift = self.flow_shift;
+        // What the scheduler of the checkpoint can load.
+        in_range(
+            "flow_shift",
+            "in [1e-6, 1e6]",
+            (1e-6..=1e6).contains(&shift),
+            shift,
+        )?;
         let is_share = (0.0..=1.0).contains(&dropout);
         in_range("caption_dropout", "in [0, 1]", is_share, dropout)?;
         self.times()?;
         Ok(())
+    }
+
+    /// The options by name, as they are [recorded](Task::settings) with a run.
+    pub fn settings(&self) -> Settings {
+        let Self {
+            batch,
+            flow_shift,
+            logit_mean,
+            logit_std,
+            caption_dropout,
+            seed,
+        } = *self;
+        [
+            ("batch", json!(batch)),
+            ("flow_shift", json!(flow_shift)),
+            ("logit_mean", json!(logit_mean)),
+            ("logit_std", json!(logit_std)),
+            ("caption_dropout", json!(caption_dropout)),
+            ("seed", json!(seed)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
     }
 
     /// The distribution of training times.
@@ -142,7 +175,15 @@ impl Task for TransformerTask {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        self.options.validate()
+        self.options.validate()?;
+        let latent: f64 = self.pool.shape.iter().map(|side| *side as f64).product();
+        memory::check_batch("latents", self.options.batch, latent, &self.device)
+    }
+
+    fn settings(&self) -> Settings {
+        let mut settings = self.options.settings();
+        settings.insert("pool".to_owned(), self.pool.len().into());
+        settings
     }
 
     fn loss(

@@ -1,6 +1,9 @@
 //! Folders of images with captions.
 
-use crate::train::{Data, TrainError};
+use sana_linear_attn::parity::device;
+
+use super::models::tiny_autoencoder;
+use crate::train::{Data, LatentPool, TrainError};
 
 #[test]
 fn a_folder_of_images_is_read() {
@@ -78,4 +81,134 @@ fn a_folder_that_holds_no_data_is_refused() {
     assert!(matches!(error, TrainError::Image(_)), "{error}");
     let missing = Data::open_folder(&folder.path().join("nowhere"), 8).expect_err("refused");
     assert!(matches!(missing, TrainError::Io { .. }), "{missing}");
+}
+
+fn save_field(folder: &std::path::Path, name: &str, red: u8) {
+    let field = image::RgbImage::from_pixel(8, 8, image::Rgb([red, 0, 0]));
+    field.save(folder.join(name)).expect("image");
+}
+
+/// Images without a caption, or with one that is no text, are left out and named.
+#[test]
+fn images_without_a_caption_are_named() {
+    let folder = tempfile::tempdir().expect("folder");
+    for name in ["a.png", "b.png", "c.png", "d.png"] {
+        save_field(folder.path(), name, 9);
+    }
+    std::fs::write(folder.path().join("a.txt"), "a field").expect("caption");
+    std::fs::write(folder.path().join("b.txt"), [0xff, 0xfe]).expect("caption");
+    std::fs::create_dir(folder.path().join("d.txt")).expect("no file");
+    let skipped = |data: &Data| -> Vec<String> {
+        let names = data.skipped().iter();
+        let names = names.map(|(path, reason)| format!("{}: {reason}", path.display()));
+        names.collect()
+    };
+    let data = Data::open_folder(folder.path(), 8).expect("data");
+    assert_eq!(data.count(), Some(1));
+    let left_out = skipped(&data);
+    assert_eq!(left_out.len(), 3, "{left_out:?}");
+    let expected = [
+        ("b.png: ", "utf-8"),
+        ("c.png: ", "c.txt"),
+        ("d.png: ", "not a regular file"),
+    ];
+    for (line, (image, reason)) in left_out.iter().zip(expected) {
+        assert!(line.contains(image) && line.contains(reason), "{line}");
+    }
+
+    let lines = b"{\"file_name\": \"a.png\", \"text\": \"a field\"}\n{\"file_name\": \"b.png\"}\n\
+        {\"file_name\": \"c.png\", \"text\": \"\xff\"}\n";
+    std::fs::write(folder.path().join("metadata.jsonl"), lines).expect("metadata");
+    let data = Data::open_folder(folder.path(), 8).expect("data");
+    assert_eq!(data.count(), Some(1));
+    let left_out = skipped(&data);
+    assert!(
+        left_out[0].contains("b.png: it has no text"),
+        "{left_out:?}"
+    );
+    assert!(left_out[1].contains("c.png: invalid utf-8"), "{left_out:?}");
+
+    std::fs::write(
+        folder.path().join("metadata.jsonl"),
+        "{\"file_name\": \"b.png\"}",
+    )
+    .unwrap();
+    let error = Data::open_folder(folder.path(), 8).expect_err("refused");
+    let message = error.to_string();
+    assert!(
+        message.contains("none of its 1 images has a caption"),
+        "{message}"
+    );
+}
+
+/// Texts that have no end or are too large are not read.
+#[cfg(unix)]
+#[test]
+fn texts_are_regular_files_of_a_limited_size() {
+    let folder = tempfile::tempdir().expect("folder");
+    save_field(folder.path(), "a.png", 9);
+    let caption = folder.path().join("a.txt");
+    let pipe = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.expect("mkfifo").success());
+    };
+    let refused = || {
+        Data::open_folder(folder.path(), 8)
+            .expect_err("refused")
+            .to_string()
+    };
+    pipe(&caption);
+    assert!(refused().contains("not a regular file"), "{}", refused());
+    std::fs::remove_file(&caption).expect("removed");
+    std::os::unix::fs::symlink("/dev/zero", &caption).expect("link");
+    assert!(refused().contains("not a regular file"), "{}", refused());
+    std::fs::remove_file(&caption).expect("removed");
+    let large = std::fs::File::create(&caption).expect("caption");
+    large.set_len((1 << 20) + 1).expect("a hole");
+    assert!(refused().contains("larger than"), "{}", refused());
+
+    let metadata = folder.path().join("metadata.jsonl");
+    pipe(&metadata);
+    assert!(refused().contains("not a regular file"), "{}", refused());
+    std::fs::remove_file(&metadata).expect("removed");
+    let large = std::fs::File::create(&metadata).expect("metadata");
+    large.set_len((256 << 20) + 1).expect("a hole");
+    assert!(refused().contains("larger than"), "{}", refused());
+
+    // So are images.
+    std::fs::remove_file(&metadata).expect("removed");
+    std::fs::write(&caption, "a field").expect("caption");
+    std::fs::remove_file(folder.path().join("a.png")).expect("removed");
+    pipe(&folder.path().join("a.png"));
+    assert!(refused().contains("not a regular file"), "{}", refused());
+}
+
+/// A folder is gone through in rounds, and a pool has each image once.
+#[test]
+fn each_image_once_per_round() {
+    let (folder, device) = (tempfile::tempdir().expect("folder"), device());
+    for index in 0..8 {
+        save_field(folder.path(), &format!("{index}.png"), 30 * index);
+        let caption = folder.path().join(format!("{index}.txt"));
+        std::fs::write(caption, index.to_string()).expect("caption");
+    }
+    let data = Data::open_folder(folder.path(), 8).expect("data");
+    let round = |seed: u64, round: u64| -> Vec<String> {
+        let samples = (8 * round..8 * (round + 1)).map(|index| data.sample_at(seed, index));
+        samples
+            .map(|sample| sample.expect("sample").caption)
+            .collect()
+    };
+    let all: Vec<String> = (0..8).map(|index: u8| index.to_string()).collect();
+    for (seed, number) in [(0, 0), (0, 1), (3, 0)] {
+        let mut captions = round(seed, number);
+        captions.sort();
+        assert_eq!(captions, all);
+    }
+    assert_ne!(round(0, 0), round(0, 1));
+    assert_ne!(round(0, 0), round(3, 0));
+
+    let autoencoder = tiny_autoencoder(&device);
+    let pool = LatentPool::encode(&autoencoder, &data, 20_000, 0, &device, |_| ()).expect("pool");
+    assert_eq!(pool.len(), 8);
 }

@@ -53,6 +53,7 @@ pub(super) fn options(steps: usize) -> RunOptions {
         frozen: Vec::new(),
         replicas: 2,
         save_every: 3,
+        accept_changes: false,
     }
 }
 
