@@ -28,6 +28,6 @@ pub use convert::TransformerLayout;
 #[doc(hidden)]
 pub use embed::sin_cos_positions;
 pub use input::{Observer, Perturbed, TransformerInput, TransformerOutput};
-pub use lora::{Lora, LoraError, LoraMismatch, LoraMode, ScaledLora};
+pub use lora::{Lora, LoraError, LoraKind, LoraMismatch, LoraMode, ScaledLora};
 pub use perturbed::{PerturbedBlocks, PerturbedBlocksError};
 pub use place::{BlockPart, Place};

@@ -6,10 +6,10 @@ use sana_linear_attn::transformer::{Lora, LoraError, ScaledLora};
 
 pub use sana_linear_attn::transformer::LoraMode;
 
-/// A LoRA file in the layout of PEFT and diffusers, and how it is applied.
+/// A LoRA file of diffusers, PEFT, kohya or LyCORIS, and how it is applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraFile {
-    /// The safetensors file.
+    /// The safetensors file, or the folder of PEFT or diffusers that holds it.
     pub path: PathBuf,
     /// What its change of the weights is multiplied with: 1 is as it was trained, 0 is nothing.
     pub scale: f64,

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, Tiling};
-use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SanaTransformer, Weights};
+use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SanaTransformer};
 use sana_text::{Gemma2Model, PromptTokenizer};
 
 use crate::checkpoint::ControlNetFolder;
@@ -97,8 +97,11 @@ impl SanaPipeline {
         };
         let controlnet = checkpoint.controlnet(options.controlnet.as_deref())?;
         let spec = checkpoint.spec_with(controlnet)?;
+        let mut lora_notes = Vec::new();
         for file in &options.loras {
-            file.open()?.lora().check(&spec.transformer, device)?;
+            let scaled = file.open()?;
+            scaled.lora().check(&spec.transformer, device)?;
+            lora_notes.extend(scaled.notes());
         }
         let mut text = None;
         let mut loaded = Vec::new();
@@ -120,7 +123,7 @@ impl SanaPipeline {
             }
             if part == Component::Transformer {
                 for file in &options.loras {
-                    let elements = Weights::open_file(&file.path)?.total_elements();
+                    let elements = file.open()?.lora().total_elements();
                     part_loaded = part_loaded.with_low_rank(elements);
                 }
             }
@@ -157,6 +160,9 @@ impl SanaPipeline {
                 .with_controlnet(spec.controlnet.clone()),
             spec,
         };
+        for note in lora_notes {
+            pipeline.networks.note(note);
+        }
         pipeline.one_stage_at_a_time = pipeline.begins_with_one_stage();
         Ok(pipeline)
     }

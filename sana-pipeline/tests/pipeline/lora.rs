@@ -1,7 +1,10 @@
 //! LoRA files on the reference's tiny checkpoint.
 
+use burn::tensor::TensorData;
+use sana_linear_attn::Weights;
 use sana_linear_attn::parity::{assert_close, dropped_in_fixtures, tolerance, values};
 use sana_linear_attn::transformer::LoraError;
+use sana_linear_attn::weights::write_tensors;
 use sana_pipeline::CheckpointError;
 use sana_pipeline::{LoraFile, LoraMode, MemoryPolicy, PipelineError, StepAction};
 
@@ -179,4 +182,58 @@ fn files_that_do_not_fit() {
             }
         }
     }
+}
+
+/// The tensors of the crate's own file, by the names that another trainer gives them, each with an
+/// alpha that is the rank.
+fn of_another_trainer(name_of: impl Fn(&str, &str) -> String) -> tempfile::TempDir {
+    let weights = Weights::open_file(&file().path).unwrap();
+    let mut tensors = Vec::new();
+    for name in weights.names().filter(|name| !name.ends_with(".alpha")) {
+        let shape = weights.shape(name).unwrap().to_vec();
+        let rank = shape[0] as f32;
+        let dtype = weights.dtype(name).unwrap();
+        let data = TensorData::from_bytes_vec(weights.bytes(name).unwrap().to_vec(), shape, dtype);
+        let layer = name.strip_prefix("transformer.").unwrap_or(name);
+        let (layer, factor) = layer.split_once(".lora_").unwrap();
+        if factor.starts_with('A') {
+            tensors.push((name_of(layer, "lora_down.weight"), data));
+            let alpha = TensorData::new(vec![rank], [0usize; 0]);
+            tensors.push((name_of(layer, "alpha"), alpha));
+        } else {
+            tensors.push((name_of(layer, "lora_up.weight"), data));
+        }
+    }
+    let text = TensorData::new(vec![0f32; 2], [1, 2]);
+    tensors.push(("text_encoder.a.lora_down.weight".to_owned(), text));
+    let folder = tempfile::tempdir().unwrap();
+    write_tensors(&folder.path().join(FILE), tensors).unwrap();
+    folder
+}
+
+/// By its path or its folder, whose text encoder's tensors are skipped with a note.
+#[test]
+fn files_of_other_trainers_give_the_same_latents() {
+    let expected = small_latents(&mut sana_with(&[file()]));
+    let dotted = of_another_trainer(|layer, word| format!("transformer.{layer}.{word}"));
+    let kohya = of_another_trainer(|layer, word| {
+        format!("lora_transformer_{}.{word}", layer.replace('.', "_"))
+    });
+    for path in [dotted.path().to_owned(), kohya.path().join(FILE)] {
+        let mut pipeline = sana_with(&[LoraFile::new(path)]);
+        let notes = pipeline.notes().join("\n");
+        assert!(notes.contains("text encoder"), "{notes}");
+        assert_eq!(small_latents(&mut pipeline), expected);
+    }
+}
+
+#[test]
+fn scale_0_is_noted() {
+    let noted = |scale: f64| {
+        let pipeline = sana_with(&[file().scale(scale)]);
+        let mut notes = pipeline.notes().iter();
+        notes.any(|note| note.contains("no effect at scale 0"))
+    };
+    assert!(noted(0.0));
+    assert!(!noted(0.5));
 }

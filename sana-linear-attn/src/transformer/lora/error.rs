@@ -26,6 +26,36 @@ pub enum LoraError {
     /// The tensors are not those of a LoRA of this transformer.
     #[error(transparent)]
     Mismatch(Box<LoraMismatch>),
+    /// An adapter of a kind that is not supported.
+    #[error(
+        "the LoRA {origin} is {kind} ({tensor}), which is not supported: merge it into the \
+         transformer with the tool that trained it and load the merged weights"
+    )]
+    Unsupported {
+        /// The file.
+        origin: String,
+        /// What it is.
+        kind: &'static str,
+        /// A tensor that shows it.
+        tensor: String,
+    },
+    /// A file that changes a text encoder alone.
+    #[error(
+        "the LoRA {origin} changes only a text encoder, which is not supported: take a file that \
+         was trained on the transformer"
+    )]
+    TextEncoder {
+        /// The file.
+        origin: String,
+    },
+    /// An unmerged adapter whose change of the weights is not low rank.
+    #[error("the LoRA {origin} is a {kind}, whose change of the weights is not low rank: merge it")]
+    NotLowRank {
+        /// The file.
+        origin: String,
+        /// What it is.
+        kind: &'static str,
+    },
     /// A scale that is not finite.
     #[error("the scale of the LoRA {origin} must be a finite number, got {scale}")]
     Scale {

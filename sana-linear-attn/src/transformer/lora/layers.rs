@@ -32,6 +32,15 @@ impl Layer<'_> {
         }
     }
 
+    /// The weight `[out, in]` in f32.
+    pub(super) fn matrix(&self) -> Tensor<2> {
+        let weight = match self {
+            Self::Linear(layer) => layer.weight.val(),
+            Self::Pointwise(layer) => layer.weight.val().reshape(self.size()),
+        };
+        cast(weight, DType::F32).detach()
+    }
+
     pub(super) fn attach(&mut self, term: LowRank) {
         let (dtype, low_rank) = match self {
             Self::Linear(layer) => (layer.weight.val().dtype(), &mut layer.low_rank),

@@ -1,9 +1,13 @@
 //! Low-rank adaptation (LoRA, [arXiv 2106.09685](https://arxiv.org/abs/2106.09685)) of the
 //! transformer's linear layers.
 
+mod change;
+mod check;
 mod error;
 mod file;
+mod kind;
 mod layers;
+mod names;
 mod settings;
 
 use burn::tensor::Tensor;
@@ -13,6 +17,7 @@ use super::model::SanaTransformer;
 
 pub use error::{LoraError, LoraMismatch};
 pub use file::Lora;
+pub use kind::LoraKind;
 
 /// How a LoRA takes part in the computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,7 +44,8 @@ impl ScaledLora {
     /// A LoRA with a scale; 0 leaves the transformer as it is.
     ///
     /// # Errors
-    /// [`LoraError::Scale`] when the scale is not finite.
+    /// [`LoraError::Scale`] when the scale is not finite; [`LoraError::NotLowRank`] for an unmerged
+    /// one whose change of the weights is not low rank.
     pub fn new(lora: Lora, scale: f64, mode: LoraMode) -> Result<Self, LoraError> {
         if !scale.is_finite() {
             return Err(LoraError::Scale {
@@ -47,18 +53,44 @@ impl ScaledLora {
                 scale,
             });
         }
-        Ok(Self { lora, scale, mode })
+        let dense = lora
+            .kinds()
+            .into_iter()
+            .find(|kind| *kind != LoraKind::Lora);
+        match dense {
+            Some(kind) if mode == LoraMode::Unmerged => Err(LoraError::NotLowRank {
+                origin: lora.origin().to_owned(),
+                kind: kind.name(),
+            }),
+            _ => Ok(Self { lora, scale, mode }),
+        }
     }
 
     /// The LoRA.
     pub fn lora(&self) -> &Lora {
         &self.lora
     }
+
+    /// What of it has no effect.
+    pub fn notes(&self) -> Vec<String> {
+        let origin = self.lora.origin();
+        let mut notes = Vec::new();
+        if self.scale == 0.0 {
+            notes.push(format!("the LoRA {origin} has no effect at scale 0"));
+        }
+        let skipped = self.lora.text_encoder_tensors();
+        if skipped > 0 {
+            notes.push(format!(
+                "the LoRA {origin} also changes a text encoder: its {skipped} tensors for that are skipped"
+            ));
+        }
+        notes
+    }
 }
 
 impl SanaTransformer {
-    /// Applies LoRAs: each adds `scale * alpha / rank * B A` to the weights of the layers it
-    /// changes. The merged ones are summed in f32 before the sum is rounded to the weights' dtype.
+    /// Applies LoRAs: each adds `scale * alpha / rank * B A`, or what a DoRA, LoHa or LoKr makes of
+    /// the original weights, to the weights of the layers it changes. The merged ones are summed in f32 before the sum is rounded to the weights' dtype.
     ///
     /// # Errors
     /// As [`Lora::check`], of the first that does not fit; nothing has been computed by then.
@@ -71,17 +103,19 @@ impl SanaTransformer {
             let device = layer.device();
             let mut delta: Option<Tensor<2>> = None;
             for scaled in loras.iter().filter(|scaled| scaled.scale != 0.0) {
-                let Some(term) = scaled.lora.term(&name, scaled.scale, &device)? else {
-                    continue;
-                };
+                let (lora, scale) = (&scaled.lora, scaled.scale);
                 match scaled.mode {
-                    LoraMode::Unmerged => layer.attach(term),
+                    LoraMode::Unmerged => {
+                        if let Some(term) = lora.term(&name, scale, &device)? {
+                            layer.attach(term);
+                        }
+                    }
                     LoraMode::Merged => {
-                        let product = term.up.matmul(term.down);
-                        delta = Some(match delta {
-                            Some(sum) => sum + product,
-                            None => product,
-                        });
+                        let change = lora.delta(&name, scale, || layer.matrix(), &device)?;
+                        delta = match (delta, change) {
+                            (Some(sum), Some(change)) => Some(sum + change),
+                            (sum, change) => sum.or(change),
+                        };
                     }
                 }
             }

@@ -10,6 +10,8 @@ pub(super) struct Settings {
     alpha: Option<f64>,
     /// Alphas of layers whose names end in a word.
     alpha_pattern: Vec<(String, f64)>,
+    /// PEFT's rank of a LoKr, which divides alpha also where both factors are whole.
+    lokr_rank: Option<usize>,
     /// alpha / sqrt(rank) in place of alpha / rank.
     rank_stabilised: bool,
 }
@@ -48,8 +50,13 @@ impl Settings {
                 alpha_pattern.push((plain_name(layer)?, number(value)?));
             }
         }
+        let lokr = key("peft_type").and_then(Value::as_str) == Some("LOKR");
+        let rank = key("r").and_then(Value::as_u64).filter(|_| lokr);
+        // PEFT's LoHa and LoKr call it `alpha`.
+        let alpha = key("lora_alpha").or_else(|| key("alpha"));
         Ok(Self {
-            alpha: key("lora_alpha").map(number).transpose()?,
+            alpha: alpha.map(number).transpose()?,
+            lokr_rank: rank.and_then(|rank| usize::try_from(rank).ok()),
             alpha_pattern,
             rank_stabilised: key("use_rslora").and_then(Value::as_bool) == Some(true),
         })
@@ -71,7 +78,11 @@ impl Settings {
     }
 
     /// What `B A` is multiplied with in addition to the user's scale; `own` is the layer's own alpha.
-    pub(super) fn factor(&self, own: Option<f64>, layer: &str, rank: usize) -> f64 {
+    /// Without a rank, as a LoKr of whole factors is, it is 1.
+    pub(super) fn factor(&self, own: Option<f64>, layer: &str, rank: Option<usize>) -> f64 {
+        let Some(rank) = rank.or(self.lokr_rank).filter(|rank| *rank > 0) else {
+            return 1.0;
+        };
         let mut patterns = self.alpha_pattern.iter();
         let pattern = patterns.find(|(pattern, _)| ends_in(layer, pattern));
         let pattern = pattern.map(|(_, alpha)| *alpha);
@@ -128,15 +139,15 @@ mod tests {
                 "alpha_pattern": {"^transformer\\.a\\.to_q$": 2, "to_k": 6.0}}"#,
         )
         .unwrap();
-        assert_eq!(settings.factor(None, "a.to_v", 4), 2.0);
-        assert_eq!(settings.factor(None, "a.to_q", 4), 0.5);
-        assert_eq!(settings.factor(None, "b.to_k", 4), 1.5);
-        assert_eq!(settings.factor(None, "b.into_k", 4), 2.0);
-        assert_eq!(settings.factor(Some(1.0), "a.to_q", 4), 0.25);
-        assert_eq!(Settings::default().factor(None, "a.to_q", 4), 1.0);
+        assert_eq!(settings.factor(None, "a.to_v", Some(4)), 2.0);
+        assert_eq!(settings.factor(None, "a.to_q", Some(4)), 0.5);
+        assert_eq!(settings.factor(None, "b.to_k", Some(4)), 1.5);
+        assert_eq!(settings.factor(None, "b.into_k", Some(4)), 2.0);
+        assert_eq!(settings.factor(Some(1.0), "a.to_q", Some(4)), 0.25);
+        assert_eq!(Settings::default().factor(None, "a.to_q", Some(4)), 1.0);
         let stabilised = r#"{"lora_alpha": 8, "use_rslora": true, "alpha_pattern": null}"#;
         let stabilised = Settings::from_json(stabilised).unwrap();
-        assert_eq!(stabilised.factor(None, "a.to_q", 4), 4.0);
+        assert_eq!(stabilised.factor(None, "a.to_q", Some(4)), 4.0);
         for wrong in [
             "",
             "[]",
