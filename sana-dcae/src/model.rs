@@ -1,5 +1,6 @@
 //! The whole autoencoder: checked inputs, scaled latents, files.
 
+use std::io::Write;
 use std::path::Path;
 
 use burn::module::Module;
@@ -162,8 +163,8 @@ impl DcAe {
             },
         )?;
         let path = folder.join(CONFIG_FILE);
-        replace_file(&path, |partial| {
-            std::fs::write(partial, self.config.to_json())
+        replace_file(&path, |file| {
+            file.write_all(self.config.to_json().as_bytes())
         })
         .map_err(|source| DcAeError::WriteConfig { path, source })
     }

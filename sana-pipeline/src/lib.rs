@@ -29,6 +29,8 @@ pub use checkpoint::{
     Schedule, Scheduler, Solver, check, create, describe, variants,
 };
 pub use error::{CheckpointError, ImageError, ImageToImageError, PipelineError, RequestError};
+#[doc(hidden)]
+pub use files::FolderLock;
 pub use pipeline::{
     Generation, LoadOptions, MemoryPolicy, ObserverError, SanaPipeline, StepAction, StepInfo,
     TextConditioning,

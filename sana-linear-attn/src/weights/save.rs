@@ -1,10 +1,12 @@
 //! Writing of safetensors files.
 
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 
 use super::error::WeightError;
 use super::names::{KeyMap, ModulePath};
@@ -68,12 +70,41 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<
             .map_err(|error| io(std::io::Error::other(error)))?;
         views.push((name.as_str(), view));
     }
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    replace_file(path, |partial| {
-        safetensors::serialize_to_file(views, Some(metadata), partial)
-            .map_err(std::io::Error::other)
+    // By descending alignment, then by name, as the safetensors library orders them.
+    views.sort_by(|(name, view), (other, others)| {
+        others.dtype().cmp(&view.dtype()).then(name.cmp(other))
+    });
+    let header = header(&views).map_err(|error| io(std::io::Error::other(error)))?;
+    replace_file(path, |file| {
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for (_, view) in &views {
+            file.write_all(view.data())?;
+        }
+        file.flush()
     })
     .map_err(io)
+}
+
+/// The JSON in front of the tensors, padded to a multiple of 8 bytes.
+fn header(views: &[(&str, TensorView<'_>)]) -> Result<Vec<u8>, SafeTensorError> {
+    let mut end = 0;
+    let infos = views.iter().map(|(name, view)| {
+        let start = end;
+        end += view.data().len();
+        let info = TensorInfo {
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            data_offsets: (start, end),
+        };
+        ((*name).to_owned(), info)
+    });
+    let infos = infos.collect();
+    let format = [("format".to_owned(), "pt".to_owned())].into();
+    let mut header = serde_json::to_vec(&Metadata::new(Some(format), infos)?)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok(header)
 }
 
 struct Collector<'a> {

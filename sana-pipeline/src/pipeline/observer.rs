@@ -111,10 +111,13 @@ pub(crate) type Observer<'a> = dyn FnMut(StepInfo<'_>) -> Result<StepAction, Pip
 pub(crate) fn answer(
     answer: impl Into<Result<StepAction, ObserverError>>,
 ) -> Result<StepAction, PipelineError> {
-    answer
-        .into()
-        .map_err(|error| match error.downcast::<PipelineError>() {
-            Ok(error) => *error,
-            Err(error) => PipelineError::Observer(error),
-        })
+    unwrapped(answer.into())
+}
+
+/// An error of ours that went through an observer as it was.
+pub fn unwrapped<T>(result: Result<T, ObserverError>) -> Result<T, PipelineError> {
+    result.map_err(|error| match error.downcast::<PipelineError>() {
+        Ok(error) => *error,
+        Err(error) => PipelineError::Observer(error),
+    })
 }

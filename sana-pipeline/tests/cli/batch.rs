@@ -130,7 +130,8 @@ fn a_run_continues_where_it_stopped() {
         here.path("torn").join(FILES[1]),
     );
     fs::remove_file(&second).unwrap();
-    fs::write(second.with_extension("png.part"), "half").unwrap();
+    let unfinished = second.with_file_name(".sana-0123456789abcdef.part");
+    fs::write(unfinished, "half").unwrap();
     let written = fs::metadata(&first).unwrap().modified().unwrap();
     fs::write(here.path("prompts.txt"), format!("{LINES}a small circle\n")).unwrap();
     let said = draw(&here, "prompts.txt", &["--out", "torn"]).quiet_success();

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod control;
 mod devices;
+mod files;
 mod from_png;
 mod generate;
 mod hub;

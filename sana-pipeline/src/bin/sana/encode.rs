@@ -1,5 +1,6 @@
 //! `sana encode` and `sana decode`: an image through the autoencoder, and back.
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use sana_linear_attn::weights::write_tensors;
 use sana_pipeline::image;
 
 use crate::args::{Color, ModelArgs, ResourceArgs};
+use crate::files::Files;
 use crate::generate::paths;
 use crate::model::Model;
 use crate::terminal::output;
@@ -71,6 +73,10 @@ pub struct DecodeArgs {
 
 /// Runs `sana encode`.
 pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
+    let mut files = Files::default();
+    files.reads(&args.image, "the image");
+    add_weights(&mut files, &args.model);
+    files.writes(&args.out, "--out", "the latents")?;
     image::check_writable(&args.out)?;
     let background = args.background.map_or([255; 3], |color| color.0);
     let image = image::load_over(&args.image, background)?;
@@ -103,7 +109,10 @@ pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
 /// Runs `sana decode`.
 pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
     let (weights, count) = open_latents(&args.latents)?;
-    let paths = paths::images(&args.out, count)?;
+    let mut files = Files::default();
+    files.reads(&args.latents, "the latents");
+    add_weights(&mut files, &args.model);
+    let paths = paths::images(&args.out, count, &mut files)?;
     let mut model = Model::open(&args.model, &args.resources)?;
     let latents: Tensor<4> = weights.tensor(LATENTS, DType::F32, &model.device.device)?;
     let images = model.pipeline.decode(latents)?;
@@ -114,6 +123,23 @@ pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
         writeln!(out, "wrote {}", path.display())?;
     }
     Ok(())
+}
+
+/// Adds the files of the model's weights: of a folder those of its components.
+fn add_weights(files: &mut Files, model: &ModelArgs) {
+    if let Some(path) = &model.transformer {
+        files.reads(path, "the transformer");
+    }
+    let folders = model
+        .model
+        .iter()
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten();
+    let in_folders = folders.flat_map(|folder| fs::read_dir(folder.path()));
+    for file in in_folders.flatten().flatten() {
+        files.reads(&file.path(), "the model");
+    }
 }
 
 /// The file, and the number of images in it.

@@ -11,6 +11,7 @@ mod device;
 mod devices;
 mod encode;
 mod evaluate;
+mod files;
 mod generate;
 mod hub;
 mod init;

@@ -27,18 +27,20 @@ impl SanaPipeline {
         let [images, _, height, width] = latents.dims();
         let size = [width, height].map(|side| side.saturating_mul(self.spec.compression()));
         let tiling = self.plan_decoding(images, size)?;
-        self.decode_images(latents, tiling, None)
+        self.decode_images(latents, tiling, None, &mut Ok)
     }
 
     /// [`decode`](Self::decode) in these tiles, resized to `[width, height]` where that is given.
+    /// `finish` is given each image as soon as it is decoded.
     pub(crate) fn decode_images(
         &mut self,
         latents: Tensor<4>,
         tiling: Option<Tiling>,
         size: Option<[usize; 2]>,
+        finish: &mut FinishImage<'_>,
     ) -> Result<Vec<RgbImage>, PipelineError> {
         self.load_for(Component::Vae)?;
-        decode_images(self.networks.autoencoder()?, latents, tiling, size)
+        decode_images(self.networks.autoencoder()?, latents, tiling, size, finish)
     }
 
     /// Decodes scaled latents into images as the autoencoder gives them, all of the batch at
@@ -78,12 +80,17 @@ impl SanaPipeline {
     }
 }
 
-/// Decodes scaled latents in these tiles, resized to `[width, height]` where that is given.
+/// What becomes of an image once it is decoded.
+pub(crate) type FinishImage<'a> = dyn FnMut(RgbImage) -> Result<RgbImage, PipelineError> + 'a;
+
+/// Decodes scaled latents in these tiles, resized to `[width, height]` where that is given. `finish`
+/// is given each image as soon as it is decoded.
 pub(super) fn decode_images(
     autoencoder: &DcAe,
     latents: Tensor<4>,
     tiling: Option<Tiling>,
     size: Option<[usize; 2]>,
+    finish: &mut FinishImage<'_>,
 ) -> Result<Vec<RgbImage>, PipelineError> {
     let [_, _, height, width] = latents.dims();
     let compression = autoencoder.config().compression();
@@ -98,14 +105,17 @@ pub(super) fn decode_images(
             Some(size) => resize_and_crop(decoded, size),
             None => decoded,
         };
-        images.extend(image::from_tensor(decoded).map_err(|error| match error {
+        let decoded = image::from_tensor(decoded).map_err(|error| match error {
             PipelineError::NotFinite { stage, .. } => PipelineError::NotFinite {
                 stage,
                 place: autoencoder.locate_non_finite(latents),
                 dtype: dtype::name(autoencoder.compute_dtype()),
             },
             other => other,
-        })?);
+        })?;
+        for image in decoded {
+            images.push(finish(image)?);
+        }
     }
     Ok(images)
 }

@@ -28,6 +28,9 @@ pub struct Generation {
     pub stopped: bool,
 }
 
+/// Where an image goes once it is decoded.
+type Deliver<'a> = dyn FnMut(usize, &RgbImage) -> Result<(), ObserverError> + 'a;
+
 impl SanaPipeline {
     /// Makes images: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
     /// [`decode`](Self::decode), each measured, and [`composite`](Self::composite). A control image
@@ -47,15 +50,33 @@ impl SanaPipeline {
     where
         R: Into<Result<StepAction, ObserverError>>,
     {
-        self.generate_observed(request, &mut |step: StepInfo<'_>| {
-            observer::answer(observe(step))
-        })
+        self.generate_each(request, observe, &mut |_, _| Ok(()))
+    }
+
+    /// [`generate`](Self::generate) that gives `deliver` each image, and its index, as soon as it is
+    /// decoded, so that it can be kept before the others are there. An error of `deliver` ends the
+    /// generation.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_each<R>(
+        &mut self,
+        request: &Request,
+        observe: &mut dyn FnMut(StepInfo<'_>) -> R,
+        deliver: &mut Deliver<'_>,
+    ) -> Result<Generation, PipelineError>
+    where
+        R: Into<Result<StepAction, ObserverError>>,
+    {
+        let mut observe = |step: StepInfo<'_>| observer::answer(observe(step));
+        self.generate_observed(request, &mut observe, deliver)
     }
 
     fn generate_observed(
         &mut self,
         request: &Request,
         observe: &mut Observer<'_>,
+        deliver: &mut Deliver<'_>,
     ) -> Result<Generation, PipelineError> {
         let settings = request.validate(&self.spec)?;
         let tiling = self.plan_request(&settings)?;
@@ -116,18 +137,26 @@ impl SanaPipeline {
                 })
             },
         )?;
+        let composite = Composite::new(&settings);
+        let mut index = 0;
+        let mut finish = |image: RgbImage| {
+            let image = match &composite {
+                Some(composite) => composite.apply_to(index, image),
+                None => image,
+            };
+            observer::unwrapped(deliver(index, &image))?;
+            index += 1;
+            Ok(image)
+        };
         let (images, decode) = self.measured(
             "decode",
             Some(Component::Vae),
             |this| this.load_for(Component::Vae),
-            |this| this.decode_images(latents, tiling, settings.output_size),
+            |this| this.decode_images(latents, tiling, settings.output_size, &mut finish),
         )?;
         stages.extend([denoise, decode]);
         Ok(Generation {
-            images: match Composite::new(&settings) {
-                Some(composite) => composite.apply(images)?,
-                None => images,
-            },
+            images,
             seeds: settings.seeds(),
             stages,
             dropped_tokens: conditioning.dropped_tokens().to_vec(),

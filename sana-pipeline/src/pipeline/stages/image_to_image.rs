@@ -141,11 +141,16 @@ impl Composite {
                 found: vec![images.len(), 3, found_height, found_width],
             }));
         }
-        let each = images.len() / self.known.len();
         let images = images.into_iter().enumerate();
         Ok(images
-            .map(|(index, image)| blended(image, &self.known[index / each], &self.weights))
+            .map(|(index, image)| self.apply_to(index, image))
             .collect())
+    }
+
+    /// The image of this index of the run, of the right size, with the known part put back.
+    pub fn apply_to(&self, index: usize, image: RgbImage) -> RgbImage {
+        let each = self.images / self.known.len();
+        blended(image, &self.known[index / each], &self.weights)
     }
 }
 

@@ -35,7 +35,13 @@ impl PreviewDecoder for Preview<'_> {
             unit => denoised.div_scalar(unit),
         };
         let size = self.settings.output_size;
-        let images = decode_images(self.autoencoder.load()?, latents, self.tiling, size)?;
+        let images = decode_images(
+            self.autoencoder.load()?,
+            latents,
+            self.tiling,
+            size,
+            &mut Ok,
+        )?;
         let composite = self.composite.get_or_init(|| Composite::new(self.settings));
         match composite {
             Some(composite) => composite.apply(images).map(Some),

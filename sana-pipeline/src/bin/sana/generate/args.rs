@@ -16,6 +16,7 @@ use super::options;
 use crate::args::{
     Aspect, LoraArgs, ModelArgs, NoiseLevels, ResourceArgs, Size, as_typed, path_as_typed, positive,
 };
+use crate::files::Files;
 use crate::model::Model;
 
 const EXAMPLES: &str = "\
@@ -304,6 +305,16 @@ impl RecordedArgs {
 }
 
 impl LoadedArgs {
+    /// Adds the files of weights that are named one by one.
+    pub fn add_files(&self, files: &mut Files) {
+        if let Some(path) = &self.model.transformer {
+            files.reads(path, "the transformer");
+        }
+        for lora in &self.lora.lora {
+            files.reads(&lora.path, "a LoRA");
+        }
+    }
+
     /// Opens the model; weights are read when they are first needed.
     pub fn open(&self, resources: &ResourceArgs) -> anyhow::Result<Model> {
         let (loras, controlnet) = (self.lora.files(), self.controlnet.clone());
@@ -320,6 +331,14 @@ impl LoadedArgs {
 }
 
 impl ImageArgs {
+    /// Adds the images that are read.
+    pub fn add_files(&self, files: &mut Files) {
+        self.start.add_files(files);
+        if let Some(path) = &self.control.control {
+            files.reads(path, "the control image");
+        }
+    }
+
     /// These, and those of `below` for what is not given here. What excludes what is given here is
     /// not taken from below.
     pub fn or(self, below: Self) -> Self {

@@ -11,6 +11,7 @@ use sana_pipeline::{Request, SanaPipeline, Settings, image};
 use serde::Serialize;
 
 use crate::args::{as_typed, path_as_typed};
+use crate::files::Files;
 
 /// An image that the generated one follows, by a ControlNet.
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
@@ -73,15 +74,10 @@ impl fmt::Display for Shares {
     }
 }
 
-/// Checks before the work that the control image can be kept at `path`, next to the images that are
-/// made.
-pub fn check_writable(path: &Path, images: &[PathBuf]) -> anyhow::Result<()> {
-    if images.contains(&path.to_owned()) {
-        bail!(
-            "--control-save names the file that the image goes to: {}",
-            path.display()
-        );
-    }
+/// Checks before the work that the control image can be kept at `path`, where no other file of the
+/// run is.
+pub fn check_writable(path: &Path, files: &mut Files) -> anyhow::Result<()> {
+    files.writes(path, "--control-save", "the control image that is kept")?;
     if !path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("png"))

@@ -9,6 +9,7 @@ use sana_pipeline::image::GridOptions;
 use sana_pipeline::image::{self, RgbImage};
 
 use crate::args::positive;
+use crate::files::Files;
 
 /// The grid of all images of a run.
 #[derive(Debug, Args)]
@@ -25,11 +26,11 @@ pub struct GridArgs {
 
 impl GridArgs {
     /// Where the grid goes if one was asked for, by default to `usual`; it can be written there,
-    /// and none of the images goes there.
+    /// and no other file of the run is there.
     ///
     /// # Errors
     /// When it cannot.
-    pub fn path(&self, usual: PathBuf, images: &[PathBuf]) -> anyhow::Result<Option<PathBuf>> {
+    pub fn path(&self, usual: PathBuf, files: &mut Files) -> anyhow::Result<Option<PathBuf>> {
         let Some(path) = &self.grid else {
             return Ok(None);
         };
@@ -41,9 +42,7 @@ impl GridArgs {
                 path.display()
             );
         }
-        if images.contains(&path) {
-            bail!("--grid names the file of an image: {}", path.display());
-        }
+        files.writes(&path, "--grid", "the grid")?;
         image::check_writable(&path)?;
         Ok(Some(path))
     }

@@ -7,6 +7,7 @@ use sana_pipeline::{Request, Settings, image};
 use serde::Serialize;
 
 use crate::args::{Color, as_typed, path_as_typed};
+use crate::files::Files;
 
 /// Image to image and inpainting.
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
@@ -63,6 +64,16 @@ impl ImageToImageArgs {
     /// What transparent pixels of images are put on.
     pub fn background(&self) -> [u8; 3] {
         self.background.map_or([255; 3], |color| color.0)
+    }
+
+    /// Adds the images that are read.
+    pub fn add_files(&self, files: &mut Files) {
+        if let Some(path) = &self.image {
+            files.reads(path, "the image of --image");
+        }
+        if let Some(path) = &self.mask {
+            files.reads(path, "the mask");
+        }
     }
 
     /// These, and those of `below` for what is not given here.

@@ -14,9 +14,11 @@ mod request;
 use std::io::Write;
 
 use anyhow::bail;
-use sana_pipeline::{StepAction, image};
+use sana_pipeline::image::{self, RgbImage};
+use sana_pipeline::{StepAction, StepInfo};
 
 use self::args::RecordedArgs;
+use crate::files::Files;
 use crate::terminal::{Progress, output, write_stages};
 
 pub use self::args::GenerateArgs;
@@ -40,11 +42,17 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         bail!("the prompt is empty: describe the image");
     }
     let file = run.out.unwrap_or_else(|| FILE.into());
-    let paths = paths::images(&file, recorded.image.count())?;
-    if let Some(path) = &run.control_save {
-        control::check_writable(path, &paths)?;
+    let mut files = Files::default();
+    if let Some(path) = &run.from_png.from_png {
+        files.reads(path, "the image of --from-png");
     }
-    let grid_path = run.grid.path(self::grid::next_to(&file), &paths)?;
+    recorded.image.add_files(&mut files);
+    recorded.loaded.add_files(&mut files);
+    let paths = paths::images(&file, recorded.image.count(), &mut files)?;
+    if let Some(path) = &run.control_save {
+        control::check_writable(path, &mut files)?;
+    }
+    let grid_path = run.grid.path(self::grid::next_to(&file), &mut files)?;
     let RecordedArgs {
         image: args,
         loaded,
@@ -67,7 +75,10 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         writeln!(out, "note: {note}")?;
     }
     let progress = Progress::new(settings.steps(), "encoding the prompt");
-    let generation = model.pipeline.generate(&request, &mut |step| {
+    let seeds = settings.seeds();
+    let record = |seed: &u64| Record::new(&args, &loaded, &settings, *seed, &model);
+    let records: Vec<Record> = seeds.iter().map(record).collect();
+    let mut observe = |step: StepInfo<'_>| {
         let done = step.index + 1;
         progress.advance(done as u64, step.steps as u64);
         progress.phase(match done == step.steps {
@@ -75,17 +86,20 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
             false => "denoising",
         });
         StepAction::Continue
-    })?;
+    };
+    // Each is kept even if the process is killed before the next is there.
+    let mut save = |index: usize, image: &RgbImage| {
+        let chunks = records[index].chunks();
+        Ok(image::save_png(&paths[index], image, &chunks)?)
+    };
+    let generation = model
+        .pipeline
+        .generate_each(&request, &mut observe, &mut save)?;
     progress.finish();
     model.print_notes();
     warn_of_cut("prompt", &generation.dropped_tokens);
     warn_of_cut("negative prompt", &generation.dropped_negative_tokens);
 
-    let images = generation.images.iter().zip(&generation.seeds);
-    for (path, (image, seed)) in paths.iter().zip(images) {
-        let record = Record::new(&args, &loaded, &settings, *seed, &model);
-        image::save_png(path, image, &record.chunks())?;
-    }
     write_stages(&generation.stages, &mut out)?;
     for path in run.control_save.iter().chain(&paths) {
         writeln!(out, "wrote {}", path.display())?;

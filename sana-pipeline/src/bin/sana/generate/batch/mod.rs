@@ -12,13 +12,14 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use sana_pipeline::memory::StageReport;
-use sana_pipeline::{Generation, Request, Settings, StepAction, image};
+use sana_pipeline::{FolderLock, Generation, Request, Settings, StepAction, image};
 
 use self::plan::{BatchImage, Line, batches, images, lines};
 use self::prompt_file::Problems;
 use super::args::{GenerateArgs, LoadedArgs, RecordedArgs};
 use super::grid::save;
 use super::metadata::Record;
+use crate::files::Files;
 use crate::model::Model;
 use crate::terminal::{Progress, output, write_stages};
 
@@ -60,8 +61,22 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
 
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let _lock = FolderLock::take(&folder)
+        .with_context(|| format!("cannot write to the folder {}", folder.display()))?;
     let paths: Vec<PathBuf> = images.iter().map(|one| one.path.clone()).collect();
-    let grid_path = args.run.grid.path(folder.join("grid.png"), &paths)?;
+    let mut files = Files::default();
+    files.reads(file, "the prompts");
+    if let Some(path) = &args.run.from_png.from_png {
+        files.reads(path, "the image of --from-png");
+    }
+    loaded.add_files(&mut files);
+    for path in &paths {
+        files.reads(path, "an image");
+    }
+    for line in &lines {
+        line.args.add_files(&mut files);
+    }
+    let grid_path = args.run.grid.path(folder.join("grid.png"), &mut files)?;
     let (existing, wanted): (Vec<&BatchImage>, Vec<&BatchImage>) =
         images.iter().partition(|image| image.path.exists());
     warn(&differing(&existing, &lines, &settings, loaded, &model)?);
