@@ -75,7 +75,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A file that is removed unless it is renamed. It is locked while it is written, which tells it from
+/// A file that is removed unless it is renamed. It is locked while it is written, which says it from
 /// one that a killed process left behind.
 struct Unfinished {
     path: PathBuf,

@@ -201,7 +201,7 @@ fn damaged_files_are_refused() {
         whole[..whole.len() - 1].to_vec(),
         longer,
         huge_header,
-        b"PK\x03\x04 not safetensors at all".to_vec(),
+        b"XK\x03\x04 not safetensors at all".to_vec(),
     ];
     for bytes in cases {
         fs::write(&path, &bytes).expect("written");
@@ -211,6 +211,14 @@ fn damaged_files_are_refused() {
             Err(WeightError::Io { .. }) if bytes.is_empty() => {}
             other => panic!("{} bytes: {other:?}", bytes.len()),
         }
+    }
+    fs::write(&path, b"PK\x03\x04 not safetensors at all").expect("written");
+    match Weights::open_file(&path) {
+        Err(error @ WeightError::OtherFile { .. }) => {
+            let message = error.to_string();
+            assert!(message.contains("a zip archive that is not"), "{message}");
+        }
+        other => panic!("{other:?}"),
     }
     assert!(matches!(
         Weights::from_bytes("built-in", whole[..9].to_vec()),

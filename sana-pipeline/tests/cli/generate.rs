@@ -262,7 +262,14 @@ fn loras_change_the_image_and_are_recorded() {
     assert_ne!(whole, plain);
     let scaled = |scale: &str| format!("{}:{scale}", lora());
     assert_ne!(with(&["--lora", &scaled("0.5")]), whole);
-    assert_eq!(with(&["--lora", &scaled("0"), "--lora-unmerged"]), plain);
+    let none = here.generate(&["--seed", "1", "--lora", &scaled("0"), "--lora-unmerged"]);
+    assert_eq!(none.code, Some(0), "{}", none.stderr);
+    assert!(
+        none.stderr.contains("has no effect at scale 0"),
+        "{}",
+        none.stderr
+    );
+    assert_eq!(here.image("sana.png"), plain);
 
     let (one, two) = (scaled("0.5"), scaled("0.25"));
     let both = with(&["--lora", &one, "--lora", &two, "--lora-unmerged"]);

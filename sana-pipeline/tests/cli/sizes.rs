@@ -59,7 +59,7 @@ fn aspect_and_bucket() {
 fn memory_that_is_short() {
     let here = Workplace::new();
     here.generate(&["--memory-limit", "1MB"])
-        .fails(1, &["needs ", "1.00 MB free: no option makes it fit"]);
+        .fails(1, &["needs ", "1.00 MB free: nothing makes it fit"]);
     assert!(here.files().is_empty());
     here.generate(&["--memory-limit", "100GB"]).quiet_success();
     let tried = here.generate(&["--memory-limit", "1MB", "--ignore-memory"]);

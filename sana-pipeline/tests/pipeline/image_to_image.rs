@@ -193,20 +193,20 @@ fn a_schedule_of_ones_own_is_cut_too() {
 fn an_image_of_a_batch_equals_the_image_made_alone() {
     for mut pipeline in [sana(), sprint()] {
         let texts = ["a red circle", "two green triangles and more"];
-        let images = [photo(7), photo(120)];
-        let batch = Request::batch(texts).images(images.clone()).count(2);
+        let given = [photo(7), photo(120)];
+        let batch = Request::batch(texts).images(given.clone()).count(2);
         let batch = batch.mask(mask(hole)).steps(2).seed(5);
         let latents = sampled(&mut pipeline, &batch);
         let images = pipeline.generate(&batch, &mut keep_running).unwrap().images;
         for (index, image) in images.iter().enumerate() {
             let alone = Request::new(texts[index / 2])
-                .image(images[index / 2].clone())
+                .image(given[index / 2].clone())
                 .mask(mask(hole))
                 .steps(2)
                 .seed(5 + index as u64);
             let one = sampled(&mut pipeline, &alone);
             assert_parity("image", latents.clone().narrow(0, index, 1), one);
-            assert_kept(image, &images[index / 2], |x, y| !hole(x, y));
+            assert_kept(image, &given[index / 2], |x, y| !hole(x, y));
         }
 
         // One image for all prompts is that image for each.

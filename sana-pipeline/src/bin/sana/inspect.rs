@@ -83,7 +83,12 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         Some(path) if path.is_file() => inspect_image(&path, args.json),
         Some(path) if ControlNetFolder::is_one(&path) => {
             let folder = ControlNetFolder::open(&path)?;
-            print(&folder.describe(args.variant.as_deref())?, args.json)
+            print(&folder.describe(args.variant.as_deref())?, args.json)?;
+            if !args.json {
+                let advice = "Use it with --controlnet, and a control image with --control.";
+                writeln!(output(), "{advice}")?;
+            }
+            Ok(())
         }
         path => inspect_checkpoint(
             path.as_deref(),

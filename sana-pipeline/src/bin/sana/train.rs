@@ -91,7 +91,7 @@ struct RunArgs {
     /// Continue a run whose settings differ from these, and record the changes in its state
     #[arg(long)]
     accept_changes: bool,
-    /// Begin anew in a folder that has a run or a checkpoint in it, which is replaced
+    /// Start from the beginning in a folder that has a run or a checkpoint in it, which is replaced
     #[arg(long)]
     overwrite: bool,
     /// Train even where the estimate says that there is too little memory

@@ -206,7 +206,7 @@ pub(super) fn remove_partial_files(folder: &Path) {
         });
         let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
         if regular && (partial || temporary) {
-            // What stays does no harm but to the space.
+            // A file that cannot be removed costs disk space and nothing else.
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -294,7 +294,7 @@ pub fn holds_run(folder: &Path) -> bool {
     exists(folder) || folder.join(STATE_META).is_file()
 }
 
-/// Removes state, log and curve of the run in a folder, if there is one: the next one begins anew.
+/// Removes state, log and curve of the run in a folder, if there is one: the next one starts from the beginning.
 ///
 /// # Errors
 /// When a file cannot be removed.

@@ -192,7 +192,7 @@ pub fn latent_std(
     device: &Device,
 ) -> Result<f64, TrainError> {
     let (mut sum, mut squares, mut total) = (0f64, 0f64, 0f64);
-    // A second look at the same images tells nothing new.
+    // A second look at the same images adds nothing.
     for image in 0..count.min(data.count().unwrap_or(count)) {
         let size = data.size();
         let sample = data.sample_at(seed, image as u64)?;

@@ -208,7 +208,8 @@ fn texts_that_unpack_without_end() {
         let chunk = png::text_metadata::ZTXtChunk::new("prompt", long.as_str());
         writer.write_text_chunk(&chunk).unwrap();
     });
-    assert!(file.len() < 200_000);
+    // How small it gets depends on the compressor.
+    assert!(file.len() < long.len() / 50);
     refused(&file, "");
     let file = with_texts(|writer| {
         let mut chunk = png::text_metadata::ITXtChunk::new("prompt", long.as_str());
