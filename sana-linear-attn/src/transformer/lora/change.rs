@@ -12,6 +12,10 @@ use super::kind::{LOHA, LOKR, LoraKind, Tensors, kind_of};
 use super::names::Role;
 
 /// The change of a layer, before the user's scale and alpha are applied.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a tensor is a handle; one change exists at a time"
+)]
 enum Factors {
     LowRank { down: Tensor<2>, up: Tensor<2> },
     Dense(Tensor<2>),

@@ -142,11 +142,11 @@ impl Lora {
                 }
             }
         }
-        if let Some(name) = tensors.get(&Role::Magnitude) {
-            if self.magnitude_axis(name, [d_output, d_input]).is_none() {
-                let shape = self.weights.shape(name).unwrap_or_default().to_vec();
-                found.misshapen.push((name.clone(), vec![d_output], shape));
-            }
+        if let Some(name) = tensors.get(&Role::Magnitude)
+            && self.magnitude_axis(name, [d_output, d_input]).is_none()
+        {
+            let shape = self.weights.shape(name).unwrap_or_default().to_vec();
+            found.misshapen.push((name.clone(), vec![d_output], shape));
         }
     }
 

@@ -1,5 +1,6 @@
 //! LoRA files of the trainers in use.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -73,10 +74,11 @@ impl Lora {
             match parse(name) {
                 Name::Adapter { layer, role } => {
                     let tensors = targets.entry(layer).or_default();
-                    if tensors.contains_key(&role) {
-                        unexpected.push(name.to_owned());
-                    } else {
-                        tensors.insert(role, name.to_owned());
+                    match tensors.entry(role) {
+                        Entry::Occupied(_) => unexpected.push(name.to_owned()),
+                        Entry::Vacant(entry) => {
+                            entry.insert(name.to_owned());
+                        }
                     }
                 }
                 Name::TextEncoder => text_encoder += 1,
