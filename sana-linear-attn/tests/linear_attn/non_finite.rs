@@ -53,7 +53,7 @@ impl Inputs {
         let input = || TransformerInput::new(latents.clone(), timestep.clone(), &text);
         let output = model.forward(input()).velocity;
         let finite = values(output).iter().all(|value| value.is_finite());
-        let place = model.locate_non_finite(input(), &[self.caption.clone()]);
+        let place = model.locate_non_finite(input(), std::slice::from_ref(&self.caption));
         assert!(finite || place.is_some());
         place
     }

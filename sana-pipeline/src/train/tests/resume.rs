@@ -218,7 +218,8 @@ fn a_run_keeps_its_settings() {
     run.train(&task(&device), |_, _| true).expect("trains");
     let open = |options| Run::open(folder.path(), tiny_autoencoder(&device), options);
 
-    let changes: [(&str, fn(&mut RunOptions)); 8] = [
+    type Change = fn(&mut RunOptions);
+    let changes: [(&str, Change); 8] = [
         ("learning_rate is 0.003 there and 0.1 here", |o| {
             o.schedule.learning_rate = 0.1;
         }),
