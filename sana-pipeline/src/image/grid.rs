@@ -35,7 +35,7 @@ impl Default for GridOptions {
 
 /// The images on one sheet, row by row. Every cell is as wide as the widest image and as high
 /// as the highest one; a smaller image is in the middle of its cell. Where the sheet would
-/// have more than [`LARGEST_SHEET`] pixels, all images are shrunk by one factor so that it fits.
+/// have more than 8192 x 8192 pixels, all images are shrunk by one factor so that it fits.
 ///
 /// # Errors
 /// [`ImageError::EmptyGrid`] without images, [`ImageError::GridSize`] when even cells of

@@ -24,7 +24,7 @@ impl Lora {
     ///
     /// # Errors
     /// [`LoraError::Mismatch`] with every layer that the transformer lacks and every tensor that is
-    /// missing, unexpected or of another shape; [`WeightError::Dtype`] for one that is not f32, f16
+    /// missing, unexpected or of another shape; [`WeightError::Dtype`](crate::weights::WeightError::Dtype) for one that is not f32, f16
     /// or bf16.
     ///
     /// # Panics
