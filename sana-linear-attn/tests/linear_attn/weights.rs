@@ -184,6 +184,39 @@ fn names_are_mapped_prefixed_and_ignored() {
     load_module(pair(&device), &weights, &options, &device).expect("the rest is ignored");
 }
 
+/// A file in the layout of `torch.save`, written by hand: a dictionary `state_dict` of two tensors
+/// next to a number.
+#[test]
+fn pytorch_files_are_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/weights/tiny.pth");
+    let weights = Weights::open_file(&path).expect("a PyTorch file");
+    let mut names: Vec<&str> = weights.names().collect();
+    names.sort_unstable();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(
+        names.iter().all(|name| name.contains("first.")),
+        "{names:?}"
+    );
+    let device = Device::flex();
+    let (bias, weight) = (names[0], names[1]);
+    assert_eq!(weights.shape(weight), Some(&[2, 3][..]));
+    let weight = weights.tensor::<2>(weight, DType::F32, &device);
+    assert_eq!(
+        values(weight.expect("there")),
+        [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    );
+    let bias = weights.tensor::<1>(bias, DType::F32, &device);
+    assert_eq!(values(bias.expect("there")), [-1.0, 0.5]);
+    // Cut off anywhere, it is an error and no panic.
+    let whole = fs::read(&path).expect("bytes");
+    let folder = folder();
+    let cut = folder.path().join("cut.pth");
+    for length in 0..whole.len() {
+        fs::write(&cut, &whole[..length]).expect("written");
+        assert!(Weights::open_file(&cut).is_err(), "{length} bytes");
+    }
+}
+
 #[test]
 fn damaged_files_are_refused() {
     let folder = folder();

@@ -49,6 +49,52 @@ fn a_checkpoint_with_original_names_works() {
     }
 }
 
+/// What trainers and user interfaces put before the names, in the original layout and in the
+/// published one.
+#[test]
+fn prefixes_of_other_programs() {
+    let folder = sana_folder();
+    let expected = latents(&mut SanaPipeline::load(&folder, &device()).unwrap());
+    let weights = published(&folder);
+    let files = tempfile::tempdir().unwrap();
+    let (original, named) = (
+        files.path().join("o.safetensors"),
+        files.path().join("n.safetensors"),
+    );
+    for prefix in [
+        "model.diffusion_model.",
+        "diffusion_model.",
+        "_orig_mod.",
+        "module.",
+        "transformer.",
+        "module._orig_mod.",
+    ] {
+        write_original(&weights, &original, prefix);
+        let tensors = weights.names().map(|name| {
+            let shape = weights.shape(name).unwrap().to_vec();
+            let values = weights.bytes(name).unwrap().chunks_exact(4);
+            let values: Vec<f32> = values
+                .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+                .collect();
+            let data = burn::tensor::TensorData::new(values, shape);
+            (format!("{prefix}{name}"), data)
+        });
+        write_tensors(&named, tensors.collect()).unwrap();
+        for file in [&original, &named] {
+            let checkpoint = Checkpoint::open(&folder).unwrap();
+            let options = with_transformer(file);
+            let mut pipeline =
+                SanaPipeline::from_checkpoint(checkpoint, options, &device()).unwrap();
+            assert_eq!(
+                latents(&mut pipeline),
+                expected,
+                "{prefix} {}",
+                file.display()
+            );
+        }
+    }
+}
+
 /// In both layouts, in place of a transformer that the checkpoint does not even have.
 #[test]
 fn a_transformer_in_a_file_of_its_own() {
