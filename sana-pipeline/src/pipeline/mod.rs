@@ -97,11 +97,12 @@ impl SanaPipeline {
         };
         let controlnet = checkpoint.controlnet(options.controlnet.as_deref())?;
         let spec = checkpoint.spec_with(controlnet)?;
-        let mut lora_notes = Vec::new();
+        let (mut lora_notes, mut lora_elements) = (Vec::new(), Vec::new());
         for file in &options.loras {
             let scaled = file.open()?;
             scaled.lora().check(&spec.transformer, device)?;
             lora_notes.extend(scaled.notes());
+            lora_elements.push(scaled.lora().total_elements());
         }
         let mut text = None;
         let mut loaded = Vec::new();
@@ -122,9 +123,8 @@ impl SanaPipeline {
                 text = Some(config);
             }
             if part == Component::Transformer {
-                for file in &options.loras {
-                    let elements = file.open()?.lora().total_elements();
-                    part_loaded = part_loaded.with_low_rank(elements);
+                for elements in &lora_elements {
+                    part_loaded = part_loaded.with_low_rank(*elements);
                 }
             }
             loaded.push(part_loaded);
