@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Name of a file that is not whole yet, between which there is something that nobody can guess.
+/// Prefix and suffix of the name of a temporary file; between them is a number that cannot be guessed.
 const UNFINISHED: (&str, &str) = (".sana-", ".part");
 /// Links that are followed to a file, as the kernel does.
 const LINKS: usize = 40;
@@ -75,8 +75,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A file that is removed unless it is renamed. It is locked while it is written, which says it from
-/// one that a killed process left behind.
+/// A temporary file, removed unless it is renamed. It is locked while it is written, so that it is not
+/// taken for one that a killed process left behind.
 struct Unfinished {
     path: PathBuf,
     file: File,

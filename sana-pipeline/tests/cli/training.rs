@@ -1,5 +1,7 @@
 //! `sana train`: an autoencoder, a transformer on it, and on from there.
 
+use sana_pipeline::FolderLock;
+
 use super::support::*;
 
 const SMALL: [&str; 8] = [
@@ -319,12 +321,9 @@ fn folders_of_others() {
     let log = std::fs::read_to_string(here.path("model/log.csv")).unwrap();
     assert_eq!(log.lines().count(), 3, "{log}");
 
-    let lock = std::fs::File::options()
-        .write(true)
-        .open(here.path("model/.lock"))
-        .unwrap();
-    lock.lock().unwrap();
-    autoencoder(&here, "model", &[]).fails(1, &["trains in model"]);
+    let _lock = FolderLock::take(&here.path("model")).unwrap();
+    let owner = format!("another sana, process {},", std::process::id());
+    autoencoder(&here, "model", &[]).fails(1, &["cannot train in the folder model", &owner]);
 }
 
 /// Asked again, a finished run writes what is missing.

@@ -1,7 +1,6 @@
 //! `sana train`: the autoencoder, then the transformer with its text encoder.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read, Write, stderr};
+use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -16,7 +15,7 @@ use sana_pipeline::train::{
     scenes_autoencoder, scenes_text_encoder, scenes_tokenizer, scenes_transformer,
     with_measured_scale,
 };
-use sana_pipeline::{CheckpointInstruction, Component, SanaKeys};
+use sana_pipeline::{CheckpointInstruction, Component, FolderLock, SanaKeys};
 use sana_text::{
     EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer, PromptTokenizer,
 };
@@ -247,7 +246,7 @@ impl RunArgs {
         model: M,
         options: RunOptions,
         settings: Settings,
-    ) -> anyhow::Result<(File, Run<M>)> {
+    ) -> anyhow::Result<(FolderLock, Run<M>)> {
         let lock = lock(&self.out)?;
         if self.overwrite {
             train::discard_run(&self.out)?;
@@ -331,32 +330,12 @@ fn with_advice(error: TrainError) -> anyhow::Error {
     }
 }
 
-/// Keeps other processes from training in the same folder, as long as the file is open.
-fn lock(folder: &Path) -> anyhow::Result<File> {
-    let cannot = || format!("cannot access {}", folder.display());
-    std::fs::create_dir_all(folder).with_context(cannot)?;
-    let path = folder.join(".lock");
-    let mut options = File::options();
-    let options = options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(&path).with_context(cannot)?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            let _ = (&mut file).take(32).read_to_string(&mut owner);
-            bail!(
-                "process {} trains in {}: wait for it, or choose another folder for --out",
-                owner.trim().escape_debug(),
-                folder.display()
-            );
-        }
-        // Some file systems have no locks.
-        Err(TryLockError::Error(_)) => {}
-        Ok(()) => {
-            file.set_len(0).with_context(cannot)?;
-            writeln!(file, "{}", std::process::id()).with_context(cannot)?;
-        }
-    }
-    Ok(file)
+/// Keeps other processes from writing to the same folder.
+fn lock(folder: &Path) -> anyhow::Result<FolderLock> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot access {}", folder.display()))?;
+    FolderLock::take(folder)
+        .with_context(|| format!("cannot train in the folder {}", folder.display()))
 }
 
 fn train_autoencoder(args: AutoencoderArgs) -> anyhow::Result<()> {

