@@ -9,12 +9,14 @@ mod context;
 pub(crate) mod controlnet;
 mod convert;
 mod embed;
+pub mod growth;
 mod input;
 mod lora;
 pub(crate) mod model;
 mod non_finite;
 mod perturbed;
 mod place;
+pub mod pruning;
 mod trunk;
 
 pub use block::{SanaBlock, SanaBlockConfig};
