@@ -67,6 +67,7 @@ pub mod transformer {
         ConfigError, ControlNetError, F16Clamp, LoraError, PerturbedBlocks, PerturbedBlocksError,
         Place,
     };
+    pub use sana_linear_attn::transformer::{growth, pruning};
     pub use sana_linear_attn::{
         SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, WeightError,
     };

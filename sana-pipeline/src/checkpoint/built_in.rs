@@ -29,3 +29,11 @@ pub(crate) fn file(name: &str) -> Option<&'static [u8]> {
         .find(|(file, _)| *file == name)
         .map(|(_, bytes)| *bytes)
 }
+
+/// The files of a folder of the checkpoint, by their names in it.
+pub(crate) fn files_of(folder: &str) -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    FILES.iter().filter_map(move |(file, bytes)| {
+        let name = file.strip_prefix(folder)?.strip_prefix('/')?;
+        Some((name, *bytes))
+    })
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sana_linear_attn::WeightError;
+use sana_linear_attn::transformer::growth::GrowthError;
 use sana_linear_attn::transformer::{ConfigError, ControlNetError, LoraError};
 
 use crate::checkpoint::Component;
@@ -149,6 +150,9 @@ pub enum CheckpointError {
         /// What needs it.
         needs: &'static str,
     },
+    /// A change of the transformer's depth that is not possible.
+    #[error("{0}")]
+    Depth(#[from] GrowthError),
     /// The config of the transformer or the ControlNet is not usable.
     #[error("{0}")]
     Config(#[from] ConfigError),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sana_dcae::{DcAeError, DecoderPlace};
 use sana_linear_attn::WeightError;
+use sana_linear_attn::transformer::growth::GrowthError;
 use sana_linear_attn::transformer::{
     ConfigError, ControlNetError, LoraError, PerturbedBlocksError, Place,
 };
@@ -157,6 +158,12 @@ impl From<ControlNetError> for PipelineError {
 impl From<WeightError> for PipelineError {
     fn from(error: WeightError) -> Self {
         CheckpointError::Weights(error).into()
+    }
+}
+
+impl From<GrowthError> for PipelineError {
+    fn from(error: GrowthError) -> Self {
+        CheckpointError::Depth(error).into()
     }
 }
 

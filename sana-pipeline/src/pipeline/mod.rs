@@ -10,6 +10,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, Tiling};
+use sana_linear_attn::transformer::pruning::BlockImportance;
 use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SanaTransformer};
 use sana_text::{Gemma2Model, PromptTokenizer};
 
@@ -44,6 +45,8 @@ pub struct SanaPipeline {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) memory_shortage: MemoryShortage,
     pub(crate) spec: ModelSpec,
+    /// Of the blocks, while it is measured.
+    pub(crate) importance: Option<BlockImportance>,
 }
 
 impl SanaPipeline {
@@ -159,6 +162,7 @@ impl SanaPipeline {
             networks: Networks::of_checkpoint(checkpoint, options, device)
                 .with_controlnet(spec.controlnet.clone()),
             spec,
+            importance: None,
         };
         for note in lora_notes {
             pipeline.networks.note(note);
@@ -205,6 +209,7 @@ impl SanaPipeline {
             memory_limit: None,
             memory_shortage: MemoryShortage::Refuse,
             spec,
+            importance: None,
             networks: Networks::in_memory(
                 tokenizer,
                 text_encoder,

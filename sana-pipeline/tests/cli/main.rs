@@ -7,6 +7,7 @@ mod batch;
 mod bench;
 mod check;
 mod control;
+mod depth;
 mod devices;
 mod files;
 mod from_png;

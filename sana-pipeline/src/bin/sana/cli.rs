@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::depth::{GrowArgs, PruneArgs};
 use crate::devices::DevicesArgs;
 use crate::encode::{DecodeArgs, EncodeArgs};
 use crate::evaluate::EvaluateArgs;
@@ -10,7 +11,7 @@ use crate::generate::GenerateArgs;
 use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
 use crate::train::TrainArgs;
-use crate::{bench, devices, encode, evaluate, generate, init, inspect, train};
+use crate::{bench, depth, devices, encode, evaluate, generate, init, inspect, train};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +38,8 @@ enum Command {
     Decode(DecodeArgs),
     Evaluate(EvaluateArgs),
     Init(InitArgs),
+    Grow(GrowArgs),
+    Prune(PruneArgs),
     Train(TrainArgs),
     Bench(BenchArgs),
     Devices(DevicesArgs),
@@ -52,6 +55,8 @@ impl Cli {
             Command::Decode(args) => args.resources.cpu.run(|| encode::run_decode(args)),
             Command::Evaluate(args) => args.resources.cpu.run(|| evaluate::run(args)),
             Command::Init(args) => init::run(args),
+            Command::Grow(args) => depth::run_grow(args),
+            Command::Prune(args) => args.resources.cpu.run(|| depth::run_prune(args)),
             Command::Train(args) => train::run(args),
             Command::Bench(args) => args.cpu.run(|| bench::run(args)),
             Command::Devices(args) => devices::run(args),

@@ -47,6 +47,24 @@ impl Files {
     }
 }
 
+/// Refuses a folder with something in it that would be mixed with what is written.
+pub fn check_empty(folder: &Path) -> anyhow::Result<()> {
+    let found = [
+        ("model_index.json", "checkpoint"),
+        ("config.json", "checkpoint"),
+        ("state.json", "training run"),
+    ];
+    for (file, what) in found {
+        if folder.join(file).exists() {
+            bail!(
+                "{} holds a {what} already: name another folder with --out",
+                folder.display()
+            );
+        }
+    }
+    Ok(())
+}
+
 fn places(path: &Path) -> Vec<Place> {
     let mut places = vec![Place::Path(resolved(path))];
     if let Ok(found) = fs::metadata(path) {

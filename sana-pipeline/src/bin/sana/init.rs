@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use sana_pipeline::{Checkpoint, create, variants};
 
 use crate::args::{Dtype, positive};
 use crate::device::OpenDevice;
+use crate::files::check_empty;
 use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
@@ -100,24 +100,6 @@ pub fn run(args: InitArgs) -> anyhow::Result<()> {
         "wrote {}: {variant} with random weights",
         out.display()
     )?;
-    Ok(())
-}
-
-/// Refuses a folder with something in it that would be mixed with what is written.
-fn check_empty(folder: &Path) -> anyhow::Result<()> {
-    let found = [
-        ("model_index.json", "checkpoint"),
-        ("config.json", "checkpoint"),
-        ("state.json", "training run"),
-    ];
-    for (file, what) in found {
-        if folder.join(file).exists() {
-            bail!(
-                "{} holds a {what} already: name another folder with --out",
-                folder.display()
-            );
-        }
-    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod advice;
 mod args;
 mod bench;
 mod cli;
+mod depth;
 mod device;
 mod devices;
 mod encode;

@@ -1,7 +1,8 @@
-//! Checkpoints of released sizes with random weights, for benchmarks and tests at real size, and
-//! ControlNets to train.
+//! Checkpoints of released sizes with random weights, for benchmarks and tests at real size,
+//! ControlNets to train, and checkpoints of another depth.
 
 mod controlnet;
+mod depth;
 pub(crate) mod folder;
 mod random;
 
@@ -26,6 +27,7 @@ use crate::error::{CheckpointError, PipelineError};
 use crate::files::{self, write_whole};
 
 pub use controlnet::write_controlnet;
+pub use depth::write_with_depth;
 
 /// Bytes of tensors in one file: more make shards, as in published checkpoints.
 const SHARD_BYTES: u64 = 5_000_000_000;

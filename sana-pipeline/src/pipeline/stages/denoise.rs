@@ -136,7 +136,7 @@ impl SanaPipeline {
         let mut observe = |step| observe(StepInfo::new(step, &mut preview));
         let control = controlnet.zip(control.clone());
         let times = network_times(settings, &scheduler)?;
-        let mut network = Network::new(
+        let network = Network::new(
             transformer,
             control,
             settings,
@@ -145,6 +145,7 @@ impl SanaPipeline {
             when,
             &device,
         )?;
+        let mut network = network.measuring(self.importance.as_mut());
         match (&settings.schedule, &scheduler) {
             (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
                 let initial = match known {

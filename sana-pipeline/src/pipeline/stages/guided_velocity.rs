@@ -1,8 +1,9 @@
 //! The transformer as the solvers call it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use sana_linear_attn::transformer::pruning::BlockImportance;
 use sana_linear_attn::transformer::{Place, TextContext, TransformerInput};
 use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
@@ -32,6 +33,8 @@ pub(super) struct Network<'a> {
     embedded_guidance: Option<Tensor<1>>,
     times: Times,
     check: FiniteCheck,
+    /// What the blocks change is added to it.
+    importance: Option<RefCell<&'a mut BlockImportance>>,
     /// Steps taken.
     pub step: usize,
 }
@@ -116,8 +119,15 @@ impl<'a> Network<'a> {
                 values: times,
             },
             check: FiniteCheck::new(when),
+            importance: None,
             step: 0,
         })
+    }
+
+    /// Adds what the blocks change in every forward pass to their importance.
+    pub fn measuring(mut self, importance: Option<&'a mut BlockImportance>) -> Self {
+        self.importance = importance.map(RefCell::new);
+        self
     }
 
     /// The velocity at `time`, which is what the network is called with, and at the noise level
@@ -297,7 +307,14 @@ impl<'a> Network<'a> {
         if let Some(blocks) = blocks.filter(|_| perturbs) {
             input = input.with_perturbed(blocks, self.plain());
         }
-        let output = self.transformer.forward(input);
+        let output = match &self.importance {
+            None => self.transformer.forward(input),
+            Some(importance) => {
+                let mut importance = importance.borrow_mut();
+                let mut look = |place: Place, values: &Tensor<3>| importance.observe(place, values);
+                self.transformer.forward(input.with_observer(&mut look))
+            }
+        };
         Outputs {
             all: velocity(output.velocity),
             perturbed: output.perturbed.map(velocity),

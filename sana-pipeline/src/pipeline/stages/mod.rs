@@ -7,6 +7,7 @@ mod finite;
 mod generate;
 mod guided_velocity;
 mod image_to_image;
+mod importance;
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod looking_tests;

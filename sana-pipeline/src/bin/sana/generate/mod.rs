@@ -22,6 +22,7 @@ use crate::files::Files;
 use crate::terminal::{Progress, output, write_stages};
 
 pub use self::args::GenerateArgs;
+pub use self::batch::read_prompts;
 pub use self::metadata::Record;
 
 /// The file of the image without --out.

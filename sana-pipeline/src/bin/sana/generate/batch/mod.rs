@@ -16,7 +16,7 @@ use sana_pipeline::{FolderLock, Generation, Request, Settings, StepAction, image
 
 use self::plan::{BatchImage, Line, batches, images, lines};
 use self::prompt_file::Problems;
-use super::args::{GenerateArgs, LoadedArgs, RecordedArgs};
+use super::args::{GenerateArgs, ImageArgs, LoadedArgs, RecordedArgs};
 use super::grid::save;
 use super::metadata::Record;
 use crate::files::Files;
@@ -27,6 +27,34 @@ use crate::terminal::{Progress, output, write_stages};
 const FOLDER: &str = "images";
 /// Warnings of a kind that are shown; the others are counted.
 const SHOWN: usize = 5;
+
+/// The prompts of a file in which they have no options of their own.
+pub fn read_prompts(file: &Path) -> anyhow::Result<Vec<String>> {
+    let mut problems = Problems::default();
+    let entries = prompt_file::read(file, &mut problems)?;
+    let mut prompts = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let prompt = entry.args.prompt().to_owned();
+        let alone = ImageArgs {
+            prompt: entry.args.prompt.clone(),
+            ..ImageArgs::default()
+        };
+        if entry.args != alone {
+            problems.add(
+                entry.line,
+                "options have no effect here, only the prompt has",
+            );
+        } else if prompt.trim().is_empty() {
+            problems.add(entry.line, "the prompt is empty");
+        }
+        prompts.push(prompt);
+    }
+    problems.check(file)?;
+    if prompts.is_empty() {
+        bail!("{} holds no prompt", file.display());
+    }
+    Ok(prompts)
+}
 
 /// Makes the images of the prompts in a file. Everything that can be wrong with a line is found
 /// before the first image is begun.

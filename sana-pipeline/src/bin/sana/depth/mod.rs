@@ -1,0 +1,67 @@
+//! Transformers of another depth: grown, or with fewer blocks.
+
+mod grow;
+mod prune;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use sana_pipeline::transformer::growth::DepthPlan;
+use sana_pipeline::{Checkpoint, FolderLock, create};
+
+use crate::args::Dtype;
+use crate::device::OpenDevice;
+use crate::files::check_empty;
+use crate::terminal::Progress;
+
+pub use grow::{GrowArgs, run as run_grow};
+pub use prune::{PruneArgs, run as run_prune};
+
+/// The folder that is written.
+#[derive(Debug, Args)]
+pub struct OutArgs {
+    /// Folder to write; it must not have a checkpoint in it
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Type of the transformer's weights in the file [default: the model's]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    dtype: Option<Dtype>,
+}
+
+impl OutArgs {
+    /// Locks the folder, if nothing is in it that would be replaced.
+    fn lock(&self) -> anyhow::Result<FolderLock> {
+        let out = &self.out;
+        check_empty(out)?;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot access {}", out.display()))?;
+        FolderLock::take(out).with_context(|| format!("cannot write into {}", out.display()))
+    }
+
+    /// Writes the checkpoint with the transformer of the plan.
+    fn write(
+        &self,
+        checkpoint: &Checkpoint,
+        variant: Option<&str>,
+        plan: &DepthPlan,
+    ) -> anyhow::Result<()> {
+        let device = OpenDevice::open(None)?.device;
+        let progress = Progress::bytes("writing");
+        let dtype = self.dtype.map(Into::into);
+        create::write_with_depth(
+            checkpoint,
+            variant,
+            plan,
+            &self.out,
+            dtype,
+            &device,
+            &mut |done, all| progress.advance(done, all),
+        )?;
+        progress.finish();
+        Ok(())
+    }
+
+    fn folder(&self) -> &Path {
+        &self.out
+    }
+}
