@@ -58,6 +58,7 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
             DType::I64 => Dtype::I64,
+            DType::U8 => Dtype::U8,
             other => {
                 return Err(WeightError::Dtype {
                     name: name.clone(),

@@ -8,13 +8,23 @@ use sana_linear_attn::precision::is_cpu;
 use sana_linear_attn::weights::parameter_shapes;
 
 use super::error::TrainError;
+use super::optimizer::OptimizerKind;
 use super::run::RunOptions;
 use crate::memory::available_bytes;
 
 /// Bytes of an f32.
 const F32: f64 = 4.0;
-/// Value, two moments and the moving average of a trained parameter.
-const COPIES: f64 = 4.0;
+/// Value and moving average of a trained parameter.
+const COPIES: f64 = 2.0;
+
+/// Moments of a trained parameter that the optimizer keeps at least, in units of f32.
+fn moments(kind: OptimizerKind) -> f64 {
+    match kind {
+        OptimizerKind::AdamW => 2.0,
+        OptimizerKind::Muon | OptimizerKind::Came => 1.0,
+        OptimizerKind::Came8Bit => 0.25,
+    }
+}
 
 /// Results that a residual block of DC-AE keeps for the backward pass, in units of its width:
 /// those of both convolutions, the activation and the norm.
@@ -107,7 +117,8 @@ fn state_bytes<M: Module>(model: &M, options: &RunOptions, batch: usize) -> f64 
             trained += elements;
         }
     }
-    F32 * (trained * (COPIES + replicas) + frozen)
+    let copies = COPIES + moments(options.optimizer.kind);
+    F32 * (trained * (copies + replicas) + frozen)
 }
 
 /// Results kept for the backward pass of an image in both halves of an autoencoder.

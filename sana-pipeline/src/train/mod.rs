@@ -18,8 +18,8 @@
 //! of your own, [`flow_loss`] takes a transformer on `Device::flex().autodiff()`. How to train and
 //! fine-tune, step by step: `docs/training.md` and the example `train`.
 //!
-//! The optimizer is AdamW, equal to PyTorch's, or Muon for the matrices of hidden layers, which
-//! needs fewer steps.
+//! The optimizer is AdamW, equal to PyTorch's, Muon for the matrices of hidden layers, which needs
+//! fewer steps, or CAME, which needs less memory.
 //!
 //! Sana paper (arXiv 2410.10629), section 2.3; captions are dropped with probability 0.1 for
 //! classifier-free guidance.
@@ -44,7 +44,7 @@ pub use data::{Data, Sample};
 pub use error::TrainError;
 pub use export::{CheckpointFiles, export_autoencoder, export_denoiser, with_measured_scale};
 pub use memory::{check_autoencoder_run, check_transformer_run};
-pub use optimizer::{MatrixUpdate, OptimizerOptions};
+pub use optimizer::{OptimizerKind, OptimizerOptions};
 pub use run::{
     Change, Progress, Run, RunOptions, Schedule, Settings, discard_run, holds_run,
     recorded_replicas, weights_hash,

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail, ensure};
 use burn::tensor::{DType, Device};
 use clap::{Args, Subcommand, ValueEnum};
+use indicatif::DecimalBytes;
 use sana_dcae::{DcAe, DcAeConfig};
 use sana_pipeline::Checkpoint;
 use sana_pipeline::train::{
     self, AutoencoderOptions, AutoencoderTask, CheckpointFiles, Data, Denoiser, LatentPool,
-    MAX_PROMPT_TOKENS, MatrixUpdate, OptimizerOptions, Run, RunOptions, Schedule, Settings, Task,
+    MAX_PROMPT_TOKENS, OptimizerKind, OptimizerOptions, Run, RunOptions, Schedule, Settings, Task,
     TrainError, TransformerOptions, TransformerTask, export_autoencoder, export_denoiser,
     scenes_autoencoder, scenes_text_encoder, scenes_tokenizer, scenes_transformer,
     with_measured_scale,
@@ -69,7 +70,8 @@ struct RunArgs {
     /// Highest learning rate; a half cosine lowers it to a twentieth
     #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
     lr: f64,
-    /// Optimiser; Muon is for matrices of hidden layers, AdamW takes the rest
+    /// Optimiser; Muon is for matrices of hidden layers, AdamW takes the rest; CAME takes less
+    /// memory than AdamW, its 8-bit form an eighth
     #[arg(long, value_name = "NAME", default_value = "adamw")]
     optimizer: OptimizerName,
     /// Steps of the linear warm-up
@@ -106,13 +108,17 @@ enum OptimizerName {
     #[value(name = "adamw")]
     AdamW,
     Muon,
+    Came,
+    Came8bit,
 }
 
-impl From<OptimizerName> for MatrixUpdate {
+impl From<OptimizerName> for OptimizerKind {
     fn from(name: OptimizerName) -> Self {
         match name {
-            OptimizerName::AdamW => MatrixUpdate::AdamW,
-            OptimizerName::Muon => MatrixUpdate::Muon,
+            OptimizerName::AdamW => OptimizerKind::AdamW,
+            OptimizerName::Muon => OptimizerKind::Muon,
+            OptimizerName::Came => OptimizerKind::Came,
+            OptimizerName::Came8bit => OptimizerKind::Came8Bit,
         }
     }
 }
@@ -207,14 +213,23 @@ impl RunArgs {
                 last: 0.05,
             },
             optimizer: OptimizerOptions {
-                matrices: self.optimizer.into(),
+                kind: self.optimizer.into(),
                 ema_decay: self.ema,
+                weight_decay: self.weight_decay(),
                 ..OptimizerOptions::default()
             },
             frozen: frozen.map(str::to_owned).into_iter().collect(),
             replicas: self.replicas.or_else(recorded).unwrap_or(replicas),
             save_every: self.save_every,
             accept_changes: self.accept_changes,
+        }
+    }
+
+    /// As the authors train with each.
+    fn weight_decay(&self) -> f64 {
+        match self.optimizer {
+            OptimizerName::Came | OptimizerName::Came8bit => 0.0,
+            _ => OptimizerOptions::default().weight_decay,
         }
     }
 
@@ -255,9 +270,10 @@ impl RunArgs {
         run.settle(settings).map_err(with_advice)?;
         writeln!(
             output(),
-            "{}: {} parameters, step {} of {}",
+            "{}: {} parameters, {} of optimizer state, step {} of {}",
             self.out.display(),
             run.parameter_count(),
+            DecimalBytes(run.optimizer_bytes() as u64),
             run.step(),
             self.steps
         )?;

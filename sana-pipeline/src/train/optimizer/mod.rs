@@ -1,42 +1,54 @@
-//! AdamW and Muon on the flat parameters of a module.
+//! AdamW, Muon and CAME on the flat parameters of a module.
 
+mod came;
 mod muon;
 mod parameters;
+mod quantized;
+mod state;
 mod workers;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use self::muon::{hidden_matrix, orthogonalize};
+use self::muon::orthogonalize;
 use super::error::TrainError;
 
+pub(super) use came::EXP_AVG_SQ;
 pub(super) use parameters::{Parameters, is_trained};
+pub(super) use quantized::{DATA, MIN, SCALE};
+pub(super) use state::{Moments, ParameterState};
 pub(super) use workers::Workers;
 
-/// How hidden layers' matrices are updated; everything else follows AdamW.
+/// How parameters are updated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum MatrixUpdate {
-    /// AdamW as well.
+pub enum OptimizerKind {
+    /// AdamW.
     #[default]
     AdamW,
-    /// Muon: the momentum, made orthogonal.
+    /// Hidden layers' matrices by Muon, the momentum made orthogonal; everything else by AdamW.
     Muon,
+    /// CAME, whose second moments of matrices are factored: half of AdamW's memory.
+    Came,
+    /// CAME with first moments of 8 bits where matrices are large: an eighth of AdamW's memory
+    /// (SANA-1.5).
+    Came8Bit,
 }
 
-/// Options of the optimizer, AdamW or Muon. The defaults are those of each field.
+/// Options of the optimizer. The defaults are those of each field.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OptimizerOptions {
-    /// Update of hidden layers' matrices. Default AdamW.
-    #[serde(default)]
-    pub matrices: MatrixUpdate,
+    /// The optimizer. Default AdamW.
+    #[serde(default, alias = "matrices")]
+    pub kind: OptimizerKind,
     /// Decay of the first moment. Default 0.9.
     pub beta1: f64,
     /// Decay of the second moment. Default 0.999.
     pub beta2: f64,
-    /// Added to the root of the second moment. Default 1e-8.
+    /// Added to the root of the second moment by AdamW. Default 1e-8.
     pub eps: f64,
-    /// Decoupled weight decay, times the learning rate. Default 0.01.
+    /// Decoupled weight decay, times the learning rate. Default 0.01; the authors train with CAME
+    /// and 0.
     pub weight_decay: f64,
     /// Largest norm of all gradients together; larger ones are scaled down, none when it is
     /// infinite. Default 1.
@@ -48,7 +60,7 @@ pub struct OptimizerOptions {
 impl Default for OptimizerOptions {
     fn default() -> Self {
         Self {
-            matrices: MatrixUpdate::AdamW,
+            kind: OptimizerKind::AdamW,
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
@@ -65,8 +77,8 @@ const MUON_MOMENTUM: f64 = 0.95;
 /// both share a rate (arXiv 2502.16982, section 2.2).
 const MUON_RMS: f64 = 0.2;
 
-/// AdamW (arXiv 1711.05101) or Muon, with a global gradient clip and a moving average of the
-/// parameters.
+/// AdamW (arXiv 1711.05101), Muon or [CAME](came::CameState), with a global gradient clip and a
+/// moving average of the parameters.
 ///
 /// ```text
 /// AdamW  m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
@@ -89,36 +101,11 @@ pub(super) struct Optimizer {
     pub states: Vec<ParameterState>,
 }
 
-/// What the optimizer keeps of a parameter.
-#[derive(Debug, Clone)]
-pub(super) struct ParameterState {
-    /// First moment, or Muon's momentum.
-    pub exp_avg: Tensor<1>,
-    /// Second moment; zero under Muon.
-    pub exp_avg_sq: Tensor<1>,
-    /// Moving average of the parameter.
-    pub average: Tensor<1>,
-    /// The matrix that Muon takes the parameter for.
-    matrix: Option<[usize; 2]>,
-}
-
 impl Optimizer {
     /// An optimizer for these parameters.
     pub fn new(options: OptimizerOptions, parameters: &Parameters) -> Self {
-        let states = (0..parameters.values.len()).map(|index| {
-            let value = &parameters.values[index];
-            ParameterState {
-                exp_avg: value.zeros_like(),
-                exp_avg_sq: value.zeros_like(),
-                average: value.clone(),
-                matrix: match options.matrices {
-                    MatrixUpdate::AdamW => None,
-                    MatrixUpdate::Muon => {
-                        hidden_matrix(&parameters.names[index], &parameters.shapes[index])
-                    }
-                },
-            }
-        });
+        let states = (0..parameters.values.len())
+            .map(|index| ParameterState::new(options.kind, parameters, index));
         Self {
             options,
             steps: 0,
@@ -197,9 +184,16 @@ impl Step<'_> {
     ) {
         if let Some(gradient) = gradient {
             let gradient = gradient * self.clip;
-            let update = match state.matrix {
-                None => self.adamw(state, gradient),
-                Some(matrix) => self.muon(state, gradient, matrix),
+            let update = match &mut state.moments {
+                Moments::AdamW {
+                    exp_avg,
+                    exp_avg_sq,
+                } => self.adamw(exp_avg, exp_avg_sq, gradient),
+                Moments::Muon { exp_avg, matrix } => self.muon(exp_avg, gradient, *matrix),
+                Moments::Came(state) => {
+                    let betas = [self.options.beta1, self.options.beta2];
+                    state.update(gradient, betas) * self.learning_rate
+                }
             };
             let decay = 1.0 - self.learning_rate * self.options.weight_decay;
             *value = take(value) * decay - update;
@@ -210,24 +204,24 @@ impl Step<'_> {
         state.average = average + ahead;
     }
 
-    fn adamw(&self, state: &mut ParameterState, gradient: Tensor<1>) -> Tensor<1> {
+    fn adamw(
+        &self,
+        exp_avg: &mut Tensor<1>,
+        exp_avg_sq: &mut Tensor<1>,
+        gradient: Tensor<1>,
+    ) -> Tensor<1> {
         let OptimizerOptions {
             beta1, beta2, eps, ..
         } = *self.options;
-        state.exp_avg = take(&mut state.exp_avg) * beta1 + gradient.clone() * (1.0 - beta1);
-        state.exp_avg_sq = take(&mut state.exp_avg_sq) * beta2 + gradient.square() * (1.0 - beta2);
-        let root = (state.exp_avg_sq.clone() * (1.0 / self.second_bias)).sqrt() + eps;
-        state.exp_avg.clone() * (self.learning_rate / self.first_bias) / root
+        *exp_avg = take(exp_avg) * beta1 + gradient.clone() * (1.0 - beta1);
+        *exp_avg_sq = take(exp_avg_sq) * beta2 + gradient.square() * (1.0 - beta2);
+        let root = (exp_avg_sq.clone() * (1.0 / self.second_bias)).sqrt() + eps;
+        exp_avg.clone() * (self.learning_rate / self.first_bias) / root
     }
 
-    fn muon(
-        &self,
-        state: &mut ParameterState,
-        gradient: Tensor<1>,
-        matrix: [usize; 2],
-    ) -> Tensor<1> {
-        state.exp_avg = take(&mut state.exp_avg) * MUON_MOMENTUM + gradient.clone();
-        let ahead = gradient + state.exp_avg.clone() * MUON_MOMENTUM;
+    fn muon(&self, exp_avg: &mut Tensor<1>, gradient: Tensor<1>, matrix: [usize; 2]) -> Tensor<1> {
+        *exp_avg = take(exp_avg) * MUON_MOMENTUM + gradient.clone();
+        let ahead = gradient + exp_avg.clone() * MUON_MOMENTUM;
         let [rows, columns] = matrix;
         let rms = MUON_RMS * (rows.max(columns) as f64).sqrt();
         let direction = orthogonalize(ahead.reshape(matrix));

@@ -130,6 +130,13 @@ impl<M: Module + Sync> Run<M> {
         self.parameters.count()
     }
 
+    /// Bytes that the optimizer keeps of the trained parameters, next to their values and the moving
+    /// average.
+    pub fn optimizer_bytes(&self) -> usize {
+        let states = self.optimizer.states.iter();
+        states.map(|state| state.moments.bytes()).sum()
+    }
+
     /// The model with the moving average of its parameters, without autodiff.
     pub fn averaged_model(&self) -> M {
         let states = self.optimizer.states.iter();

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::options::{RunOptions, Settings};
 use crate::files;
 use crate::train::error::TrainError;
-use crate::train::optimizer::{Optimizer, Parameters};
+use crate::train::optimizer::{DATA, EXP_AVG_SQ, MIN, Optimizer, Parameters, SCALE};
 
 /// Parameters, moments and averages as one file of tensors: `SET.PARAMETER`, and the step.
 pub(super) const STATE: &str = "state.safetensors";
@@ -23,8 +23,6 @@ pub(super) const STATE: &str = "state.safetensors";
 pub(super) const STATE_META: &str = "state.json";
 
 const VALUE: &str = "value";
-const EXP_AVG: &str = "exp_avg";
-const EXP_AVG_SQ: &str = "exp_avg_sq";
 const AVERAGE: &str = "average";
 const STEP: &str = "step";
 
@@ -148,14 +146,12 @@ pub(super) fn save(
     let mut tensors = Vec::new();
     for (index, state) in optimizer.states.iter().enumerate() {
         let name = &parameters.names[index];
-        let sets = [
-            (VALUE, &parameters.values[index]),
-            (EXP_AVG, &state.exp_avg),
-            (EXP_AVG_SQ, &state.exp_avg_sq),
-            (AVERAGE, &state.average),
+        let mut sets = vec![
+            (VALUE, parameters.values[index].clone().into_data()),
+            (AVERAGE, state.average.clone().into_data()),
         ];
-        for (set, value) in sets {
-            let data = value.clone().into_data();
+        sets.extend(state.moments.tensors());
+        for (set, data) in sets {
             if let Some(value) = data.iter::<f32>().find(|value| !value.is_finite()) {
                 return Err(TrainError::Diverged {
                     step: optimizer.steps,
@@ -214,7 +210,9 @@ pub(super) fn restore(
                 "{name} has {found} values instead of {length}"
             )));
         }
-        let possible = |value: &f32| value.is_finite() && (set != EXP_AVG_SQ || *value >= 0.0);
+        // Means of squares, whole or factored.
+        let square = set.starts_with(EXP_AVG_SQ) || set.starts_with("exp_avg_res");
+        let possible = |value: &f32| value.is_finite() && (!square || *value >= 0.0);
         let data = tensor.clone().into_data();
         match data.iter::<f32>().find(|value| !possible(value)) {
             Some(value) => Err(refused(format!("a value of {name} is {value}"))),
@@ -226,8 +224,21 @@ pub(super) fn restore(
     for ((name, shape), state) in parameter_list.zip(&mut states) {
         let length = shape.iter().product();
         values.push(read(VALUE, name, length)?);
-        state.exp_avg = read(EXP_AVG, name, length)?;
-        state.exp_avg_sq = read(EXP_AVG_SQ, name, length)?;
+        for (set, tensor) in state.moments.floats_mut() {
+            *tensor = read(set, name, tensor.dims()[0])?;
+        }
+        if let Some(quantized) = state.moments.quantized_mut() {
+            let blocks = |set: &str| -> Result<Vec<f32>, TrainError> {
+                let read = read(set, name, quantized.blocks())?.into_data();
+                Ok(read.iter::<f32>().collect())
+            };
+            let (scale, min) = (blocks(SCALE)?, blocks(MIN)?);
+            let levels = format!("{DATA}.{name}");
+            let data = weights.bytes(&levels).unwrap_or_default();
+            quantized
+                .restore(data, scale, min)
+                .map_err(|reason| refused(format!("{levels} has {reason}")))?;
+        }
         state.average = read(AVERAGE, name, length)?;
     }
     let step = weights.tensor::<1>(STEP, DType::F32, &device)?.into_data();
@@ -372,10 +383,7 @@ fn other_model(
 
 /// Moments of one optimizer mean nothing to the other.
 fn check_optimizer(saved: &RunMeta, meta: &RunMeta) -> Result<(), String> {
-    let (saved, asked) = (
-        saved.options.optimizer.matrices,
-        meta.options.optimizer.matrices,
-    );
+    let (saved, asked) = (saved.options.optimizer.kind, meta.options.optimizer.kind);
     if saved == asked {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use sana_text::{
 
 use crate::train::optimizer::Parameters;
 use crate::train::{
-    AutoencoderOptions, AutoencoderTask, Data, Denoiser, LatentPool, MatrixUpdate,
+    AutoencoderOptions, AutoencoderTask, Data, Denoiser, LatentPool, OptimizerKind,
     OptimizerOptions, RunOptions, Schedule, TransformerOptions, TransformerTask,
 };
 
@@ -59,7 +59,13 @@ pub(super) fn options(steps: usize) -> RunOptions {
 
 pub(super) fn muon(steps: usize) -> RunOptions {
     let mut options = options(steps);
-    options.optimizer.matrices = MatrixUpdate::Muon;
+    options.optimizer.kind = OptimizerKind::Muon;
+    options
+}
+
+pub(super) fn came8bit(steps: usize) -> RunOptions {
+    let mut options = options(steps);
+    options.optimizer.kind = OptimizerKind::Came8Bit;
     options
 }
 

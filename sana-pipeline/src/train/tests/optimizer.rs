@@ -5,7 +5,7 @@ use sana_linear_attn::parity::{device, values};
 
 use super::workers;
 use crate::train::optimizer::{Optimizer, Parameters};
-use crate::train::{MatrixUpdate, OptimizerOptions};
+use crate::train::{OptimizerKind, OptimizerOptions};
 
 #[test]
 fn workers_share_all_items() {
@@ -34,7 +34,8 @@ fn gradients_are_clipped_together() {
     );
     let norm = norm.expect("finite gradients");
     assert_eq!(norm, 5.0);
-    let moment = values(optimizer.states[1].exp_avg.clone())[0];
+    let (_, moment) = &optimizer.states[1].moments.tensors()[0];
+    let moment = moment.iter::<f32>().next().expect("one value");
     assert!((moment - 0.1 * 0.8).abs() < 1e-6, "first moment {moment}");
 }
 
@@ -51,7 +52,7 @@ fn muon_updates_matrices_alone() {
         ("layer.bias", &[32], zeros(32)),
     ]);
     let options = OptimizerOptions {
-        matrices: MatrixUpdate::Muon,
+        kind: OptimizerKind::Muon,
         ..OptimizerOptions::default()
     };
     let mut optimizer = Optimizer::new(options, &parameters);
