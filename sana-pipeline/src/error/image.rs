@@ -46,4 +46,25 @@ pub enum ImageError {
         /// The keyword.
         keyword: String,
     },
+    /// A name whose ending is not that of a format that is written.
+    #[error(
+        "images are written as PNG, JPEG or WebP, so the name must end in .png, .jpg, .jpeg or \
+         .webp: {}",
+        path.display()
+    )]
+    Ending {
+        /// The name.
+        path: PathBuf,
+    },
+    /// More text than a file may hold next to its pixels.
+    #[error(
+        "{bytes} bytes of text do not fit into the image file, which holds {largest} at most: a JPEG \
+         64 KiB in all, PNG and WebP a megabyte in each text"
+    )]
+    TextLength {
+        /// Bytes of the text.
+        bytes: usize,
+        /// The most that fit.
+        largest: usize,
+    },
 }

@@ -1,7 +1,8 @@
-//! Images as files and as tensors: RGB8, PNG with text chunks, PSNR.
+//! Images as files and as tensors: RGB8, files with text next to the pixels, PSNR.
 
 mod color;
 mod edges;
+mod exif;
 #[cfg(test)]
 mod file_tests;
 mod formats;
@@ -9,6 +10,8 @@ mod grid;
 mod mask;
 mod read;
 mod resize;
+mod text;
+mod write;
 
 use std::path::Path;
 
@@ -22,49 +25,18 @@ pub use image::{GrayImage, RgbImage};
 #[cfg(feature = "train")]
 pub(crate) use self::read::load_as_is;
 pub use self::read::{
-    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, load, load_mask, load_over, png_text,
-    read_png_text,
+    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, load, load_mask, load_over,
 };
 pub(crate) use self::read::{dimensions, shortened};
+pub use self::text::{read_text, text_of};
+pub use self::write::{FileFormat, JPEG_QUALITY, check_text, save, save_png};
 pub use edges::{Canny, edges};
 pub use grid::{GridOptions, grid, grid_of_files};
 pub(crate) use mask::{blended, fit_mask, has_white, kept_cells, pixel_weights};
 pub(crate) use resize::resize_and_crop;
 
-/// Writes a PNG with text chunks (`iTXt`, so any Unicode text). The file appears whole or not at
-/// all.
-///
-/// # Errors
-/// [`PipelineError::Write`], or [`ImageError::TextKeyword`] for a keyword that PNG does not
-/// allow.
-pub fn save_png(path: &Path, image: &RgbImage, text: &[(&str, &str)]) -> Result<(), PipelineError> {
-    for (keyword, _) in text {
-        let latin1 = keyword
-            .chars()
-            .all(|c| matches!(c, ' '..='~' | '\u{a1}'..='\u{ff}'));
-        if !latin1 || !(1..=79).contains(&keyword.chars().count()) {
-            return Err(PipelineError::Image(ImageError::TextKeyword {
-                keyword: (*keyword).to_owned(),
-            }));
-        }
-    }
-    files::write_whole(path, |file| {
-        let mut encoder = png::Encoder::new(file, image.width(), image.height());
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        for (keyword, value) in text {
-            encoder.add_itxt_chunk((*keyword).to_owned(), (*value).to_owned())?;
-        }
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(image.as_raw())?;
-        writer.finish()?;
-        Ok(())
-    })
-    .map_err(PipelineError::write(path))
-}
-
 /// Checks before the work that a file can be written at `path`, by creating and removing the
-/// unfinished file that [`save_png`] would write.
+/// unfinished file that [`save`] would write.
 ///
 /// # Errors
 /// [`PipelineError::Write`] if it cannot.
@@ -222,7 +194,7 @@ mod tests {
         ];
         save_png(&path, &image(), &text).unwrap();
         assert_eq!(load(&path).unwrap(), image());
-        let read = read_png_text(&path).unwrap();
+        let read = read_text(&path).unwrap();
         let expected: Vec<(String, String)> = text
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -245,7 +217,7 @@ mod tests {
         writer.write_image_data(&[1, 2, 3]).unwrap();
         writer.finish().unwrap();
         let expected = [("a", "plain"), ("b", "packed")];
-        let read = read_png_text(&path).unwrap();
+        let read = read_text(&path).unwrap();
         assert_eq!(read.len(), 2);
         for ((key, value), expected) in read.iter().zip(expected) {
             assert_eq!((key.as_str(), value.as_str()), expected);
@@ -291,10 +263,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("image.png");
         assert!(matches!(load(&path), Err(PipelineError::Read { .. })));
-        assert!(matches!(
-            read_png_text(&path),
-            Err(PipelineError::Read { .. })
-        ));
+        assert!(matches!(read_text(&path), Err(PipelineError::Read { .. })));
         save_png(&path, &image(), &[]).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for bytes in [&whole[..whole.len() / 2], b"no image", &[]] {
@@ -306,7 +275,7 @@ mod tests {
             );
             assert!(error.to_string().contains("image.png"), "{error}");
             assert!(matches!(
-                read_png_text(&path),
+                read_text(&path),
                 Err(PipelineError::Image(ImageError::Unreadable { .. }))
             ));
         }

@@ -20,15 +20,6 @@ pub const LARGEST_PIXELS: u64 = 1 << 26;
 /// Memory that a decoder may take: [`LARGEST_PIXELS`] of four channels of 16 bits.
 const LARGEST_MEMORY: u64 = 8 * LARGEST_PIXELS;
 
-/// Text chunks of a PNG, at most.
-const MOST_TEXTS: usize = 256;
-/// Bytes of one text, unpacked: a megabyte.
-const LARGEST_TEXT: usize = 1 << 20;
-/// Bytes of all texts of a PNG together, unpacked.
-const LARGEST_TEXTS: usize = 4 << 20;
-/// Memory that the chunks of a PNG may take before they are unpacked.
-const LARGEST_CHUNKS: usize = 16 << 20;
-
 /// How a file becomes an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
@@ -158,7 +149,7 @@ fn is_sideways(orientation: Orientation) -> bool {
     )
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, PipelineError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, PipelineError> {
     read_bounded(path, LARGEST_FILE).map_err(|source| PipelineError::Read {
         path: path.to_path_buf(),
         source,
@@ -187,7 +178,7 @@ fn decode_as_is(origin: &Path, bytes: &[u8], reading: Reading) -> Result<Decoded
 }
 
 /// A decoder that has read the header, of an image that is not too large.
-fn decoder<'a, R: BufRead + Seek + 'a>(
+pub(super) fn decoder<'a, R: BufRead + Seek + 'a>(
     origin: &Path,
     mut file: R,
 ) -> Result<impl ImageDecoder + use<'a, R>, PipelineError> {
@@ -224,81 +215,11 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
     Ok(decoder)
 }
 
-fn unreadable(origin: &Path, reason: impl ToString) -> PipelineError {
+pub(super) fn unreadable(origin: &Path, reason: impl ToString) -> PipelineError {
     PipelineError::Image(ImageError::Unreadable {
         path: origin.to_path_buf(),
         reason: reason.to_string(),
     })
-}
-
-/// The text chunks of a PNG, in the order of the file by kind: `tEXt`, `zTXt`, `iTXt`. Pixels are
-/// passed over. A megabyte of text is read at most, 4 in all chunks together, and 256 chunks.
-///
-/// # Errors
-/// [`PipelineError::Read`] when there is no such file, [`ImageError::Unreadable`] when it is no
-/// PNG or has more text.
-pub fn read_png_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError> {
-    png_text(path, &read(path)?)
-}
-
-/// [`read_png_text`] of bytes; `origin` names them in errors.
-///
-/// # Errors
-/// [`ImageError::Unreadable`].
-pub fn png_text(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, PipelineError> {
-    let unreadable = |error: png::DecodingError| unreadable(origin, error);
-    let limits = png::Limits {
-        bytes: LARGEST_CHUNKS,
-    };
-    let mut reader = png::Decoder::new_with_limits(Cursor::new(bytes), limits)
-        .read_info()
-        .map_err(unreadable)?;
-    reader.finish().map_err(unreadable)?;
-    let info = reader.info();
-    let mut texts = Texts {
-        origin,
-        read: Vec::new(),
-        bytes: 0,
-    };
-    for chunk in &info.uncompressed_latin1_text {
-        texts.push(&chunk.keyword, chunk.text.clone())?;
-    }
-    for chunk in &info.compressed_latin1_text {
-        let mut chunk = chunk.clone();
-        chunk
-            .decompress_text_with_limit(LARGEST_TEXT)
-            .map_err(unreadable)?;
-        texts.push(&chunk.keyword, chunk.get_text().map_err(unreadable)?)?;
-    }
-    for chunk in &info.utf8_text {
-        let mut chunk = chunk.clone();
-        chunk
-            .decompress_text_with_limit(LARGEST_TEXT)
-            .map_err(unreadable)?;
-        texts.push(&chunk.keyword, chunk.get_text().map_err(unreadable)?)?;
-    }
-    Ok(texts.read)
-}
-
-/// Texts of a PNG, up to the limits.
-struct Texts<'a> {
-    origin: &'a Path,
-    read: Vec<(String, String)>,
-    bytes: usize,
-}
-
-impl Texts<'_> {
-    fn push(&mut self, keyword: &str, text: String) -> Result<(), PipelineError> {
-        self.bytes += keyword.len() + text.len();
-        if self.read.len() == MOST_TEXTS || self.bytes > LARGEST_TEXTS {
-            let reason = format!(
-                "it has more than {MOST_TEXTS} text chunks or {LARGEST_TEXTS} bytes of text"
-            );
-            return Err(unreadable(self.origin, reason));
-        }
-        self.read.push((keyword.to_owned(), text));
-        Ok(())
-    }
 }
 
 /// Cuts what would stick out anyway off both ends of an image that is far longer than `width` x

@@ -188,7 +188,7 @@ fn output_that_cannot_be_written() {
         |command: &[&str], out: &str| here.sana_on(&none, &[command, &["--out", out]].concat());
     let generate = ["generate", "a"];
     with_out(&generate, "no/folder/a.png").fails(1, &["cannot write", "no/folder/a.png"]);
-    with_out(&generate, "a.jpg").fails(1, &["must end in .png", "a.jpg"]);
+    with_out(&generate, "a.gif").fails(1, &["must end in .png", "a.gif"]);
     with_out(&[&generate[..], &["--count", "2"]].concat(), "no/a.png")
         .fails(1, &["cannot write", "no/a-0.png"]);
     with_out(&["encode", "a.png"], "no/a.safetensors")

@@ -172,7 +172,8 @@ fn images_that_exist_are_not_lost() {
     assert!(other.stderr.starts_with(&warning), "{}", other.stderr);
     assert_eq!(other.stderr.lines().count(), 3);
     fs::write(here.path("images").join(FILES[2]), "mine").unwrap();
-    draw(&here, "prompts.txt", &[]).fails(1, &["0003-a-blue-square.png exists, but is not a PNG"]);
+    draw(&here, "prompts.txt", &[])
+        .fails(1, &["0003-a-blue-square.png exists, but is not an image"]);
     assert_eq!(
         fs::read(here.path("images").join(FILES[2])).unwrap(),
         b"mine"
@@ -230,13 +231,14 @@ fn options_that_exclude_each_other() {
         .fails(2, &["--prompts", "cannot be used with"]);
     here.sana(&["generate", "a", "--batch", "2"])
         .fails(2, &["--batch", "cannot be used with"]);
-    here.sana(&["generate", "--from-png", "a.png", "--batch", "2"])
+    here.sana(&["generate", "--from-image", "a.png", "--batch", "2"])
         .fails(2, &["--prompts"]);
     here.sana(&["generate", "a", "--grid-columns", "2"])
         .fails(2, &["--grid"]);
     draw(&here, "p.txt", &["--out", "a.png"]).fails(1, &["--out is a folder", "a.png"]);
     draw(&here, "p.txt", &["--out", "p.txt"]).fails(1, &["--out is a folder", "p.txt"]);
-    draw(&here, "p.txt", &["--grid=x.jpg"]).fails(1, &["--grid must end in .png", "x.jpg"]);
+    draw(&here, "p.txt", &["--grid=x.gif"])
+        .fails(1, &["--grid x.gif", "must end in .png", "x.gif"]);
     draw(&here, "p.txt", &["--grid=images/0001-a.png"])
         .fails(1, &["--grid names the file of an image"]);
     draw(&here, "p.txt", &["--control=a.png", "--control-save=b.png"])
@@ -318,7 +320,7 @@ fn the_settings_of_an_image_for_many_prompts() {
     here.generate(&["--seed", "20", "--guidance", "2", "--solver", "flow-euler"])
         .quiet_success();
     fs::write(here.path("p.txt"), "a red circle\na blue square\n").unwrap();
-    here.sana(&["generate", "--from-png", "sana.png", "--prompts", "p.txt"])
+    here.sana(&["generate", "--from-image", "sana.png", "--prompts", "p.txt"])
         .quiet_success();
     let first = fs::read(here.path("images/0001-a-red-circle.png")).unwrap();
     assert_eq!(first, fs::read(here.path("sana.png")).unwrap());
@@ -345,7 +347,7 @@ fn a_grid_needs_images() {
     assert_eq!(here.image("images/0002-b.png"), plain);
     fs::remove_file(here.path("images/0001-a.png")).unwrap();
     fs::write(here.path("images/0002-b.png"), "not an image").unwrap();
-    draw(&here, "p.txt", &["--grid"]).fails(1, &["0002-b.png exists, but is not a PNG"]);
+    draw(&here, "p.txt", &["--grid"]).fails(1, &["0002-b.png exists, but is not an image"]);
     assert!(!here.path("images/0001-a.png").exists());
 }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use sana_linear_attn::parity::built_in_fixture_path;
 use sana_pipeline::image::{Canny, edges};
-use sana_pipeline::image::{RgbImage, fit, read_png_text, save_png};
+use sana_pipeline::image::{RgbImage, fit, read_text, save_png};
 use serde_json::Value;
 
 use crate::support::{Workplace, checkpoint, sprint_checkpoint};
@@ -69,7 +69,7 @@ fn control_changes_the_image_and_is_repeated() {
     here.generate(&kept).quiet_success();
     assert_eq!(here.image("kept.png"), made);
 
-    let text = read_png_text(&here.path("sana.png")).unwrap();
+    let text = read_text(&here.path("sana.png")).unwrap();
     let recorded = |key: &str| {
         let mut found = text.iter().filter(|(found, _)| found == key);
         found.next().map(|(_, value)| value.as_str())
@@ -86,7 +86,7 @@ fn control_changes_the_image_and_is_repeated() {
     }
 
     here.generate(&["--out", "plain.png"]).quiet_success();
-    let text = read_png_text(&here.path("plain.png")).unwrap();
+    let text = read_text(&here.path("plain.png")).unwrap();
     assert!(!text.iter().any(|(key, _)| key.starts_with("control")));
 }
 
@@ -115,7 +115,8 @@ fn what_is_wrong_is_reported_before_the_work() {
     with(&["--control-interval", "0.5..0.2"]).fails(1, &["0.5..0.2"]);
     with(&["--control-interval", "half"]).fails(2, &["FROM..TO"]);
     with(&["--control-from", "depth"]).fails(2, &["edges"]);
-    with(&["--control-save", "lines.jpg"]).fails(1, &["must end in .png", "lines.jpg"]);
+    with(&["--control-save", "lines.gif"])
+        .fails(1, &["--control-save", "must end in .png", "lines.gif"]);
     with(&["--control-save", "none/lines.png"]).fails(1, &["none/lines.png"]);
     with(&["--control-save", "sana.png"]).fails(1, &["--control-save", "sana.png"]);
     let named =

@@ -66,7 +66,7 @@ fn an_output_is_no_input_and_no_other_output() {
     }
     here.sana_on_fixture(&["encode", "p.png", "--out=./p.png"])
         .fails(1, &["--out names the file of the image"]);
-    here.sana(&["generate", "--from-png=p.png", "--out=p.png"])
+    here.sana(&["generate", "--from-image=p.png", "--out=p.png"])
         .fails(1, &["p.png"]);
     assert_eq!(here.bytes("p.png"), before);
     assert_eq!(here.files(), ["m.png", "p.png", "sub"]);

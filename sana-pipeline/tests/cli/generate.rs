@@ -3,7 +3,7 @@ use std::process::Stdio;
 
 use sana_linear_attn::Weights;
 use sana_linear_attn::parity::write_original;
-use sana_pipeline::image::read_png_text;
+use sana_pipeline::image::read_text;
 
 use crate::support::{Workplace, checkpoint, lora, sprint_checkpoint};
 
@@ -274,7 +274,7 @@ fn loras_change_the_image_and_are_recorded() {
     let (one, two) = (scaled("0.5"), scaled("0.25"));
     let both = with(&["--lora", &one, "--lora", &two, "--lora-unmerged"]);
     assert_ne!(both, plain);
-    let recorded = read_png_text(&here.path("sana.png")).unwrap();
+    let recorded = read_text(&here.path("sana.png")).unwrap();
     let recorded = recorded.iter().filter(|(key, _)| key == "lora");
     let recorded: Vec<&str> = recorded.map(|(_, value)| value.as_str()).collect();
     assert_eq!(recorded, [&one, &two]);

@@ -1,6 +1,6 @@
 //! Sizes and memory, as options of the command.
 
-use sana_pipeline::image::{load, read_png_text};
+use sana_pipeline::image::{load, read_text};
 use serde_json::Value;
 
 use crate::support::{Workplace, checkpoint};
@@ -26,7 +26,7 @@ fn aspect_and_bucket() {
     };
     let size = || load(&here.path("sana.png")).unwrap().dimensions();
     let text = |wanted: &str| {
-        let text = read_png_text(&here.path("sana.png")).unwrap();
+        let text = read_text(&here.path("sana.png")).unwrap();
         let mut values = text.into_iter().filter(|(key, _)| key == wanted);
         values.next().map(|(_, value)| value)
     };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use sana_linear_attn::parity::{built_in_fixture_path, copy_folder};
-use sana_pipeline::image::{RgbImage, load, read_png_text};
+use sana_pipeline::image::{RgbImage, load, read_text};
 use tempfile::TempDir;
 
 /// A working folder and the checkpoint that commands run on.
@@ -92,7 +92,7 @@ impl Workplace {
     /// What an image records under this key.
     #[track_caller]
     pub fn text(&self, name: &str, key: &str) -> Option<String> {
-        let text = read_png_text(&self.path(name)).unwrap();
+        let text = read_text(&self.path(name)).unwrap();
         let found = text.into_iter().find(|(found, _)| found == key);
         found.map(|(_, value)| value)
     }

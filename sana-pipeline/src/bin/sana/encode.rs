@@ -119,7 +119,7 @@ pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
     model.print_notes();
     let mut out = output();
     for (path, image) in paths.iter().zip(&images) {
-        image::save_png(path, image, &[])?;
+        image::save(path, image, &[])?;
         writeln!(out, "wrote {}", path.display())?;
     }
     Ok(())

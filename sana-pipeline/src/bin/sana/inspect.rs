@@ -149,7 +149,7 @@ fn check_weights(
 }
 
 fn inspect_image(path: &Path, json: bool) -> anyhow::Result<()> {
-    let record = Record(image::read_png_text(path)?);
+    let record = Record(image::read_text(path)?);
     if record.0.is_empty() {
         bail!(
             "{} does not say how it was made: it has no text",

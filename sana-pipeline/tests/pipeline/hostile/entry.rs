@@ -146,7 +146,7 @@ pub fn image(bytes: &[u8]) -> (bool, usize) {
             false
         }
     };
-    let texts = match image::png_text(Path::new(NAME), bytes) {
+    let texts = match image::text_of(Path::new(NAME), bytes) {
         Ok(texts) => texts.len(),
         Err(error) => {
             names_the_file(error);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::ImageFormat;
 use proptest::prelude::*;
-use sana_pipeline::image::{RgbImage, decode, fit, load, png_text, read_png_text, save_png};
+use sana_pipeline::image::{RgbImage, decode, fit, load, read_text, save_png, text_of};
 
 use super::allocations::peak_of;
 use super::mutations::{edited, edits};
@@ -160,7 +160,7 @@ fn images_that_claim_to_be_huge() {
         }
         assert!(peak < SMALL, "{peak} bytes for {width}x{height}");
         // Its texts are read without its pixels.
-        let (texts, peak) = peak_of(|| png_text(name, &file));
+        let (texts, peak) = peak_of(|| text_of(name, &file));
         assert_eq!(texts.unwrap(), []);
         assert!(
             peak < SMALL,
@@ -196,7 +196,7 @@ fn with_texts(write: impl FnOnce(&mut png::Writer<&mut Vec<u8>>)) -> Vec<u8> {
 fn texts_that_unpack_without_end() {
     let name = Path::new("bomb.png");
     let refused = |file: &[u8], expected: &str| {
-        let (result, peak) = peak_of(|| png_text(name, file));
+        let (result, peak) = peak_of(|| text_of(name, file));
         let message = result.unwrap_err().to_string();
         assert!(message.contains("bomb.png"), "{message}");
         assert!(message.contains(expected), "{expected:?} in {message}");
@@ -235,7 +235,7 @@ fn texts_that_unpack_without_end() {
         })
     };
     refused(&many(257), "256 text chunks");
-    assert_eq!(png_text(name, &many(256)).unwrap().len(), 256);
+    assert_eq!(text_of(name, &many(256)).unwrap().len(), 256);
     let long = with_texts(|writer| {
         let chunk = png::text_metadata::TEXtChunk::new("a", "b".repeat(17 << 20));
         writer.write_text_chunk(&chunk).unwrap();
@@ -251,7 +251,7 @@ fn files_that_are_not_images() {
     file.write_all(&png_file()).unwrap();
     file.set_len((256 << 20) + 1).unwrap();
     drop(file);
-    for result in [load(&path).err(), read_png_text(&path).err()] {
+    for result in [load(&path).err(), read_text(&path).err()] {
         let message = result.unwrap().to_string();
         assert!(message.contains("large.png"), "{message}");
         assert!(message.contains("larger than 268435456 bytes"), "{message}");

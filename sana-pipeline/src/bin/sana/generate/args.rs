@@ -33,7 +33,7 @@ Examples:
   sana generate \"a red circle\" --image sana.png --strength 0.7
   sana generate \"a red circle\" --image sana.png --mask mask.png --mask-feather 8
   sana generate --prompts prompts.txt --out images --grid
-  sana generate --from-png sana.png --steps 40
+  sana generate --from-image sana.png --steps 40
 
 The seed and every setting are stored in the image: `sana inspect sana.png` shows them.";
 
@@ -43,7 +43,7 @@ The seed and every setting are stored in the image: `sana inspect sana.png` show
     after_help = EXAMPLES,
     group(
         ArgGroup::new("source")
-            .args(["prompt", "prompts", "from_png"])
+            .args(["prompt", "prompts", "from_image"])
             .required(true)
             .multiple(true)
     )
@@ -208,10 +208,11 @@ pub struct GuidanceArgs {
 /// What a run reads and writes.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// File of the image; with --count, NAME-0.png, NAME-1.png and so on [default: sana.png]
+    /// File of the image, .png, .jpg, .jpeg or .webp; with --count, NAME-0.png, NAME-1.png and so
+    /// on [default: sana.png]
     #[arg(short, long, value_name = "PATH", help_heading = None)]
     pub out: Option<PathBuf>,
-    /// File to keep the control image in, as the ControlNet is given it
+    /// File to keep the control image in, as the ControlNet is given it: .png, .jpg, .jpeg or .webp
     #[arg(
         long,
         value_name = "PATH",
@@ -224,7 +225,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub grid: GridArgs,
     #[command(flatten)]
-    pub from_png: FromPngArgs,
+    pub from_image: FromImageArgs,
 }
 
 /// Images of many prompts.
@@ -238,19 +239,45 @@ pub struct BatchArgs {
     /// Images generated at a time, of prompts with equal options [default: 1]
     #[arg(long, value_name = "N", requires = "prompts", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = positive())]
     pub batch: Option<usize>,
+    /// Format of the images in the folder [default: png]
+    #[arg(long, value_enum, requires = "prompts", conflicts_with = "prompt")]
+    pub format: Option<FormatName>,
+}
+
+/// A format of images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// Without loss
+    #[default]
+    Png,
+    /// With quality 95
+    Jpeg,
+    /// Without loss
+    Webp,
+}
+
+impl FormatName {
+    /// The ending of its files.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::Webp => "webp",
+        }
+    }
 }
 
 /// The options that an image records.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "From an image")]
-pub struct FromPngArgs {
+pub struct FromImageArgs {
     /// Generate this image again: every option that it records holds unless it is given here [output:
     /// NAME-again.png]
     #[arg(long, value_name = "FILE")]
-    pub from_png: Option<PathBuf>,
+    pub from_image: Option<PathBuf>,
     /// Leave out an option that the image records, and those that require it: --without apg leaves
     /// out --apg-eta too
-    #[arg(long, value_name = "OPTION", requires = "from_png")]
+    #[arg(long, value_name = "OPTION", requires = "from_image")]
     pub without: Vec<String>,
 }
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::bail;
+use anyhow::Context;
 use clap::{Args, ValueEnum};
-use sana_pipeline::image::{Canny, edges};
+use sana_pipeline::image::{Canny, FileFormat, edges};
 use sana_pipeline::{Request, SanaPipeline, Settings, image};
 use serde::Serialize;
 
@@ -78,15 +78,7 @@ impl fmt::Display for Shares {
 /// run is.
 pub fn check_writable(path: &Path, files: &mut Files) -> anyhow::Result<()> {
     files.writes(path, "--control-save", "the control image that is kept")?;
-    if !path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
-    {
-        bail!(
-            "the control image is written as PNG, so --control-save must end in .png: {}",
-            path.display()
-        );
-    }
+    FileFormat::of(path).with_context(|| format!("--control-save {}", path.display()))?;
     Ok(image::check_writable(path)?)
 }
 
@@ -117,7 +109,7 @@ impl ControlArgs {
             None => fitted,
         };
         if let Some(path) = save {
-            image::save_png(path, &fitted, &[])?;
+            image::save(path, &fitted, &[])?;
         }
         Ok(request.control(fitted))
     }

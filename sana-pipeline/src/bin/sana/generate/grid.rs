@@ -3,11 +3,11 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::Context;
 use clap::Args;
-use sana_pipeline::image::GridOptions;
-use sana_pipeline::image::{self, RgbImage};
+use sana_pipeline::image::{self, FileFormat, GridOptions, RgbImage};
 
+use super::paths;
 use crate::args::positive;
 use crate::files::Files;
 
@@ -35,13 +35,7 @@ impl GridArgs {
             return Ok(None);
         };
         let path = path.clone().unwrap_or(usual);
-        let ending = path.extension().unwrap_or_default();
-        if !ending.eq_ignore_ascii_case("png") {
-            bail!(
-                "the grid is written as PNG, so --grid must end in .png: {}",
-                path.display()
-            );
-        }
+        FileFormat::of(&path).with_context(|| format!("--grid {}", path.display()))?;
         files.writes(&path, "--grid", "the grid")?;
         image::check_writable(&path)?;
         Ok(Some(path))
@@ -56,14 +50,12 @@ impl GridArgs {
     }
 }
 
-/// `NAME-grid.png` next to the images of one prompt.
+/// `NAME-grid.png` with the ending of `out`, next to the images of one prompt.
 pub fn next_to(out: &Path) -> PathBuf {
-    let mut name = out.file_stem().unwrap_or_default().to_owned();
-    name.push("-grid.png");
-    out.with_file_name(name)
+    paths::suffixed(out, "-grid")
 }
 
 /// Writes a grid.
 pub fn save(path: &Path, grid: &RgbImage) -> anyhow::Result<()> {
-    Ok(image::save_png(path, grid, &[])?)
+    Ok(image::save(path, grid, &[])?)
 }

@@ -1,4 +1,4 @@
-//! What is written into an image so that it can be made again: text chunks whose keys are the
+//! What is written into an image so that it can be made again: texts whose keys are the
 //! options of `sana generate`, several times for those that are given several times.
 
 use std::path::{Component, Path, PathBuf};
@@ -55,8 +55,8 @@ impl Record {
         Self(pairs)
     }
 
-    /// As text chunks of a PNG.
-    pub fn chunks(&self) -> Vec<(&str, &str)> {
+    /// As an image file holds it.
+    pub fn texts(&self) -> Vec<(&str, &str)> {
         self.0
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))

@@ -3,7 +3,7 @@
 mod args;
 mod batch;
 mod control;
-mod from_png;
+mod from_image;
 mod grid;
 mod image_to_image;
 mod metadata;
@@ -30,7 +30,7 @@ const FILE: &str = "sana.png";
 
 /// Runs `sana generate`.
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let args = from_png::complete(args)?;
+    let args = from_image::complete(args)?;
     if let Some(file) = &args.run.batch.prompts {
         return batch::run(file, &args);
     }
@@ -44,8 +44,8 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     }
     let file = run.out.unwrap_or_else(|| FILE.into());
     let mut files = Files::default();
-    if let Some(path) = &run.from_png.from_png {
-        files.reads(path, "the image of --from-png");
+    if let Some(path) = &run.from_image.from_image {
+        files.reads(path, "the image of --from-image");
     }
     recorded.image.add_files(&mut files);
     recorded.loaded.add_files(&mut files);
@@ -79,6 +79,9 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let seeds = settings.seeds();
     let record = |seed: &u64| Record::new(&args, &loaded, &settings, *seed, &model);
     let records: Vec<Record> = seeds.iter().map(record).collect();
+    for (path, record) in paths.iter().zip(&records) {
+        image::check_text(path, &record.texts())?;
+    }
     let mut observe = |step: StepInfo<'_>| {
         let done = step.index + 1;
         progress.advance(done as u64, step.steps as u64);
@@ -90,8 +93,8 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     };
     // Each is kept even if the process is killed before the next is there.
     let mut save = |index: usize, image: &RgbImage| {
-        let chunks = records[index].chunks();
-        Ok(image::save_png(&paths[index], image, &chunks)?)
+        let texts = records[index].texts();
+        Ok(image::save(&paths[index], image, &texts)?)
     };
     let generation = model
         .pipeline

@@ -395,9 +395,10 @@ mod tests {
             "control-save",
             "prompts",
             "batch",
+            "format",
             "grid",
             "grid-columns",
-            "from-png",
+            "from-image",
             "without",
         ];
         assert_eq!(of_the_run, expected);

@@ -3,8 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use sana_pipeline::image::check_writable;
+use sana_pipeline::image::{FileFormat, check_writable};
 
 use crate::files::Files;
 
@@ -12,17 +11,9 @@ use crate::files::Files;
 /// several. All of them can be written, and no other file of the run is there.
 ///
 /// # Errors
-/// When the name does not end in `.png`, or a file cannot be written.
+/// When the name has not the ending of an image format, or a file cannot be written.
 pub fn images(out: &Path, count: usize, files: &mut Files) -> anyhow::Result<Vec<PathBuf>> {
-    if !out
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
-    {
-        bail!(
-            "images are written as PNG, so the name must end in .png: {}",
-            out.display()
-        );
-    }
+    FileFormat::of(out)?;
     let paths = match count {
         1 => vec![out.to_owned()],
         _ => (0..count).map(|index| numbered(out, index)).collect(),
@@ -37,9 +28,18 @@ pub fn images(out: &Path, count: usize, files: &mut Files) -> anyhow::Result<Vec
 }
 
 fn numbered(out: &Path, index: usize) -> PathBuf {
-    let mut name = out.file_stem().unwrap_or(OsStr::new("sana")).to_owned();
-    name.push(format!("-{index}.png"));
-    out.with_file_name(name)
+    suffixed(out, &format!("-{index}"))
+}
+
+/// The name with `suffix` before its ending.
+pub fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or(OsStr::new("sana")).to_owned();
+    name.push(suffix);
+    if let Some(ending) = path.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    path.with_file_name(name)
 }
 
 #[cfg(test)]
@@ -54,13 +54,16 @@ mod tests {
             images(&out, 1, &mut Files::default()).unwrap(),
             std::slice::from_ref(&out)
         );
-        let several = ["a.b-0.png", "a.b-1.png"].map(|name| folder.path().join(name));
+        let several = ["a.b-0.PNG", "a.b-1.PNG"].map(|name| folder.path().join(name));
         assert_eq!(images(&out, 2, &mut Files::default()).unwrap(), several);
-        for wrong in ["a.jpg", "a", ".png", ""] {
+        for wrong in ["a.gif", "a", ".png", ""] {
             let error = images(&folder.path().join(wrong), 1, &mut Files::default())
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains("must end in .png"), "{error}");
+            assert!(error.contains("must end in .png, .jpg"), "{error}");
         }
+        let jpeg = folder.path().join("a.jpeg");
+        let several = ["a-0.jpeg", "a-1.jpeg"].map(|name| folder.path().join(name));
+        assert_eq!(images(&jpeg, 2, &mut Files::default()).unwrap(), several);
     }
 }

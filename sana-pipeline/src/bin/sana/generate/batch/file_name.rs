@@ -36,12 +36,12 @@ pub fn given(name: &str) -> Option<String> {
     }
 }
 
-/// The file of the `image`-th image from 0 of a prompt: `NAME.png`, `NAME-2.png`, `NAME-3.png`.
-/// So the names stay when more images of the prompt are asked for.
-pub fn file(name: &str, image: usize) -> String {
+/// The file of the `image`-th image from 0 of a prompt: `NAME.png`, `NAME-2.png`, `NAME-3.png` with
+/// this ending. So the names stay when more images of the prompt are asked for.
+pub fn file(name: &str, image: usize, ending: &str) -> String {
     match image {
-        0 => format!("{name}.png"),
-        _ => format!("{name}-{}.png", image + 1),
+        0 => format!("{name}.{ending}"),
+        _ => format!("{name}-{}.{ending}", image + 1),
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn files() {
-        let names = [0, 1, 2].map(|image| file("0001-a", image));
+        let names = [0, 1, 2].map(|image| file("0001-a", image, "png"));
         assert_eq!(names, ["0001-a.png", "0001-a-2.png", "0001-a-3.png"]);
     }
 
@@ -174,9 +174,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_system_takes_them(text in texts(), number in 1usize..100_000, image in 0usize..10_000) {
-            assert_safe(&file(&of_prompt(number, &text), image))?;
+            assert_safe(&file(&of_prompt(number, &text), image, "png"))?;
             if let Some(name) = given(&text) {
-                assert_safe(&file(&name, image))?;
+                assert_safe(&file(&name, image, "png"))?;
             }
         }
 
@@ -184,7 +184,7 @@ mod tests {
         fn no_two_prompts_share_one(texts in prop::collection::vec(texts(), 2..20)) {
             let names = texts.iter().enumerate().flat_map(|(index, text)| {
                 let name = of_prompt(index + 1, text);
-                (0..3).map(move |image| folded(&file(&name, image)))
+                (0..3).map(move |image| folded(&file(&name, image, "png")))
             });
             let all: Vec<String> = names.collect();
             let distinct: HashSet<&String> = all.iter().collect();

@@ -67,7 +67,8 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     let mut problems = Problems::default();
     let entries = prompt_file::read(file, &mut problems)?;
     let lines = lines(entries, image, &mut problems);
-    let images = images(&lines, &folder, &mut problems);
+    let ending = args.run.batch.format.unwrap_or_default().ending();
+    let images = images(&lines, &folder, ending, &mut problems);
     problems.check(file)?;
     if lines.is_empty() {
         bail!("{} holds no prompt", file.display());
@@ -94,8 +95,8 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     let paths: Vec<PathBuf> = images.iter().map(|one| one.path.clone()).collect();
     let mut files = Files::default();
     files.reads(file, "the prompts");
-    if let Some(path) = &args.run.from_png.from_png {
-        files.reads(path, "the image of --from-png");
+    if let Some(path) = &args.run.from_image.from_image {
+        files.reads(path, "the image of --from-image");
     }
     loaded.add_files(&mut files);
     for path in &paths {
@@ -107,6 +108,12 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     let grid_path = args.run.grid.path(folder.join("grid.png"), &mut files)?;
     let (existing, wanted): (Vec<&BatchImage>, Vec<&BatchImage>) =
         images.iter().partition(|image| image.path.exists());
+    for image in &wanted {
+        let (line, settings) = (&lines[image.line], &settings[image.line]);
+        let record = Record::new(&line.args, loaded, settings, image.seed, &model);
+        image::check_text(&image.path, &record.texts())
+            .with_context(|| format!("line {}", line.number))?;
+    }
     warn(&differing(&existing, &lines, &settings, loaded, &model)?);
     if let Some(first) = wanted.first() {
         image::check_writable(&first.path)?;
@@ -150,10 +157,8 @@ fn folder(out: Option<&Path>) -> anyhow::Result<PathBuf> {
     let Some(folder) = out else {
         return Ok(FOLDER.into());
     };
-    let png = folder
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    if folder.is_file() || (png && !folder.is_dir()) {
+    let names_a_file = image::FileFormat::of(folder).is_ok() && !folder.is_dir();
+    if folder.is_file() || names_a_file {
         bail!(
             "with --prompts, --out is a folder: {} is a file",
             folder.display()
@@ -165,7 +170,7 @@ fn folder(out: Option<&Path>) -> anyhow::Result<PathBuf> {
 /// Warnings of images that exist, but were made with other options than they would be now.
 ///
 /// # Errors
-/// When a file exists that is not a PNG: it was not made here.
+/// When a file exists that is not an image: it was not made here.
 fn differing(
     existing: &[&BatchImage],
     lines: &[Line],
@@ -176,8 +181,8 @@ fn differing(
     let mut warnings = Vec::new();
     for image in existing {
         let path = image.path.display();
-        let text = image::read_png_text(&image.path).with_context(|| {
-            format!("{path} exists, but is not a PNG: remove it, and its image is made")
+        let text = image::read_text(&image.path).with_context(|| {
+            format!("{path} exists, but is not an image: remove it, and its image is made")
         })?;
         let (line, settings) = (&lines[image.line], &settings[image.line]);
         let now = Record::new(&line.args, loaded, settings, image.seed, model);
@@ -268,7 +273,7 @@ fn make(
         for (image, made) in batch.iter().zip(&generation.images) {
             let line = &lines[image.line];
             let record = Record::new(&line.args, loaded, &settings[image.line], image.seed, model);
-            image::save_png(&image.path, made, &record.chunks())?;
+            image::save(&image.path, made, &record.texts())?;
         }
         cut.extend(cuts(batch, lines, &generation, &mut reported));
         add(&mut stages, generation.stages);

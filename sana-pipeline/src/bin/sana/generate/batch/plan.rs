@@ -86,14 +86,19 @@ fn in_common(args: &ImageArgs) -> String {
     options::shell_words(&args, '=')
 }
 
-/// The images of all prompts in order, each with a file of its own.
-pub fn images(lines: &[Line], folder: &Path, problems: &mut Problems) -> Vec<BatchImage> {
+/// The images of all prompts in order, each with a file of its own, of this ending.
+pub fn images(
+    lines: &[Line],
+    folder: &Path,
+    ending: &str,
+    problems: &mut Problems,
+) -> Vec<BatchImage> {
     let mut taken: HashMap<String, usize> = HashMap::new();
     let mut images = Vec::new();
     for (index, line) in lines.iter().enumerate() {
         let first = line.args.seed.unwrap_or(0);
         for image in 0..line.args.count() {
-            let file = file_name::file(&line.name, image);
+            let file = file_name::file(&line.name, image, ending);
             let before = taken.insert(file_name::folded(&file), line.number);
             if let Some(before) = before {
                 let problem =
@@ -162,7 +167,7 @@ mod tests {
         let mut problems = Problems::default();
         let of_all = args(json!({"seed": 40, "size": "64", "apg": true, "apg-eta": 1}));
         let lines = lines(entries, &of_all, &mut problems);
-        let images = images(&lines, Path::new("x"), &mut problems);
+        let images = images(&lines, Path::new("x"), "png", &mut problems);
         problems.check(Path::new("x")).unwrap();
         let made: Vec<_> = images
             .iter()
@@ -197,7 +202,7 @@ mod tests {
         ];
         let mut problems = Problems::default();
         let lines = lines(entries.to_vec(), &ImageArgs::default(), &mut problems);
-        let images = images(&lines, Path::new(""), &mut problems);
+        let images = images(&lines, Path::new(""), "png", &mut problems);
         let wanted: Vec<&BatchImage> = images.iter().collect();
         let made = |size: usize| -> Vec<Vec<usize>> {
             let number =
@@ -222,7 +227,7 @@ mod tests {
         ];
         let mut problems = Problems::default();
         let lines = lines(entries, &ImageArgs::default(), &mut problems);
-        images(&lines, Path::new(""), &mut problems);
+        images(&lines, Path::new(""), "png", &mut problems);
         let error = problems.check(Path::new("x.txt")).unwrap_err().to_string();
         for part in [
             "x.txt cannot be used, nothing was made\n  line 3: cat.png is an image of line 1 too",

@@ -1,4 +1,4 @@
-//! `sana generate --from-png`: the options that an image records.
+//! `sana generate --from-image`: the options that an image records.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use sana_pipeline::image;
 
 use super::args::{GenerateArgs, RecordedArgs};
 use super::metadata::Record;
-use super::options;
+use super::{options, paths};
 use crate::model;
 use crate::terminal::output;
 
-/// The arguments with those that the image of `--from-png` records.
+/// The arguments with those that the image of `--from-image` records.
 ///
 /// What an image records is read by clap as if it had been typed, option by option, and never goes
 /// through a shell. Only [`RecordedArgs`] can come from it, and none of them names a file to be
@@ -22,10 +22,10 @@ use crate::terminal::output;
 /// When the file is not an image of ours, its record cannot be used, or the model that it names
 /// cannot be opened.
 pub fn complete(mut args: GenerateArgs) -> anyhow::Result<GenerateArgs> {
-    let Some(image) = args.run.from_png.from_png.clone() else {
+    let Some(image) = args.run.from_image.from_image.clone() else {
         return Ok(args);
     };
-    let mut recorded = recorded(&image, &args.run.from_png.without)?;
+    let mut recorded = recorded(&image, &args.run.from_image.without)?;
     let shown = options::shell_words(&recorded, '=');
     writeln!(output(), "options of {}: {shown}", image.display())?;
     match args.run.batch.prompts {
@@ -52,17 +52,17 @@ pub fn complete(mut args: GenerateArgs) -> anyhow::Result<GenerateArgs> {
 
 /// The options of an image's record, all of which can be read, without those to leave out.
 fn recorded(image: &Path, without: &[String]) -> anyhow::Result<RecordedArgs> {
-    let text = image::read_png_text(image).with_context(|| {
+    let text = image::read_text(image).with_context(|| {
         format!(
-            "--from-png {}: expected a PNG that `sana generate` made",
+            "--from-image {}: expected an image that `sana generate` made",
             image.display()
         )
     })?;
     let unusable = || format!("the record of {} cannot be used", image.display());
     let Some(mut recorded) = Record(text).options().with_context(unusable)? else {
         bail!(
-            "{} holds no record of `sana generate`: another program made it, or its text chunks \
-             were removed on the way",
+            "{} holds no record of `sana generate`: another program made it, or its metadata \
+             was removed on the way",
             image.display()
         );
     };
@@ -79,11 +79,14 @@ fn recorded(image: &Path, without: &[String]) -> anyhow::Result<RecordedArgs> {
     Ok(recorded)
 }
 
-/// `NAME-again.png` in the working folder.
+/// `NAME-again.png` in the working folder, with the ending of the image.
 fn again(image: &Path) -> PathBuf {
-    let mut name = image.file_stem().unwrap_or_default().to_owned();
-    name.push("-again.png");
-    name.into()
+    let again = paths::suffixed(image, "-again");
+    let again = PathBuf::from(again.file_name().unwrap_or_default());
+    match image::FileFormat::of(&again) {
+        Ok(_) => again,
+        Err(_) => again.with_extension("png"),
+    }
 }
 
 #[cfg(test)]
@@ -107,7 +110,7 @@ mod tests {
             .collect();
         assert_eq!(written, ["out", "control-save", "grid"]);
         let recorded = options::names::<RecordedArgs>();
-        for key in written.into_iter().chain(["from-png", "prompts"]) {
+        for key in written.into_iter().chain(["from-image", "prompts"]) {
             assert!(!recorded.contains(&key.to_owned()), "{key}");
         }
     }
@@ -115,6 +118,8 @@ mod tests {
     #[test]
     fn the_image_is_not_replaced() {
         assert_eq!(again(Path::new("a/sana.png")), Path::new("sana-again.png"));
-        assert_eq!(again(Path::new("x.y.PNG")), Path::new("x.y-again.png"));
+        assert_eq!(again(Path::new("x.y.PNG")), Path::new("x.y-again.PNG"));
+        assert_eq!(again(Path::new("a.jpg")), Path::new("a-again.jpg"));
+        assert_eq!(again(Path::new("x/a")), Path::new("a-again.png"));
     }
 }

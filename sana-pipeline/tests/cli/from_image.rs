@@ -1,13 +1,13 @@
-//! `sana generate --from-png`.
+//! `sana generate --from-image`.
 
 use sana_linear_attn::parity::built_in_fixture_path;
-use sana_pipeline::image::{RgbImage, psnr, read_png_text, save_png};
+use sana_pipeline::image::{RgbImage, psnr, read_text, save_png};
 
 use crate::support::{Workplace, checkpoint, lora, sprint_checkpoint};
 
 /// The text of an image, without one key.
 fn text_without(here: &Workplace, name: &str, key: &str) -> Vec<(String, String)> {
-    let mut text = read_png_text(&here.path(name)).unwrap();
+    let mut text = read_text(&here.path(name)).unwrap();
     text.retain(|(own, _)| own != key);
     text
 }
@@ -59,7 +59,7 @@ fn an_image_repeated_is_the_image() {
     for options in cases {
         here.generate(options).quiet_success();
         let said = here
-            .sana(&["generate", "--from-png", "sana.png"])
+            .sana(&["generate", "--from-image", "sana.png"])
             .quiet_success();
         assert!(said.starts_with("options of sana.png: --"), "{said}");
         assert!(said.contains("wrote sana-again.png"), "{said}");
@@ -78,8 +78,14 @@ fn an_image_of_sprint_or_of_a_batch_too() {
     let options = ["--size=64x32", "--count=2", "--steps=3", "--", "-- a cat"];
     here.sana(&[&["generate"], &model[..], &options].concat())
         .quiet_success();
-    here.sana(&["generate", "--from-png", "sana-1.png", "--out", "again.png"])
-        .quiet_success();
+    here.sana(&[
+        "generate",
+        "--from-image",
+        "sana-1.png",
+        "--out",
+        "again.png",
+    ])
+    .quiet_success();
     assert_eq!(here.bytes("again.png"), here.bytes("sana-1.png"));
 }
 
@@ -96,7 +102,7 @@ fn an_image_of_the_model_of_the_build() {
         "flex",
     ];
     here.sana(&arguments).quiet_success();
-    here.sana(&["generate", "--from-png", "sana.png"])
+    here.sana(&["generate", "--from-image", "sana.png"])
         .quiet_success();
     assert_eq!(here.bytes("sana-again.png"), here.bytes("sana.png"));
 }
@@ -107,25 +113,25 @@ fn what_is_given_again_replaces_what_is_recorded() {
     here.generate(&["--seed", "7", "--apg", "--apg-eta", "1", "--no-instruction"])
         .quiet_success();
     let again = |options: &[&str]| {
-        let start = ["generate", "--from-png", "sana.png", "--out", "again.png"];
+        let start = ["generate", "--from-image", "sana.png", "--out", "again.png"];
         here.sana(&[&start[..], options].concat()).quiet_success();
     };
     again(&["--steps", "3"]);
     let steps = text_without(&here, "again.png", "steps");
     assert_eq!(steps, text_without(&here, "sana.png", "steps"));
-    let text = read_png_text(&here.path("again.png")).unwrap();
+    let text = read_text(&here.path("again.png")).unwrap();
     assert!(text.contains(&("steps".to_owned(), "3".to_owned())));
     assert_ne!(here.image("again.png"), here.image("sana.png"));
 
     again(&["a blue square"]);
     let prompt = text_without(&here, "again.png", "prompt");
     assert_eq!(prompt, text_without(&here, "sana.png", "prompt"));
-    let text = read_png_text(&here.path("again.png")).unwrap();
+    let text = read_text(&here.path("again.png")).unwrap();
     assert!(text.contains(&("prompt".to_owned(), "a blue square".to_owned())));
 
     // What excludes a recorded option replaces it; flags can be left out.
     again(&["--instruction", "none", "--without", "apg", "--seed", "8"]);
-    let text = read_png_text(&here.path("again.png")).unwrap();
+    let text = read_text(&here.path("again.png")).unwrap();
     assert!(
         !text
             .iter()
@@ -143,7 +149,7 @@ fn records_with_earlier_names() {
     let lora = lora();
     here.generate(&["--seed", "3", "--lora", &lora, "--lora-unmerged"])
         .quiet_success();
-    let text = read_png_text(&here.path("sana.png")).unwrap();
+    let text = read_text(&here.path("sana.png")).unwrap();
     let earlier = |key: &str| match key {
         "lora-unmerged" => "lora-apart".to_owned(),
         key => key.to_owned(),
@@ -158,7 +164,7 @@ fn records_with_earlier_names() {
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
     with_text(&here, "old.png", &old);
-    here.sana(&["generate", "--from-png", "old.png"])
+    here.sana(&["generate", "--from-image", "old.png"])
         .quiet_success();
     assert_eq!(here.bytes("old-again.png"), here.bytes("sana.png"));
 
@@ -176,16 +182,16 @@ fn records_with_earlier_names() {
 #[test]
 fn images_that_say_nothing() {
     let here = Workplace::new();
-    let from = |name: &str| here.sana(&["generate", "--from-png", name]);
+    let from = |name: &str| here.sana(&["generate", "--from-image", name]);
     from("none.png").fails(
         1,
         &[
-            "--from-png none.png: expected a PNG",
+            "--from-image none.png: expected an image",
             "cannot read none.png",
         ],
     );
     std::fs::write(here.path("a.jpg"), b"\xff\xd8\xff\xe0 no PNG").unwrap();
-    from("a.jpg").fails(1, &["expected a PNG that `sana generate` made", "a.jpg"]);
+    from("a.jpg").fails(1, &["expected an image that `sana generate` made", "a.jpg"]);
     with_text(&here, "bare.png", &[]);
     from("bare.png").fails(1, &["bare.png holds no record of `sana generate`"]);
     let foreign = [("prompt", "a cat"), ("seed", "1"), ("Software", "GIMP")];
@@ -207,7 +213,7 @@ fn models_that_are_not_here() {
     ];
     with_text(&here, "a.png", &text);
     let from =
-        |options: &[&str]| here.sana(&[&["generate", "--from-png", "a.png"], options].concat());
+        |options: &[&str]| here.sana(&[&["generate", "--from-image", "a.png"], options].concat());
     let refused = from(&[]);
     refused.fails(
         1,
@@ -239,7 +245,7 @@ fn hostile_images() {
         ("out", "owned.png"),
         ("grid", "owned.png"),
         ("prompts", "owned.txt"),
-        ("from-png", "b.png"),
+        ("from-image", "b.png"),
         ("--out", "owned.png"),
         ("steps --out", "owned.png"),
         ("steps", "1"),
@@ -251,15 +257,15 @@ fn hostile_images() {
         software,
     ];
     with_text(&here, "a.png", &text);
-    here.sana(&["generate", "--from-png", "a.png"])
+    here.sana(&["generate", "--from-image", "a.png"])
         .quiet_success();
     assert_eq!(here.files(), ["a-again.png", "a.png"]);
-    let made = read_png_text(&here.path("a-again.png")).unwrap();
+    let made = read_text(&here.path("a-again.png")).unwrap();
     assert!(made.contains(&(text[0].0.to_owned(), text[0].1.to_owned())));
 
     let refused = |pair: (&str, &str), expected: &[&str]| {
         with_text(&here, "a.png", &[("prompt", "a"), pair, software]);
-        here.sana(&["generate", "--from-png", "a.png"])
+        here.sana(&["generate", "--from-image", "a.png"])
             .fails(1, &[&["a.png"], expected].concat());
     };
     refused(
@@ -274,7 +280,7 @@ fn hostile_images() {
         &["cannot be used", "WIDTHxHEIGHT"],
     );
     with_text(&here, "a.png", &[("prompt", " "), software]);
-    here.sana(&["generate", "--from-png", "a.png"])
+    here.sana(&["generate", "--from-image", "a.png"])
         .fails(1, &["the prompt is empty"]);
     assert_eq!(here.files(), ["a-again.png", "a.png"]);
 }
@@ -283,13 +289,13 @@ fn hostile_images() {
 fn options_that_need_it() {
     let here = Workplace::new();
     here.sana(&["generate", "a", "--without", "apg"])
-        .fails(2, &["--from-png"]);
+        .fails(2, &["--from-image"]);
     with_text(
         &here,
         "a.png",
         &[("prompt", "a"), ("Software", "sana 0.1.0")],
     );
-    here.sana(&["generate", "--from-png", "a.png", "--without", "out"])
+    here.sana(&["generate", "--from-image", "a.png", "--without", "out"])
         .fails(1, &["--without out", "negative, seed, steps"]);
 }
 
@@ -315,7 +321,7 @@ fn images_made_of_images_too() {
     for (index, options) in [&control[..], &start, &mask].into_iter().enumerate() {
         here.generate(&[options, &["--seed=5"]].concat())
             .quiet_success();
-        here.sana(&["generate", "--from-png", "sana.png"])
+        here.sana(&["generate", "--from-image", "sana.png"])
             .quiet_success();
         assert!(
             here.bytes("sana-again.png") == here.bytes("sana.png"),
@@ -324,7 +330,7 @@ fn images_made_of_images_too() {
 
         let (one, two) = (format!("one-{index}"), format!("two-{index}"));
         for (folder, batch) in [(&one, "--batch=1"), (&two, "--batch=2")] {
-            let from = ["generate", "--from-png=sana.png", "--prompts=p.txt"];
+            let from = ["generate", "--from-image=sana.png", "--prompts=p.txt"];
             here.sana(&[&from[..], &["--out", folder, batch]].concat())
                 .quiet_success();
         }

@@ -1,0 +1,244 @@
+//! Texts with keywords in EXIF: a JSON object in the comment of the user (tag 0x9286), in ASCII, so that
+//! no reader has to guess an encoding.
+
+use std::fmt;
+use std::io::Cursor;
+
+use exif::experimental::Writer;
+use exif::{Context, Field, In, Reader, Tag, Value};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::text::LARGEST_TEXTS;
+
+/// What a comment of this character code begins with.
+const ASCII: &[u8; 8] = b"ASCII\0\0\0";
+const UNICODE: &[u8; 8] = b"UNICODE\0";
+
+/// The keyword of a comment that is no object of texts: another program wrote it.
+const COMMENT: &str = "UserComment";
+
+/// Keywords in order, each with its texts: several where a keyword occurs several times.
+struct Object(Vec<(String, Vec<String>)>);
+
+/// EXIF that holds the texts, without the `Exif` that JPEG has before it.
+pub(super) fn with_texts(texts: &[(&str, &str)]) -> Vec<u8> {
+    let mut object: Vec<(String, Vec<String>)> = Vec::new();
+    for (keyword, text) in texts {
+        match object.iter_mut().find(|(known, _)| known == keyword) {
+            Some((_, all)) => all.push((*text).to_owned()),
+            None => object.push(((*keyword).to_owned(), vec![(*text).to_owned()])),
+        }
+    }
+    // Strings are written to memory: neither can fail.
+    let json = serde_json::to_string(&Object(object)).unwrap_or_default();
+    let mut comment = ASCII.to_vec();
+    for c in json.chars() {
+        if c.is_ascii() {
+            comment.push(c as u8);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            comment.extend(format!("\\u{unit:04x}").bytes());
+        }
+    }
+    let field = Field {
+        tag: Tag::UserComment,
+        ifd_num: In::PRIMARY,
+        value: Value::Undefined(comment, 0),
+    };
+    let mut writer = Writer::new();
+    writer.push_field(&field);
+    let mut file = Cursor::new(Vec::new());
+    let _ = writer.write(&mut file, true);
+    file.into_inner()
+}
+
+/// The texts in EXIF; none where it cannot be read, as pixels are read all the same then.
+pub(super) fn texts(mut metadata: Vec<u8>) -> Vec<(String, String)> {
+    // Some programs write into WebP what belongs to JPEG.
+    if metadata.starts_with(b"Exif\0\0") {
+        metadata.drain(..6);
+    }
+    let mut reader = Reader::new();
+    reader.continue_on_error(true);
+    let read = reader.read_raw(metadata);
+    let Ok(read) = read.or_else(|error| error.distill_partial_result(|_| {})) else {
+        return Vec::new();
+    };
+    let comment = Tag(Context::Exif, Tag::UserComment.number());
+    let Some(Value::Undefined(comment, _)) = read
+        .get_field(comment, In::PRIMARY)
+        .map(|field| &field.value)
+    else {
+        return Vec::new();
+    };
+    let Some(comment) = decoded(comment).filter(|comment| !comment.is_empty()) else {
+        return Vec::new();
+    };
+    match serde_json::from_str(&comment) {
+        Ok(Object(object)) => {
+            let texts = object.into_iter().flat_map(|(keyword, texts)| {
+                let pair = move |text| (keyword.clone(), text);
+                texts.into_iter().map(pair)
+            });
+            texts.collect()
+        }
+        Err(_) => vec![(COMMENT.to_owned(), comment)],
+    }
+}
+
+/// The text of a comment, by its character code.
+fn decoded(comment: &[u8]) -> Option<String> {
+    let (code, text) = comment.split_first_chunk::<8>()?;
+    if text.len() > LARGEST_TEXTS {
+        return None;
+    }
+    let text = match code {
+        UNICODE => {
+            let units = |order: fn([u8; 2]) -> u16| -> Vec<u16> {
+                let units = text.chunks_exact(2);
+                units.map(|unit| order([unit[0], unit[1]])).collect()
+            };
+            // Its order of bytes is not said: that of the text with more of ASCII.
+            let [little, big] = [units(u16::from_le_bytes), units(u16::from_be_bytes)];
+            let ascii = |units: &[u16]| units.iter().filter(|unit| **unit < 128).count();
+            let units = match ascii(&little) >= ascii(&big) {
+                true => little,
+                false => big,
+            };
+            String::from_utf16_lossy(&units)
+        }
+        _ => String::from_utf8_lossy(text).into_owned(),
+    };
+    Some(text.trim_end_matches(['\0', ' ']).to_owned())
+}
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (keyword, texts) in &self.0 {
+            match texts.as_slice() {
+                [text] => map.serialize_entry(keyword, text)?,
+                texts => map.serialize_entry(keyword, texts)?,
+            }
+        }
+        map.end()
+    }
+}
+
+/// One text, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut object = Vec::new();
+                while let Some((keyword, texts)) = map.next_entry()? {
+                    let texts = match texts {
+                        Texts::One(text) => vec![text],
+                        Texts::Several(texts) => texts,
+                    };
+                    object.push((keyword, texts));
+                }
+                match object.is_empty() {
+                    true => Err(A::Error::custom("no texts")),
+                    false => Ok(Object(object)),
+                }
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EXIF as other programs write it: this comment, after other tags.
+    fn foreign(comment: &[u8]) -> Vec<u8> {
+        let fields = [
+            (Tag::ImageDescription, Value::Ascii(vec![b"a cat".to_vec()])),
+            (Tag::Orientation, Value::Short(vec![6])),
+            (Tag::UserComment, Value::Undefined(comment.to_vec(), 0)),
+        ];
+        let fields = fields.map(|(tag, value)| Field {
+            tag,
+            ifd_num: In::PRIMARY,
+            value,
+        });
+        let mut writer = Writer::new();
+        fields.iter().for_each(|field| writer.push_field(field));
+        let mut file = Cursor::new(Vec::new());
+        writer.write(&mut file, false).unwrap();
+        file.into_inner()
+    }
+
+    #[test]
+    fn texts_survive() {
+        let texts_in = [
+            ("prompt", "ein grüner Kreis, 红色方块 🙂\n\"two\" lines"),
+            ("lora", "one:1"),
+            ("seed", "7"),
+            ("lora", "two:0.5"),
+            ("empty", ""),
+        ];
+        let file = with_texts(&texts_in);
+        assert!(file.is_ascii() || file.windows(8).any(|code| code == ASCII));
+        let expected = [0, 1, 3, 2, 4].map(|index| {
+            let (keyword, text) = texts_in[index];
+            (keyword.to_owned(), text.to_owned())
+        });
+        assert_eq!(texts(file.clone()), expected);
+        assert_eq!(texts([b"Exif\0\0", file.as_slice()].concat()), expected);
+    }
+
+    #[test]
+    fn comments_of_other_programs() {
+        let read = |comment: &[u8]| texts(foreign(comment));
+        let comment = |text: &str| vec![(COMMENT.to_owned(), text.to_owned())];
+        assert_eq!(read(b"ASCII\0\0\0a cat\0"), comment("a cat"));
+        assert_eq!(read(b"\0\0\0\0\0\0\0\0a cat"), comment("a cat"));
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let units = "ein grüner Kreis".encode_utf16().flat_map(order);
+            let units: Vec<u8> = UNICODE.iter().copied().chain(units).collect();
+            assert_eq!(read(&units), comment("ein grüner Kreis"));
+        }
+        assert_eq!(read(b"ASCII\0\0\0{}"), comment("{}"));
+        assert_eq!(read(b"ASCII\0\0\0{\"a\": 1}"), comment("{\"a\": 1}"));
+        assert_eq!(read(b"ASCII\0\0\0"), []);
+        assert_eq!(read(b"ASCII"), []);
+    }
+
+    #[test]
+    fn exif_that_cannot_be_read() {
+        let whole = with_texts(&[("prompt", "a cat")]);
+        for length in 0..whole.len() {
+            texts(whole[..length].to_vec());
+        }
+        for index in 0..44 {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut file = whole.clone();
+                file[index] = value;
+                texts(file);
+            }
+        }
+        assert_eq!(texts(b"no EXIF at all".to_vec()), []);
+    }
+}

@@ -1,0 +1,264 @@
+//! Images to files: the format by the name's ending, with texts next to the pixels.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::webp::WebPEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+use super::text::{LARGEST_TEXT, LARGEST_TEXTS};
+use super::{RgbImage, exif};
+use crate::error::{ImageError, PipelineError};
+use crate::files;
+
+/// The quality that JPEGs are written with, of 100, with colours at full resolution.
+pub const JPEG_QUALITY: u8 = 95;
+/// Bytes of EXIF in a JPEG, at most: its segment has a length of 16 bits.
+const LARGEST_JPEG_EXIF: usize = u16::MAX as usize - 2 - b"Exif\0\0".len();
+
+/// A format that images are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileFormat {
+    /// Without loss; texts are its text chunks.
+    Png,
+    /// With the quality [`JPEG_QUALITY`]; texts are in its EXIF, 64 KiB at most.
+    Jpeg,
+    /// Without loss; texts are in its EXIF.
+    WebP,
+}
+
+impl FileFormat {
+    /// The format of a file by its name's ending: `.png`, `.jpg`, `.jpeg` or `.webp`.
+    ///
+    /// # Errors
+    /// [`ImageError::Ending`] for any other.
+    pub fn of(path: &Path) -> Result<Self, PipelineError> {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match ending.to_str() {
+            Some("png") => Ok(Self::Png),
+            Some("jpg" | "jpeg") => Ok(Self::Jpeg),
+            Some("webp") => Ok(Self::WebP),
+            _ => Err(PipelineError::Image(ImageError::Ending {
+                path: path.to_path_buf(),
+            })),
+        }
+    }
+}
+
+/// Writes an image in the format that the name's ending says ([`FileFormat::of`]), with texts by
+/// keyword that [`read_text`](super::read_text) reads again: text chunks of PNG (`iTXt`), EXIF of JPEG
+/// and WebP (the comment of the user, as JSON). The file appears whole or not at all.
+///
+/// # Errors
+/// Those of [`check_text`], [`PipelineError::Write`], also for an image larger than the format can
+/// hold.
+pub fn save(path: &Path, image: &RgbImage, text: &[(&str, &str)]) -> Result<(), PipelineError> {
+    let format = FileFormat::of(path)?;
+    check_text_of(format, text)?;
+    files::write_whole(path, |file| match format {
+        FileFormat::Png => write_png(file, image, text),
+        FileFormat::Jpeg => {
+            let encoder = JpegEncoder::new_with_quality(file, JPEG_QUALITY);
+            encode(encoder, image, text)
+        }
+        FileFormat::WebP => encode(WebPEncoder::new_lossless(file), image, text),
+    })
+    .map_err(PipelineError::write(path))
+}
+
+/// [`save`] as PNG, whatever the name is.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_png(path: &Path, image: &RgbImage, text: &[(&str, &str)]) -> Result<(), PipelineError> {
+    check_text_of(FileFormat::Png, text)?;
+    files::write_whole(path, |file| write_png(file, image, text))
+        .map_err(PipelineError::write(path))
+}
+
+/// Checks before the work that [`save`] can write these texts to `path`, and that they can be read
+/// again.
+///
+/// # Errors
+/// [`ImageError::Ending`], [`ImageError::TextKeyword`] for a keyword that PNG does not allow, and
+/// [`ImageError::TextLength`] for too long a text.
+pub fn check_text(path: &Path, text: &[(&str, &str)]) -> Result<(), PipelineError> {
+    check_text_of(FileFormat::of(path)?, text)
+}
+
+fn check_text_of(format: FileFormat, text: &[(&str, &str)]) -> Result<(), PipelineError> {
+    let too_long = |bytes, largest| {
+        Err(PipelineError::Image(ImageError::TextLength {
+            bytes,
+            largest,
+        }))
+    };
+    for (keyword, value) in text {
+        if value.len() > LARGEST_TEXT {
+            return too_long(value.len(), LARGEST_TEXT);
+        }
+        let latin1 = keyword
+            .chars()
+            .all(|c| matches!(c, ' '..='~' | '\u{a1}'..='\u{ff}'));
+        if !latin1 || !(1..=79).contains(&keyword.chars().count()) {
+            return Err(PipelineError::Image(ImageError::TextKeyword {
+                keyword: (*keyword).to_owned(),
+            }));
+        }
+    }
+    let largest = match format {
+        FileFormat::Png => return Ok(()),
+        FileFormat::Jpeg => LARGEST_JPEG_EXIF,
+        FileFormat::WebP => LARGEST_TEXTS,
+    };
+    match exif::with_texts(text).len() {
+        bytes if bytes > largest => too_long(bytes, largest),
+        _ => Ok(()),
+    }
+}
+
+fn write_png(file: impl Write, image: &RgbImage, text: &[(&str, &str)]) -> io::Result<()> {
+    let mut encoder = png::Encoder::new(file, image.width(), image.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    for (keyword, value) in text {
+        encoder.add_itxt_chunk((*keyword).to_owned(), (*value).to_owned())?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(image.as_raw())?;
+    writer.finish()?;
+    Ok(())
+}
+
+fn encode(
+    mut encoder: impl ImageEncoder,
+    image: &RgbImage,
+    text: &[(&str, &str)],
+) -> io::Result<()> {
+    if !text.is_empty() {
+        encoder
+            .set_exif_metadata(exif::with_texts(text))
+            .map_err(io::Error::other)?;
+    }
+    let (width, height) = image.dimensions();
+    encoder
+        .write_image(image.as_raw(), width, height, ExtendedColorType::Rgb8)
+        .map_err(|error| match error {
+            image::ImageError::IoError(error) => error,
+            error => io::Error::other(error),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{decode, load, psnr, read_text, text_of};
+    use super::*;
+
+    fn image() -> RgbImage {
+        let ramp = |x: u32, y: u32| [4 * x as u8, 8 * y as u8, (3 * (x + y)) as u8];
+        RgbImage::from_fn(61, 29, |x, y| image::Rgb(ramp(x, y)))
+    }
+
+    #[test]
+    fn the_ending_is_the_format() {
+        let format = |name: &str| FileFormat::of(Path::new(name));
+        for (name, expected) in [
+            ("a.png", FileFormat::Png),
+            ("a.b.PNG", FileFormat::Png),
+            ("x/a.jpg", FileFormat::Jpeg),
+            ("a.JPEG", FileFormat::Jpeg),
+            ("a.WebP", FileFormat::WebP),
+        ] {
+            assert_eq!(format(name).unwrap(), expected, "{name}");
+        }
+        for name in ["a", "png", ".png", "a.gif", "a.jpg.", "a.avif", ""] {
+            let error = format(name).unwrap_err();
+            assert!(
+                matches!(error, PipelineError::Image(ImageError::Ending { .. })),
+                "{name}: {error}"
+            );
+            assert!(error.to_string().contains(".png, .jpg, .jpeg or .webp"));
+        }
+    }
+
+    #[test]
+    fn pixels_and_texts_of_every_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = [("prompt", "ein grüner Kreis, 红色方块"), ("seed", "7")];
+        let expected = text.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        for (name, magic) in [
+            ("a.png", &b"\x89PNG"[..]),
+            ("a.jpg", b"\xff\xd8\xff"),
+            ("b.jpeg", b"\xff\xd8\xff"),
+            ("a.webp", b"RIFF"),
+        ] {
+            let path = folder.path().join(name);
+            check_text(&path, &text).unwrap();
+            save(&path, &image(), &text).unwrap();
+            assert!(std::fs::read(&path).unwrap().starts_with(magic), "{name}");
+            assert_eq!(read_text(&path).unwrap(), expected, "{name}");
+            let decibels = psnr(&image(), &load(&path).unwrap()).unwrap();
+            let lossless = !name.contains(".jp");
+            assert_eq!(decibels.is_infinite(), lossless, "{name}: {decibels}");
+            assert!(decibels > 40.0, "{name}: {decibels}");
+            save(&path, &image(), &[]).unwrap();
+            assert_eq!(read_text(&path).unwrap(), [], "{name}");
+        }
+        // Nothing unfinished next to them.
+        assert_eq!(folder.path().read_dir().unwrap().count(), 4);
+    }
+
+    #[test]
+    fn texts_that_do_not_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "x".repeat(66_000);
+        let too_long = "x".repeat(LARGEST_TEXT + 1);
+        for (name, text, fits) in [
+            ("a.png", &long, true),
+            ("a.webp", &long, true),
+            ("a.jpg", &long, false),
+            ("a.png", &too_long, false),
+            ("a.webp", &too_long, false),
+        ] {
+            let path = folder.path().join(name);
+            let text = [("prompt", text.as_str())];
+            assert_eq!(check_text(&path, &text).is_ok(), fits, "{name}");
+            match save(&path, &image(), &text) {
+                Ok(()) => assert_eq!(read_text(&path).unwrap()[0].1, text[0].1),
+                Err(error) => {
+                    let length =
+                        matches!(error, PipelineError::Image(ImageError::TextLength { .. }));
+                    assert!(length && !fits, "{name}: {error}");
+                    assert!(error.to_string().contains("at most"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn images_that_do_not_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, width) in [("a.jpg", 70_000), ("a.webp", 16_385)] {
+            let path = folder.path().join(name);
+            let error = save(&path, &RgbImage::new(width, 1), &[]).unwrap_err();
+            assert!(matches!(error, PipelineError::Write { .. }), "{error}");
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_jpeg_that_was_cut_off_has_no_text_or_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.jpg", "a.webp"] {
+            let path = folder.path().join(name);
+            save(&path, &image(), &[("prompt", "a")]).unwrap();
+            let whole = std::fs::read(&path).unwrap();
+            for length in 0..whole.len() {
+                let _ = text_of(&path, &whole[..length]);
+            }
+            assert!(decode(&path, &whole).is_ok());
+        }
+    }
+}
