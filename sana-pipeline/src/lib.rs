@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+pub mod best_of;
 mod checkpoint;
 mod error;
 #[cfg(feature = "scenes")]

@@ -230,7 +230,7 @@ fn options_that_exclude_each_other() {
     here.sana(&["generate", "a", "--prompts", "p.txt"])
         .fails(2, &["--prompts", "cannot be used with"]);
     here.sana(&["generate", "a", "--batch", "2"])
-        .fails(2, &["--batch", "cannot be used with"]);
+        .fails(2, &["--prompts <FILE>|--best-of <N>"]);
     here.sana(&["generate", "--from-image", "a.png", "--batch", "2"])
         .fails(2, &["--prompts"]);
     here.sana(&["generate", "a", "--grid-columns", "2"])

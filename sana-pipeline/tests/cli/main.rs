@@ -5,6 +5,7 @@
 mod bad_input;
 mod batch;
 mod bench;
+mod best_of;
 mod check;
 mod control;
 mod depth;

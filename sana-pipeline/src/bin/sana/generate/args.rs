@@ -13,6 +13,7 @@ use super::control::ControlArgs;
 use super::grid::GridArgs;
 use super::image_to_image::ImageToImageArgs;
 use super::options;
+use super::verifier::BestOfArgs;
 use crate::args::{
     Aspect, LoraArgs, ModelArgs, NoiseLevels, ResourceArgs, Size, as_typed, path_as_typed, positive,
 };
@@ -33,6 +34,7 @@ Examples:
   sana generate \"a red circle\" --image sana.png --strength 0.7
   sana generate \"a red circle\" --image sana.png --mask mask.png --mask-feather 8
   sana generate --prompts prompts.txt --out images --grid
+  sana generate \"a red circle left of a blue square\" --best-of 16 --verifier scenes
   sana generate --from-image sana.png --steps 40
 
 The seed and every setting are stored in the image: `sana inspect sana.png` shows them.";
@@ -46,7 +48,8 @@ The seed and every setting are stored in the image: `sana inspect sana.png` show
             .args(["prompt", "prompts", "from_image"])
             .required(true)
             .multiple(true)
-    )
+    ),
+    group(ArgGroup::new("several").args(["prompts", "best_of"]))
 )]
 pub struct GenerateArgs {
     #[command(flatten)]
@@ -225,6 +228,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub grid: GridArgs,
     #[command(flatten)]
+    pub best_of: BestOfArgs,
+    #[command(flatten)]
     pub from_image: FromImageArgs,
 }
 
@@ -236,8 +241,8 @@ pub struct BatchArgs {
     /// own; --out is a folder then [default: images], and images that exist are skipped
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-    /// Images generated at a time, of prompts with equal options [default: 1]
-    #[arg(long, value_name = "N", requires = "prompts", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = positive())]
+    /// Images generated at a time, of prompts with equal options [default: 1, with --best-of 4]
+    #[arg(long, value_name = "N", requires = "several", allow_negative_numbers = true, value_parser = positive())]
     pub batch: Option<usize>,
     /// Format of the images in the folder [default: png]
     #[arg(long, value_enum, requires = "prompts", conflicts_with = "prompt")]

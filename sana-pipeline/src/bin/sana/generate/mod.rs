@@ -2,6 +2,7 @@
 
 mod args;
 mod batch;
+mod best_of;
 mod control;
 mod from_image;
 mod grid;
@@ -10,6 +11,7 @@ mod metadata;
 mod options;
 pub mod paths;
 mod request;
+mod verifier;
 
 use std::io::Write;
 
@@ -18,6 +20,8 @@ use sana_pipeline::image::{self, RgbImage};
 use sana_pipeline::{StepAction, StepInfo};
 
 use self::args::RecordedArgs;
+use self::paths::FILE;
+use self::request::warn_of_cut;
 use crate::files::Files;
 use crate::terminal::{Progress, output, write_stages};
 
@@ -25,23 +29,23 @@ pub use self::args::GenerateArgs;
 pub use self::batch::read_prompts;
 pub use self::metadata::Record;
 
-/// The file of the image without --out.
-const FILE: &str = "sana.png";
-
 /// Runs `sana generate`.
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let args = from_image::complete(args)?;
     if let Some(file) = &args.run.batch.prompts {
         return batch::run(file, &args);
     }
+    if args.recorded.image.prompt().trim().is_empty() {
+        bail!("the prompt is empty: describe the image");
+    }
+    if let Some(count) = args.run.best_of.best_of {
+        return best_of::run(args, count);
+    }
     let GenerateArgs {
         recorded,
         resources,
         run,
     } = args;
-    if recorded.image.prompt().trim().is_empty() {
-        bail!("the prompt is empty: describe the image");
-    }
     let file = run.out.unwrap_or_else(|| FILE.into());
     let mut files = Files::default();
     if let Some(path) = &run.from_image.from_image {
@@ -114,11 +118,4 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         writeln!(out, "wrote {}", path.display())?;
     }
     Ok(())
-}
-
-fn warn_of_cut(what: &str, dropped_tokens: &[usize]) {
-    let dropped: usize = dropped_tokens.iter().sum();
-    if dropped > 0 {
-        eprintln!("warning: the {what} is too long, its last {dropped} tokens were left out");
-    }
 }

@@ -7,6 +7,9 @@ use sana_pipeline::image::{FileFormat, check_writable};
 
 use crate::files::Files;
 
+/// The file of the image without --out.
+pub const FILE: &str = "sana.png";
+
 /// The files of `count` images: `sana.png` for one, `sana-0.png`, `sana-1.png` and so on for
 /// several. All of them can be written, and no other file of the run is there.
 ///

@@ -79,6 +79,14 @@ impl ImageArgs {
     }
 }
 
+/// Warns of tokens that did not fit into a prompt.
+pub fn warn_of_cut(what: &str, dropped_tokens: &[usize]) {
+    let dropped: usize = dropped_tokens.iter().sum();
+    if dropped > 0 {
+        eprintln!("warning: the {what} is too long, its last {dropped} tokens were left out");
+    }
+}
+
 impl GuidanceArgs {
     fn apply(&self, mut request: Request) -> anyhow::Result<Request> {
         if let Some(NoiseLevels(interval)) = self.guidance_interval {

@@ -1,0 +1,287 @@
+//! `sana generate --best-of`: many images of one prompt, of which a verifier chooses.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use sana_linear_attn::weights::replace_file;
+use sana_pipeline::best_of::{Rating, Verifier, considered, rank};
+use sana_pipeline::{FolderLock, Request, Settings, StepAction, image};
+use serde::{Deserialize, Serialize};
+
+use super::args::{GenerateArgs, ImageArgs, LoadedArgs, RecordedArgs};
+use super::metadata::Record;
+use super::paths::{self, FILE};
+use super::request::warn_of_cut;
+use super::verifier::VerifierName;
+use crate::files::Files;
+use crate::model::Model;
+use crate::terminal::{Progress, output};
+
+/// Images made at a time without --batch.
+const BATCH: usize = 4;
+
+/// The ratings, as they are written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ratings {
+    prompt: String,
+    verifier: String,
+    /// Images that were compared: fewer than there are where pairs are compared and the number is
+    /// no power of two.
+    compared: usize,
+    /// Seeds of the kept images, the best first where there are scores.
+    kept: Vec<u64>,
+    candidates: Vec<Rated>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Rated {
+    seed: u64,
+    image: PathBuf,
+    rating: Rating,
+}
+
+/// An image to be made and rated.
+struct Candidate {
+    seed: u64,
+    path: PathBuf,
+    record: Record,
+}
+
+/// Generates the candidates, rates each once, and writes the best. A run that was stopped continues:
+/// images and ratings that are there already are kept.
+pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
+    let GenerateArgs {
+        recorded,
+        resources,
+        run,
+    } = args;
+    let keep = run.best_of.keep.unwrap_or(1);
+    if keep > count {
+        bail!("--keep {keep} is more than the images of --best-of {count}");
+    }
+    let verifier = run.best_of.verifier.context("no --verifier")?;
+    verifier.check(recorded.image.prompt())?;
+    let file = run.out.unwrap_or_else(|| FILE.into());
+    let mut files = Files::default();
+    if let Some(path) = &run.from_image.from_image {
+        files.reads(path, "the image of --from-image");
+    }
+    recorded.image.add_files(&mut files);
+    recorded.loaded.add_files(&mut files);
+    let paths = paths::images(&file, keep, &mut files)?;
+    let table = next_to(&file, "-best-of.json");
+    files.writes(&table, "--out", "the ratings")?;
+    image::check_writable(&table)?;
+
+    let RecordedArgs {
+        image: args,
+        loaded,
+    } = recorded;
+    let mut model = loaded.open(&resources)?;
+    let request = args.request(&model.pipeline, None)?;
+    let settings = request.validate(model.pipeline.spec())?;
+    let folder = next_to(&file, "-candidates");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let _lock = FolderLock::take(&folder)
+        .with_context(|| format!("cannot write to the folder {}", folder.display()))?;
+    let candidates = candidates(count, &folder, &args, &loaded, &settings, &model);
+    for one in &candidates {
+        files.writes(&one.path, "--best-of", "an image to choose from")?;
+    }
+    let mut rated = reused(&table, &candidates, args.prompt(), &verifier.text());
+    writeln!(
+        output(),
+        "model {}, device {}, seed {}, {} of {count} images are rated",
+        model.name,
+        model.device.name,
+        settings.seed,
+        rated.len()
+    )?;
+
+    let mut started: Option<Box<dyn Verifier>> = None;
+    let progress = Progress::new(count, "generating and rating");
+    let mut warned = false;
+    for (path, one) in paths.iter().zip(&candidates) {
+        image::check_text(path, &one.record.texts())?;
+    }
+    for batch in candidates.chunks(run.batch.batch.unwrap_or(BATCH)) {
+        let missing: Vec<&Candidate> = batch.iter().filter(|one| !one.exists()).collect();
+        if !missing.is_empty() {
+            let cut = make(&missing, &request, &mut model)?;
+            if !std::mem::replace(&mut warned, true) {
+                warn_of_cut("prompt", &cut);
+            }
+        }
+        for one in batch {
+            if rated.contains_key(&one.seed) {
+                continue;
+            }
+            let rater = match &mut started {
+                Some(rater) => rater,
+                none => none.insert(verifier.start()?),
+            };
+            let rating = rater.rate(args.prompt(), &one.path)?;
+            rated.insert(one.seed, rating);
+            write_table(&table, &ratings(&candidates, &rated, &args, &verifier))?;
+        }
+        progress.advance(rated.len() as u64, count as u64);
+    }
+    progress.finish();
+    model.print_notes();
+    finish(&candidates, &rated, &args, &verifier, &paths, &table)
+}
+
+/// `NAME` and an ending, next to the image.
+fn next_to(file: &Path, ending: &str) -> PathBuf {
+    let mut name: OsString = file.file_stem().unwrap_or_default().to_owned();
+    name.push(ending);
+    file.with_file_name(name)
+}
+
+fn candidates(
+    count: usize,
+    folder: &Path,
+    args: &ImageArgs,
+    loaded: &LoadedArgs,
+    settings: &Settings,
+    model: &Model,
+) -> Vec<Candidate> {
+    let candidate = |index: u64| {
+        let seed = settings.seed.wrapping_add(index);
+        Candidate {
+            seed,
+            path: folder.join(format!("{seed}.png")),
+            record: Record::new(args, loaded, settings, seed, model),
+        }
+    };
+    (0..count as u64).map(candidate).collect()
+}
+
+impl Candidate {
+    /// Whether its image is there, made with the same settings.
+    fn exists(&self) -> bool {
+        let text = image::read_text(&self.path);
+        text.is_ok_and(|text| self.record.difference(&Record(text)).is_none())
+    }
+}
+
+/// Ratings of an earlier run, by seed: of the same verifier and images.
+fn reused(
+    table: &Path,
+    candidates: &[Candidate],
+    prompt: &str,
+    verifier: &str,
+) -> HashMap<u64, Rating> {
+    let bytes = fs::read(table).unwrap_or_default();
+    let Ok(before) = serde_json::from_slice::<Ratings>(&bytes) else {
+        return HashMap::new();
+    };
+    if before.prompt != prompt || before.verifier != verifier {
+        return HashMap::new();
+    }
+    let there = candidates.iter().filter(|one| one.exists());
+    let seeds: Vec<u64> = there.map(|one| one.seed).collect();
+    let rated = before.candidates.into_iter();
+    rated
+        .filter(|rated| seeds.contains(&rated.seed) && rated.rating.is_finite())
+        .map(|rated| (rated.seed, rated.rating))
+        .collect()
+}
+
+/// Makes images as one batch; each is written as soon as it is decoded. Gives the tokens that were
+/// cut off the prompt.
+fn make(
+    missing: &[&Candidate],
+    request: &Request,
+    model: &mut Model,
+) -> anyhow::Result<Vec<usize>> {
+    let request = request
+        .clone()
+        .count(missing.len())
+        .seeds(missing.iter().map(|one| one.seed).collect());
+    let generation = model.pipeline.generate_each(
+        &request,
+        &mut |_| StepAction::Continue,
+        &mut |index, image| {
+            let one = missing[index];
+            Ok(image::save_png(&one.path, image, &one.record.texts())?)
+        },
+    )?;
+    Ok(generation.dropped_tokens)
+}
+
+/// What is known so far.
+fn ratings(
+    candidates: &[Candidate],
+    rated: &HashMap<u64, Rating>,
+    args: &ImageArgs,
+    verifier: &VerifierName,
+) -> Ratings {
+    let known = |one: &Candidate| {
+        Some(Rated {
+            seed: one.seed,
+            image: one.path.clone(),
+            rating: *rated.get(&one.seed)?,
+        })
+    };
+    Ratings {
+        prompt: args.prompt().to_owned(),
+        verifier: verifier.text(),
+        compared: 0,
+        kept: Vec::new(),
+        candidates: candidates.iter().filter_map(known).collect(),
+    }
+}
+
+fn write_table(path: &Path, ratings: &Ratings) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(ratings)?;
+    replace_file(path, |file| writeln!(file, "{text}"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Compares the ratings, and writes the best images and the table.
+fn finish(
+    candidates: &[Candidate],
+    rated: &HashMap<u64, Rating>,
+    args: &ImageArgs,
+    verifier: &VerifierName,
+    paths: &[PathBuf],
+    table: &Path,
+) -> anyhow::Result<()> {
+    let mut ratings = ratings(candidates, rated, args, verifier);
+    let all: Vec<Rating> = ratings.candidates.iter().map(|one| one.rating).collect();
+    let kept = rank(&all, paths.len())?;
+    let by_score = matches!(all.first(), Some(Rating::Score(_)));
+    let [compared, keeping] = considered(by_score, all.len(), paths.len());
+    ratings.compared = compared;
+    ratings.kept = kept.iter().map(|index| candidates[*index].seed).collect();
+    write_table(table, &ratings)?;
+    let mut out = output();
+    if [compared, keeping] != [all.len(), paths.len()] {
+        writeln!(
+            out,
+            "note: images meet in pairs, so {compared} of {} are compared and {keeping} kept",
+            all.len()
+        )?;
+    }
+    for (index, path) in kept.iter().zip(paths) {
+        let Candidate {
+            seed,
+            path: from,
+            record,
+        } = &candidates[*index];
+        image::save(path, &image::load(from)?, &record.texts())?;
+        let rating = match all[*index] {
+            Rating::Score(score) => format!("score {score}"),
+            Rating::Answer { yes, no } => format!("yes {yes}, no {no}"),
+        };
+        writeln!(out, "wrote {}: seed {seed}, {rating}", path.display())?;
+    }
+    writeln!(out, "wrote {}", table.display())?;
+    Ok(())
+}
