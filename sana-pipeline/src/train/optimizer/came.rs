@@ -1,7 +1,7 @@
 use burn::tensor::{Tensor, TensorData};
 
+use super::parameters::take;
 use super::quantized::Quantized;
-use super::take;
 
 /// Decay of the instability's averages.
 const BETA3: f64 = 0.9999;

@@ -1,6 +1,7 @@
 //! AdamW, Muon and CAME on the flat parameters of a module.
 
 mod came;
+mod kind;
 mod muon;
 mod parameters;
 mod quantized;
@@ -11,29 +12,16 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use self::muon::orthogonalize;
+use self::parameters::take;
 use super::error::TrainError;
+
+pub use kind::OptimizerKind;
 
 pub(super) use came::EXP_AVG_SQ;
 pub(super) use parameters::{Parameters, is_trained};
 pub(super) use quantized::{DATA, MIN, SCALE};
 pub(super) use state::{Moments, ParameterState};
 pub(super) use workers::Workers;
-
-/// How parameters are updated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// AdamW.
-    #[default]
-    AdamW,
-    /// Hidden layers' matrices by Muon, the momentum made orthogonal; everything else by AdamW.
-    Muon,
-    /// CAME, whose second moments of matrices are factored: half of AdamW's memory.
-    Came,
-    /// CAME with first moments of 8 bits where matrices are large: an eighth of AdamW's memory
-    /// (SANA-1.5).
-    Came8Bit,
-}
 
 /// Options of the optimizer. The defaults are those of each field.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -227,10 +215,4 @@ impl Step<'_> {
         let direction = orthogonalize(ahead.reshape(matrix));
         direction.reshape([rows * columns]) * (self.learning_rate * rms)
     }
-}
-
-/// Moves a tensor out, so that its storage can be reused in place.
-fn take(tensor: &mut Tensor<1>) -> Tensor<1> {
-    let empty = Tensor::empty([0], &tensor.device());
-    std::mem::replace(tensor, empty)
 }

@@ -175,3 +175,9 @@ impl ModuleMapper for Writer<'_> {
         Param::initialized(param.id, value)
     }
 }
+
+/// Moves a tensor out, so that its storage can be reused in place.
+pub(super) fn take(tensor: &mut Tensor<1>) -> Tensor<1> {
+    let empty = Tensor::empty([0], &tensor.device());
+    std::mem::replace(tensor, empty)
+}

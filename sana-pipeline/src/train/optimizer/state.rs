@@ -1,7 +1,7 @@
 use burn::tensor::{Tensor, TensorData};
 
-use super::OptimizerKind;
 use super::came::{CameState, EXP_AVG, EXP_AVG_SQ};
+use super::kind::OptimizerKind;
 use super::muon::hidden_matrix;
 use super::parameters::Parameters;
 use super::quantized::Quantized;
