@@ -215,6 +215,15 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// Whether it is the one that is built into the library.
+    pub(crate) fn is_built_in(&self) -> bool {
+        #[cfg(feature = "scenes-model")]
+        let is_built_in = matches!(self.source, Source::BuiltIn) && self.transformer.is_none();
+        #[cfg(not(feature = "scenes-model"))]
+        let is_built_in = false;
+        is_built_in
+    }
+
     /// What was assumed of a transformer of [its own file](Self::with_transformer).
     pub(crate) fn notes(&self) -> Vec<String> {
         let note = self.transformer.as_ref().and_then(|file| file.note.clone());

@@ -68,6 +68,17 @@ impl Variant {
         (self.transformer)()
     }
 
+    /// Whether it was published in f16 too, and so was trained with its limit on self-attention.
+    pub fn is_of_f16(&self) -> bool {
+        let names = [
+            "sana-600m-512px",
+            "sana-600m-1024px",
+            "sana-1600m-512px",
+            "sana-1600m-1024px",
+        ];
+        names.contains(&self.name)
+    }
+
     /// Config of its autoencoder: DC-AE f32c32 sana-1.1.
     pub fn autoencoder(&self) -> DcAeConfig {
         DcAeConfig::f32c32_sana_1_1()

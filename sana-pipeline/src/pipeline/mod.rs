@@ -164,7 +164,7 @@ impl SanaPipeline {
             spec,
             importance: None,
         };
-        for note in lora_notes {
+        for note in pipeline.spec.notes.iter().cloned().chain(lora_notes) {
             pipeline.networks.note(note);
         }
         pipeline.one_stage_at_a_time = pipeline.begins_with_one_stage();
@@ -189,7 +189,13 @@ impl SanaPipeline {
             scheduler,
             tokenizer.options().clone(),
         )?;
-        spec.check_caption(text_encoder.config().hidden_size)?;
+        let text = text_encoder.config().clone();
+        spec.check_caption(text.hidden_size)?;
+        let mut networks =
+            Networks::in_memory(tokenizer, text_encoder, transformer, autoencoder, device);
+        for note in spec.notes.iter().cloned() {
+            networks.note(note);
+        }
         Ok(Self {
             device: device.clone(),
             one_stage_at_a_time: false,
@@ -197,26 +203,20 @@ impl SanaPipeline {
             // The weights are in memory already, whatever they take.
             memory: MemoryModel {
                 parts: Vec::new(),
-                text: Some(text_encoder.config().clone()),
+                text: Some(text),
                 transformer: spec.transformer.clone(),
                 autoencoder: spec.autoencoder.clone(),
                 residuals: 0,
                 low_rank: false,
                 cpu: sana_linear_attn::precision::is_cpu(device),
-                tiling: tiles(None, autoencoder.config()),
+                tiling: tiles(None, &spec.autoencoder),
             },
             memory_policy: MemoryPolicy::KeepAll,
             memory_limit: None,
             memory_shortage: MemoryShortage::Refuse,
             spec,
             importance: None,
-            networks: Networks::in_memory(
-                tokenizer,
-                text_encoder,
-                transformer,
-                autoencoder,
-                device,
-            ),
+            networks,
         })
     }
 

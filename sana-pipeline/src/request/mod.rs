@@ -3,6 +3,7 @@
 mod control;
 mod image_to_image;
 mod images;
+mod notes;
 mod settings;
 
 use burn::tensor::Tensor;

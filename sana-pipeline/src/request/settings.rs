@@ -48,6 +48,10 @@ pub struct Settings {
     pub(crate) own_seeds: Option<Vec<u64>>,
     /// How the control image is followed; `None` without one.
     pub control: Option<ControlSettings>,
+    /// What a user may want to know of them.
+    pub(crate) notes: Vec<String>,
+    /// Whether the guidance scale is an input of the network.
+    pub(crate) is_embedded: bool,
     /// Whether every step runs the network for the negative prompt too.
     pub(crate) classifier_free: bool,
     /// What the stages work on.
@@ -73,6 +77,12 @@ pub(crate) struct Inputs {
 }
 
 impl Settings {
+    /// Settings that have no effect, such as a negative prompt without guidance, and those that the
+    /// model was not made for, such as a size far from those it was trained at.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Number of steps that run.
     pub fn steps(&self) -> usize {
         self.schedule.steps()
@@ -197,7 +207,7 @@ impl Request {
             self.check_embedded_guidance()?;
         }
         let latent_shape = spec.latent_shape([width, height]);
-        let settings = Settings {
+        let mut settings = Settings {
             prompts,
             count: self.count,
             width,
@@ -212,6 +222,8 @@ impl Request {
             seed: seeds.map_or(self.seed, |seeds| seeds[0]),
             own_seeds: self.seeds.clone(),
             control: self.control.validate(spec, prompts, latent_shape)?,
+            notes: Vec::new(),
+            is_embedded: embedded,
             classifier_free: guidance.is_active() && !embedded,
             inputs: Inputs {
                 prompts: self.prompts.clone(),
@@ -227,6 +239,7 @@ impl Request {
             },
         };
         self.check_tensors(&settings)?;
+        settings.notes = self.notes(&settings, spec);
         Ok(settings)
     }
 

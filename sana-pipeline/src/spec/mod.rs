@@ -4,9 +4,10 @@ mod buckets;
 
 use sana_dcae::DcAeConfig;
 use sana_linear_attn::SanaTransformerConfig;
+use sana_sampler::{DpmSolverOptions, SigmaData};
 use sana_text::PromptOptions;
 
-use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, Scheduler, Solver};
+use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, Scheduler, Solver, variants};
 use crate::error::{CheckpointError, PipelineError};
 
 pub use buckets::Buckets;
@@ -26,6 +27,10 @@ pub struct ModelSpec {
     pub prompt_options: PromptOptions,
     /// The ControlNet, if there is one.
     pub controlnet: Option<ControlNetFolder>,
+    /// What was assumed where the components do not fit, such as another scheduler.
+    pub notes: Vec<String>,
+    /// Whether it is the model that is built into the library.
+    pub(crate) built_in: bool,
 }
 
 /// What a request has where it says nothing.
@@ -65,7 +70,11 @@ impl Checkpoint {
         if let Some(controlnet) = &controlnet {
             controlnet.check(&spec.transformer)?;
         }
-        Ok(ModelSpec { controlnet, ..spec })
+        Ok(ModelSpec {
+            controlnet,
+            built_in: self.is_built_in(),
+            ..spec
+        })
     }
 }
 
@@ -81,12 +90,15 @@ impl ModelSpec {
         prompt_options: PromptOptions,
     ) -> Result<Self, PipelineError> {
         check_latents(&transformer, &autoencoder)?;
+        let (scheduler, note) = fitting(scheduler, &transformer);
         Ok(Self {
             transformer,
             autoencoder,
             scheduler,
             prompt_options,
             controlnet: None,
+            notes: note.into_iter().collect(),
+            built_in: false,
         })
     }
 
@@ -123,7 +135,7 @@ impl ModelSpec {
     }
 
     /// A warning for `[width, height]` with less than half or more than twice the pixels that the
-    /// model was trained on.
+    /// model was trained on, or far wider or taller than any image was.
     pub fn size_note(&self, size: [usize; 2]) -> Option<String> {
         let native = self.native();
         let area = |[width, height]: [usize; 2]| width as f64 * height as f64;
@@ -131,12 +143,29 @@ impl ModelSpec {
         let (times, more) = match factor {
             factor if factor < 0.5 => (1.0 / factor, "fewer"),
             factor if factor > 2.0 => (factor, "more"),
-            _ => return None,
+            _ => return self.aspect_note(size),
         };
         Some(format!(
             "{}x{} has {times:.1} times {more} pixels than the {native}x{native} that the model was \
              trained at",
             size[0], size[1]
+        ))
+    }
+
+    fn aspect_note(&self, [width, height]: [usize; 2]) -> Option<String> {
+        let ratio = |[height, width]: [usize; 2]| width as f64 / height as f64;
+        let buckets = self.buckets();
+        let ratios = || buckets.sizes().iter().copied().map(ratio);
+        let narrowest = ratios().fold(f64::INFINITY, f64::min);
+        let widest = ratios().fold(0.0, f64::max);
+        let found = ratio([height, width]);
+        // A tenth is within what the rounding of sizes makes.
+        if (narrowest / 1.1..=widest * 1.1).contains(&found) {
+            return None;
+        }
+        Some(format!(
+            "{width}x{height} is {found:.2} times as wide as high; the model was trained at \
+             {narrowest:.2} to {widest:.2}"
         ))
     }
 
@@ -164,6 +193,38 @@ impl ModelSpec {
             },
         ))
     }
+}
+
+/// The scheduler, or one that fits the transformer: with the guidance scale as an input it is a
+/// consistency model, without it a flow model, and neither makes images with the solver of the other.
+fn fitting(
+    scheduler: Scheduler,
+    transformer: &SanaTransformerConfig,
+) -> (Scheduler, Option<String>) {
+    let consistency = matches!(scheduler, Scheduler::Scm { .. });
+    if consistency == transformer.guidance_embeds {
+        return (scheduler, None);
+    }
+    let released = variants::recognize(transformer).map(|variant| variant.scheduler());
+    let fitting = released.unwrap_or(match transformer.guidance_embeds {
+        true => Scheduler::Scm {
+            sigma_data: SigmaData::default(),
+        },
+        false => Scheduler::FlowDpm {
+            options: DpmSolverOptions::default(),
+            shift: 3.0,
+        },
+    });
+    let kind = match transformer.guidance_embeds {
+        true => "Sana-Sprint, a consistency model",
+        false => "a flow model, and not Sana-Sprint",
+    };
+    let note = format!(
+        "the scheduler is {}, but the transformer is {kind}: {} is used instead",
+        scheduler.class_name(),
+        fitting.class_name()
+    );
+    (fitting, Some(note))
 }
 
 /// The autoencoder's latents are the transformer's.

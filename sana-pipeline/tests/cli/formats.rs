@@ -87,6 +87,24 @@ fn a_folder_of_one_format() {
         .fails(2, &["--format"]);
 }
 
+#[test]
+fn options_without_effect_are_said() {
+    let here = Workplace::new();
+    let usual = ["generate", "a", "--seed=1", "--steps=1", "--device=flex"];
+    let run = |options: &[&str]| here.sana(&[&usual[..], options].concat()).quiet_success();
+    let said = run(&["--background=black", "--negative=b", "--guidance=1"]);
+    for note in [
+        "note: --background has no effect",
+        "note: the negative prompt has no effect: a guidance scale of 1 is no guidance",
+    ] {
+        assert!(said.contains(note), "no {note:?} in {said}");
+    }
+    let said = run(&["--negative=b"]);
+    let note = "note: the built-in model was not trained with negative prompts";
+    assert!(said.contains(note), "{said}");
+    assert!(!run(&[]).contains("note:"));
+}
+
 /// The EXIF of a JPEG has 64 KiB: said before the model is read.
 #[test]
 fn a_record_that_does_not_fit() {

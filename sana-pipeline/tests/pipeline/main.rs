@@ -15,6 +15,7 @@ mod image_to_image;
 mod lora;
 mod memory;
 mod not_finite;
+mod notes;
 mod original;
 mod parity;
 mod real_size;

@@ -137,6 +137,11 @@ fn sizes_far_from_what_the_model_was_trained_at_are_reported() {
     for (width, height) in [(128, 128), (256, 64), (256, 128), (64, 128)] {
         assert_eq!(note(width, height), None, "{width}x{height}");
     }
+    for (width, height, ratio) in [(512, 64, "8.00"), (32, 512, "0.06")] {
+        let note = note(width, height).unwrap();
+        let expected = format!("{ratio} times as wide as high; the model was trained at 0.25 to 4");
+        assert!(note.contains(&expected), "{note}");
+    }
     let large = note(256, 160).unwrap();
     assert!(large.contains("256x160 has 2.5 times more"), "{large}");
     let small = note(32, 128).unwrap();

@@ -404,6 +404,15 @@ impl ImageArgs {
         }
     }
 
+    /// What a user may want to know of options that no request shows.
+    pub fn note(&self) -> Option<String> {
+        let reads_an_image = self.start.image().is_some() || self.control.control.is_some();
+        (self.start.has_background() && !reads_an_image).then(|| {
+            "--background has no effect: it is for images that are read, of --image and --control"
+                .to_owned()
+        })
+    }
+
     /// The prompt, empty without one.
     pub fn prompt(&self) -> &str {
         self.prompt.as_deref().unwrap_or_default()

@@ -1,6 +1,6 @@
 //! Options of `sana generate` that start from an image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sana_pipeline::{Request, Settings, image};
@@ -59,6 +59,16 @@ impl ImageToImageArgs {
             request = request.mask_feather(pixels);
         }
         Ok(request)
+    }
+
+    /// The image to start from.
+    pub fn image(&self) -> Option<&Path> {
+        self.image.as_deref()
+    }
+
+    /// Whether it was said what transparent pixels are put on.
+    pub fn has_background(&self) -> bool {
+        self.background.is_some()
     }
 
     /// What transparent pixels of images are put on.

@@ -76,7 +76,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     if args.aspect.is_some() || args.bucket {
         writeln!(out, "bucket {}x{}", settings.width, settings.height)?;
     }
-    if let Some(note) = model.pipeline.spec().size_note(settings.size()) {
+    for note in settings.notes().iter().cloned().chain(args.note()) {
         writeln!(out, "note: {note}")?;
     }
     let progress = Progress::new(settings.steps(), "encoding the prompt");

@@ -80,7 +80,7 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
         let request = line.args.request(&model.pipeline, None);
         match request.and_then(|request| Ok(request.validate(model.pipeline.spec())?)) {
             Ok(checked) => {
-                notes.extend(model.pipeline.spec().size_note(checked.size()));
+                notes.extend(checked.notes().iter().cloned().chain(line.args.note()));
                 settings.push(checked);
             }
             Err(error) => problems.add(line.number, format!("{error:#}")),
