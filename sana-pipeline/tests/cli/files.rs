@@ -84,6 +84,40 @@ fn the_weights_of_the_model_are_not_replaced() {
     assert_eq!(here.bytes(weights), before);
 }
 
+/// By no name that leads to them, and images next to them are nobody's.
+#[cfg(unix)]
+#[test]
+fn links_to_weights_are_no_outputs() {
+    use std::os::unix::fs::symlink;
+
+    let here = Workplace::new();
+    draw(&here, "p.png");
+    for (folder, options, expected) in [
+        ("model", &["--model=model"][..], "the model"),
+        ("lora", &["--lora=lora"], "a LoRA"),
+        (
+            "control",
+            &["--control=p.png", "--controlnet=control"],
+            "the ControlNet",
+        ),
+    ] {
+        fs::create_dir(here.path(folder)).unwrap();
+        let weights = format!("{folder}/model.safetensors");
+        fs::write(here.path(&weights), "weights").unwrap();
+        symlink(&weights, here.path("l.png")).unwrap();
+        let start = ["generate", "a", "--out=l.png"];
+        let expected = format!("--out names the file of {expected}");
+        here.sana(&[&start[..], options].concat())
+            .fails(1, &[&expected]);
+        assert_eq!(here.bytes(&weights), b"weights");
+        fs::remove_file(here.path("l.png")).unwrap();
+    }
+    let folder = here.copied_checkpoint("m");
+    draw(&here, "m/p.png");
+    let again = ["generate", "a", "--size=64", "--steps=1", "--out=m/p.png"];
+    here.sana_on(&folder, &again).quiet_success();
+}
+
 /// Nothing that lies at a name of a temporary file is opened, and nothing is left.
 #[cfg(unix)]
 #[test]

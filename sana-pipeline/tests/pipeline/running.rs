@@ -596,3 +596,56 @@ fn parts_in_memory() {
     let expected = loaded.generate(&request, &mut keep_running).unwrap();
     assert_eq!(ours.images, expected.images);
 }
+
+/// What was delivered is there, in order, when a later image fails.
+#[test]
+fn images_are_delivered_one_by_one() {
+    let failing = |delivered: &mut Vec<(usize, RgbImage)>, index: usize, image: &RgbImage| {
+        delivered.push((index, image.clone()));
+        match index {
+            1 => Err("the disk is full".into()),
+            _ => Ok(()),
+        }
+    };
+    let mut pipeline = sana();
+    let request = small().count(3);
+    let whole = pipeline.generate(&request, &mut keep_running).unwrap();
+    let first_two: Vec<_> = whole.images[..2].iter().cloned().enumerate().collect();
+
+    let mut delivered = Vec::new();
+    let error = pipeline
+        .generate_each(&request, &mut keep_running, &mut |index, image| {
+            failing(&mut delivered, index, image)
+        })
+        .unwrap_err();
+    assert!(matches!(error, PipelineError::Observer(_)), "{error}");
+    assert_eq!(delivered, first_two);
+
+    let latents = sampled(&mut pipeline, &request);
+    let mut delivered = Vec::new();
+    let error = pipeline
+        .decode_each(latents.clone(), &mut |index, image| {
+            failing(&mut delivered, index, image)
+        })
+        .unwrap_err();
+    assert!(matches!(error, PipelineError::Observer(_)), "{error}");
+    assert_eq!(delivered, first_two);
+
+    // Images whose latents come before those that are not finite.
+    let poisoned = latents
+        .clone()
+        .slice_assign([2..3, 0..32, 0..1, 0..2], latents.slice([2..3]) * f32::NAN);
+    let options = LoadOptions {
+        tiling: Some(sana_dcae::Tiling::for_compression(32)),
+        ..LoadOptions::default()
+    };
+    let mut tiled = load_with(&sana_folder(), options);
+    let mut delivered = Vec::new();
+    let mut keep = |index: usize, _: &RgbImage| {
+        delivered.push(index);
+        Ok(())
+    };
+    let error = tiled.decode_each(poisoned, &mut keep).unwrap_err();
+    assert!(matches!(error, PipelineError::NotFinite { .. }), "{error}");
+    assert_eq!(delivered, [0, 1]);
+}

@@ -1,6 +1,5 @@
 //! `sana encode` and `sana decode`: an image through the autoencoder, and back.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +74,7 @@ pub struct DecodeArgs {
 pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
     let mut files = Files::default();
     files.reads(&args.image, "the image");
-    add_weights(&mut files, &args.model);
+    args.model.add_files(&mut files);
     files.writes(&args.out, "--out", "the latents")?;
     image::check_writable(&args.out)?;
     let background = args.background.map_or([255; 3], |color| color.0);
@@ -111,35 +110,19 @@ pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
     let (weights, count) = open_latents(&args.latents)?;
     let mut files = Files::default();
     files.reads(&args.latents, "the latents");
-    add_weights(&mut files, &args.model);
+    args.model.add_files(&mut files);
     let paths = paths::images(&args.out, count, &mut files)?;
     let mut model = Model::open(&args.model, &args.resources)?;
     let latents: Tensor<4> = weights.tensor(LATENTS, DType::F32, &model.device.device)?;
-    let images = model.pipeline.decode(latents)?;
-    model.print_notes();
     let mut out = output();
-    for (path, image) in paths.iter().zip(&images) {
-        image::save(path, image, &[])?;
-        writeln!(out, "wrote {}", path.display())?;
-    }
+    // Each is kept even if a later one fails or the process is killed.
+    model.pipeline.decode_each(latents, &mut |index, image| {
+        image::save(&paths[index], image, &[])?;
+        writeln!(out, "wrote {}", paths[index].display())?;
+        Ok(())
+    })?;
+    model.print_notes();
     Ok(())
-}
-
-/// Adds the files of the model's weights: of a folder those of its components.
-fn add_weights(files: &mut Files, model: &ModelArgs) {
-    if let Some(path) = &model.transformer {
-        files.reads(path, "the transformer");
-    }
-    let folders = model
-        .model
-        .iter()
-        .flat_map(fs::read_dir)
-        .flatten()
-        .flatten();
-    let in_folders = folders.flat_map(|folder| fs::read_dir(folder.path()));
-    for file in in_folders.flatten().flatten() {
-        files.reads(&file.path(), "the model");
-    }
 }
 
 /// The file, and the number of images in it.

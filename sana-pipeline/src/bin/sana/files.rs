@@ -5,6 +5,7 @@ use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use sana_pipeline::image::FileFormat;
 
 /// Links that are followed to a file, as the kernel does.
 const LINKS: usize = 40;
@@ -29,6 +30,21 @@ impl Files {
     pub fn reads(&mut self, path: &Path, what: &'static str) {
         for place in places(path) {
             self.known.entry(place).or_insert(what);
+        }
+    }
+
+    /// The run reads what is in the folder `path` and in the folders there, which is `what`; a file, or
+    /// a name of the Hub, is as it is. Images in the folder do not count.
+    pub fn reads_folder(&mut self, path: &Path, what: &'static str) {
+        self.reads(path, what);
+        let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+        for entry in entries(path) {
+            let inner = entries(&entry.path()).map(|file| file.path());
+            for file in inner.chain([entry.path()]) {
+                if FileFormat::of(&file).is_err() {
+                    self.reads(&file, what);
+                }
+            }
         }
     }
 

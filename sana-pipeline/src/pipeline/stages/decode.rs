@@ -3,13 +3,14 @@
 use burn::tensor::Tensor;
 use sana_dcae::{DcAe, MemoryOptions, Tiling};
 
+use super::generate::Deliver;
 use crate::checkpoint::Component;
 use crate::checkpoint::dtype;
 use crate::error::PipelineError;
-use crate::image::resize_and_crop;
-use crate::image::{self, RgbImage};
+use crate::image::{self, RgbImage, resize_and_crop};
 use crate::memory::images_decoded_at_once;
 use crate::pipeline::SanaPipeline;
+use crate::pipeline::observer::unwrapped;
 
 impl SanaPipeline {
     /// Decodes scaled latents into images of eight bits a channel, in tiles where
@@ -24,10 +25,29 @@ impl SanaPipeline {
     /// [`PipelineError::Memory`] when they cannot be decoded in the memory there is;
     /// [`PipelineError::NotFinite`] when it gives values that are not finite.
     pub fn decode(&mut self, latents: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
+        self.decode_each(latents, &mut |_, _| Ok(()))
+    }
+
+    /// [`decode`](Self::decode) that gives `deliver` each image, and its index, as soon as it is
+    /// decoded, so that it can be kept before the others are there. An error of `deliver` ends the
+    /// decoding.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), and [`PipelineError::Observer`].
+    pub fn decode_each(
+        &mut self,
+        latents: Tensor<4>,
+        deliver: &mut Deliver<'_>,
+    ) -> Result<Vec<RgbImage>, PipelineError> {
         let [images, _, height, width] = latents.dims();
         let size = [width, height].map(|side| side.saturating_mul(self.spec.compression()));
         let tiling = self.plan_decoding(images, size)?;
-        self.decode_images(latents, tiling, None, &mut Ok)
+        let mut index = 0;
+        self.decode_images(latents, tiling, None, &mut |image| {
+            unwrapped(deliver(index, &image))?;
+            index += 1;
+            Ok(image)
+        })
     }
 
     /// [`decode`](Self::decode) in these tiles, resized to `[width, height]` where that is given.

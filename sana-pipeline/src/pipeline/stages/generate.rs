@@ -29,7 +29,7 @@ pub struct Generation {
 }
 
 /// Where an image goes once it is decoded.
-type Deliver<'a> = dyn FnMut(usize, &RgbImage) -> Result<(), ObserverError> + 'a;
+pub(super) type Deliver<'a> = dyn FnMut(usize, &RgbImage) -> Result<(), ObserverError> + 'a;
 
 impl SanaPipeline {
     /// Makes images: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and

@@ -10,6 +10,7 @@ use sana_pipeline::{LoraFile, LoraMode};
 use serde::Serialize;
 
 use crate::device::DeviceName;
+use crate::files::Files;
 
 pub use self::cpu::CpuArgs;
 pub use self::values::{
@@ -54,6 +55,16 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// Adds the files of its weights.
+    pub fn add_files(&self, files: &mut Files) {
+        if let Some(path) = &self.transformer {
+            files.reads(path, "the transformer");
+        }
+        if let Some(path) = &self.model {
+            files.reads_folder(path, "the model");
+        }
+    }
+
     /// These, and those of `below` for what is not given here. A revision is of its model.
     pub fn or(self, below: Self) -> Self {
         Self {

@@ -337,13 +337,14 @@ impl RecordedArgs {
 }
 
 impl LoadedArgs {
-    /// Adds the files of weights that are named one by one.
+    /// Adds the files of weights.
     pub fn add_files(&self, files: &mut Files) {
-        if let Some(path) = &self.model.transformer {
-            files.reads(path, "the transformer");
-        }
+        self.model.add_files(files);
         for lora in &self.lora.lora {
-            files.reads(&lora.path, "a LoRA");
+            files.reads_folder(&lora.path, "a LoRA");
+        }
+        if let Some(path) = &self.controlnet {
+            files.reads_folder(path, "the ControlNet");
         }
     }
 
