@@ -36,10 +36,8 @@ pub(in crate::train) enum CameState {
         sides: [usize; 2],
         /// `m`.
         moment: Moment,
-        /// `R` and `C`.
-        square: Factors,
-        /// `S` and `D`.
-        instability: Factors,
+        /// `R` and `C`, `S` and `D`.
+        factors: Box<MatrixFactors>,
     },
     /// Of any other parameter.
     Other {
@@ -55,6 +53,15 @@ pub(in crate::train) enum CameState {
 pub(in crate::train) enum Moment {
     F32(Tensor<1>),
     Bits8(Quantized),
+}
+
+/// The averages that replace those of all elements of a matrix.
+#[derive(Debug, Clone)]
+pub(in crate::train) struct MatrixFactors {
+    /// Of the squared gradients.
+    pub square: Factors,
+    /// Of the squared distances.
+    pub instability: Factors,
 }
 
 /// The averages over the columns, one for each row, and over the rows.
@@ -84,8 +91,10 @@ impl CameState {
                 true => Moment::Bits8(Quantized::zeros(rows * columns)),
                 false => Moment::F32(value.zeros_like()),
             },
-            square: factors(),
-            instability: factors(),
+            factors: Box::new(MatrixFactors {
+                square: factors(),
+                instability: factors(),
+            }),
         }
     }
 
@@ -95,9 +104,12 @@ impl CameState {
             Self::Matrix {
                 sides,
                 moment,
-                square,
-                instability,
+                factors,
             } => {
+                let MatrixFactors {
+                    square,
+                    instability,
+                } = factors.as_mut();
                 let gradient: Tensor<2> = gradient.reshape(*sides);
                 square.average(gradient.clone().square() + EPS_GRADIENT, beta2);
                 let update = limited(square.scaled(gradient).flatten(0, 1));
@@ -127,11 +139,12 @@ impl CameState {
         let data = |tensor: &Tensor<1>| tensor.clone().into_data();
         match self {
             Self::Matrix {
-                moment,
-                square,
-                instability,
-                ..
+                moment, factors, ..
             } => {
+                let MatrixFactors {
+                    square,
+                    instability,
+                } = factors.as_ref();
                 let mut tensors = match moment {
                     Moment::F32(exp_avg) => vec![(EXP_AVG, data(exp_avg))],
                     Moment::Bits8(quantized) => quantized.tensors(),
@@ -155,11 +168,12 @@ impl CameState {
     pub fn floats_mut(&mut self) -> Vec<(&'static str, &mut Tensor<1>)> {
         match self {
             Self::Matrix {
-                moment,
-                square,
-                instability,
-                ..
+                moment, factors, ..
             } => {
+                let MatrixFactors {
+                    square,
+                    instability,
+                } = factors.as_mut();
                 let mut tensors = vec![
                     (SQUARE_ROW, &mut square.row),
                     (SQUARE_COLUMN, &mut square.column),
