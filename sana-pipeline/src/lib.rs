@@ -14,6 +14,9 @@ mod files;
 pub mod hub;
 pub mod image;
 pub mod memory;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 mod pipeline;
 mod request;
 #[cfg(feature = "scenes")]

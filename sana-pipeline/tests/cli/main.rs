@@ -17,6 +17,8 @@ mod generate;
 mod hub;
 mod image_to_image;
 mod latents;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod other_commands;
 mod sizes;
 mod support;

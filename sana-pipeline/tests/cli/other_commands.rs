@@ -8,7 +8,8 @@ use crate::support::{Workplace, checkpoint};
 fn help_has_examples() {
     let here = Workplace::new();
     let commands = [
-        "generate", "inspect", "encode", "decode", "evaluate", "init", "train", "bench", "devices",
+        "generate", "inspect", "encode", "decode", "evaluate", "metrics", "init", "train", "bench",
+        "devices",
     ];
     let help = here.sana(&["--help"]).quiet_success();
     for command in commands {

@@ -14,6 +14,8 @@ mod hub;
 mod image_to_image;
 mod lora;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod not_finite;
 mod notes;
 mod original;

@@ -10,6 +10,8 @@ use crate::evaluate::EvaluateArgs;
 use crate::generate::GenerateArgs;
 use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
+#[cfg(feature = "metrics")]
+use crate::metrics::{self, MetricsArgs};
 use crate::train::TrainArgs;
 use crate::{bench, depth, devices, encode, evaluate, generate, init, inspect, train};
 
@@ -37,6 +39,8 @@ enum Command {
     Encode(EncodeArgs),
     Decode(DecodeArgs),
     Evaluate(EvaluateArgs),
+    #[cfg(feature = "metrics")]
+    Metrics(MetricsArgs),
     Init(InitArgs),
     Grow(GrowArgs),
     Prune(PruneArgs),
@@ -54,6 +58,8 @@ impl Cli {
             Command::Encode(args) => args.resources.cpu.run(|| encode::run_encode(args)),
             Command::Decode(args) => args.resources.cpu.run(|| encode::run_decode(args)),
             Command::Evaluate(args) => args.resources.cpu.run(|| evaluate::run(args)),
+            #[cfg(feature = "metrics")]
+            Command::Metrics(args) => metrics::run(args),
             Command::Init(args) => init::run(args),
             Command::Grow(args) => depth::run_grow(args),
             Command::Prune(args) => args.resources.cpu.run(|| depth::run_prune(args)),

@@ -17,6 +17,8 @@ mod generate;
 mod hub;
 mod init;
 mod inspect;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod model;
 mod terminal;
 mod train;

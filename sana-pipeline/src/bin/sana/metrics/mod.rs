@@ -1,0 +1,34 @@
+//! `sana metrics`: the measures that papers report of generated images.
+
+mod frechet;
+mod provenance;
+
+use clap::{Args, Subcommand};
+
+use self::frechet::FrechetArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  sana metrics frechet real.npz generated.npz
+
+`sana metrics MEASURE --help` prints the options of a measure, with examples.";
+
+/// Measure generated images as papers do
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct MetricsArgs {
+    #[command(subcommand)]
+    measure: Measure,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measure {
+    Frechet(FrechetArgs),
+}
+
+/// Runs `sana metrics`.
+pub fn run(args: MetricsArgs) -> anyhow::Result<()> {
+    match args.measure {
+        Measure::Frechet(args) => frechet::run(&args),
+    }
+}
