@@ -1,14 +1,18 @@
 //! The measures that papers report of generated images.
 //!
-//! [`FeatureAccumulator`] takes features row by row and never holds all of them; its
-//! [`FeatureStatistics`] are read and written in the `.npz` layout of the usual tools, and
-//! [`frechet_distance`] compares two of them.
+//! [`Clip`] scores how well images fit texts. [`FeatureAccumulator`] takes features row by row and never holds all of them; its [`FeatureStatistics`] are read and written in the `.npz` layout of
+//! the usual tools, and [`frechet_distance`] compares two of them.
 
+mod clip;
 mod error;
 mod frechet;
 mod npz;
+mod resample;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
+pub use clip::{Clip, ClipTokens};
 pub use error::MetricsError;
 pub use frechet::frechet_distance;
 pub use statistics::{FeatureAccumulator, FeatureStatistics, LARGEST_FEATURES};

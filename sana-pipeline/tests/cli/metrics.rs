@@ -1,4 +1,7 @@
-use sana_linear_attn::parity::built_in_fixture_path;
+use std::path::PathBuf;
+
+use sana_linear_attn::parity::{Fixture, built_in_fixture_path};
+use sana_pipeline::image::{RgbImage, save_png};
 use sana_pipeline::metrics::FeatureStatistics;
 use serde_json::Value;
 
@@ -39,4 +42,118 @@ fn frechet_distance_of_two_files() {
     one.save(&here.path("one.npz")).unwrap();
     here.sana(&["metrics", "frechet", numpy, "one.npz"])
         .fails(1, &["length 1", "length 3"]);
+}
+
+fn clip() -> PathBuf {
+    built_in_fixture_path(CRATE, "metrics/clip")
+}
+
+/// The images and prompts of the reference outputs, and the score of each with its prompt.
+fn clip_inputs(here: &Workplace) -> Vec<f64> {
+    std::fs::create_dir(here.path("images")).unwrap();
+    let fixture = Fixture::open(CRATE, "metrics/clip.safetensors");
+    let texts = fixture.metadata_list("texts");
+    // In an order that is not that of the alphabet.
+    let keys = ["d", "c", "b", "a"];
+    let sizes = [[37, 23], [32, 32], [20, 45], [100, 61]];
+    for (key, [width, height]) in keys.iter().zip(sizes) {
+        let image = RgbImage::from_fn(width, height, |x, y| {
+            let value =
+                |channel: u32| ((x * 7 + y * 13 + channel * 50 + x * y % 31 * 5) % 256) as u8;
+            [value(0), value(1), value(2)].into()
+        });
+        let path = here.path(&format!("images/{key}.png"));
+        save_png(&path, &image, &[("seed", "7")]).unwrap();
+    }
+    let prompts: Vec<String> = keys
+        .iter()
+        .zip(&texts)
+        .enumerate()
+        .map(|(index, (key, text))| match index % 2 {
+            0 => format!(
+                "{key:?}: {{\"prompt\": {}, \"category\": \"art\"}}",
+                Value::from(text.as_str())
+            ),
+            _ => format!("{key:?}: {}", Value::from(text.as_str())),
+        })
+        .collect();
+    std::fs::write(
+        here.path("prompts.json"),
+        format!("{{{}}}", prompts.join(", ")),
+    )
+    .unwrap();
+    let logits = fixture.values("logits");
+    (0..4).map(|index| logits[5 * index]).collect()
+}
+
+#[test]
+fn clip_scores_are_continued() {
+    let here = Workplace::new();
+    let expected = clip_inputs(&here);
+    let mean = |count: usize| expected[..count].iter().sum::<f64>() / count as f64;
+    let clip = clip();
+    let score = |options: &[&str]| {
+        let usual = [
+            "metrics",
+            "clip-score",
+            "--clip",
+            clip.to_str().unwrap(),
+            "--prompts",
+            "prompts.json",
+            "--images",
+            "images",
+            "--device",
+            "flex",
+        ];
+        here.sana(&[&usual, options].concat())
+    };
+    let close = |found: &str, expected: f64| {
+        let found: f64 = found.trim().parse().unwrap();
+        assert!((found - expected).abs() < 5e-3, "{found} {expected}");
+    };
+    close(&score(&[]).quiet_success(), mean(4));
+    close(
+        &score(&["--count", "2", "--out", "scores.jsonl"]).quiet_success(),
+        mean(2),
+    );
+    let half = std::fs::read_to_string(here.path("scores.jsonl")).unwrap();
+    let lines: Vec<Value> = half
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["dtype"], "f32");
+    assert!(lines[0]["resize"].as_str().unwrap().contains("bicubic"));
+    assert_eq!(
+        (&lines[1]["key"], &lines[1]["seed"]),
+        (&"d".into(), &"7".into())
+    );
+
+    // A score that was found before is kept, a line that was cut off is not.
+    let changed = half.replace(
+        &format!("\"score\":{}", lines[1]["score"]),
+        "\"score\":1000.0",
+    );
+    assert_ne!(changed, half);
+    std::fs::write(
+        here.path("scores.jsonl"),
+        format!("{changed}{{\"key\": \"b\""),
+    )
+    .unwrap();
+    let continued = score(&["--out", "scores.jsonl", "--batch", "1", "--json"]).quiet_success();
+    let json: Value = serde_json::from_str(&continued).unwrap();
+    let kept = mean(4) + (1000.0 - expected[0]) / 4.0;
+    close(&json["value"].to_string(), kept);
+    assert_eq!(json["count"], 4);
+    assert_eq!(json["prompts_cut"], 1);
+    let all = std::fs::read_to_string(here.path("scores.jsonl")).unwrap();
+    assert_eq!(all.lines().count(), 5);
+
+    std::fs::write(here.path("other.jsonl"), "{\"metric\": \"fid\"}\n").unwrap();
+    score(&["--out", "other.jsonl"]).fails(1, &["other.jsonl", "other results"]);
+    score(&["--count", "5"]).fails(1, &["prompts.json has 4 prompts"]);
+    std::fs::remove_file(here.path("images/b.png")).unwrap();
+    score(&[]).fails(1, &["no image of \"b\"", "b.jpg"]);
+    std::fs::write(here.path("prompts.json"), "[1]").unwrap();
+    score(&[]).fails(1, &["prompts.json", "by key"]);
 }

@@ -1,14 +1,19 @@
 //! `sana metrics`: the measures that papers report of generated images.
 
+mod clip_score;
 mod frechet;
+mod lines;
+mod prompts;
 mod provenance;
 
 use clap::{Args, Subcommand};
 
+use self::clip_score::ClipScoreArgs;
 use self::frechet::FrechetArgs;
 
 const EXAMPLES: &str = "\
 Examples:
+  sana metrics clip-score --clip clip-vit-large-patch14 --prompts meta_data.json --images generated
   sana metrics frechet real.npz generated.npz
 
 `sana metrics MEASURE --help` prints the options of a measure, with examples.";
@@ -23,12 +28,14 @@ pub struct MetricsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Measure {
+    ClipScore(Box<ClipScoreArgs>),
     Frechet(FrechetArgs),
 }
 
 /// Runs `sana metrics`.
 pub fn run(args: MetricsArgs) -> anyhow::Result<()> {
     match args.measure {
+        Measure::ClipScore(args) => args.cpu.run(|| clip_score::run(&args)),
         Measure::Frechet(args) => frechet::run(&args),
     }
 }

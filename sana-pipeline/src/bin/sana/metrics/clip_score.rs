@@ -1,0 +1,174 @@
+//! `sana metrics clip-score`: how well images fit their prompts.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use sana_pipeline::image;
+use sana_pipeline::metrics::Clip;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::lines::Lines;
+use super::prompts::{self, Prompt};
+use super::provenance::{COMMIT, VERSION};
+use crate::args::{CpuArgs, positive};
+use crate::device::{DeviceName, OpenDevice};
+use crate::terminal::{Progress, output};
+
+const EXAMPLES: &str = "\
+Examples:
+  sana metrics clip-score --clip clip-vit-large-patch14 --prompts meta_data.json --images generated
+  sana metrics clip-score --clip clip-vit-large-patch14 --prompts meta_data.json --images generated \\
+      --count 10000 --out scores.jsonl --json
+
+The image of a prompt is KEY.jpg, .png, .jpeg or .webp in the folder. With --out a run that was
+stopped continues where it was.";
+
+/// Mean of 100 times the cosine of CLIP's vectors of images and prompts
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ClipScoreArgs {
+    /// Folder of a CLIP of transformers: config.json, preprocessor_config.json, tokenizer.json and
+    /// model.safetensors, such as openai/clip-vit-large-patch14's
+    #[arg(long, value_name = "DIR")]
+    clip: PathBuf,
+    /// Prompts by key: {"KEY": {"prompt": "..."}} or {"KEY": "..."}, as MJHQ-30K's meta_data.json
+    #[arg(long, value_name = "FILE")]
+    prompts: PathBuf,
+    /// Folder of the images
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// Score the first N prompts of the file [default: all]
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+    /// Write the score of each image to this file, a line of JSON each, and continue from it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Images scored at a time; no more are in memory
+    #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = positive())]
+    batch: usize,
+    /// Where to compute, as for `sana generate` [default: the first GPU that works, else flex]
+    #[arg(short, long, value_name = "DEVICE")]
+    device: Option<DeviceName>,
+    #[command(flatten)]
+    pub cpu: CpuArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The score of one image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Scored {
+    key: String,
+    score: f32,
+    /// Tokens of the prompt that CLIP did not see.
+    dropped_tokens: usize,
+    /// Seed that the image says it was made with.
+    seed: Option<String>,
+}
+
+/// Runs `sana metrics clip-score`.
+pub fn run(args: &ClipScoreArgs) -> anyhow::Result<()> {
+    let prompts = prompts::read(&args.prompts, args.count)?;
+    let device = OpenDevice::open(args.device)?;
+    let clip = Clip::load(&args.clip, &device.device)?;
+    let header = header(args, &clip);
+    let (mut lines, known) = match &args.out {
+        Some(path) => {
+            Lines::open::<Scored>(path, &header).map(|(lines, known)| (Some(lines), known))?
+        }
+        None => (None, Vec::new()),
+    };
+    let mut scores: HashMap<String, Scored> = known
+        .into_iter()
+        .map(|scored| (scored.key.clone(), scored))
+        .collect();
+    let progress = Progress::new(prompts.len(), "scoring");
+    let missing: Vec<&Prompt> = prompts
+        .iter()
+        .filter(|prompt| !scores.contains_key(&prompt.key))
+        .collect();
+    let mut done = prompts.len() - missing.len();
+    for batch in missing.chunks(args.batch) {
+        let scored = score(args, &clip, batch)?;
+        if let Some(lines) = &mut lines {
+            lines.add(&scored)?;
+        }
+        for scored in scored {
+            scores.insert(scored.key.clone(), scored);
+        }
+        done += batch.len();
+        progress.advance(done as u64, prompts.len() as u64);
+    }
+    progress.finish();
+    print(args, header, &prompts, &scores)
+}
+
+fn score(args: &ClipScoreArgs, clip: &Clip, batch: &[&Prompt]) -> anyhow::Result<Vec<Scored>> {
+    let mut images = Vec::with_capacity(batch.len());
+    let mut seeds = Vec::with_capacity(batch.len());
+    for prompt in batch {
+        let path = prompts::image(&args.images, &prompt.key)?;
+        images.push(image::load(&path)?);
+        let text = image::read_text(&path)?;
+        let seed = text.into_iter().find(|(key, _)| key == "seed");
+        seeds.push(seed.map(|(_, seed)| seed));
+    }
+    let texts: Vec<&str> = batch.iter().map(|prompt| prompt.text.as_str()).collect();
+    let scores = clip.scores(&images, &texts)?;
+    batch
+        .iter()
+        .zip(scores)
+        .zip(seeds)
+        .map(|((prompt, score), seed)| {
+            Ok(Scored {
+                key: prompt.key.clone(),
+                score,
+                dropped_tokens: clip.tokens(&prompt.text)?.dropped,
+                seed,
+            })
+        })
+        .collect()
+}
+
+/// What was measured and how, so that it can be measured again.
+fn header(args: &ClipScoreArgs, clip: &Clip) -> Value {
+    json!({
+        "metric": "clip-score",
+        "clip": args.clip,
+        "scale": clip.scale(),
+        "prompts": args.prompts,
+        "images": args.images,
+        "resize": clip.resize(),
+        "dtype": "f32",
+        "version": VERSION,
+        "commit": COMMIT,
+    })
+}
+
+fn print(
+    args: &ClipScoreArgs,
+    mut header: Value,
+    prompts: &[Prompt],
+    scores: &HashMap<String, Scored>,
+) -> anyhow::Result<()> {
+    let scored = || prompts.iter().filter_map(|prompt| scores.get(&prompt.key));
+    let count = scored().count();
+    let mean = scored().map(|scored| f64::from(scored.score)).sum::<f64>() / count as f64;
+    let mut out = output();
+    if args.json {
+        header["value"] = json!(mean);
+        header["count"] = json!(count);
+        let cut = scored().filter(|scored| scored.dropped_tokens > 0).count();
+        header["prompts_cut"] = json!(cut);
+        header["seeds"] = json!(scored().map(|scored| &scored.seed).collect::<Vec<_>>());
+        serde_json::to_writer_pretty(&mut out, &header)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{mean:.4}")?;
+    }
+    Ok(())
+}
