@@ -1,11 +1,13 @@
 //! The measures that papers report of generated images.
 //!
-//! [`Clip`] scores how well images fit texts. [`FeatureAccumulator`] takes features row by row and never holds all of them; its [`FeatureStatistics`] are read and written in the `.npz` layout of
+//! [`Clip`] scores how well images fit texts. [`FidInception`] gives the features of FID.
+//! [`FeatureAccumulator`] takes features row by row and never holds all of them; its [`FeatureStatistics`] are read and written in the `.npz` layout of
 //! the usual tools, and [`frechet_distance`] compares two of them.
 
 mod clip;
 mod error;
 mod frechet;
+mod inception;
 mod npz;
 mod resample;
 mod statistics;
@@ -15,4 +17,5 @@ mod tests;
 pub use clip::{Clip, ClipTokens};
 pub use error::MetricsError;
 pub use frechet::frechet_distance;
+pub use inception::{FidInception, FidResize};
 pub use statistics::{FeatureAccumulator, FeatureStatistics, LARGEST_FEATURES};

@@ -10,6 +10,9 @@ mod check;
 mod control;
 mod depth;
 mod devices;
+#[cfg(feature = "metrics")]
+#[path = "../pipeline/metrics/fid_inputs.rs"]
+mod fid_inputs;
 mod files;
 mod formats;
 mod from_image;

@@ -5,6 +5,7 @@ use sana_pipeline::image::{RgbImage, save_png};
 use sana_pipeline::metrics::FeatureStatistics;
 use serde_json::Value;
 
+use crate::fid_inputs;
 use crate::support::Workplace;
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
@@ -156,4 +157,58 @@ fn clip_scores_are_continued() {
     score(&[]).fails(1, &["no image of \"b\"", "b.jpg"]);
     std::fs::write(here.path("prompts.json"), "[1]").unwrap();
     score(&[]).fails(1, &["prompts.json", "by key"]);
+}
+
+#[test]
+fn statistics_of_a_folder_of_images() {
+    let here = Workplace::new();
+    fid_inputs::write_weights(&here.path("inception.safetensors"), |_| {});
+    std::fs::create_dir_all(here.path("images/art")).unwrap();
+    let names = ["images/a.png", "images/art/c.png", "images/b.png"];
+    let sizes = [[64, 51], [45, 70], [48, 48]];
+    for ((name, size), shift) in names.iter().zip(sizes).zip([0, 2, 1]) {
+        save_png(&here.path(name), &fid_inputs::image(size, shift), &[]).unwrap();
+    }
+    std::fs::write(here.path("images/notes.txt"), "no image").unwrap();
+    let fid = |options: &[&str]| {
+        let usual = [
+            "metrics",
+            "fid",
+            "--inception",
+            "inception.safetensors",
+            "--images",
+            "images",
+            "--device",
+            "flex",
+        ];
+        here.sana(&[&usual, options].concat())
+    };
+    let said = fid(&["--resize", "48", "--save", "real.npz", "--batch", "2"]).quiet_success();
+    assert_eq!(said, "wrote real.npz of 3 images\n");
+    let found = FeatureStatistics::load(&here.path("real.npz")).unwrap();
+    assert_eq!((found.count(), found.features()), (Some(3), 2048));
+    let features = fid_inputs::reference().values("left");
+    for (index, mean) in found.mean().iter().enumerate() {
+        let expected = (0..3)
+            .map(|image| features[2048 * image + index])
+            .sum::<f64>()
+            / 3.0;
+        assert!((mean - expected).abs() < 1e-3, "{index}: {mean} {expected}");
+    }
+    let json = fid(&[
+        "--resize", "48", "--save", "real.npz", "--count", "2", "--json",
+    ]);
+    let json: Value = serde_json::from_str(&json.quiet_success()).unwrap();
+    assert_eq!((&json["count"], &json["value"]), (&2.into(), &Value::Null));
+    assert!(json["resize"].as_str().unwrap().contains("48x48"), "{json}");
+
+    fid(&[]).fails(2, &["--reference", "--save"]);
+    fid(&["--save", "x.npz", "--resize", "0"]).fails(2, &["--resize", "none"]);
+    fid(&["--save", "x.npz", "--count", "4"]).fails(1, &["images has 3 images, not 4"]);
+    fid(&["--save", "x.npz", "--count", "1"]).fails(1, &["at least 2"]);
+    let numpy = built_in_fixture_path(CRATE, "metrics/f64.npz");
+    fid(&["--reference", numpy.to_str().unwrap()]).fails(1, &["3 features", "2048"]);
+    std::fs::remove_file(here.path("inception.safetensors")).unwrap();
+    fid(&["--save", "x.npz"]).fails(1, &["inception.safetensors"]);
+    assert!(!here.path("x.npz").exists());
 }

@@ -1,6 +1,7 @@
 //! `sana metrics`: the measures that papers report of generated images.
 
 mod clip_score;
+mod fid;
 mod frechet;
 mod lines;
 mod prompts;
@@ -9,11 +10,13 @@ mod provenance;
 use clap::{Args, Subcommand};
 
 use self::clip_score::ClipScoreArgs;
+use self::fid::FidArgs;
 use self::frechet::FrechetArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   sana metrics clip-score --clip clip-vit-large-patch14 --prompts meta_data.json --images generated
+  sana metrics fid --inception fid_inception.safetensors --images generated --reference real.npz
   sana metrics frechet real.npz generated.npz
 
 `sana metrics MEASURE --help` prints the options of a measure, with examples.";
@@ -29,6 +32,7 @@ pub struct MetricsArgs {
 #[derive(Debug, Subcommand)]
 enum Measure {
     ClipScore(Box<ClipScoreArgs>),
+    Fid(Box<FidArgs>),
     Frechet(FrechetArgs),
 }
 
@@ -36,6 +40,7 @@ enum Measure {
 pub fn run(args: MetricsArgs) -> anyhow::Result<()> {
     match args.measure {
         Measure::ClipScore(args) => args.cpu.run(|| clip_score::run(&args)),
+        Measure::Fid(args) => args.cpu.run(|| fid::run(&args)),
         Measure::Frechet(args) => frechet::run(&args),
     }
 }

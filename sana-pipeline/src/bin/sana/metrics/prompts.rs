@@ -92,3 +92,13 @@ pub fn image(folder: &Path, key: &str) -> anyhow::Result<PathBuf> {
         )
     })
 }
+
+/// Whether a file has the ending of an image.
+pub fn is_image(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| {
+        ENDINGS
+            .iter()
+            .any(|known| ending.eq_ignore_ascii_case(known))
+    })
+}
