@@ -632,9 +632,10 @@ fn images_are_delivered_one_by_one() {
     assert_eq!(delivered, first_two);
 
     // Images whose latents come before those that are not finite.
-    let poisoned = latents
-        .clone()
-        .slice_assign([2..3, 0..32, 0..1, 0..2], latents.slice([2..3]) * f32::NAN);
+    let poisoned = latents.clone().slice_assign(
+        [2..3, 0..32, 0..1, 0..2],
+        latents.narrow(0, 2, 1) * f32::NAN,
+    );
     let options = LoadOptions {
         tiling: Some(sana_dcae::Tiling::for_compression(32)),
         ..LoadOptions::default()
