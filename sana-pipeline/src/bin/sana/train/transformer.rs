@@ -1,0 +1,142 @@
+//! `sana train transformer`.
+
+use std::io::Write;
+
+use anyhow::ensure;
+use burn::tensor::DType;
+use sana_pipeline::train::{
+    self, CheckpointFiles, LatentPool, TransformerOptions, TransformerTask, export_autoencoder,
+    export_denoiser,
+};
+use sana_text::{GemmaTokenizer, PromptTokenizer};
+
+use super::args::TransformerArgs;
+use super::start_point::{StartPoint, load_autoencoder};
+use crate::terminal::{Progress, output};
+
+/// Runs it.
+pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
+    let TransformerArgs {
+        run: common,
+        autoencoder,
+        batch,
+        pool,
+        flow_shift,
+        logit_std,
+        caption_dropout,
+        freeze_text_encoder,
+    } = args;
+    common.check_out()?;
+    let (device, data) = (common.device()?, common.data()?);
+    let options = common.options(&device, freeze_text_encoder.then_some("text_encoder."));
+    let device = device.device;
+    let autoencoder = load_autoencoder(&autoencoder, &device)?;
+    let start_point = match &common.from {
+        Some(folder) => StartPoint::load(folder, &device)?,
+        None => StartPoint::scenes(common.size, common.seed, &device)?,
+    };
+    let StartPoint {
+        model,
+        tokenizer_json,
+        keys,
+        flow_shift: start_shift,
+    } = start_point;
+    let flow_shift = flow_shift.unwrap_or(start_shift);
+    let task_options = TransformerOptions {
+        batch,
+        flow_shift,
+        logit_std,
+        caption_dropout,
+        seed: common.seed,
+        ..TransformerOptions::default()
+    };
+    task_options.validate()?;
+    let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
+    let tokenizer = PromptTokenizer::new(tokenizer, keys.prompt_options())?;
+    let (latents, config) = (autoencoder.config(), model.transformer.config());
+    ensure!(
+        latents.latent_channels == config.in_channels,
+        "the autoencoder has latents of {} channels, and the transformer takes {}",
+        latents.latent_channels,
+        config.in_channels
+    );
+    let patch = latents.compression() * config.patch_size;
+    ensure!(
+        common.size.is_multiple_of(patch),
+        "--size {} must be a multiple of {patch}, the pixels of a token",
+        common.size
+    );
+    let sides = [common.size, latents.compression()];
+    common.check_memory(train::check_transformer_run(
+        &model, config, sides, batch, &options, &device,
+    ))?;
+    let available = data.count().unwrap_or(pool);
+    let pool = match available < pool {
+        true => {
+            writeln!(
+                output(),
+                "note: the pool has the {available} images of the data, each once"
+            )?;
+            available
+        }
+        false => pool,
+    };
+    let mut settings = data.settings();
+    settings.extend(task_options.settings());
+    settings.extend(
+        [
+            ("pool", pool.into()),
+            ("autoencoder", train::weights_hash(&autoencoder).into()),
+            ("tokenizer", text_hash(&tokenizer_json).into()),
+            ("prompts", serde_json::to_value(&keys)?),
+        ]
+        .map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), value)),
+    );
+    let files = CheckpointFiles {
+        tokenizer: &tokenizer_json,
+        flow_shift,
+        keys: &keys,
+    };
+    let (_lock, mut run) = common.open(model, options, settings)?;
+    // The checkpoint is complete from the first save on, so that a long run can be looked at.
+    export_autoencoder(&autoencoder, &common.out, DType::BF16)?;
+    if run.step() >= common.steps {
+        run.save()?;
+        export_denoiser(&run.averaged_model(), &files, &common.out, DType::BF16)?;
+        writeln!(output(), "wrote {}", common.out.display())?;
+        return Ok(());
+    }
+
+    let progress = Progress::new(pool, "encoding images");
+    let pool = LatentPool::encode(&autoencoder, &data, pool, common.seed, &device, |done| {
+        progress.advance(done as u64, pool as u64);
+    })?;
+    progress.finish();
+    let task = TransformerTask {
+        pool,
+        tokenizer,
+        options: task_options,
+        device,
+    };
+    let progress = Progress::new(common.steps, "training");
+    let mut exported = Ok(());
+    run.train(&task, |run, step| {
+        progress.advance(step.step as u64, step.steps as u64);
+        if common.is_saved(step) {
+            exported = export_denoiser(&run.averaged_model(), &files, &common.out, DType::BF16);
+        }
+        exported.is_ok()
+    })?;
+    progress.finish();
+    exported?;
+    writeln!(output(), "wrote {}", common.out.display())?;
+    Ok(())
+}
+
+/// FNV-1a of a text, to tell tokenizers apart.
+fn text_hash(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
