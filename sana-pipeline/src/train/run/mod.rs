@@ -2,6 +2,7 @@
 
 mod curve;
 mod log;
+mod meta;
 mod options;
 mod state;
 
@@ -15,15 +16,17 @@ use burn::tensor::Tensor;
 use sana_linear_attn::precision::is_cpu;
 
 use self::log::{CURVE, LOG};
-use self::state::{RunMeta, STATE, STATE_META};
+use self::meta::{RunMeta, STATE_META};
+use self::state::STATE;
 use super::error::{TrainError, in_range};
 use super::optimizer::{Optimizer, Parameters, Workers};
 use super::tasks::Task;
 use crate::files;
 
 pub use log::Progress;
+pub use meta::{Change, weights_hash};
 pub use options::{RunOptions, Schedule, Settings};
-pub use state::{Change, discard_run, holds_run, recorded_replicas, weights_hash};
+pub use state::{discard_run, holds_run, recorded_replicas};
 
 /// The indices of part `part` of `parts` of a batch: contiguous, and as even as can be.
 pub(super) fn share(batch: usize, part: usize, parts: usize) -> Range<usize> {
@@ -98,7 +101,7 @@ impl<M: Module + Sync> Run<M> {
         log::cut(folder, run.step())?;
         if !state::exists(folder) {
             // What is there from now on is a run's, whenever it is stopped.
-            state::write_meta(folder, &run.meta)?;
+            meta::write_meta(folder, &run.meta)?;
         }
         Ok(run)
     }
