@@ -1,3 +1,6 @@
+use serde_json::{Value, json};
+
+use super::json::quote_non_finite;
 use super::*;
 use crate::error::{CheckpointError, RequestError};
 
