@@ -14,6 +14,7 @@
 mod built_in;
 pub mod check;
 mod component;
+mod contents;
 mod controlnet_folder;
 pub mod create;
 pub mod describe;
@@ -25,23 +26,17 @@ mod transformer_file;
 pub mod variants;
 mod weight_files;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sana_dcae::{DcAeConfig, DcAeError};
-use sana_linear_attn::transformer::F16Clamp;
-use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
-use sana_linear_attn::{SanaTransformerConfig, Weights};
-use sana_text::LARGEST_TOKENIZER;
-use sana_text::{Gemma2Config, GemmaTokenizer};
+use sana_linear_attn::SanaTransformerConfig;
+use sana_linear_attn::weights::LARGEST_CONFIG;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::{CheckpointError, PipelineError};
 
 use transformer_file::TransformerFile;
-use weight_files::{has_f16_files, open_weights};
 
 pub use component::Component;
 pub use controlnet_folder::ControlNetFolder;
@@ -311,170 +306,6 @@ impl Checkpoint {
                 origin: self.origin(),
             })
         })
-    }
-
-    /// The bytes of a file, by its path relative to the checkpoint with `/` between folders.
-    ///
-    /// # Errors
-    /// [`PipelineError::Read`] when it does not exist, cannot be read or has more than 64 MiB.
-    pub fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, PipelineError> {
-        self.read_bounded(file, LARGEST_TOKENIZER)
-    }
-
-    fn read_bounded(&self, file: &str, largest: u64) -> Result<Cow<'static, [u8]>, PipelineError> {
-        match &self.source {
-            Source::Folder(folder) => {
-                let path = folder.join(file);
-                read_bounded(&path, largest)
-                    .map(Cow::Owned)
-                    .map_err(|source| PipelineError::Read { path, source })
-            }
-            #[cfg(feature = "scenes-model")]
-            Source::BuiltIn => {
-                built_in::file(file)
-                    .map(Cow::Borrowed)
-                    .ok_or_else(|| PipelineError::Read {
-                        path: self.name_of(file).into(),
-                        source: std::io::ErrorKind::NotFound.into(),
-                    })
-            }
-        }
-    }
-
-    fn config_bytes(&self, part: Component) -> Result<Cow<'static, [u8]>, PipelineError> {
-        self.class(part)?;
-        let largest = match part {
-            Component::Tokenizer => LARGEST_TOKENIZER,
-            _ => LARGEST_CONFIG,
-        };
-        self.read_bounded(part.config_file(), largest)
-    }
-
-    /// A config as text; what is not UTF-8 in it becomes a replacement character, at which the
-    /// parser stops.
-    fn config_text(&self, part: Component) -> Result<String, PipelineError> {
-        Ok(String::from_utf8_lossy(&self.config_bytes(part)?).into_owned())
-    }
-
-    /// The scheduler.
-    ///
-    /// # Errors
-    /// When it is missing, or as [`Scheduler::from_json`].
-    pub fn scheduler(&self) -> Result<Scheduler, PipelineError> {
-        let text = self.config_text(Component::Scheduler)?;
-        Scheduler::from_json(&self.name_of(Component::Scheduler.config_file()), &text)
-    }
-
-    /// The transformer's config.
-    ///
-    /// # Errors
-    /// When it is missing or not usable.
-    pub fn transformer_config(&self) -> Result<SanaTransformerConfig, PipelineError> {
-        if let Some(file) = &self.transformer {
-            return Ok(file.config.clone());
-        }
-        let text = self.config_text(Component::Transformer)?;
-        let origin = self.name_of(Component::Transformer.config_file());
-        Ok(SanaTransformerConfig::from_json(&text, origin.as_ref())?)
-    }
-
-    /// The autoencoder's config.
-    ///
-    /// # Errors
-    /// When it is missing or not usable.
-    pub fn vae_config(&self) -> Result<DcAeConfig, PipelineError> {
-        let text = self.config_text(Component::Vae)?;
-        Ok(
-            DcAeConfig::from_json(&text).map_err(|source| DcAeError::ConfigFile {
-                path: self.name_of(Component::Vae.config_file()).into(),
-                source: Box::new(source),
-            })?,
-        )
-    }
-
-    /// The text encoder's config.
-    ///
-    /// # Errors
-    /// When it is missing or not usable.
-    pub fn text_config(&self) -> Result<Gemma2Config, PipelineError> {
-        let json = self.config_bytes(Component::TextEncoder)?;
-        let origin = self.name_of(Component::TextEncoder.config_file());
-        Ok(Gemma2Config::from_json(&origin, &json)?)
-    }
-
-    /// The tokenizer.
-    ///
-    /// # Errors
-    /// When it is missing or not usable.
-    pub fn tokenizer(&self) -> Result<GemmaTokenizer, PipelineError> {
-        self.class(Component::Tokenizer)?;
-        if let Some(folder) = self.folder() {
-            return Ok(GemmaTokenizer::from_folder(
-                &folder.join(Component::Tokenizer.folder()),
-            )?);
-        }
-        let json = self.config_bytes(Component::Tokenizer)?;
-        let origin = self.name_of(Component::Tokenizer.config_file());
-        Ok(GemmaTokenizer::from_bytes(&origin, &json)?)
-    }
-
-    /// Opens the weights of a part; nothing but their headers is read. `variant` is a suffix of
-    /// file names such as `fp16`; a part without files of that variant gives its plain ones, as
-    /// the reference does.
-    ///
-    /// # Errors
-    /// When there is no weight file, or a file is damaged; [`CheckpointError::ComponentWithoutWeights`] for the
-    /// scheduler and the tokenizer.
-    pub fn weights(
-        &self,
-        part: Component,
-        variant: Option<&str>,
-    ) -> Result<Weights, PipelineError> {
-        let stem = part.weights_stem().ok_or(PipelineError::Checkpoint(
-            CheckpointError::ComponentWithoutWeights { component: part },
-        ))?;
-        self.class(part)?;
-        if let (Component::Transformer, Some(file)) = (part, &self.transformer) {
-            return Ok(file.weights.clone());
-        }
-        match &self.source {
-            Source::Folder(folder) => open_weights(&folder.join(part.folder()), stem, variant),
-            #[cfg(feature = "scenes-model")]
-            Source::BuiltIn => {
-                let file = format!("{}/{stem}.safetensors", part.folder());
-                Ok(Weights::from_bytes(
-                    &self.name_of(&file),
-                    self.read(&file)?,
-                )?)
-            }
-        }
-    }
-
-    /// The limit that its transformer was trained with, to load the weights of any of its files:
-    /// [`F16Clamp::On`] for a model without qk norm that has files of the variant `fp16` or says so
-    /// itself, else what the weights show.
-    ///
-    /// # Errors
-    /// When the config of the transformer cannot be read.
-    pub fn f16_clamp(&self) -> Result<F16Clamp, PipelineError> {
-        let qk_norm = self.transformer_config()?.qk_norm;
-        Ok(match qk_norm.is_none() && self.has_f16_transformer() {
-            true => F16Clamp::On,
-            false => F16Clamp::Auto,
-        })
-    }
-
-    /// Whether files of the transformer's folder are of the variant `fp16`: then the model was
-    /// trained in f16, whatever file is loaded. A model trained on from such a one says so itself.
-    pub(crate) fn has_f16_transformer(&self) -> bool {
-        if self.transformer.is_none() && self.keys.f16_clamp {
-            return true;
-        }
-        if self.trained_in_f16 || self.transformer.as_ref().is_some_and(|file| file.f16) {
-            return true;
-        }
-        self.folder()
-            .is_some_and(|folder| has_f16_files(&folder.join(Component::Transformer.folder())))
     }
 }
 
