@@ -5,6 +5,7 @@ mod image_to_image;
 mod images;
 mod notes;
 mod settings;
+mod tensors;
 
 use burn::tensor::Tensor;
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, ScmTimesteps};

@@ -111,34 +111,6 @@ impl Settings {
         [self.width, self.height]
     }
 
-    /// Checks embeddings against the request and the transformer.
-    pub(crate) fn check_conditioning(
-        &self,
-        prompt: &PromptEmbeds,
-        negative: Option<&PromptEmbeds>,
-    ) -> Result<(), PipelineError> {
-        let channels = self.inputs.caption_channels;
-        let check = |what: &'static str, embeds: &PromptEmbeds, rows: &[usize]| {
-            let [found_rows, tokens, found] = embeds.embeds.dims();
-            if rows.contains(&found_rows) && found == channels {
-                return Ok(());
-            }
-            Err(PipelineError::Request(RequestError::Shape {
-                what,
-                expected: vec![self.prompts, tokens, channels],
-                found: vec![found_rows, tokens, found],
-            }))
-        };
-        check("the prompt embeddings", prompt, &[self.prompts])?;
-        match negative {
-            Some(negative) => check("the negative embeddings", negative, &[self.prompts, 1]),
-            None if self.classifier_free => Err(PipelineError::Request(RequestError::NoNegative {
-                guidance: self.guidance.scale(),
-            })),
-            None => Ok(()),
-        }
-    }
-
     /// The seed of every image: its [own](Request::seeds), or `seed + i` for image `i`. A
     /// request for it alone with that seed makes the same image.
     pub fn seeds(&self) -> Vec<u64> {
@@ -369,57 +341,4 @@ impl Request {
             max_tokens: self.max_tokens.unwrap_or(own.max_tokens),
         }
     }
-
-    fn check_tensors(&self, settings: &Settings) -> Result<(), PipelineError> {
-        let expected = settings.latent_shape();
-        let check = |what: &'static str, tensor: &Tensor<4>| match tensor.dims() {
-            found if found == expected => Ok(()),
-            found => Err(PipelineError::Request(RequestError::Shape {
-                what,
-                expected: expected.to_vec(),
-                found: found.to_vec(),
-            })),
-        };
-        if let Some(latents) = &self.latents {
-            check("the initial latents", latents)?;
-        }
-        let latents = settings.inputs.latent_shape;
-        self.image_to_image
-            .check_latents(settings.prompts, latents)?;
-        if let Some(noise) = &self.step_noise {
-            let steps = settings.steps();
-            let needed = if settings.solver == Solver::Scm {
-                steps - 1
-            } else {
-                0
-            };
-            if noise.len() < needed {
-                return Err(PipelineError::Request(RequestError::StepNoiseCount {
-                    steps,
-                    expected: needed,
-                    found: noise.len(),
-                }));
-            }
-            noise
-                .iter()
-                .try_for_each(|noise| check("the step noise", noise))?;
-        }
-        if let Some((prompts, negatives)) = &self.embeddings {
-            if !self.prompts.is_empty() && self.prompts.len() != settings.prompts {
-                return Err(PipelineError::Request(RequestError::Shape {
-                    what: "the prompt embeddings",
-                    expected: shape_with_rows(prompts, self.prompts.len()),
-                    found: prompts.embeds.dims().to_vec(),
-                }));
-            }
-            let negatives = negatives.as_ref().filter(|_| settings.classifier_free);
-            settings.check_conditioning(prompts, negatives)?;
-        }
-        Ok(())
-    }
-}
-
-fn shape_with_rows(embeds: &PromptEmbeds, rows: usize) -> Vec<usize> {
-    let [_, tokens, channels] = embeds.embeds.dims();
-    vec![rows, tokens, channels]
 }

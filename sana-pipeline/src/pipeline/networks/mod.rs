@@ -1,5 +1,8 @@
 //! The networks of a pipeline, each loaded at first need.
 
+mod autoencoder;
+mod source;
+
 use burn::tensor::{DType, Device};
 use sana_dcae::DcAe;
 use sana_linear_attn::transformer::F16Clamp;
@@ -8,7 +11,11 @@ use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, 
 
 use super::options::LoadOptions;
 use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile, dtype, variants};
-use crate::error::{CheckpointError, PipelineError, RequestError};
+use crate::error::{PipelineError, RequestError};
+
+use source::{choose_dtype, no_component};
+
+pub(crate) use autoencoder::Autoencoder;
 
 /// The networks that are in memory, and where the others come from.
 #[derive(Debug)]
@@ -340,53 +347,6 @@ pub(crate) struct Denoiser<'a> {
     pub autoencoder: Autoencoder<'a>,
 }
 
-/// The autoencoder apart from the other networks, loaded at first need.
-pub(crate) struct Autoencoder<'a> {
-    loaded: &'a mut Option<DcAe>,
-    source: Option<&'a (Checkpoint, LoadOptions)>,
-    device: &'a Device,
-    notes: &'a mut Vec<String>,
-}
-
-impl<'a> Autoencoder<'a> {
-    pub fn is_loaded(&self) -> bool {
-        self.loaded.is_some()
-    }
-
-    /// The model, loaded now if it was not.
-    pub fn load(&mut self) -> Result<&DcAe, PipelineError> {
-        let Self {
-            loaded,
-            source,
-            device,
-            notes,
-        } = self;
-        Autoencoder {
-            loaded,
-            source: *source,
-            device,
-            notes,
-        }
-        .into_loaded()
-    }
-
-    fn into_loaded(self) -> Result<&'a DcAe, PipelineError> {
-        let model = match self.loaded.take() {
-            Some(model) => model,
-            None => {
-                let component = Component::Vae;
-                let (checkpoint, options) = self.source.ok_or_else(|| no_component(component))?;
-                let weights = checkpoint.weights(component, options.variant.as_deref())?;
-                let dtype = choose_dtype(component, &weights, options, self.device, self.notes);
-                let config = checkpoint.vae_config()?;
-                DcAe::from_weights(&config, &weights, Some(dtype), self.device)?
-                    .with_bf16_gemm(options.bf16_gemm)
-            }
-        };
-        Ok(self.loaded.insert(model))
-    }
-}
-
 /// A note where nothing says whether a released model was trained in f16, and so needs its limit in
 /// any dtype: those without qk norm were, except for those published in bf16.
 fn clamp_note(config: &SanaTransformerConfig, clamp: F16Clamp, stored: DType) -> Option<String> {
@@ -397,28 +357,6 @@ fn clamp_note(config: &SanaTransformerConfig, clamp: F16Clamp, stored: DType) ->
          model was: the limit on its self-attention is off. Files of the variant fp16 next to them, \
          or LoadOptions::clamp, switch it on"
             .to_owned()
-    })
-}
-
-/// Chooses the dtype of a component, with a note where it is not the one to be expected.
-fn choose_dtype(
-    component: Component,
-    weights: &Weights,
-    options: &LoadOptions,
-    device: &Device,
-    notes: &mut Vec<String>,
-) -> DType {
-    let choice = dtype::choose(component, weights, options.dtype, device);
-    if let Some(note) = choice.note.filter(|note| !notes.contains(note)) {
-        notes.push(note);
-    }
-    choice.dtype
-}
-
-fn no_component(component: Component) -> PipelineError {
-    PipelineError::Checkpoint(CheckpointError::NoComponent {
-        component,
-        origin: "in memory".to_owned(),
     })
 }
 
