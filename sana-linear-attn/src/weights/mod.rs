@@ -20,6 +20,7 @@ mod replace;
 pub(crate) mod save;
 mod storage;
 pub(crate) mod tensors;
+mod values;
 pub(crate) mod widen;
 
 pub(crate) use error::{WeightError, mismatch_lists};

@@ -1,0 +1,159 @@
+//! The values of tensors: in the file's memory, or read and converted.
+
+use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData};
+
+use super::error::WeightError;
+use super::tensors::{Entry, Weights, dtype_name, float_dtype};
+use super::widen::{Target, widened};
+use crate::precision::is_cpu;
+
+impl Weights {
+    /// Reads one float tensor onto a device, converted to `dtype`. On the CPU it may stay where it
+    /// is: see the [module](super).
+    ///
+    /// # Errors
+    /// When it is absent, not a float tensor, or not of rank `D`.
+    pub fn tensor<const D: usize>(
+        &self,
+        name: &str,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor<D>, WeightError> {
+        let origin = || self.origin.clone();
+        let entry = self
+            .entries
+            .get(name)
+            .ok_or_else(|| WeightError::NoTensor {
+                name: name.to_owned(),
+                origin: origin(),
+            })?;
+        if entry.shape.len() != D {
+            return Err(WeightError::Mismatch {
+                origin: origin(),
+                missing: Vec::new(),
+                unexpected: Vec::new(),
+                misshapen: vec![(name.to_owned(), vec![0; D], entry.shape.clone())],
+            });
+        }
+        let stored = float_dtype(entry.dtype).ok_or_else(|| WeightError::Dtype {
+            name: name.to_owned(),
+            origin: origin(),
+            found: dtype_name(entry.dtype),
+        })?;
+        let data = self.data(entry, stored, dtype, device)?;
+        Ok(Tensor::from_data(data, (device, dtype)))
+    }
+
+    /// The values of a float tensor, in its own dtype where `dtype` is `None`.
+    pub(crate) fn tensor_data(
+        &self,
+        name: &str,
+        dtype: Option<DType>,
+        device: &Device,
+    ) -> Result<TensorData, WeightError> {
+        let stored = self.checked_dtype(name)?;
+        self.data(&self.entries[name], stored, dtype.unwrap_or(stored), device)
+    }
+
+    /// The values of a tensor in `dtype`: where they are, or in memory of their own.
+    fn data(
+        &self,
+        entry: &Entry,
+        stored: DType,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<TensorData, WeightError> {
+        let (storage, range) = (&self.files[entry.file], entry.start..entry.end);
+        // What trains is written to.
+        let read_only = is_cpu(device) && !device.is_autodiff();
+        if stored == dtype
+            && read_only
+            && let Some(bytes) = storage.shared(range.clone(), stored.size())
+        {
+            let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
+            return Ok(TensorData::from_bytes(bytes, entry.shape.clone(), stored));
+        }
+        let target = if read_only {
+            Target::Pages
+        } else {
+            Target::Heap
+        };
+        let data = storage.read(range, |bytes| {
+            let shape = entry.shape.clone();
+            let wide = (dtype == DType::F32).then(|| widened(bytes, stored, target));
+            match wide.flatten() {
+                Some(values) => TensorData::from_bytes(values, shape, dtype),
+                None => TensorData::from_bytes(copied(bytes, stored), shape, stored)
+                    .convert_dtype(dtype),
+            }
+        });
+        data.map_err(|source| WeightError::Io {
+            path: self.origin.clone().into(),
+            source,
+        })
+    }
+}
+
+/// A copy at a place that suits its elements.
+fn copied(bytes: &[u8], dtype: DType) -> Bytes {
+    match dtype.size() {
+        2 => Bytes::from_elems(elements(bytes, u16::from_ne_bytes)),
+        _ => Bytes::from_elems(elements(bytes, f32::from_ne_bytes)),
+    }
+}
+
+fn elements<const N: usize, T>(bytes: &[u8], from_bytes: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    elements.iter().copied().map(from_bytes).collect()
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+
+    /// A file whose header is padded to `padding` more bytes than it needs, with one tensor of each
+    /// of two dtypes.
+    fn file(padding: usize) -> Vec<u8> {
+        let header = r#"{"half":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},
+            "full":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}}"#;
+        let header = format!("{header}{}", " ".repeat(padding + 8 - header.len() % 8));
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes());
+        bytes.extend(0..20);
+        bytes
+    }
+
+    fn data(weights: &Weights, name: &str, dtype: DType, device: &Device) -> TensorData {
+        let entry = &weights.entries[name];
+        let stored = weights.dtype(name).unwrap();
+        weights.data(entry, stored, dtype, device).unwrap()
+    }
+
+    /// On the CPU a parameter is the file's own bytes, unless it trains, changes its dtype or would
+    /// stand at an odd address.
+    #[test]
+    fn parameters_stay_where_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let cpu = Device::flex();
+        for (padding, borrows) in [(0, true), (1, false)] {
+            let path = folder.path().join(format!("{padding}.safetensors"));
+            std::fs::write(&path, file(padding)).unwrap();
+            let mapped = Weights::open_file(&path).unwrap();
+            for (name, dtype) in [("half", DType::BF16), ("full", DType::F32)] {
+                let own = mapped.bytes(name).unwrap();
+                let ours = data(&mapped, name, dtype, &cpu);
+                assert_eq!(ours.as_bytes(), own);
+                assert_eq!(ours.as_bytes().as_ptr() == own.as_ptr(), borrows, "{name}");
+                let trains = data(&mapped, name, dtype, &cpu.clone().autodiff());
+                assert_eq!(trains.as_bytes(), own);
+                assert_ne!(trains.as_bytes().as_ptr(), own.as_ptr(), "{name}");
+            }
+            let wide = data(&mapped, "half", DType::F32, &cpu);
+            let kept = data(&mapped, "half", DType::BF16, &cpu);
+            assert_eq!(wide, kept.convert_dtype(DType::F32));
+            let other = data(&mapped, "full", DType::F16, &cpu);
+            assert_eq!(other.dtype(), DType::F16);
+        }
+    }
+}
