@@ -8,7 +8,8 @@ use sana_linear_attn::transformer::TextContext;
 use sana_pipeline::{Schedule, Scheduler};
 use sana_sampler::{Guidance, StepAction, dpm_solver, flow_euler, scm, trigflow};
 
-use super::components::{Bench, GUIDANCE, Measurement, predict};
+use super::components::{Bench, GUIDANCE, predict};
+use super::measurement::Measurement;
 use super::models::{Models, random};
 use super::timing::Finite;
 use super::work;

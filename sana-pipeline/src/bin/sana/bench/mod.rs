@@ -3,6 +3,7 @@
 mod args;
 mod components;
 mod image;
+mod measurement;
 mod models;
 mod report;
 mod timing;
@@ -16,7 +17,8 @@ use sana_pipeline::image::LARGEST_SIDE;
 use sana_pipeline::memory::available_bytes;
 
 use self::args::{Component, Options};
-use self::components::{Bench, Measurement};
+use self::components::Bench;
+use self::measurement::Measurement;
 use self::models::Models;
 use self::report::{Machine, Record};
 use crate::args::Size;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::args::Options;
-use super::components::Measurement;
+use super::measurement::Measurement;
 use super::timing::Statistics;
 use crate::device::{OpenDevice, identity};
 
