@@ -59,7 +59,7 @@ pub struct RunArgs {
     pub steps: usize,
     /// Highest learning rate; a half cosine lowers it to a twentieth
     #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
-    lr: f64,
+    pub lr: f64,
     /// Optimiser; Muon is for matrices of hidden layers, AdamW takes the rest; CAME takes less
     /// memory than AdamW, its 8-bit form an eighth
     #[arg(long, value_name = "NAME", default_value = "adamw")]
