@@ -16,7 +16,7 @@ pub use layers::linear::TorchLinear;
 pub use layers::linear_attention::{LinearAttention, LinearAttentionConfig};
 pub use layers::multiscale::{MultiScaleLinearAttention, MultiScaleLinearAttentionConfig};
 pub use transformer::config::SanaTransformerConfig;
-pub use transformer::controlnet::{SanaControlNet, SanaControlNetConfig};
+pub use transformer::controlnet::{ControlWiring, SanaControlNet, SanaControlNetConfig};
 pub use transformer::model::SanaTransformer;
 pub use weights::error::WeightError;
 pub use weights::load::{LoadOptions, load_module};

@@ -73,6 +73,7 @@ pub mod transformer {
     };
     pub use sana_linear_attn::transformer::{growth, pruning};
     pub use sana_linear_attn::{
-        SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, WeightError,
+        ControlWiring, SanaControlNet, SanaControlNetConfig, SanaTransformer,
+        SanaTransformerConfig, WeightError,
     };
 }

@@ -7,6 +7,21 @@ use super::place::Place;
 /// A look at the values of a forward pass, place by place; see [`TransformerInput::observer`].
 pub type Observer<'a> = dyn FnMut(Place, &Tensor<3>) + 'a;
 
+/// The residuals of a [`SanaControlNet`](crate::SanaControlNet) made of tokens `[batch, tokens, width]`.
+pub type MakeResiduals<'a> = dyn Fn(Tensor<3>) -> Vec<Tensor<3>> + 'a;
+
+/// What a [`SanaControlNet`](crate::SanaControlNet) adds to the tokens at a timestep,
+/// `[batch, tokens, width]` each.
+#[derive(Clone, Copy)]
+pub enum Residuals<'a> {
+    /// Residual `i` is added to the output of block `i + 1`, counted from 0
+    /// ([`ControlWiring::Diffusers`](crate::ControlWiring::Diffusers)). Empty for none.
+    Ready(&'a [Tensor<3>]),
+    /// Made of the tokens after block 0; residual `i` is added to the input of block `i + 1`
+    /// ([`ControlWiring::Original`](crate::ControlWiring::Original)).
+    FromTokens(&'a MakeResiduals<'a>),
+}
+
 /// Input of [`SanaTransformer::forward`](crate::SanaTransformer::forward).
 pub struct TransformerInput<'a> {
     /// `[batch, in, height, width]`, height and width divisible by the patch size.
@@ -18,14 +33,13 @@ pub struct TransformerInput<'a> {
     /// `[batch]` in f32, already multiplied by `guidance_embeds_scale`; only for models that embed
     /// it.
     pub guidance: Option<Tensor<1>>,
-    /// The residuals of a [`SanaControlNet`](crate::SanaControlNet) at this timestep,
-    /// `[batch, tokens, width]` each; residual `i` is added to the output of block `i + 1`, counted
-    /// from 0. Empty for none.
-    pub residuals: &'a [Tensor<3>],
+    /// The residuals of a [`SanaControlNet`](crate::SanaControlNet) at this timestep.
+    pub residuals: Residuals<'a>,
     /// The second output, with perturbed attention.
     pub perturbed: Option<Perturbed<'a>>,
     /// Called with the values at each [`Place`] in the order of computation: with perturbed
-    /// attention, the perturbed path first. Values are tokens `[batch, tokens, channels]`, but for
+    /// attention, the perturbed path first, but for block 0 where residuals are
+    /// [made of it](Residuals::FromTokens). Values are tokens `[batch, tokens, channels]`, but for
     /// the time embedding, `[batch, 1, width]` and `[batch, 1, 6 * width]`, and the modulation of a
     /// block, `[batch, 6, width]`.
     pub observer: Option<&'a mut Observer<'a>>,
@@ -60,7 +74,7 @@ impl<'a> TransformerInput<'a> {
             timestep,
             context,
             guidance: None,
-            residuals: &[],
+            residuals: Residuals::Ready(&[]),
             perturbed: None,
             observer: None,
         }
@@ -72,9 +86,15 @@ impl<'a> TransformerInput<'a> {
         self
     }
 
-    /// Adds the residuals of a ControlNet.
+    /// Adds the residuals of a ControlNet with diffusers' wiring.
     pub fn with_residuals(mut self, residuals: &'a [Tensor<3>]) -> Self {
-        self.residuals = residuals;
+        self.residuals = Residuals::Ready(residuals);
+        self
+    }
+
+    /// Adds the residuals of a ControlNet with the original wiring.
+    pub fn with_residuals_from(mut self, make: &'a MakeResiduals<'a>) -> Self {
+        self.residuals = Residuals::FromTokens(make);
         self
     }
 

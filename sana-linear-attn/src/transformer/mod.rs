@@ -29,7 +29,9 @@ pub use controlnet::ControlNetError;
 pub use convert::TransformerLayout;
 #[doc(hidden)]
 pub use embed::sin_cos_positions;
-pub use input::{Observer, Perturbed, TransformerInput, TransformerOutput};
+pub use input::{
+    MakeResiduals, Observer, Perturbed, Residuals, TransformerInput, TransformerOutput,
+};
 pub use lora::{Lora, LoraError, LoraKind, LoraMismatch, LoraMode, ScaledLora};
 pub use perturbed::{PerturbedBlocks, PerturbedBlocksError};
 pub use place::{BlockPart, Place};

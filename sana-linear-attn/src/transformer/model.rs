@@ -12,8 +12,9 @@ use super::block::{SanaBlock, SanaBlockConfig};
 use super::checkpoint::{F16Clamp, OriginalLayout, without_prefix};
 use super::config::SanaTransformerConfig;
 use super::context::TextContext;
+use super::controlnet::ControlWiring;
 use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
-use super::input::{Observe, Perturbed, TransformerInput, TransformerOutput};
+use super::input::{Observe, Perturbed, Residuals, TransformerInput, TransformerOutput};
 use super::place::Place;
 use super::trunk::{Conditions, Patches, Trunk};
 
@@ -203,11 +204,6 @@ impl SanaTransformer {
             observer,
         } = input;
         let blocks = self.transformer_blocks.len();
-        assert!(
-            residuals.is_empty() || residuals.len() < blocks,
-            "{} residuals for a transformer of {blocks} blocks",
-            residuals.len()
-        );
         let mut observe = Observe(observer);
         let trunk = self.trunk();
         let grid = trunk.grid(&latents);
@@ -217,16 +213,40 @@ impl SanaTransformer {
         let (embedding, modulation) = self.time_embed.forward_in(dtype, timestep, guidance);
         observe.rows(Place::TimeEmbedding, &embedding);
         observe.rows(Place::TimeEmbedding, &modulation);
-        let conditions = Conditions {
+        let mut conditions = Conditions {
             modulation,
             context,
             grid,
             perturbed: &[],
-            residuals,
+            residuals: &[],
+            wiring: ControlWiring::Diffusers,
         };
+        let made;
+        // The tokens with the network's own attention, and how many blocks they have gone through.
+        let (mut own, mut done) = (x.clone(), 0);
+        match residuals {
+            Residuals::Ready(residuals) => conditions.residuals = residuals,
+            Residuals::FromTokens(make) => {
+                own = trunk.run_blocks(0..1, own, &conditions, &mut observe);
+                done = 1;
+                made = make(own.clone());
+                conditions.residuals = &made;
+                conditions.wiring = ControlWiring::Original;
+            }
+        }
+        let residuals = conditions.residuals;
+        assert!(
+            residuals.is_empty() || residuals.len() < blocks,
+            "{} residuals for a transformer of {blocks} blocks",
+            residuals.len()
+        );
 
         let shared = perturbed.map_or(0, |perturbed| perturbed.blocks.first());
-        let x = trunk.run_blocks(0..shared, x, &conditions, &mut observe);
+        if shared > done {
+            own = trunk.run_blocks(done..shared, own, &conditions, &mut observe);
+            done = shared;
+        }
+        let x = if shared == 0 { x } else { own.clone() };
         let perturbed = perturbed.map(
             |Perturbed {
                  blocks: chosen,
@@ -247,12 +267,13 @@ impl SanaTransformer {
                     grid,
                     perturbed: chosen.indices(),
                     residuals: &residuals,
+                    wiring: conditions.wiring,
                 };
                 let x = trunk.run_blocks(shared..blocks, last(&x), &conditions, &mut observe);
                 (x, embedding.clone().narrow(0, start, items))
             },
         );
-        let x = trunk.run_blocks(shared..blocks, x, &conditions, &mut observe);
+        let x = trunk.run_blocks(done..blocks, own, &conditions, &mut observe);
         TransformerOutput {
             velocity: self.output(x, embedding, grid, &mut observe),
             perturbed: perturbed

@@ -40,7 +40,8 @@ pub enum BlockPart {
     CrossAttention,
     /// The tokens after the feed-forward.
     FeedForward,
-    /// The tokens after the block with the residual of a ControlNet added.
+    /// The tokens after the block with the residual of a ControlNet added, or before it with the
+    /// original wiring.
     ControlResidual,
 }
 

@@ -7,6 +7,7 @@ use crate::layers::{LinearAttention, RmsNormAffine, mask_bias};
 use super::block::{Attend, BlockConditions, SanaBlock};
 use super::config::SanaTransformerConfig;
 use super::context::TextContext;
+use super::controlnet::ControlWiring;
 use super::embed::{CaptionProjection, PatchEmbed, sin_cos_positions};
 use super::input::Observe;
 use super::place::{BlockPart, Place};
@@ -56,8 +57,10 @@ pub(super) struct Conditions<'a> {
     pub grid: [usize; 2],
     /// The blocks whose self-attention is the identity.
     pub perturbed: &'a [usize],
-    /// Residual `i`, `[batch, tokens, width]`, is added to the output of block `i + 1`.
+    /// Residual `i`, `[batch, tokens, width]`, belongs to block `i + 1`: to its output, or to its
+    /// input with the original wiring.
     pub residuals: &'a [Tensor<3>],
+    pub wiring: ControlWiring,
 }
 
 impl Trunk<'_> {
@@ -119,14 +122,25 @@ impl Trunk<'_> {
                 text_bias: context.bias.as_ref(),
                 grid: conditions.grid,
             };
+            let before = index.checked_sub(1);
+            let residual = before.and_then(|before| conditions.residuals.get(before));
+            let add = |x: Tensor<3>, observe: &mut Observe<'_>| match residual {
+                Some(residual) => {
+                    let residual = residual.clone().cast(x.dtype());
+                    let x = x + residual;
+                    observe.tokens(place(BlockPart::ControlResidual), &x);
+                    x
+                }
+                None => x,
+            };
+            if conditions.wiring == ControlWiring::Original {
+                x = add(x, observe);
+            }
             x = self.blocks[index].forward_with(attend, x, block_conditions, |part, values| {
                 observe.tokens(place(part), values);
             });
-            let before = index.checked_sub(1);
-            if let Some(residual) = before.and_then(|before| conditions.residuals.get(before)) {
-                let residual = residual.clone().cast(x.dtype());
-                x = x + residual;
-                observe.tokens(place(BlockPart::ControlResidual), &x);
+            if conditions.wiring == ControlWiring::Diffusers {
+                x = add(x, observe);
             }
         }
         x

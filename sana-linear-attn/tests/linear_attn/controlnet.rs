@@ -1,6 +1,7 @@
 //! The ControlNet against the reference's residuals and output (`transformer/controlnet`
 //! fixtures), and what holds of it without them.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, Param};
@@ -14,8 +15,8 @@ use sana_linear_attn::transformer::{
 };
 use sana_linear_attn::weights::parameter_shapes;
 use sana_linear_attn::{
-    SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig, SaveOptions,
-    WeightError, Weights, save_module,
+    ControlWiring, SanaControlNet, SanaControlNetConfig, SanaTransformer, SanaTransformerConfig,
+    SaveOptions, WeightError, Weights, save_module,
 };
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
@@ -111,6 +112,92 @@ fn largest_change(a: &Tensor<4>, b: &Tensor<4>) -> f32 {
 #[test]
 fn residuals_and_output_equal_the_reference() {
     Pair::open().assert_equal();
+}
+
+/// The authors' wiring on the same weights, which is another image by about half.
+#[test]
+fn the_original_wiring_equals_the_authors_code() {
+    let pair = Pair::built_in();
+    let folder = built_in_fixture_path(CRATE, "transformer/controlnet");
+    let expected = Fixture::at(&folder.join("io_original_wiring.safetensors"));
+    let pair = Pair {
+        io: expected,
+        ..pair
+    };
+    let text = pair.text(|caption, mask| pair.controlnet.text_context(caption, mask));
+    let [_, _, height, width] = pair.tensor::<4>("input").dims();
+    let made = RefCell::new(Vec::new());
+    let make = |tokens: Tensor<3>| {
+        let residuals = pair.controlnet.forward_from_tokens(
+            tokens,
+            [height, width],
+            pair.tensor("timestep"),
+            &text,
+            pair.controlnet.condition(pair.tensor("condition")),
+            pair.scale(),
+        );
+        *made.borrow_mut() = residuals.clone();
+        residuals
+    };
+    let own_text = pair.text(|caption, mask| pair.transformer.text_context(caption, mask));
+    let steered = pair.given(&own_text).with_residuals_from(&make);
+    let output = pair.transformer.forward(steered).velocity;
+    for (index, residual) in made.borrow().iter().enumerate() {
+        let name = format!("residual_{index}");
+        assert_parity(&name, residual.clone(), pair.tensor(&name));
+    }
+    assert_parity("output", output.clone(), pair.tensor("output"));
+    let diffusers = pair.output(&pair.residuals(pair.scale()));
+    let change = largest_change(&output, &diffusers);
+    let largest: f32 = output.clone().abs().max().into_scalar();
+    assert!(change > 0.1 * largest, "{change:e} of {largest:e}");
+
+    // Perturbed attention leaves the other output as it is, wherever it begins.
+    for block in 0..3 {
+        let blocks = pair.transformer.config().perturbed_blocks([block]).unwrap();
+        let all = own_text.items(0..2);
+        let steered = pair.given(&own_text).with_residuals_from(&make);
+        let steered = steered.with_perturbed(&blocks, &all);
+        let both = pair.transformer.forward(steered);
+        assert_parity("output", both.velocity, output.clone());
+        let last = own_text.items(1..2);
+        let steered = pair.given(&own_text).with_residuals_from(&make);
+        let steered = steered.with_perturbed(&blocks, &last);
+        let one = pair.transformer.forward(steered);
+        let expected = both.perturbed.unwrap();
+        let change = largest_change(&expected, &output);
+        assert!(change > 1e-3, "block {block}: {change:e}");
+        assert_parity(
+            "perturbed",
+            one.perturbed.unwrap(),
+            expected.narrow(0, 1, 1),
+        );
+    }
+}
+
+#[test]
+fn the_wiring_is_a_key_of_the_config() {
+    let default = SanaControlNetConfig::default();
+    assert_eq!(default.wiring, ControlWiring::Diffusers);
+    let written = serde_json::to_string(&default).unwrap();
+    assert!(!written.contains("control_wiring"), "{written}");
+    let original = parse(r#"{"control_wiring": "original"}"#).unwrap();
+    assert_eq!(original.wiring, ControlWiring::Original);
+    let written = serde_json::to_string(&original).unwrap();
+    assert_eq!(parse(&written).unwrap(), original);
+    for same in [
+        r#"{"control_wiring": "diffusers"}"#,
+        r#"{"control_wiring": null}"#,
+    ] {
+        assert_eq!(parse(same).unwrap(), default);
+    }
+    let error = parse(r#"{"control_wiring": "hed"}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("diffusers") && error.contains("original"),
+        "{error}"
+    );
 }
 
 /// Every parameter is multiplied by this.

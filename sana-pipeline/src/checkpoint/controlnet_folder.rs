@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sana_linear_attn::{SanaControlNetConfig, SanaTransformerConfig, Weights};
+use sana_linear_attn::{ControlWiring, SanaControlNetConfig, SanaTransformerConfig, Weights};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -95,6 +95,12 @@ impl ControlNetFolder {
         }
     }
 
+    /// With a wiring other than its config says, where one is given.
+    pub fn with_wiring(mut self, wiring: Option<ControlWiring>) -> Self {
+        self.config.wiring = wiring.unwrap_or(self.config.wiring);
+        self
+    }
+
     /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -139,6 +145,7 @@ impl ControlNetFolder {
         Ok(ControlNetDescription {
             origin: self.folder.display().to_string(),
             class: Component::ControlNet.classes()[0].to_owned(),
+            wiring: self.config.wiring,
             blocks: self.config.transformer.num_layers,
             width: self.config.transformer.width(),
             latent_channels: self.config.transformer.in_channels,
@@ -167,6 +174,8 @@ pub struct ControlNetDescription {
     pub origin: String,
     /// The reference's name of its class.
     pub class: String,
+    /// Where its blocks sit between the transformer's.
+    pub wiring: ControlWiring,
     /// Number of blocks; the transformer has more.
     pub blocks: usize,
     /// Channels of a token, which are the transformer's.
@@ -193,6 +202,11 @@ impl fmt::Display for ControlNetDescription {
             "blocks      {}, of {} channels, for a transformer of more blocks",
             self.blocks, self.width
         )?;
+        let wiring = match self.wiring {
+            ControlWiring::Diffusers => "diffusers",
+            ControlWiring::Original => "original, as in the authors' code",
+        };
+        writeln!(f, "wiring      {wiring}")?;
         writeln!(
             f,
             "inputs      {} latent channels, {} text channels",

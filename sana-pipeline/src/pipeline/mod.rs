@@ -99,6 +99,7 @@ impl SanaPipeline {
             None => checkpoint,
         };
         let controlnet = checkpoint.controlnet(options.controlnet.as_deref())?;
+        let controlnet = controlnet.map(|folder| folder.with_wiring(options.control_wiring));
         let spec = checkpoint.spec_with(controlnet)?;
         let (mut lora_notes, mut lora_elements) = (Vec::new(), Vec::new());
         for file in &options.loras {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::DType;
 use sana_dcae::Tiling;
+use sana_linear_attn::ControlWiring;
 use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::transformer::F16Clamp;
 
@@ -61,6 +62,8 @@ pub struct LoadOptions {
     /// a control image. `None` is that of the checkpoint, where it has one, for requests with a
     /// control image.
     pub controlnet: Option<PathBuf>,
+    /// How the ControlNet is wired. `None` is what its config says, or diffusers' wiring.
+    pub control_wiring: Option<ControlWiring>,
     /// A transformer in place of the checkpoint's: see [`Checkpoint::with_transformer`](crate::Checkpoint::with_transformer).
     pub transformer: Option<PathBuf>,
 }

@@ -9,8 +9,25 @@ use crate::transformer::config::{ConfigError, SanaTransformerConfig, parse, read
 /// Blocks of the released ControlNets.
 const RELEASED_BLOCKS: usize = 7;
 
+/// Where a ControlNet of this project says how it is wired; the reference has no such key.
+const WIRING: &str = "control_wiring";
+
 /// Keys of a transformer's config that a ControlNet's does not have.
 const TRANSFORMER_ONLY: [&str; 3] = ["guidance_embeds", "guidance_embeds_scale", "timestep_scale"];
+
+/// Between which blocks of the transformer a ControlNet's blocks sit. The weights are of the same
+/// shapes, but trained for one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlWiring {
+    /// That of diffusers: the first copied block sees the embedded latents, and residual `i` is
+    /// added to the output of block `i + 1`.
+    #[default]
+    Diffusers,
+    /// That of the authors' code: the first copied block sees the output of block 0, and residual
+    /// `i` is added to the input of block `i + 1`.
+    Original,
+}
 
 /// Configuration of a [`SanaControlNet`](crate::SanaControlNet), with the keys of the `config.json`
 /// of diffusers' `SanaControlNetModel`. Keys it does not know are ignored; the defaults are the
@@ -26,6 +43,9 @@ pub struct SanaControlNetConfig {
     /// file and keep their defaults. `qk_norm`, for ControlNets of SANA-1.5, is not a key of the
     /// reference and is written only where there is such a norm.
     pub transformer: SanaTransformerConfig,
+    /// The key `control_wiring`, which the reference does not have; written only where it is not
+    /// the reference's wiring.
+    pub wiring: ControlWiring,
 }
 
 impl Default for SanaControlNetConfig {
@@ -42,8 +62,15 @@ impl TryFrom<Map<String, Value>> for SanaControlNetConfig {
             keys.remove(key);
         }
         keys.entry("num_layers").or_insert(RELEASED_BLOCKS.into());
+        let wiring = match keys.remove(WIRING) {
+            None | Some(Value::Null) => ControlWiring::default(),
+            Some(wiring) => serde_json::from_value(wiring)?,
+        };
         let transformer = serde_json::from_value(keys.into())?;
-        Ok(Self { transformer })
+        Ok(Self {
+            transformer,
+            wiring,
+        })
     }
 }
 
@@ -57,6 +84,9 @@ impl From<SanaControlNetConfig> for Map<String, Value> {
         }
         if keys.get("qk_norm") == Some(&Value::Null) {
             keys.remove("qk_norm");
+        }
+        if config.wiring == ControlWiring::Original {
+            keys.insert(WIRING.to_owned(), "original".into());
         }
         keys
     }
@@ -92,6 +122,7 @@ impl SanaControlNetConfig {
                 timestep_scale,
                 ..transformer.clone()
             },
+            wiring: ControlWiring::default(),
         }
     }
 

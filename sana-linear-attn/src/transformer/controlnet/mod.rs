@@ -6,6 +6,7 @@ mod error;
 use burn::module::{Initializer, Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::kernels::cast;
 use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
 use crate::weights::{LoadOptions, WeightError, Weights, check_module, load_module};
@@ -19,7 +20,7 @@ use super::model::SanaTransformer;
 use super::place::{BlockPart, Place};
 use super::trunk::{Conditions, Patches, Trunk};
 
-pub use config::SanaControlNetConfig;
+pub use config::{ControlWiring, SanaControlNetConfig};
 pub use error::ControlNetError;
 
 impl SanaControlNetConfig {
@@ -97,7 +98,9 @@ fn zero_linear(width: usize, device: &Device) -> TorchLinear {
 /// ```
 ///
 /// with blocks and residuals counted from 0. Residual `i` is added to the output of the
-/// transformer's block `i + 1`. Training starts with `W` and
+/// transformer's block `i + 1`. With the [original wiring](ControlWiring::Original) the output of the
+/// transformer's block 0 takes the place of `patch_embed(latents)`, and residual `i` is added to the
+/// input of block `i + 1`. Training starts with `W` and
 /// `b` zero, so that a new ControlNet changes nothing. Position tables, where there are any, are
 /// added to both embeddings.
 ///
@@ -202,7 +205,8 @@ impl SanaControlNet {
         self.input_block.forward(self.trunk().embed(control))
     }
 
-    /// The residuals of one step, for [`TransformerInput::with_residuals`](super::TransformerInput::with_residuals).
+    /// The residuals of one step, for [`TransformerInput::with_residuals`](super::TransformerInput::with_residuals),
+    /// with [diffusers' wiring](ControlWiring::Diffusers).
     ///
     /// # Shapes
     /// - latents `[batch, in, height, width]`, as for the transformer
@@ -220,7 +224,40 @@ impl SanaControlNet {
     ) -> Vec<Tensor<3>> {
         let trunk = self.trunk();
         let grid = trunk.grid(&latents);
-        let x = trunk.embed(latents) + condition;
+        self.residuals(trunk.embed(latents), grid, timestep, text, condition, scale)
+    }
+
+    /// The residuals of one step with the [original wiring](ControlWiring::Original), for
+    /// [`TransformerInput::with_residuals_from`](super::TransformerInput::with_residuals_from).
+    ///
+    /// # Shapes
+    /// - tokens `[batch, tokens, width]` after the transformer's block 0
+    /// - grid: height and width in tokens
+    /// - the others as for [`forward`](Self::forward)
+    pub fn forward_from_tokens(
+        &self,
+        tokens: Tensor<3>,
+        grid: [usize; 2],
+        timestep: Tensor<1>,
+        text: &TextContext,
+        condition: Tensor<3>,
+        scale: f64,
+    ) -> Vec<Tensor<3>> {
+        let tokens = cast(tokens, self.compute_dtype());
+        self.residuals(tokens, grid, timestep, text, condition, scale)
+    }
+
+    fn residuals(
+        &self,
+        tokens: Tensor<3>,
+        grid: [usize; 2],
+        timestep: Tensor<1>,
+        text: &TextContext,
+        condition: Tensor<3>,
+        scale: f64,
+    ) -> Vec<Tensor<3>> {
+        let trunk = self.trunk();
+        let x = tokens + condition;
         let (_, modulation) = self.time_embed.forward(timestep, None);
         let conditions = Conditions {
             modulation,
@@ -228,6 +265,7 @@ impl SanaControlNet {
             grid,
             perturbed: &[],
             residuals: &[],
+            wiring: ControlWiring::Diffusers,
         };
         let mut residuals = Vec::with_capacity(self.controlnet_blocks.len());
         let mut collect = |place, tokens: &Tensor<3>| {

@@ -7,7 +7,7 @@ use sana_pipeline::evaluate::{self, EvaluateOptions};
 use serde::Serialize;
 
 use crate::args::{LoraArgs, ModelArgs, ResourceArgs, positive};
-use crate::model::Model;
+use crate::model::{Controlled, Model};
 use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
@@ -60,7 +60,8 @@ pub struct EvaluateArgs {
 
 /// Runs `sana evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
-    let mut model = Model::open_with(&args.model, &args.resources, args.lora.files(), None)?;
+    let (loras, none) = (args.lora.files(), Controlled::default());
+    let mut model = Model::open_with(&args.model, &args.resources, loras, none)?;
     let mut options = EvaluateOptions::default()
         .prompts_per_category(args.prompts)
         .seed(args.seed)

@@ -7,6 +7,7 @@ use burn::tensor::DType;
 use clap::ValueEnum;
 use sana_dcae::Tiling;
 use sana_pipeline::memory::MemoryShortage;
+use sana_pipeline::transformer::ControlWiring;
 use sana_pipeline::{Checkpoint, LoadOptions, LoraFile, MemoryPolicy, SanaPipeline};
 
 use crate::args::{Dtype, ModelArgs, ResourceArgs};
@@ -26,18 +27,25 @@ pub struct Model {
     pub revision: Option<String>,
 }
 
+/// The ControlNet that the options name.
+#[derive(Debug, Clone, Default)]
+pub struct Controlled {
+    pub folder: Option<PathBuf>,
+    pub wiring: Option<ControlWiring>,
+}
+
 impl Model {
     /// Opens checkpoint and device; weights are read when they are first needed.
     pub fn open(args: &ModelArgs, resources: &ResourceArgs) -> anyhow::Result<Self> {
-        Self::open_with(args, resources, Vec::new(), None)
+        Self::open_with(args, resources, Vec::new(), Controlled::default())
     }
 
-    /// Opens checkpoint and device, with LoRAs and the folder of a ControlNet.
+    /// Opens checkpoint and device, with LoRAs and a ControlNet.
     pub fn open_with(
         args: &ModelArgs,
         resources: &ResourceArgs,
         loras: Vec<LoraFile>,
-        controlnet: Option<PathBuf>,
+        controlnet: Controlled,
     ) -> anyhow::Result<Self> {
         let found = find(
             args.model.as_deref(),
@@ -51,7 +59,8 @@ impl Model {
             bf16_gemm: resources.cpu.bf16_gemm(),
             variant: args.variant.clone(),
             loras,
-            controlnet,
+            controlnet: controlnet.folder,
+            control_wiring: controlnet.wiring,
             memory_limit: resources.memory_limit.map(|bytes| bytes.0),
             memory_shortage: match resources.ignore_memory {
                 true => MemoryShortage::Try,

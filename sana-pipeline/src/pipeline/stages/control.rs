@@ -3,8 +3,8 @@
 use std::cell::OnceCell;
 
 use burn::tensor::{DType, Tensor};
-use sana_linear_attn::SanaControlNet;
-use sana_linear_attn::transformer::TextContext;
+use sana_linear_attn::transformer::{Residuals, TextContext};
+use sana_linear_attn::{ControlWiring, SanaControlNet};
 use sana_text::PromptEmbeds;
 
 use super::all_finite;
@@ -85,6 +85,21 @@ pub(super) struct ControlRun<'a> {
     condition: Tensor<3>,
 }
 
+/// What the ControlNet adds at one step.
+pub(super) enum StepResiduals<'a> {
+    Ready(Vec<Tensor<3>>),
+    FromTokens(Box<dyn Fn(Tensor<3>) -> Vec<Tensor<3>> + 'a>),
+}
+
+impl StepResiduals<'_> {
+    pub fn input(&self) -> Residuals<'_> {
+        match self {
+            Self::Ready(residuals) => Residuals::Ready(residuals),
+            Self::FromTokens(make) => Residuals::FromTokens(make.as_ref()),
+        }
+    }
+}
+
 impl<'a> ControlRun<'a> {
     /// For the latents of [`SanaPipeline::encode_control`]; `guided` are the embeddings of
     /// `[negative, prompt]`.
@@ -124,11 +139,11 @@ impl<'a> ControlRun<'a> {
         index: usize,
         latents: Tensor<4>,
         timestep: Tensor<1>,
-    ) -> Vec<Tensor<3>> {
+    ) -> StepResiduals<'_> {
         if !self.settings.applies(index, self.steps) {
-            return Vec::new();
+            return StepResiduals::Ready(Vec::new());
         }
-        let [batch, _, _, _] = latents.dims();
+        let [batch, _, height, width] = latents.dims();
         let both = batch > self.images;
         let condition = match self.condition.dims()[0] {
             rows if rows > 1 && both => {
@@ -138,9 +153,21 @@ impl<'a> ControlRun<'a> {
         };
         let text = self.guided.as_ref().filter(|_| both);
         let text = text.unwrap_or_else(|| self.plain());
-        let scale = self.settings.scale;
-        self.network
-            .forward(latents, timestep, text, condition, scale)
+        let (network, scale) = (self.network, self.settings.scale);
+        match network.config().wiring {
+            ControlWiring::Diffusers => {
+                let residuals = network.forward(latents, timestep, text, condition, scale);
+                StepResiduals::Ready(residuals)
+            }
+            ControlWiring::Original => {
+                let patch = network.config().transformer.patch_size;
+                let grid = [height / patch, width / patch];
+                StepResiduals::FromTokens(Box::new(move |tokens| {
+                    let (timestep, condition) = (timestep.clone(), condition.clone());
+                    network.forward_from_tokens(tokens, grid, timestep, text, condition, scale)
+                }))
+            }
+        }
     }
 
     fn plain(&self) -> &TextContext {

@@ -4,12 +4,12 @@ use std::cell::{OnceCell, RefCell};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::transformer::pruning::BlockImportance;
-use sana_linear_attn::transformer::{Place, TextContext, TransformerInput};
+use sana_linear_attn::transformer::{Place, Residuals, TextContext, TransformerInput};
 use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
 use sana_text::PromptEmbeds;
 
-use super::control::ControlRun;
+use super::control::{ControlRun, StepResiduals};
 use super::finite::{Call, FiniteCheck, When};
 use super::text::{TextConditioning, trimmed};
 use crate::checkpoint::dtype;
@@ -194,7 +194,7 @@ impl<'a> Network<'a> {
         let locate = |latents: Tensor<4>, text: &TextContext, perturbed| {
             let scalars = self.scalars(time, latents.dims()[0]);
             let residuals = self.residuals(&latents, &scalars.time);
-            let mut input = scalars.input(latents, text, &residuals);
+            let mut input = scalars.input(latents, text, residuals.input());
             if let Some(blocks) = perturbed {
                 input = input.with_perturbed(blocks, text);
             }
@@ -212,10 +212,11 @@ impl<'a> Network<'a> {
     }
 
     /// What the ControlNet adds at this step.
-    fn residuals(&self, latents: &Tensor<4>, time: &Tensor<1>) -> Vec<Tensor<3>> {
-        self.control.as_ref().map_or_else(Vec::new, |control| {
-            control.residuals(self.step - 1, latents.clone(), time.clone())
-        })
+    fn residuals(&self, latents: &Tensor<4>, time: &Tensor<1>) -> StepResiduals<'_> {
+        match &self.control {
+            Some(control) => control.residuals(self.step - 1, latents.clone(), time.clone()),
+            None => StepResiduals::Ready(Vec::new()),
+        }
     }
 
     fn scalars(&self, time: f64, batch: usize) -> Scalars {
@@ -302,7 +303,7 @@ impl<'a> Network<'a> {
         };
         let scalars = self.scalars(time, batch);
         let residuals = self.residuals(&latents, &scalars.time);
-        let mut input = scalars.input(latents, text, &residuals);
+        let mut input = scalars.input(latents, text, residuals.input());
         let blocks = self.settings.perturbed_blocks.as_ref();
         if let Some(blocks) = blocks.filter(|_| perturbs) {
             input = input.with_perturbed(blocks, self.plain());
@@ -327,9 +328,12 @@ impl Scalars {
         self,
         latents: Tensor<4>,
         text: &'a TextContext,
-        residuals: &'a [Tensor<3>],
+        residuals: Residuals<'a>,
     ) -> TransformerInput<'a> {
-        let input = TransformerInput::new(latents, self.time, text).with_residuals(residuals);
+        let input = TransformerInput {
+            residuals,
+            ..TransformerInput::new(latents, self.time, text)
+        };
         match self.guidance {
             Some(guidance) => input.with_guidance(guidance),
             None => input,

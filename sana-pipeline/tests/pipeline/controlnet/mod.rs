@@ -2,6 +2,7 @@
 
 mod folders;
 mod requests;
+mod wiring;
 
 use sana_pipeline::{CheckpointError, RequestError};
 use std::fs;

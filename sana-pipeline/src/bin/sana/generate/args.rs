@@ -9,7 +9,7 @@ use sana_sampler::ScmTimesteps;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::control::ControlArgs;
+use super::control::{ControlArgs, Wiring};
 use super::grid::GridArgs;
 use super::image_to_image::ImageToImageArgs;
 use super::options;
@@ -18,7 +18,7 @@ use crate::args::{
     Aspect, LoraArgs, ModelArgs, NoiseLevels, ResourceArgs, Size, as_typed, path_as_typed, positive,
 };
 use crate::files::Files;
-use crate::model::Model;
+use crate::model::{Controlled, Model};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -91,6 +91,14 @@ pub struct LoadedArgs {
     )]
     #[serde(serialize_with = "path_as_typed")]
     pub controlnet: Option<PathBuf>,
+    /// Where the ControlNet is joined to the model [default: as its config says, or diffusers]
+    #[arg(
+        long,
+        value_name = "WIRING",
+        requires = "control",
+        help_heading = "ControlNet"
+    )]
+    pub control_wiring: Option<Wiring>,
 }
 
 /// One image, or several that differ in their seed.
@@ -350,8 +358,11 @@ impl LoadedArgs {
 
     /// Opens the model; weights are read when they are first needed.
     pub fn open(&self, resources: &ResourceArgs) -> anyhow::Result<Model> {
-        let (loras, controlnet) = (self.lora.files(), self.controlnet.clone());
-        Model::open_with(&self.model, resources, loras, controlnet)
+        let controlnet = Controlled {
+            folder: self.controlnet.clone(),
+            wiring: self.control_wiring.map(Into::into),
+        };
+        Model::open_with(&self.model, resources, self.lora.files(), controlnet)
     }
 
     fn or(self, below: Self) -> Self {
@@ -359,6 +370,7 @@ impl LoadedArgs {
             model: self.model.or(below.model),
             lora: self.lora.or(below.lora),
             controlnet: self.controlnet.or(below.controlnet),
+            control_wiring: self.control_wiring.or(below.control_wiring),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use sana_pipeline::image::{Canny, FileFormat, edges};
+use sana_pipeline::transformer::ControlWiring;
 use sana_pipeline::{Request, SanaPipeline, Settings, image};
 use serde::Serialize;
 
@@ -46,6 +47,25 @@ pub struct ControlArgs {
 pub enum Extractor {
     /// Its edges (Canny), white on black
     Edges,
+}
+
+/// Where the blocks of a ControlNet sit between the model's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wiring {
+    /// As in diffusers
+    Diffusers,
+    /// As in the authors' code, by which the released ones were trained
+    Original,
+}
+
+impl From<Wiring> for ControlWiring {
+    fn from(wiring: Wiring) -> Self {
+        match wiring {
+            Wiring::Diffusers => Self::Diffusers,
+            Wiring::Original => Self::Original,
+        }
+    }
 }
 
 /// Shares of the steps, written `FROM..TO`; their range is checked with the rest of the request.

@@ -45,6 +45,7 @@ impl Record {
                     Some(_) => loaded.controlnet.clone(),
                     None => None,
                 },
+                control_wiring: image.control.control.as_ref().and(loaded.control_wiring),
                 ..loaded.clone()
             },
             image,

@@ -157,6 +157,7 @@ fn options_of_a_run_are_not_recorded() {
         "lora",
         "lora-unmerged",
         "controlnet",
+        "control-wiring",
     ];
     for key in loaded.map(str::to_owned) {
         assert!(recorded.contains(&key) && !image.contains(&key), "{key}");
