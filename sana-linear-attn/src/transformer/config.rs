@@ -94,7 +94,7 @@ pub struct SanaTransformerConfig {
     pub guidance_embeds_scale: f64,
     /// Norm of queries and keys in both attentions.
     pub qk_norm: Option<QkNorm>,
-    /// Factor on the timestep before its embedding.
+    /// Factor on the timestep before its embedding: 0.001 in the teachers of Sana-Sprint, else 1.
     pub timestep_scale: f64,
 }
 
@@ -327,9 +327,9 @@ impl SanaTransformerConfig {
                 "norm_elementwise_affine true is not implemented, only false".to_owned(),
             );
         }
-        if self.timestep_scale != 1.0 {
+        if !(1e-6..=1.0).contains(&self.timestep_scale) {
             return invalid(format!(
-                "timestep_scale {} is not implemented, only 1",
+                "timestep_scale {} is not implemented, only 1e-6 to 1",
                 self.timestep_scale
             ));
         }
@@ -358,6 +358,21 @@ pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
+/// Heads of the cross-attention that make up the width, for configs that leave their number open.
+fn cross_heads_of_the_width(keys: &serde_json::Map<String, serde_json::Value>) -> Option<u64> {
+    let default = SanaTransformerConfig::default();
+    let number = |key: &str, default: usize| match keys.get(key) {
+        None => Some(default as u64),
+        Some(value) => value.as_u64(),
+    };
+    let heads = number("num_attention_heads", default.num_attention_heads)?;
+    let width = heads.checked_mul(number("attention_head_dim", default.attention_head_dim)?)?;
+    width.checked_div(number(
+        "cross_attention_head_dim",
+        default.cross_attention_head_dim,
+    )?)
+}
+
 /// A config of its JSON, not validated.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, origin: &Path) -> Result<T, ConfigError> {
     let json = |source| ConfigError::Json {
@@ -365,7 +380,13 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, origin: &Path) -> Result<T,
         source,
     };
     // Through a map: serde would take a list for a struct's fields in order.
-    let keys: serde_json::Map<String, serde_json::Value> =
+    let mut keys: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(text).map_err(json)?;
+    if keys.get("num_cross_attention_heads") == Some(&serde_json::Value::Null) {
+        keys.remove("num_cross_attention_heads");
+        if let Some(heads) = cross_heads_of_the_width(&keys) {
+            keys.insert("num_cross_attention_heads".to_owned(), heads.into());
+        }
+    }
     serde_json::from_value(keys.into()).map_err(json)
 }

@@ -210,6 +210,10 @@ impl SanaTransformer {
         let x = trunk.embed(latents);
         observe.tokens(Place::PatchEmbedding, &x);
         let dtype = self.compute_dtype();
+        let timestep = match self.config.timestep_scale {
+            1.0 => timestep,
+            scale => timestep * scale,
+        };
         let (embedding, modulation) = self.time_embed.forward_in(dtype, timestep, guidance);
         observe.rows(Place::TimeEmbedding, &embedding);
         observe.rows(Place::TimeEmbedding, &modulation);

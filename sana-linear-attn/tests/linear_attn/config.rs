@@ -72,6 +72,16 @@ fn impossible_or_unimplemented_values_are_refused_with_the_value() {
 }
 
 #[test]
+fn open_cross_attention_heads_make_up_the_width() {
+    let heads = |text: &str| parse(text).unwrap().num_cross_attention_heads;
+    assert_eq!(heads(r#"{"num_cross_attention_heads": null}"#), 20);
+    let text = r#"{"num_cross_attention_heads": null, "cross_attention_head_dim": 32}"#;
+    assert_eq!(heads(text), 70);
+    let text = r#"{"num_cross_attention_heads": null, "cross_attention_head_dim": 0}"#;
+    assert!(matches!(parse(text), Err(ConfigError::Invalid(_))));
+}
+
+#[test]
 fn what_is_no_config_is_refused() {
     for text in [
         "",

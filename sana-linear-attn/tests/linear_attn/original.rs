@@ -311,6 +311,29 @@ fn sample_sizes_are_read_off_position_tables() {
     assert!(!inferred.assumed.join("; ").contains("sample_size"));
 }
 
+/// The authors' 2K and 4K files beside the config of a model without a position table.
+#[test]
+fn position_tables_of_2k_and_4k_are_recognised() {
+    let (config, weights) = published("sana");
+    for (side, scale) in [(64, 1.0), (128, 2.0)] {
+        let mut tensors = original_tensors(&weights, "");
+        tensors.retain(|(name, _)| name != "pos_embed");
+        let shape = [1, side * side, 40];
+        let table = TensorData::new(vec![0f32; side * side * 40], shape);
+        tensors.push(("pos_embed".to_owned(), table));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("original.safetensors");
+        write_tensors(&path, tensors).unwrap();
+        let weights = Weights::open_file(&path).unwrap();
+        let inferred = SanaTransformerConfig::infer(&weights, &config).unwrap();
+        assert_eq!(inferred.config.sample_size, side);
+        assert_eq!(inferred.config.interpolation_scale, Some(scale));
+        let assumed = inferred.assumed.join("; ");
+        assert!(assumed.contains("position table of its size"), "{assumed}");
+        load(&inferred.config, &weights).unwrap();
+    }
+}
+
 /// The dtype is the file's, as in the published layout.
 #[test]
 fn halves_are_kept() {

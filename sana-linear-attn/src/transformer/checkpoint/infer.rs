@@ -27,7 +27,8 @@ impl SanaTransformerConfig {
     /// `sample_size` where an original file has its position table.
     ///
     /// The rest is not in the shapes. The heads are those of `base` where its width is the same,
-    /// else those of the released models of that width. `interpolation_scale`, `norm_eps`,
+    /// else those of the released models of that width. `interpolation_scale` is that of the released
+    /// 2K and 4K models where there is a position table of their 64 or 128 tokens a side. Else it, `norm_eps`,
     /// `guidance_embeds_scale` and, without a position table, `sample_size` are those of `base`.
     /// [`InferredConfig::assumed`] says so.
     ///
@@ -63,6 +64,12 @@ impl SanaTransformerConfig {
             Some(side) => side.saturating_mul(patch_size),
             None => base.sample_size,
         };
+        // Of the released models those of 2K and 4K have a table.
+        let interpolation_scale = match side {
+            Some(64) => Some(1.0),
+            Some(128) => Some(2.0),
+            _ => base.interpolation_scale,
+        };
         let has = |name: &str| shapes.find(name).is_some();
         let config = Self {
             in_channels,
@@ -78,6 +85,7 @@ impl SanaTransformerConfig {
             attention_bias: has("transformer_blocks.0.attn1.to_q.bias"),
             sample_size,
             patch_size,
+            interpolation_scale,
             guidance_embeds: has("time_embed.guidance_embedder.linear_1.weight"),
             qk_norm: has("transformer_blocks.0.attn1.norm_q.weight")
                 .then_some(QkNorm::RmsNormAcrossHeads),
@@ -85,7 +93,7 @@ impl SanaTransformerConfig {
         };
         config.validate()?;
         Ok(InferredConfig {
-            assumed: assumptions(&config, assumed_heads, side.is_some()),
+            assumed: assumptions(&config, assumed_heads, side),
             config,
         })
     }
@@ -122,18 +130,21 @@ fn mlp_ratio(hidden: usize, width: usize, base: &SanaTransformerConfig) -> f64 {
     (hidden as f64 + 0.5) / width as f64
 }
 
-fn assumptions(config: &SanaTransformerConfig, heads: &str, sample_size: bool) -> Vec<String> {
+fn assumptions(config: &SanaTransformerConfig, heads: &str, side: Option<usize>) -> Vec<String> {
     let mut assumed = vec![format!(
         "{} heads of {} channels and {} for the text, as {heads}",
         config.num_attention_heads, config.attention_head_dim, config.num_cross_attention_heads
     )];
-    if !sample_size {
+    if side.is_none() {
         assumed.push(format!(
             "sample_size {}, as the given config",
             config.sample_size
         ));
     }
     assumed.push(match config.interpolation_scale {
+        Some(scale) if matches!(side, Some(64 | 128)) => format!(
+            "interpolation_scale {scale}, as the released models with a position table of its size"
+        ),
         Some(scale) => format!("interpolation_scale {scale}, as the given config"),
         None => "no position table, as the given config".to_owned(),
     });

@@ -145,8 +145,13 @@ impl Options<'_> {
     /// `lambda_min_clipped`, `variance_type` and `euler_at_final` have no effect.
     fn dpm(&self) -> Result<Scheduler, PipelineError> {
         self.require("num_train_timesteps", json!(1000), json!(1000))?;
-        self.require("algorithm_type", json!("dpmsolver++"), json!("dpmsolver++"))?;
-        self.require("solver_type", json!("midpoint"), json!("midpoint"))?;
+        // The reference maps these names of other schedulers to the one and the other.
+        if self.text("algorithm_type") != Some("deis") {
+            self.require("algorithm_type", json!("dpmsolver++"), json!("dpmsolver++"))?;
+        }
+        if !matches!(self.text("solver_type"), Some("logrho" | "bh1" | "bh2")) {
+            self.require("solver_type", json!("midpoint"), json!("midpoint"))?;
+        }
         self.require(
             "prediction_type",
             json!("epsilon"),
@@ -188,7 +193,10 @@ impl Options<'_> {
             "invert_sigmas",
             "stochastic_sampling",
         ])?;
-        self.require("shift_terminal", Value::Null, Value::Null)?;
+        // The reference takes 0 for none.
+        if self.get("shift_terminal").and_then(Value::as_f64) != Some(0.0) {
+            self.require("shift_terminal", Value::Null, Value::Null)?;
+        }
         Ok(Scheduler::FlowEuler {
             shift: self.number("shift", 1.0)?,
         })

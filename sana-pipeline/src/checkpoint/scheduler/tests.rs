@@ -63,6 +63,29 @@ fn published_schedulers() {
     }
 }
 
+/// Values of other schedulers that the reference takes for those of this one.
+#[test]
+fn values_that_the_reference_maps() {
+    let dpm = |algorithm: &str, solver: &str| {
+        let config = json!({
+            "_class_name": DPM,
+            "algorithm_type": algorithm,
+            "solver_type": solver,
+            "prediction_type": "flow_prediction",
+            "use_flow_sigmas": true,
+            "flow_shift": 3.0,
+        });
+        read(&config.to_string()).unwrap()
+    };
+    let plain = dpm("dpmsolver++", "midpoint");
+    assert_eq!(dpm("deis", "midpoint"), plain);
+    for solver in ["logrho", "bh1", "bh2"] {
+        assert_eq!(dpm("deis", solver), plain, "{solver}");
+    }
+    let euler = json!({"_class_name": EULER, "shift": 3.0, "shift_terminal": 0}).to_string();
+    assert_eq!(read(&euler).unwrap(), Scheduler::FlowEuler { shift: 3.0 });
+}
+
 #[test]
 fn refusals_name_the_option_and_what_is_supported() {
     let dpm = |option: &str, value: Value| {
