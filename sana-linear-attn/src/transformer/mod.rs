@@ -18,6 +18,7 @@ mod perturbed;
 mod place;
 pub mod pruning;
 mod trunk;
+pub(crate) mod wiring;
 
 pub use block::{SanaBlock, SanaBlockConfig};
 #[doc(hidden)]

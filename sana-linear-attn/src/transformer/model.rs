@@ -12,11 +12,11 @@ use super::block::{SanaBlock, SanaBlockConfig};
 use super::checkpoint::{F16Clamp, OriginalLayout, without_prefix};
 use super::config::SanaTransformerConfig;
 use super::context::TextContext;
-use super::controlnet::ControlWiring;
 use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
 use super::input::{Observe, Perturbed, Residuals, TransformerInput, TransformerOutput};
 use super::place::Place;
 use super::trunk::{Conditions, Patches, Trunk};
+use super::wiring::ControlWiring;
 
 impl SanaTransformerConfig {
     /// Builds the network with lazily initialised weights: nothing is allocated before use.

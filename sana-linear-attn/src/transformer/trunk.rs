@@ -7,10 +7,10 @@ use crate::layers::{LinearAttention, RmsNormAffine, mask_bias};
 use super::block::{Attend, BlockConditions, SanaBlock};
 use super::config::SanaTransformerConfig;
 use super::context::TextContext;
-use super::controlnet::ControlWiring;
 use super::embed::{CaptionProjection, PatchEmbed, sin_cos_positions};
 use super::input::Observe;
 use super::place::{BlockPart, Place};
+use super::wiring::ControlWiring;
 
 /// What a transformer and a ControlNet have in common: latents and texts become tokens, and the
 /// blocks run on them.

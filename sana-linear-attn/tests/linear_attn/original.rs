@@ -311,7 +311,7 @@ fn sample_sizes_are_read_off_position_tables() {
     assert!(!inferred.assumed.join("; ").contains("sample_size"));
 }
 
-/// The authors' 2K and 4K files beside the config of a model without a position table.
+/// The authors' 2K and 4K files with the config of a model without a position table.
 #[test]
 fn position_tables_of_2k_and_4k_are_recognised() {
     let (config, weights) = published("sana");

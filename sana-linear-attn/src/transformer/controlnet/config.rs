@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::error::ControlNetError;
 use crate::transformer::config::{ConfigError, SanaTransformerConfig, parse, read_text};
+use crate::transformer::wiring::ControlWiring;
 
 /// Blocks of the released ControlNets.
 const RELEASED_BLOCKS: usize = 7;
@@ -14,20 +15,6 @@ const WIRING: &str = "control_wiring";
 
 /// Keys of a transformer's config that a ControlNet's does not have.
 const TRANSFORMER_ONLY: [&str; 3] = ["guidance_embeds", "guidance_embeds_scale", "timestep_scale"];
-
-/// Between which blocks of the transformer a ControlNet's blocks sit. The weights are of the same
-/// shapes, but trained for one of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ControlWiring {
-    /// That of diffusers: the first copied block sees the embedded latents, and residual `i` is
-    /// added to the output of block `i + 1`.
-    #[default]
-    Diffusers,
-    /// That of the authors' code: the first copied block sees the output of block 0, and residual
-    /// `i` is added to the input of block `i + 1`.
-    Original,
-}
 
 /// Configuration of a [`SanaControlNet`](crate::SanaControlNet), with the keys of the `config.json`
 /// of diffusers' `SanaControlNetModel`. Keys it does not know are ignored; the defaults are the

@@ -19,8 +19,9 @@ use super::input::Observe;
 use super::model::SanaTransformer;
 use super::place::{BlockPart, Place};
 use super::trunk::{Conditions, Patches, Trunk};
+use super::wiring::ControlWiring;
 
-pub use config::{ControlWiring, SanaControlNetConfig};
+pub use config::SanaControlNetConfig;
 pub use error::ControlNetError;
 
 impl SanaControlNetConfig {
