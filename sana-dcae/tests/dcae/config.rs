@@ -231,6 +231,88 @@ fn parameters(config: &DcAeConfig) -> (usize, usize) {
     counted
 }
 
+/// DC-AE 1.5 has the layers of the first generation and other widths of latents: 128 channels at 32
+/// pixels each, or at 64.
+#[test]
+fn configs_of_dc_ae_1_5() {
+    for (compression, widths) in [
+        (32, vec![128, 256, 512, 512, 1024, 1024]),
+        (64, vec![128, 256, 512, 512, 1024, 1024, 2048]),
+    ] {
+        let stages = widths.len();
+        let types: Vec<&str> = (0..stages)
+            .map(|stage| {
+                if stage < 3 {
+                    "ResBlock"
+                } else {
+                    "EfficientViTBlock"
+                }
+            })
+            .collect();
+        let depths = |rest: usize, head: [usize; 3]| {
+            let rest = std::iter::repeat(rest);
+            head.into_iter()
+                .chain(rest)
+                .take(stages)
+                .collect::<Vec<_>>()
+        };
+        let scales = (0..stages).map(|stage| if stage < 3 { vec![] } else { vec![5] });
+        let scales: Vec<Vec<usize>> = scales.collect();
+        for shortcuts in [true, false] {
+            let text = serde_json::json!({
+                "_class_name": "AutoencoderDC", "latent_channels": 128, "scaling_factor": 0.5,
+                "encoder_block_types": types, "decoder_block_types": "ResBlock",
+                "encoder_block_out_channels": widths, "decoder_block_out_channels": widths,
+                "encoder_layers_per_block": depths(3, [2, 2, 2]),
+                "decoder_layers_per_block": depths(4, [0, 3, 5]),
+                "encoder_qkv_multiscales": scales,
+                "decoder_qkv_multiscales": vec![Vec::<usize>::new(); stages],
+                "downsample_block_type": "Conv", "upsample_block_type": "pixel_shuffle",
+                "decoder_conv_act_fn": "silu",
+                "encoder_out_shortcut": shortcuts, "decoder_in_shortcut": shortcuts,
+            });
+            let config = DcAeConfig::from_json(&text.to_string()).expect("valid");
+            assert_eq!(config.compression(), compression);
+            let expected = (count::encoder(&config), count::decoder(&config));
+            assert_eq!(parameters(&config), expected, "{compression}");
+        }
+    }
+}
+
+/// As many stages as DC-AE 1.5 has and as wide latents next to its widths, in small.
+#[test]
+fn a_small_dc_ae_1_5_runs() {
+    for stages in [6, 7] {
+        let widths: Vec<usize> = (0..stages).map(|stage| 8 << (stage / 2)).collect();
+        let latent_channels = *widths.last().expect("stages") / 2;
+        let config = DcAeConfig {
+            latent_channels,
+            attention_head_dim: 4,
+            encoder_block_out_channels: widths.clone(),
+            decoder_block_out_channels: widths,
+            encoder_layers_per_block: vec![1; stages],
+            decoder_layers_per_block: [vec![0], vec![1; stages - 1]].concat(),
+            encoder_qkv_multiscales: vec![vec![]; stages],
+            decoder_qkv_multiscales: vec![vec![]; stages],
+            ..DcAeConfig::f32c32_sana_1_1_lite()
+        };
+        let config = DcAeConfig {
+            encoder_block_types: PerStage::All(BlockType::Res),
+            ..config
+        };
+        config.validate().expect("valid");
+        let device = device();
+        let model = config.init_seeded(1, &device);
+        let side = config.compression();
+        let latents = model.encode(waves([1, 3, side, 2 * side], &device));
+        let latents = latents.expect("a multiple of the compression");
+        assert_eq!(latents.dims(), [1, latent_channels, 1, 2]);
+        let image = model.decode(latents).expect("valid latents");
+        assert_eq!(image.dims(), [1, 3, side, 2 * side]);
+        assert!(image.abs().max().into_scalar::<f32>().is_finite());
+    }
+}
+
 #[test]
 fn published_lite_config() {
     let lite = DcAeConfig::f32c32_sana_1_1_lite();

@@ -94,7 +94,10 @@ pub struct SanaTransformerConfig {
     pub guidance_embeds_scale: f64,
     /// Norm of queries and keys in both attentions.
     pub qk_norm: Option<QkNorm>,
-    /// Factor on the timestep before its embedding: 0.001 in the teachers of Sana-Sprint, else 1.
+    /// Factor on the timestep of a flow model before the forward pass, which does not apply it:
+    /// 0.001 in the teachers of Sana-Sprint, else 1. The pipeline and training multiply by it.
+    /// Sampling of Sana-Sprint itself takes no notice of it, since students keep the value of their
+    /// teacher.
     pub timestep_scale: f64,
 }
 

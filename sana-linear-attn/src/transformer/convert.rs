@@ -7,10 +7,8 @@ use burn::tensor::{Bytes, DType, Device, TensorData};
 
 use super::checkpoint::original_name;
 use super::config::SanaTransformerConfig;
-use super::model::published;
-use crate::weights::{
-    KeyMap, LoadOptions, WeightError, Weights, check_module, parameter_shapes, write_tensors,
-};
+use super::model::{PUBLISHED_OPTIONS, published};
+use crate::weights::{KeyMap, WeightError, Weights, check_module, parameter_shapes, write_tensors};
 
 /// Names that the tensors of a transformer have in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +36,7 @@ impl SanaTransformerConfig {
     ) -> Result<(), WeightError> {
         let model = self.init(device);
         let published = published(weights, &model)?;
-        check_module(&model, &published, &LoadOptions::default())?;
+        check_module(&model, &published, &PUBLISHED_OPTIONS)?;
         let mut tensors = Vec::new();
         for (name, _) in parameter_shapes(&model, KeyMap::default()) {
             let data = published.tensor_data(&name, dtype, device)?;

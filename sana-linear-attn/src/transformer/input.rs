@@ -26,7 +26,9 @@ pub enum Residuals<'a> {
 pub struct TransformerInput<'a> {
     /// `[batch, in, height, width]`, height and width divisible by the patch size.
     pub latents: Tensor<4>,
-    /// `[batch]` in f32: 1000 sigma for flow models, t in [0, 1] for Sana-Sprint.
+    /// `[batch]` in f32: 1000 sigma times
+    /// [`timestep_scale`](crate::SanaTransformerConfig::timestep_scale) for flow models, t in [0, 1]
+    /// for Sana-Sprint.
     pub timestep: Tensor<1>,
     /// The prompts, from [`SanaTransformer::text_context`](crate::SanaTransformer::text_context).
     pub context: &'a TextContext,

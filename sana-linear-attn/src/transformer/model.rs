@@ -6,10 +6,10 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::kernels::{cast, norm_modulate};
 use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
-use crate::weights::{LoadOptions, WeightError, Weights, check_module, load_module};
+use crate::weights::{KeyMap, LoadOptions, WeightError, Weights, check_module, load_module};
 
 use super::block::{SanaBlock, SanaBlockConfig};
-use super::checkpoint::{F16Clamp, OriginalLayout, without_prefix};
+use super::checkpoint::{F16Clamp, LOSS_WEIGHTING, OriginalLayout, without_prefix};
 use super::config::SanaTransformerConfig;
 use super::context::TextContext;
 use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
@@ -59,7 +59,7 @@ impl SanaTransformerConfig {
     ) -> Result<SanaTransformer, WeightError> {
         let options = LoadOptions {
             dtype,
-            ..LoadOptions::default()
+            ..PUBLISHED_OPTIONS
         };
         let model = self.init(device);
         let published = published(weights, &model)?;
@@ -76,9 +76,18 @@ impl SanaTransformerConfig {
     pub fn check(&self, weights: &Weights, device: &Device) -> Result<(), WeightError> {
         let model = self.init(device);
         let published = published(weights, &model)?;
-        check_module(&model, &published, &LoadOptions::default())
+        check_module(&model, &published, &PUBLISHED_OPTIONS)
     }
 }
+
+/// How weights under the names of the published layout are read. The loss weighting of
+/// Sana-Sprint's training is of no use for inference.
+pub(super) const PUBLISHED_OPTIONS: LoadOptions = LoadOptions {
+    dtype: None,
+    key_map: KeyMap(&[]),
+    strip_prefix: "",
+    ignore: &LOSS_WEIGHTING,
+};
 
 /// The weights under the names of the published layout, whichever layout they are in.
 pub(super) fn published<'a>(
@@ -210,10 +219,6 @@ impl SanaTransformer {
         let x = trunk.embed(latents);
         observe.tokens(Place::PatchEmbedding, &x);
         let dtype = self.compute_dtype();
-        let timestep = match self.config.timestep_scale {
-            1.0 => timestep,
-            scale => timestep * scale,
-        };
         let (embedding, modulation) = self.time_embed.forward_in(dtype, timestep, guidance);
         observe.rows(Place::TimeEmbedding, &embedding);
         observe.rows(Place::TimeEmbedding, &modulation);
@@ -225,9 +230,12 @@ impl SanaTransformer {
             residuals: &[],
             wiring: ControlWiring::Diffusers,
         };
+        let shared = perturbed.map_or(0, |perturbed| perturbed.blocks.first());
+        // Kept only for a perturbed path that begins here.
+        let embedded = (perturbed.is_some() && shared == 0).then(|| x.clone());
         let made;
         // The tokens with the network's own attention, and how many blocks they have gone through.
-        let (mut own, mut done) = (x.clone(), 0);
+        let (mut own, mut done) = (x, 0);
         match residuals {
             Residuals::Ready(residuals) => conditions.residuals = residuals,
             Residuals::FromTokens(make) => {
@@ -245,17 +253,16 @@ impl SanaTransformer {
             residuals.len()
         );
 
-        let shared = perturbed.map_or(0, |perturbed| perturbed.blocks.first());
         if shared > done {
             own = trunk.run_blocks(done..shared, own, &conditions, &mut observe);
             done = shared;
         }
-        let x = if shared == 0 { x } else { own.clone() };
         let perturbed = perturbed.map(
             |Perturbed {
                  blocks: chosen,
                  context,
              }| {
+                let x = embedded.unwrap_or_else(|| own.clone());
                 let [batch, _, _] = x.dims();
                 let items = context.batch();
                 assert!(

@@ -3,9 +3,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use sana_linear_attn::parity::{
-    Fixture, assert_parity, built_in_fixture_path, device, fixture_path, weights_folder,
-};
+use sana_linear_attn::parity::{Fixture, assert_parity, device, fixture_path, weights_folder};
 use sana_linear_attn::transformer::{BlockPart, F16Clamp, Place, TransformerInput};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 
@@ -117,32 +115,4 @@ fn parameter_counts_of_released_variants() {
         .map(|(_, shape)| shape.iter().product::<usize>())
         .sum();
     assert_eq!(in_blocks, 1_558_412_800);
-}
-
-/// The teachers of Sana-Sprint take the timestep of a flow model times 0.001.
-#[test]
-fn the_timestep_is_scaled() {
-    let device = device();
-    let folder = built_in_fixture_path(CRATE, "transformer/controlnet");
-    let io = Fixture::at(&folder.join("io.safetensors"));
-    let folder = folder.join("transformer");
-    let plain = SanaTransformerConfig::from_file(&folder.join("config.json")).unwrap();
-    let weights = Weights::open_folder(&folder, "diffusion_pytorch_model", None).unwrap();
-    let output = |timestep_scale: f64, factor: f64| {
-        let config = SanaTransformerConfig {
-            timestep_scale,
-            ..plain.clone()
-        };
-        config.validate().unwrap();
-        let model = config
-            .load(&weights, None, F16Clamp::Auto, &device)
-            .unwrap();
-        let mask = Some(io.tensor("caption_mask", &device));
-        let text = model.text_context(io.tensor("caption", &device), mask);
-        let timestep: Tensor<1> = io.tensor("timestep", &device);
-        let latents = io.tensor("input", &device);
-        let input = TransformerInput::new(latents, timestep * factor, &text);
-        model.forward(input).velocity
-    };
-    assert_parity("teacher", output(0.001, 1.0), output(1.0, 0.001));
 }

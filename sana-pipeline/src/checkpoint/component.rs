@@ -80,7 +80,8 @@ impl Component {
     pub(crate) fn classes(self) -> &'static [&'static str] {
         match self {
             Self::TextEncoder => &["Gemma2Model", "Gemma2ForCausalLM"],
-            Self::Transformer => &["SanaTransformer2DModel"],
+            // The second one is what the reference's training of Sana-Sprint saves.
+            Self::Transformer => &["SanaTransformer2DModel", "SanaTrigFlow"],
             Self::Vae => &["AutoencoderDC"],
             Self::ControlNet => &["SanaControlNetModel"],
             Self::Scheduler | Self::Tokenizer => &[],

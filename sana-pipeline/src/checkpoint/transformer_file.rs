@@ -79,7 +79,10 @@ fn config_in(folder: &Path) -> Result<Option<SanaTransformerConfig>, PipelineErr
     };
     let class = serde_json::from_str::<Map<String, Value>>(&text)
         .ok()
-        .and_then(|config| Some(config.get("_class_name")?.as_str()? == CLASS));
+        .and_then(|config| {
+            let class = config.get("_class_name")?.as_str()?;
+            Some(Component::Transformer.classes().contains(&class))
+        });
     match class {
         Some(true) => Ok(Some(SanaTransformerConfig::from_json(&text, &path)?)),
         _ => Ok(None),

@@ -8,6 +8,7 @@ mod devices;
 mod evaluation;
 #[cfg(all(feature = "flex", feature = "train"))]
 mod examples;
+mod family;
 mod hostile;
 #[cfg(feature = "hub")]
 mod hub;

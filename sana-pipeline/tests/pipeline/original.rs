@@ -1,5 +1,6 @@
 //! Transformers under the names of the authors' own checkpoints, and in files of their own.
 
+use burn::tensor::TensorData;
 use sana_linear_attn::parity::{original_tensors, values, write_original};
 use sana_linear_attn::transformer::ConfigError;
 use sana_linear_attn::weights::write_tensors;
@@ -16,6 +17,19 @@ fn latents(pipeline: &mut SanaPipeline) -> Vec<f32> {
 
 fn published(folder: &Path) -> Weights {
     Weights::open_file(&folder.join(TRANSFORMER)).unwrap()
+}
+
+/// The tensors of a file in f32, their names after a prefix.
+pub(super) fn tensors_of(weights: &Weights, prefix: &str) -> Vec<(String, TensorData)> {
+    let tensors = weights.names().map(|name| {
+        let shape = weights.shape(name).unwrap().to_vec();
+        let values = weights.bytes(name).unwrap().chunks_exact(4);
+        let values: Vec<f32> = values
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect();
+        (format!("{prefix}{name}"), TensorData::new(values, shape))
+    });
+    tensors.collect()
 }
 
 fn with_transformer(path: &Path) -> LoadOptions {
@@ -70,16 +84,7 @@ fn prefixes_of_other_programs() {
         "module._orig_mod.",
     ] {
         write_original(&weights, &original, prefix);
-        let tensors = weights.names().map(|name| {
-            let shape = weights.shape(name).unwrap().to_vec();
-            let values = weights.bytes(name).unwrap().chunks_exact(4);
-            let values: Vec<f32> = values
-                .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-                .collect();
-            let data = burn::tensor::TensorData::new(values, shape);
-            (format!("{prefix}{name}"), data)
-        });
-        write_tensors(&named, tensors.collect()).unwrap();
+        write_tensors(&named, tensors_of(&weights, prefix)).unwrap();
         for file in [&original, &named] {
             let checkpoint = Checkpoint::open(&folder).unwrap();
             let options = with_transformer(file);
@@ -171,7 +176,7 @@ fn files_that_are_no_transformer_of_this_checkpoint() {
     let mut tensors = original_tensors(&published(&sana_folder()), "");
     for (name, data) in &mut tensors {
         if name == "x_embedder.proj.weight" {
-            *data = burn::tensor::TensorData::new(vec![0f32; 40 * 7], [40, 7, 1, 1]);
+            *data = TensorData::new(vec![0f32; 40 * 7], [40, 7, 1, 1]);
         }
     }
     write_tensors(&file, tensors.clone()).unwrap();
@@ -188,7 +193,7 @@ fn files_that_are_no_transformer_of_this_checkpoint() {
     // By the names of the file, when it is loaded.
     for (name, data) in &mut tensors {
         if name == "x_embedder.proj.weight" {
-            *data = burn::tensor::TensorData::new(vec![0f32; 40 * 32], [40, 32, 1, 1]);
+            *data = TensorData::new(vec![0f32; 40 * 32], [40, 32, 1, 1]);
         }
     }
     tensors.retain(|(name, _)| name != "blocks.1.attn.proj.bias");

@@ -10,7 +10,7 @@ use crate::weights::Weights;
 
 pub use infer::InferredConfig;
 pub use original::OriginalLayout;
-pub(super) use original::original_name;
+pub(super) use original::{LOSS_WEIGHTING, original_name};
 pub(super) use prefix::without_prefix;
 
 /// Whether self-attention outputs are limited to the range of f16.

@@ -15,9 +15,13 @@ const MARK: &str = "x_embedder.proj.weight";
 const DROPPED: [&str; 4] = [
     "y_embedder.y_embedding",
     POSITIONS,
-    "logvar_linear.weight",
-    "logvar_linear.bias",
+    LOSS_WEIGHTING[0],
+    LOSS_WEIGHTING[1],
 ];
+
+/// The loss weighting of Sana-Sprint's distillation, so called in both layouts.
+pub(in crate::transformer) const LOSS_WEIGHTING: [&str; 2] =
+    ["logvar_linear.weight", "logvar_linear.bias"];
 
 const POSITIONS: &str = "pos_embed";
 

@@ -12,7 +12,7 @@ use sana_text::PromptEmbeds;
 use super::control::{ControlRun, StepResiduals};
 use super::finite::{Call, FiniteCheck, When};
 use super::text::{TextConditioning, trimmed};
-use crate::checkpoint::dtype;
+use crate::checkpoint::{Schedule, dtype};
 use crate::error::PipelineError;
 use crate::request::Settings;
 
@@ -42,7 +42,9 @@ pub(super) struct Network<'a> {
 /// The times that the network is called with in a run.
 struct Times {
     values: Vec<f64>,
-    /// `[steps]`, brought to the device once.
+    /// Factor on them: the `timestep_scale` of a flow model.
+    scale: f64,
+    /// `[steps]`, scaled, brought to the device once.
     tensor: Tensor<1>,
 }
 
@@ -82,6 +84,10 @@ impl<'a> Network<'a> {
         device: &'a Device,
     ) -> Result<Self, PipelineError> {
         let config = transformer.config();
+        let timestep_scale = match settings.schedule {
+            Schedule::Flow(_) => config.timestep_scale,
+            Schedule::Scm(_) => 1.0,
+        };
         let prompt = on_device(&conditioning.prompt, device).repeat_each(settings.count);
         let guided = match &conditioning.negative {
             Some(negative) if settings.classifier_free => {
@@ -112,11 +118,12 @@ impl<'a> Network<'a> {
                 .map(|options| ProjectedGuidance::new(settings.guidance.scale(), options)),
             embedded_guidance: config.guidance_embeds.then(|| {
                 let scale = settings.guidance.scale() * config.guidance_embeds_scale;
-                uploaded(&[scale], device)
+                uploaded(&[scale], 1.0, device)
             }),
             times: Times {
-                tensor: uploaded(&times, device),
+                tensor: uploaded(&times, timestep_scale, device),
                 values: times,
+                scale: timestep_scale,
             },
             check: FiniteCheck::new(when),
             importance: None,
@@ -223,7 +230,7 @@ impl<'a> Network<'a> {
         let index = self.step - 1;
         let time = match self.times.values.get(index) {
             Some(known) if *known == time => self.times.tensor.clone().narrow(0, index, 1),
-            _ => uploaded(&[time], self.device),
+            _ => uploaded(&[time], self.times.scale, self.device),
         };
         let guidance = self.embedded_guidance.clone();
         Scalars {
@@ -341,9 +348,9 @@ impl Scalars {
     }
 }
 
-/// Numbers of the host on a device, in f32.
-fn uploaded(values: &[f64], device: &Device) -> Tensor<1> {
-    let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+/// Numbers of the host times a factor on a device, in f32.
+fn uploaded(values: &[f64], factor: f64, device: &Device) -> Tensor<1> {
+    let values: Vec<f32> = values.iter().map(|value| (value * factor) as f32).collect();
     let shape = [values.len()];
     Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
 }

@@ -257,7 +257,8 @@ pub fn flow_loss(
     let device = x0.device();
     let noised = interpolate(x0.clone(), noise.clone(), sigmas)?;
     let target = velocity_target(x0, noise)?;
-    let timesteps: Vec<f32> = sigmas.iter().map(|sigma| (1000.0 * sigma) as f32).collect();
+    let scale = 1000.0 * transformer.config().timestep_scale;
+    let timesteps: Vec<f32> = sigmas.iter().map(|sigma| (scale * sigma) as f32).collect();
     let timesteps = Tensor::<1>::from_data(
         TensorData::from(timesteps.as_slice()),
         (&device, DType::F32),
