@@ -9,6 +9,15 @@ pub enum SamplerError {
     #[error("a schedule needs at least one step, found 0")]
     ZeroSteps,
 
+    /// More steps than a schedule may have, so many that timesteps hardly differ.
+    #[error("a schedule has at most {maximum} steps, found {found}; 20 are usual")]
+    TooManySteps {
+        /// The largest number allowed.
+        maximum: usize,
+        /// The number that was asked for.
+        found: usize,
+    },
+
     /// The flow shift is not a positive finite number.
     #[error("the flow shift must be positive and finite, found {found}")]
     InvalidShift {

@@ -30,6 +30,9 @@
 //! gradients to the plain form, the others need the feature `autodiff` for them; every other tensor
 //! takes the plain form.
 //!
+//! The two depthwise convolutions, alone and gated, are two files in `flex`, whose loops differ, and
+//! one kernel on GPUs, in `cube/depthwise.rs`.
+//!
 //! Those of GPUs are CubeCL kernels, one source for CUDA, ROCm, Vulkan, Metal and WebGPU. They serve
 //! tensors of f32, f16 and bf16 that track no gradients, compute in f32 and round once, where the
 //! feature of a GPU backend is on. Burn's kernel fusion runs what is plain there, and fuses it with

@@ -143,8 +143,9 @@ pub fn linear(
 ) -> Tensor<2> {
     let y = x.matmul(weight.transpose()); // [rows, out]
     let y = match bias {
-        Some(bias) => y + bias.unsqueeze::<2>(),
-        None => y,
+        // Broadcasting has no word for a dimension of 0.
+        Some(bias) if bias.dims() != [0] => y + bias.unsqueeze::<2>(),
+        _ => y,
     };
     match epilogue {
         Epilogue::None => y,
@@ -226,6 +227,9 @@ pub fn rms_norm_channels<const D: usize>(
     eps: f64,
     axis: usize,
 ) -> Tensor<D> {
+    if x.dims()[axis] == 0 {
+        return x;
+    }
     let dtype = x.dtype();
     let x = x.cast(DType::F32);
     let mut broadcast = [1; D];
@@ -242,6 +246,9 @@ pub fn rms_norm_channels<const D: usize>(
 
 /// [`silu_gate`](super::silu_gate) in plain tensor operations.
 pub fn silu_gate(x: Tensor<3>) -> Tensor<3> {
+    if x.dims()[2] == 0 {
+        return x;
+    }
     let half = x.dims()[2] / 2;
     let value = x.clone().narrow(2, 0, half);
     let gate = x.narrow(2, half, half);
@@ -261,6 +268,10 @@ pub fn gelu_gate(gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
 /// [`nearest_upsample`](super::nearest_upsample) in plain tensor operations.
 pub fn nearest_upsample(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
+    if x.dims().contains(&0) {
+        let shape = [batch, channels, 2 * height, 2 * width];
+        return Tensor::zeros(shape, (&x.device(), x.dtype()));
+    }
     if channels_last(&x.device()) {
         return x
             .permute([0, 2, 3, 1])

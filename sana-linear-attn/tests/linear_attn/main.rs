@@ -8,6 +8,7 @@ mod config;
 mod controlnet;
 #[cfg(feature = "cubecl-backend")]
 mod cube_kernels;
+mod empty;
 mod growth;
 mod kernels;
 mod lora;

@@ -130,6 +130,11 @@ fn numbers_out_of_range() {
         error,
         PipelineError::Request(RequestError::Sampler(SamplerError::ZeroSteps))
     ));
+    let many = small().steps(usize::MAX);
+    for spec in [sana().spec(), sprint().spec()] {
+        let error = many.clone().validate(spec).unwrap_err().to_string();
+        assert!(error.contains("at most 100000 steps"), "{error}");
+    }
     let error = refused(small().max_tokens(0)).to_string();
     assert!(error.contains("max_tokens is 0"), "{error}");
 }

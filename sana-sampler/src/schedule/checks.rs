@@ -2,11 +2,25 @@
 
 use crate::SamplerError;
 
+/// Steps of a schedule, at most: a hundred for each timestep that a network was trained at.
+const MAX_STEPS: usize = 100_000;
+
 pub(crate) fn check_shift(shift: f64) -> Result<(), SamplerError> {
     if shift > 0.0 && shift.is_finite() {
         Ok(())
     } else {
         Err(SamplerError::InvalidShift { found: shift })
+    }
+}
+
+pub(crate) fn check_steps(steps: usize) -> Result<(), SamplerError> {
+    match steps {
+        0 => Err(SamplerError::ZeroSteps),
+        1..=MAX_STEPS => Ok(()),
+        found => Err(SamplerError::TooManySteps {
+            maximum: MAX_STEPS,
+            found,
+        }),
     }
 }
 

@@ -1,4 +1,4 @@
-use super::checks::{check_decreasing, check_shift, check_start};
+use super::checks::{check_decreasing, check_shift, check_start, check_steps};
 use crate::SamplerError;
 
 /// The network's timestep is `TIMESTEPS` times sigma.
@@ -152,9 +152,7 @@ impl FlowSchedule {
 }
 
 fn check_grid(steps: usize, shift: f64) -> Result<(), SamplerError> {
-    if steps == 0 {
-        return Err(SamplerError::ZeroSteps);
-    }
+    check_steps(steps)?;
     check_shift(shift)
 }
 
@@ -237,6 +235,12 @@ mod tests {
     fn refuses_no_steps_and_bad_shifts() {
         for make in [FlowSchedule::dpm_solver, FlowSchedule::euler] {
             assert_eq!(make(0, 3.0), Err(SamplerError::ZeroSteps));
+            assert_eq!(make(100_000, 3.0).map(|made| made.steps()), Ok(100_000));
+            for found in [100_001, usize::MAX] {
+                let maximum = 100_000;
+                let error = SamplerError::TooManySteps { maximum, found };
+                assert_eq!(make(found, 3.0), Err(error));
+            }
             for found in [0.0, -1.0, f64::INFINITY] {
                 assert_eq!(make(4, found), Err(SamplerError::InvalidShift { found }));
             }

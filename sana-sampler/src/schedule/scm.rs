@@ -1,6 +1,6 @@
 use std::f64::consts::FRAC_PI_2;
 
-use super::checks::{check_decreasing, check_start};
+use super::checks::{check_decreasing, check_start, check_steps};
 use crate::SamplerError;
 
 /// Where the reference starts: pi / 2 rounded to four decimals, a little above it.
@@ -23,8 +23,8 @@ impl ScmSchedule {
     /// # Errors
     /// `steps` of 0.
     pub fn default_for(steps: usize) -> Result<Self, SamplerError> {
+        check_steps(steps)?;
         match steps {
-            0 => Err(SamplerError::ZeroSteps),
             2 => Self::from_timesteps(vec![REFERENCE_START, 1.3, 0.0]),
             _ => Self::from_timesteps(
                 (0..=steps)
@@ -135,6 +135,11 @@ mod tests {
     #[test]
     fn refuses_bad_times() {
         assert_eq!(ScmSchedule::default_for(0), Err(SamplerError::ZeroSteps));
+        let error = ScmSchedule::default_for(usize::MAX).unwrap_err();
+        assert!(
+            error.to_string().contains("at most 100000 steps"),
+            "{error}"
+        );
         assert_eq!(ScmSchedule::paper(0), Err(SamplerError::ZeroSteps));
         assert_eq!(
             ScmSchedule::from_timesteps(vec![]),

@@ -28,7 +28,11 @@ impl<'a> Disjoint<'a> {
     /// No other task writes this part of the buffer.
     #[allow(unsafe_code)]
     pub unsafe fn write(&self, offset: usize, values: &[f32]) {
-        assert!(offset + values.len() <= self.length, "beyond the buffer");
+        let room = self.length.checked_sub(offset);
+        assert!(
+            room.is_some_and(|room| values.len() <= room),
+            "beyond the buffer"
+        );
         // SAFETY: inside the buffer by the assertion, and ours alone by the caller's promise.
         unsafe {
             let target = self.start.add(offset);
@@ -48,4 +52,38 @@ pub(super) unsafe fn filled(length: usize, write: impl FnOnce(&Disjoint<'_>)) ->
     // SAFETY: the values are there, by the caller's promise.
     unsafe { values.set_len(length) };
     values
+}
+
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod tests {
+    use super::*;
+
+    fn write(offset: usize, values: &[f32]) -> Vec<f32> {
+        let mut buffer = [const { MaybeUninit::new(0f32) }; 4];
+        let target = Disjoint::new(&mut buffer);
+        // SAFETY: there is one task.
+        unsafe { target.write(offset, values) };
+        // SAFETY: all were zeros before.
+        buffer.map(|value| unsafe { value.assume_init() }).to_vec()
+    }
+
+    #[test]
+    fn up_to_the_end() {
+        assert_eq!(write(2, &[1.0, 2.0]), [0.0, 0.0, 1.0, 2.0]);
+        assert_eq!(write(4, &[]), [0.0; 4]);
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the buffer")]
+    fn not_beyond_it() {
+        write(3, &[1.0, 2.0]);
+    }
+
+    /// The sum of offset and length is 0 in 64 bits.
+    #[test]
+    #[should_panic(expected = "beyond the buffer")]
+    fn not_by_a_sum_that_wraps() {
+        write(usize::MAX - 1, &[1.0, 2.0]);
+    }
 }

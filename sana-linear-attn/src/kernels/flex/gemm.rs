@@ -65,7 +65,20 @@ pub(super) fn parallel_gemm(
 ) {
     let last =
         |rows: usize, columns: usize, s: Strides| (rows - 1) * s.row + (columns - 1) * s.column;
-    assert!(m > 0 && n > 0 && k > 0, "empty GEMM {m} x {n} x {k}");
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        // A sum of nothing.
+        if !accumulate {
+            for row in 0..m {
+                for column in 0..n {
+                    dst[row * dst_strides.row + column * dst_strides.column] = 0.0;
+                }
+            }
+        }
+        return;
+    }
     assert!(last(m, n, dst_strides) < dst.len(), "destination too small");
     assert!(last(m, k, lhs_strides) < lhs.len(), "left factor too small");
     assert!(

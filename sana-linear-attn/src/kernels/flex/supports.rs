@@ -1,5 +1,5 @@
 //! Which tensors the CPU kernels support: their dtypes and devices, and [`shapes`]. Tensors need
-//! not be contiguous.
+//! not be contiguous. Sums over tensors without elements are left to the plain forms.
 
 use burn::tensor::{DType, Device, Tensor};
 
@@ -20,6 +20,11 @@ fn differentiable<const D: usize>(x: &Tensor<D>) -> bool {
         && (cfg!(feature = "autodiff") || !x.is_autodiff())
 }
 
+/// Whether a tensor has elements.
+fn has_elements<const D: usize>(x: &Tensor<D>) -> bool {
+    !x.dims().contains(&0)
+}
+
 /// Whether the kernels without gradients support a tensor.
 pub(in crate::kernels) fn untracked<const D: usize>(x: &Tensor<D>) -> bool {
     differentiable(x) && !x.is_autodiff()
@@ -30,7 +35,7 @@ pub(in crate::kernels) fn elementwise<const D: usize>(x: &Tensor<D>) -> bool {
 }
 
 pub(in crate::kernels) fn silu_gate(x: &Tensor<3>) -> bool {
-    differentiable(x) && x.dims()[2].is_multiple_of(2)
+    differentiable(x) && has_elements(x) && x.dims()[2].is_multiple_of(2)
 }
 
 /// Two tensors of one shape, untracked.
@@ -66,7 +71,11 @@ pub(in crate::kernels) fn bf16_linear(
 }
 
 fn linear_input(x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
-    untracked(x) && bias.is_none_or(untracked) && shapes::linear(x, weight, bias)
+    untracked(x)
+        && has_elements(x)
+        && has_elements(weight)
+        && bias.is_none_or(untracked)
+        && shapes::linear(x, weight, bias)
 }
 
 /// Whether this processor multiplies pairs of bf16, and rows of this length are whole pairs.
@@ -82,7 +91,7 @@ fn bf16_gemm(depth: usize) -> bool {
 }
 
 pub(in crate::kernels) fn grouped_linear(x: &Tensor<3>, weight: &Tensor<2>) -> bool {
-    untracked(x) && untracked(weight) && shapes::grouped_linear(x, weight)
+    untracked(x) && has_elements(x) && untracked(weight) && shapes::grouped_linear(x, weight)
 }
 
 pub(in crate::kernels) fn linear_attention(
@@ -90,11 +99,12 @@ pub(in crate::kernels) fn linear_attention(
     key: &Tensor<3>,
     value: &Tensor<3>,
 ) -> bool {
-    [query, key, value].into_iter().all(untracked) && shapes::linear_attention(query, key, value)
+    let supported = |x: &Tensor<3>| untracked(x) && has_elements(x);
+    [query, key, value].into_iter().all(supported) && shapes::linear_attention(query, key, value)
 }
 
 pub(in crate::kernels) fn packed_attention(qkv: &Tensor<3>) -> bool {
-    untracked(qkv)
+    untracked(qkv) && has_elements(qkv)
 }
 
 pub(in crate::kernels) fn softmax_attention(
@@ -103,7 +113,8 @@ pub(in crate::kernels) fn softmax_attention(
     value: &Tensor<4>,
     mask: Option<&Tensor<4>>,
 ) -> bool {
-    [query, key, value].into_iter().all(untracked)
+    let supported = |x: &Tensor<4>| untracked(x) && has_elements(x);
+    [query, key, value].into_iter().all(supported)
         && shapes::softmax_attention(query, key, value)
         && mask.is_none_or(|mask| untracked(mask) && shapes::shared_mask(query, key, mask))
 }
@@ -112,6 +123,8 @@ pub(in crate::kernels) fn conv3x3(x: &Tensor<4>, weight: &Tensor<4>, stride: usi
     matches!(stride, 1 | 2)
         && differentiable(x)
         && differentiable(weight)
+        && has_elements(x)
+        && has_elements(weight)
         && shapes::conv3x3(x, weight, None)
 }
 
@@ -125,12 +138,16 @@ pub(in crate::kernels) fn winograd(
     input.min(output) >= WINOGRAD_CHANNELS
         && untracked(x)
         && untracked(weight)
+        && has_elements(x)
         && bias.is_none_or(untracked)
         && shapes::conv3x3(x, weight, bias)
 }
 
 pub(in crate::kernels) fn depthwise(x: &Tensor<3>, weight: &Tensor<4>, grid: [usize; 2]) -> bool {
-    differentiable(x) && differentiable(weight) && shapes::depthwise(x, weight, grid)
+    differentiable(x)
+        && has_elements(x)
+        && differentiable(weight)
+        && shapes::depthwise(x, weight, grid)
 }
 
 pub(in crate::kernels) fn depthwise_gate(
@@ -140,6 +157,7 @@ pub(in crate::kernels) fn depthwise_gate(
     grid: [usize; 2],
 ) -> bool {
     untracked(x)
+        && has_elements(x)
         && untracked(weight)
         && untracked(bias)
         && shapes::depthwise_gate(x, weight, bias, grid)
@@ -151,12 +169,16 @@ pub(in crate::kernels) fn norm_modulate(
     shift: &Tensor<3>,
 ) -> bool {
     [x, scale, shift].into_iter().all(untracked)
+        && has_elements(x)
         && shapes::of_items(x, scale)
         && shapes::of_items(x, shift)
 }
 
 pub(in crate::kernels) fn gated_residual(x: &Tensor<3>, gate: &Tensor<3>, y: &Tensor<3>) -> bool {
-    [x, gate, y].into_iter().all(untracked) && x.dims() == y.dims() && shapes::of_items(x, gate)
+    [x, gate, y].into_iter().all(untracked)
+        && has_elements(x)
+        && x.dims() == y.dims()
+        && shapes::of_items(x, gate)
 }
 
 /// The norm of an input with gradients; scale and shift may be of another dtype.
@@ -166,7 +188,7 @@ pub(in crate::kernels) fn rms_norm<const D: usize>(
     bias: Option<&Tensor<1>>,
     axis: usize,
 ) -> bool {
-    differentiable(x) && shapes::affine(x, weight, bias, axis)
+    differentiable(x) && has_elements(x) && shapes::affine(x, weight, bias, axis)
 }
 
 pub(in crate::kernels) fn rms_norm_residual<const D: usize>(
@@ -176,7 +198,7 @@ pub(in crate::kernels) fn rms_norm_residual<const D: usize>(
     residual: &Tensor<D>,
     axis: usize,
 ) -> bool {
-    same_shape(x, residual) && shapes::affine(x, weight, Some(bias), axis)
+    same_shape(x, residual) && has_elements(x) && shapes::affine(x, weight, Some(bias), axis)
 }
 
 pub(in crate::kernels) fn add_upsampled(y: &Tensor<4>, x: &Tensor<4>, repeats: usize) -> bool {
