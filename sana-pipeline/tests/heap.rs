@@ -1,5 +1,6 @@
 //! The estimate of memory against what the heap really holds at its worst, counted by the allocator.
-//! The networks are of medium size, so that what does not depend on them hardly counts.
+//! The networks are of medium size, so that what does not depend on them hardly counts. And that
+//! many images keep no more memory than a few.
 
 #![cfg(feature = "flex")]
 
@@ -8,12 +9,14 @@ use std::sync::Mutex;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use peak_alloc::PeakAlloc;
-use sana_dcae::{DcAe, DcAeConfig, MemoryOptions};
+use sana_dcae::{DcAe, DcAeConfig, MemoryOptions, Tiling};
 use sana_linear_attn::SanaTransformerConfig;
+use sana_linear_attn::parity::built_in_fixture_path;
 use sana_linear_attn::transformer::TransformerInput;
 use sana_pipeline::memory::activations::{
     Denoising, decode_elements, denoise_elements, text_elements,
 };
+use sana_pipeline::{Checkpoint, LoadOptions, MemoryPolicy, Request, SanaPipeline, StepAction};
 use sana_text::Gemma2Config;
 
 #[global_allocator]
@@ -165,4 +168,57 @@ fn encoding_text() {
         let elements = text_elements(&config, rows, tokens) + scores;
         assert_estimate("text encoder", elements, measured, 2.0);
     }
+}
+
+/// Bytes of the process in main memory; 0 where the system does not say it as Linux does.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kilobytes.unwrap_or_default() << 10
+}
+
+/// 60 images of one process keep what the first twelve left: every size and both kinds of request
+/// have been there by then. Networks are loaded again for each stage.
+///
+/// On the heap the bound is far below what a single latent, image or layer left behind each time
+/// would add up to. Of the resident size it is what buffers of the threads, which start late, and
+/// the allocator's rounding may still add; the transformer left behind each time would be more.
+#[test]
+fn images_one_after_the_other() {
+    let _alone = alone();
+    let folder = built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "pipeline/sana");
+    let options = LoadOptions {
+        memory: MemoryPolicy::OneStageAtATime,
+        tiling: Some(Tiling::default()),
+        ..LoadOptions::default()
+    };
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let mut pipeline = SanaPipeline::from_checkpoint(checkpoint, options, &Device::flex()).unwrap();
+    let sizes = [[64, 64], [128, 64], [64, 160], [192, 128]];
+    let prompts = ["a red circle", "three green triangles", "a square"];
+    let (mut images, mut measured) = (0, Vec::new());
+    for index in 0.. {
+        let [width, height] = sizes[index % sizes.len()];
+        let count = 1 + index % 2;
+        let request = Request::batch(prompts.into_iter().cycle().skip(index).take(count));
+        let request = request.size(width, height).steps(1 + index % 3);
+        let request = request.seed(index as u64);
+        let made = pipeline.generate(&request, &mut |_| StepAction::Continue);
+        images += made.unwrap().images.len();
+        measured.push((images, HEAP.current_usage() as u64, resident()));
+        if images >= 60 {
+            break;
+        }
+    }
+    let warm = measured.partition_point(|(images, ..)| *images < 12);
+    let largest = |of: fn(&(usize, u64, u64)) -> u64| {
+        let (first, rest) = measured.split_at(warm + 1);
+        let first = first.iter().map(of).max().unwrap_or(0);
+        (first, rest.iter().map(of).max().unwrap_or(0))
+    };
+    let (first, rest) = largest(|(_, heap, _)| *heap);
+    assert!(rest <= first + (64 << 10), "heap: {measured:?}");
+    let (first, rest) = largest(|(_, _, resident)| *resident);
+    assert!(rest <= first + (8 << 20), "resident: {measured:?}");
 }
