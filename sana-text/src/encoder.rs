@@ -301,12 +301,15 @@ impl PromptEncoder {
 /// - `embeds` `[prompts, kept_columns, channels]`
 ///
 /// # Errors
-/// As [`Gemma2Model::embed`].
+/// [`TextError::NoTokens`] when no prompt has a token, or as [`Gemma2Model::embed`].
 pub fn encode_tokens(
     model: &Gemma2Model,
     tokens: &PromptTokens,
 ) -> Result<PromptEmbeds, TextError> {
     let used = tokens.longest();
+    if used == 0 && !tokens.ids.is_empty() {
+        return Err(TextError::NoTokens);
+    }
     let ids: Vec<&[u32]> = tokens
         .ids
         .iter()

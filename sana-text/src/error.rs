@@ -115,6 +115,12 @@ pub enum TextError {
     /// A batch without prompts or without tokens.
     #[error("nothing to encode: the batch is empty")]
     EmptyBatch,
+    /// Only prompts without any token: empty ones, to which the tokenizer adds nothing.
+    #[error(
+        "an empty prompt has no tokens, because the tokenizer adds no <bos>: set add_bos_token in \
+         tokenizer_config.json, or give a prompt, also where a negative prompt is needed"
+    )]
+    NoTokens,
     /// `max_tokens` of the prompt options is zero.
     #[error("max_tokens is 0; at least 1 token has to be kept")]
     NoTokensKept,
@@ -143,7 +149,8 @@ pub enum TextError {
 
 fn sentencepiece_hint(has_sentencepiece_model: bool) -> &'static str {
     if has_sentencepiece_model {
-        "; the SentencePiece file tokenizer.model there is not read, convert it to tokenizer.json"
+        "; the SentencePiece file tokenizer.model there is not read: convert it to tokenizer.json, \
+         which transformers does with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     } else {
         ""
     }

@@ -7,6 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use sana_linear_attn::layers::LinearLayers;
 use sana_linear_attn::precision::{Bf16Gemm, compute_dtype};
+use sana_linear_attn::weights::check_module;
 use sana_linear_attn::{KeyMap, LoadOptions, Weights, load_module};
 
 use super::config::Gemma2Config;
@@ -168,6 +169,27 @@ impl Gemma2Model {
         let mut model = load_module(model, &weights, &load_options, device)?;
         model.table = (!on_device).then_some(table);
         Ok(model)
+    }
+
+    /// Checks by the headers alone that [`from_weights`](Self::from_weights) can load weights. The
+    /// device is asked for nothing but the shapes of parameters.
+    ///
+    /// # Errors
+    /// As [`from_weights`](Self::from_weights).
+    pub fn check_weights(
+        config: &Gemma2Config,
+        weights: &Weights,
+        device: &Device,
+    ) -> Result<(), TextError> {
+        EmbeddingTable::new(Arc::new(weights.clone()), config)?;
+        let init = MatrixInit::lazy(config.initializer_range, device);
+        let options = LoadOptions {
+            strip_prefix: "model.",
+            ignore: &["lm_head.", "embed_tokens."],
+            ..LoadOptions::default()
+        };
+        let model = config.build(init, device, false)?;
+        Ok(check_module(&model, weights, &options)?)
     }
 
     /// Shape and options.

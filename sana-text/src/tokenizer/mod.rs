@@ -1,6 +1,7 @@
 //! Gemma's tokenizer: byte-pair encoding with byte fallback, read from `tokenizer.json`.
 
 mod outline;
+mod settings;
 mod train;
 
 use std::path::Path;
@@ -10,6 +11,8 @@ use serde_json::Value;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
 use crate::error::TextError;
+
+use settings::{BOS_TOKEN, Settings};
 
 pub use train::train_gemma_style;
 
@@ -21,12 +24,14 @@ const PAD_TOKEN: &str = "<pad>";
 
 /// A tokenizer read from a `tokenizer.json`.
 ///
-/// Special tokens are added as the file's post-processor says (Gemma: `<bos>` before the text).
+/// Special tokens are added as the file's post-processor says (Gemma: `<bos>` before the text), or,
+/// where it adds none, as the `tokenizer_config.json` next to it does.
 /// Truncation and padding that the file may ask for are not applied: the caller decides.
 #[derive(Debug, Clone)]
 pub struct GemmaTokenizer {
     inner: Tokenizer,
     pad_id: u32,
+    adds_bos: bool,
 }
 
 /// The ids of a text that was cut to a limit.
@@ -39,10 +44,14 @@ pub struct Encoded {
 }
 
 impl GemmaTokenizer {
-    /// Reads `tokenizer.json` of a folder.
+    /// Reads `tokenizer.json` of a folder. Where that adds no special tokens, as files that were
+    /// converted from SentencePiece do not, `<bos>` and `<eos>` are added as `add_bos_token` and
+    /// `add_eos_token` of `tokenizer_config.json` say. Without the first of these keys `<bos>` is
+    /// added for the classes `GemmaTokenizer` and `GemmaTokenizerFast`, as in transformers.
     ///
     /// # Errors
-    /// [`TextError::NoTokenizer`] when the folder has no tokenizer, or as [`from_file`](Self::from_file).
+    /// [`TextError::NoTokenizer`] when the folder has no tokenizer, or as [`from_file`](Self::from_file);
+    /// [`TextError::Tokenizer`] when the config is needed and not usable.
     pub fn from_folder(folder: &Path) -> Result<Self, TextError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
@@ -51,7 +60,25 @@ impl GemmaTokenizer {
                 has_sentencepiece_model: folder.join("tokenizer.model").is_file(),
             });
         }
-        Self::from_file(&path)
+        let mut tokenizer = Self::from_file(&path)?;
+        let config = folder.join("tokenizer_config.json");
+        if tokenizer.special_tokens() == 0 && config.is_file() {
+            let json =
+                read_bounded(&config, LARGEST_TOKENIZER).map_err(|source| TextError::Io {
+                    path: config.clone(),
+                    source,
+                })?;
+            let settings = serde_json::from_slice::<Settings>(&json);
+            let applied = settings.map_err(|error| error.to_string());
+            applied
+                .and_then(|settings| settings.apply(&mut tokenizer.inner))
+                .map_err(|reason| TextError::Tokenizer {
+                    origin: config.display().to_string(),
+                    reason,
+                })?;
+            return Ok(Self::new(tokenizer.inner, tokenizer.pad_id));
+        }
+        Ok(tokenizer)
     }
 
     /// Reads a `tokenizer.json`.
@@ -92,7 +119,18 @@ impl GemmaTokenizer {
                 .map_err(|error| unusable(error.to_string()))?;
             check_templates(&value).map_err(unusable)?;
         }
-        Ok(Self { inner, pad_id })
+        Ok(Self::new(inner, pad_id))
+    }
+
+    fn new(inner: Tokenizer, pad_id: u32) -> Self {
+        let bos = inner.token_to_id(BOS_TOKEN);
+        let empty = inner.encode_fast("", true);
+        let adds_bos = empty.is_ok_and(|ids| ids.get_ids().iter().any(|id| Some(*id) == bos));
+        Self {
+            inner,
+            pad_id,
+            adds_bos,
+        }
     }
 
     /// Ids of a text with its special tokens. Special tokens written out in the text are
@@ -140,6 +178,11 @@ impl GemmaTokenizer {
     /// Number of tokens, special ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// Whether every text gets a `<bos>`, with which Gemma was trained.
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
     }
 
     /// Id of `<pad>`.

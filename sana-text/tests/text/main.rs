@@ -2,6 +2,8 @@
 
 mod gemma2;
 mod prompt_encoder;
+mod real_tokenizer;
 mod tokenizer;
+mod tokenizer_config;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
