@@ -55,7 +55,7 @@ impl EmbeddingTable {
         let dtype = weights.dtype(name).ok_or_else(|| WeightError::Dtype {
             name: name.to_owned(),
             origin: weights.origin().to_owned(),
-            found: "another type".to_owned(),
+            found: weights.stored_dtype(name).unwrap_or_default(),
         })?;
         let [vocab_size, hidden_size] = expected;
         Ok(Self {

@@ -1,5 +1,6 @@
 //! Rewriting a transformer's weights in the other layout.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -8,7 +9,10 @@ use burn::tensor::{Bytes, DType, Device, TensorData};
 use super::checkpoint::original_name;
 use super::config::SanaTransformerConfig;
 use super::model::{PUBLISHED_OPTIONS, published};
-use crate::weights::{KeyMap, WeightError, Weights, check_module, parameter_shapes, write_tensors};
+use crate::weights::{
+    KeyMap, PlannedTensor, WeightError, Weights, check_module, parameter_shapes,
+    write_planned,
+};
 
 /// Names that the tensors of a transformer have in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +23,20 @@ pub enum TransformerLayout {
     Original,
 }
 
+/// What the rows of a tensor in the new file are made of, one after the other.
+struct Rows {
+    dtype: DType,
+    shape: Vec<usize>,
+    /// Which of the shares it is, and its published name.
+    shares: Vec<(usize, String)>,
+}
+
 impl SanaTransformerConfig {
     /// Writes the weights to one safetensors file in a layout, from either layout. Each tensor
-    /// keeps its dtype, and its values bit for bit, unless `dtype` is given. The file appears
-    /// whole or not at all.
+    /// keeps its dtype, and its values bit for bit, unless `dtype` is given; of an original tensor
+    /// whose shares differ in dtype it is f32. Of the original layout only what inference needs is
+    /// kept. One tensor at a time is in memory, and the file appears whole or not at all.
+    /// `progress(written, all)` counts bytes.
     ///
     /// # Errors
     /// When the weights are not exactly those of this config, or the file cannot be written.
@@ -32,56 +46,80 @@ impl SanaTransformerConfig {
         layout: TransformerLayout,
         dtype: Option<DType>,
         path: &Path,
-        device: &Device,
+        progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), WeightError> {
-        let model = self.init(device);
+        // Any device will do: it is asked for the shapes of parameters only, and tensors are
+        // written from the host.
+        let device = Device::default();
+        let model = self.init(&device);
         let published = published(weights, &model)?;
         check_module(&model, &published, &PUBLISHED_OPTIONS)?;
-        let mut tensors = Vec::new();
-        for (name, _) in parameter_shapes(&model, KeyMap::default()) {
-            let data = published.tensor_data(&name, dtype, device)?;
-            tensors.push((name, data));
+        let mut tensors: BTreeMap<String, Rows> = BTreeMap::new();
+        for (name, shape) in parameter_shapes(&model, KeyMap::default()) {
+            let (target, [part, _]) = match layout {
+                TransformerLayout::Diffusers => (name.clone(), [0, 1]),
+                TransformerLayout::Original => original_name(&name),
+            };
+            let stored = dtype.map_or_else(|| published.checked_dtype(&name), Ok)?;
+            match tensors.get_mut(&target) {
+                Some(rows) => rows.add(part, name, &shape, stored),
+                None => {
+                    let rows = Rows {
+                        dtype: stored,
+                        shape,
+                        shares: vec![(part, name)],
+                    };
+                    tensors.insert(target, rows);
+                }
+            }
         }
-        if layout == TransformerLayout::Original {
-            tensors = originals(tensors);
-        }
-        write_tensors(path, tensors)
-    }
-}
-
-/// The tensors of the original layout: query, key and value are one.
-fn originals(published: Vec<(String, TensorData)>) -> Vec<(String, TensorData)> {
-    let mut shares: BTreeMap<String, Vec<(usize, TensorData)>> = BTreeMap::new();
-    for (name, data) in published {
-        let (original, [part, _]) = original_name(&name);
-        shares.entry(original).or_default().push((part, data));
-    }
-    shares
-        .into_iter()
-        .map(|(name, mut shares)| {
-            shares.sort_by_key(|(part, _)| *part);
-            (
-                name,
-                joined(shares.into_iter().map(|(_, data)| data).collect()),
-            )
+        let plan: Vec<PlannedTensor> = tensors
+            .iter()
+            .map(|(name, rows)| PlannedTensor {
+                name: name.clone(),
+                dtype: rows.dtype,
+                shape: rows.shape.clone(),
+            })
+            .collect();
+        let all = tensors.values().map(Rows::bytes).sum();
+        let mut written = 0;
+        write_planned(path, plan, |name| {
+            let data = tensors[name].read(&published, &device)?;
+            written += data.as_bytes().len() as u64;
+            progress(written, all);
+            Ok(Cow::Owned(data))
         })
-        .collect()
+    }
 }
 
-/// The rows of all, one after the other; in f32 if their dtypes differ.
-fn joined(mut parts: Vec<TensorData>) -> TensorData {
-    if parts.len() == 1 {
-        return parts.remove(0);
+impl Rows {
+    fn add(&mut self, part: usize, name: String, shape: &[usize], dtype: DType) {
+        self.shape[0] += shape[0];
+        self.shares.push((part, name));
+        self.shares.sort();
+        if self.dtype != dtype {
+            self.dtype = DType::F32;
+        }
     }
-    let mut dtype = parts[0].dtype();
-    if parts.iter().any(|part| part.dtype() != dtype) {
-        dtype = DType::F32;
+
+    fn bytes(&self) -> u64 {
+        (self.shape.iter().product::<usize>() * self.dtype.size()) as u64
     }
-    let mut shape = parts[0].shape().to_vec();
-    shape[0] = parts.iter().map(|part| part.shape()[0]).sum();
-    let mut bytes = Vec::new();
-    for part in parts {
-        bytes.extend_from_slice(part.convert_dtype(dtype).as_bytes());
+
+    fn read(&self, published: &Weights, device: &Device) -> Result<TensorData, WeightError> {
+        if let [(_, name)] = self.shares.as_slice() {
+            return published.tensor_data(name, Some(self.dtype), device);
+        }
+        let mut bytes = Vec::new();
+        for (_, name) in &self.shares {
+            let share = published.tensor_data(name, Some(self.dtype), device)?;
+            bytes.extend_from_slice(share.as_bytes());
+        }
+        let bytes = Bytes::from_bytes_vec(bytes);
+        Ok(TensorData::from_bytes(
+            bytes,
+            self.shape.clone(),
+            self.dtype,
+        ))
     }
-    TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape, dtype)
 }

@@ -23,13 +23,14 @@ pub(crate) mod tensors;
 mod values;
 pub(crate) mod widen;
 
-pub(crate) use error::{WeightError, mismatch_lists};
+pub(crate) use error::{LISTED, WeightError, listed, mismatch_lists};
 pub(crate) use load::{LoadOptions, load_module};
 pub(crate) use names::KeyMap;
+pub(crate) use save::{PlannedTensor, write_planned};
 pub(crate) use tensors::{RowShare, Weights};
 
 #[doc(hidden)]
-pub use folder::{shard_paths, weight_file_names};
+pub use folder::{file_names, has_variant, shard_paths, weight_file_names, weight_variants};
 pub use load::check_module;
 pub use names::parameter_shapes;
 #[doc(hidden)]

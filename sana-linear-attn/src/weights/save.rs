@@ -1,12 +1,14 @@
 //! Writing of safetensors files.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::error::WeightError;
 use super::names::{KeyMap, ModulePath};
@@ -47,13 +49,43 @@ pub fn save_module<M: Module>(
 /// # Errors
 /// When the file cannot be written.
 pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(), WeightError> {
+    let plan = tensors.iter().map(|(name, data)| PlannedTensor {
+        name: name.clone(),
+        dtype: data.dtype(),
+        shape: data.shape().to_vec(),
+    });
+    let data: BTreeMap<&str, &TensorData> = tensors
+        .iter()
+        .map(|(name, data)| (name.as_str(), data))
+        .collect();
+    let plan = plan.collect();
+    write_planned(path, plan, |name| Ok(Cow::Borrowed(data[name])))
+}
+
+/// A tensor that is to be written.
+pub(crate) struct PlannedTensor {
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+}
+
+/// Writes tensors to one safetensors file, whole or not at all. `data` is asked for one after the
+/// other, so that they need not be in memory together.
+///
+/// # Errors
+/// When the file cannot be written, or that of `data`.
+pub(crate) fn write_planned<'a>(
+    path: &Path,
+    plan: Vec<PlannedTensor>,
+    mut data: impl FnMut(&str) -> Result<Cow<'a, TensorData>, WeightError>,
+) -> Result<(), WeightError> {
     let io = |source| WeightError::Io {
         path: path.to_path_buf(),
         source,
     };
-    let mut views = Vec::with_capacity(tensors.len());
-    for (name, data) in &tensors {
-        let dtype = match data.dtype() {
+    let mut tensors = Vec::with_capacity(plan.len());
+    for tensor in plan {
+        let dtype = match tensor.dtype {
             DType::F32 => Dtype::F32,
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
@@ -61,45 +93,53 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<
             DType::U8 => Dtype::U8,
             other => {
                 return Err(WeightError::Dtype {
-                    name: name.clone(),
+                    name: tensor.name,
                     origin: path.display().to_string(),
                     found: format!("{other:?}").to_lowercase(),
                 });
             }
         };
-        let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())
-            .map_err(|error| io(std::io::Error::other(error)))?;
-        views.push((name.as_str(), view));
+        tensors.push((dtype, tensor));
     }
     // By descending alignment, then by name, as the safetensors library orders them.
-    views.sort_by(|(name, view), (other, others)| {
-        others.dtype().cmp(&view.dtype()).then(name.cmp(other))
+    tensors.sort_by(|(dtype, tensor), (other, others)| {
+        other.cmp(dtype).then(tensor.name.cmp(&others.name))
     });
-    let header = header(&views).map_err(|error| io(std::io::Error::other(error)))?;
-    replace_file(path, |file| {
+    let header = header(&tensors).map_err(|error| io(std::io::Error::other(error)))?;
+    let mut failed = None;
+    let written = replace_file(path, |file| {
         let mut file = BufWriter::with_capacity(1 << 20, file);
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        for (_, view) in &views {
-            file.write_all(view.data())?;
+        for (_, tensor) in &tensors {
+            match data(&tensor.name) {
+                Ok(data) => file.write_all(data.as_bytes())?,
+                Err(error) => {
+                    failed = Some(error);
+                    return Err(std::io::ErrorKind::InvalidData.into());
+                }
+            }
         }
         file.flush()
-    })
-    .map_err(io)
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => written.map_err(io),
+    }
 }
 
 /// The JSON in front of the tensors, padded to a multiple of 8 bytes.
-fn header(views: &[(&str, TensorView<'_>)]) -> Result<Vec<u8>, SafeTensorError> {
+fn header(tensors: &[(Dtype, PlannedTensor)]) -> Result<Vec<u8>, SafeTensorError> {
     let mut end = 0;
-    let infos = views.iter().map(|(name, view)| {
+    let infos = tensors.iter().map(|(dtype, tensor)| {
         let start = end;
-        end += view.data().len();
+        end += tensor.shape.iter().product::<usize>() * tensor.dtype.size();
         let info = TensorInfo {
-            dtype: view.dtype(),
-            shape: view.shape().to_vec(),
+            dtype: *dtype,
+            shape: tensor.shape.clone(),
             data_offsets: (start, end),
         };
-        ((*name).to_owned(), info)
+        (tensor.name.clone(), info)
     });
     let infos = infos.collect();
     let format = [("format".to_owned(), "pt".to_owned())].into();

@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 
 use super::container::Container;
 use super::error::WeightError;
-use super::folder::{file_names, shard_paths, weight_file_names};
+use super::folder::{candidates, file_names, has_shards, shard_paths, variants_of};
 use super::pytorch;
 use super::read::Header;
 use super::storage::Storage;
@@ -57,8 +57,8 @@ impl Weights {
     /// `STEM.VARIANT.safetensors`, or shards listed by `STEM.safetensors.index.json`
     /// (`STEM.safetensors.index.VARIANT.json`, `STEM.VARIANT.safetensors.index.json`).
     /// `stem` is `diffusion_pytorch_model` for networks of diffusers and `model` for those of
-    /// transformers. Without `variant` the plain names come first, then a single variant that
-    /// happens to be the only weights there.
+    /// transformers. Without `variant` the plain names come first, then the variant that is the only
+    /// one there; quantized ones do not count. An index whose shards are not there comes last.
     ///
     /// # Errors
     /// When no such file exists, a shard is missing, or a file is not valid safetensors.
@@ -67,7 +67,9 @@ impl Weights {
         stem: &str,
         variant: Option<&str>,
     ) -> Result<Self, WeightError> {
-        let candidates = weight_file_names(stem, variant, &file_names(folder));
+        let present = file_names(folder);
+        let is_whole = |index: &str| has_shards(&folder.join(index));
+        let candidates = candidates(stem, variant, &present, &is_whole);
         for name in &candidates {
             let path = folder.join(name);
             if path.is_file() {
@@ -82,6 +84,7 @@ impl Weights {
         Err(WeightError::NoWeights {
             folder: folder.to_path_buf(),
             expected: candidates,
+            variants: variants_of(stem, &present, &is_whole),
         })
     }
 
@@ -255,7 +258,8 @@ impl Weights {
     }
 
     /// Name of the dtype of a tensor of any kind.
-    pub(super) fn stored_dtype(&self, name: &str) -> Option<String> {
+    #[doc(hidden)]
+    pub fn stored_dtype(&self, name: &str) -> Option<String> {
         self.entries.get(name).map(|entry| dtype_name(entry.dtype))
     }
 

@@ -568,7 +568,7 @@ fn loading_is_strict() {
         .load(&weights, None, F16Clamp::Auto, &device())
         .unwrap_err();
     assert!(matches!(error, WeightError::Mismatch { .. }));
-    let text = error.to_string();
+    let text = error.all_names().unwrap();
     for name in [
         "controlnet_blocks.1.bias",
         "input_block.weight",

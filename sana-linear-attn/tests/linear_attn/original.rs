@@ -160,7 +160,7 @@ fn what_does_not_fit_is_listed_by_its_original_name() {
 fn a_model_with_other_options_is_recognised() {
     let (config, _) = published("sana");
     let (_folder, weights) = original("sana_sprint", "state_dict.");
-    let text = load(&config, &weights).unwrap_err().to_string();
+    let text = load(&config, &weights).unwrap_err().all_names().unwrap();
     for name in [
         "state_dict.cfg_embedder.mlp.2.bias",
         "state_dict.blocks.2.cross_attn.k_norm.weight",

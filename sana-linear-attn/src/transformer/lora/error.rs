@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::weights::{WeightError, mismatch_lists};
+use crate::weights::{LISTED, WeightError, listed, mismatch_lists};
 
 /// What can be wrong with a LoRA.
 #[derive(Debug, thiserror::Error)]
@@ -88,17 +88,28 @@ impl LoraMismatch {
             && self.unexpected.is_empty()
             && self.misshapen.is_empty()
     }
+
+    /// With at most `most` names of each kind.
+    fn text(&self, most: usize) -> String {
+        let mut text = format!("the LoRA {} does not fit the transformer", self.origin);
+        if !self.absent.is_empty() {
+            let (count, names) = (self.absent.len(), listed(&self.absent, most));
+            text += &format!("; targets that it lacks {count}: {names}");
+        }
+        text + &mismatch_lists(&self.missing, &self.unexpected, &self.misshapen, most)
+    }
+
+    /// The text with all names, of which the usual one lists a few of each kind; `None` where that
+    /// has all.
+    pub fn all_names(&self) -> Option<String> {
+        let text = self.text(usize::MAX);
+        (text != self.text(LISTED)).then_some(text)
+    }
 }
 
 impl fmt::Display for LoraMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the LoRA {} does not fit the transformer", self.origin)?;
-        if !self.absent.is_empty() {
-            let (count, names) = (self.absent.len(), self.absent.join(", "));
-            write!(f, "; targets that it lacks {count}: {names}")?;
-        }
-        let lists = mismatch_lists(&self.missing, &self.unexpected, &self.misshapen);
-        f.write_str(&lists)
+        f.write_str(&self.text(LISTED))
     }
 }
 

@@ -119,6 +119,11 @@ impl Lora {
         self.weights.origin()
     }
 
+    /// Its tensors, as they are in the file.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// The kinds of its changes.
     pub fn kinds(&self) -> BTreeSet<LoraKind> {
         self.targets.values().map(kind_of).collect()

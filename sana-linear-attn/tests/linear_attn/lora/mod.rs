@@ -214,6 +214,7 @@ fn mismatch(lora: &Lora) -> LoraMismatch {
         text
     );
     assert!(text.contains("test.safetensors"), "{text}");
+    let text = found.all_names().unwrap_or(text);
     let layers = found.absent.iter().chain(&found.missing);
     for name in layers.chain(&found.unexpected) {
         assert!(text.contains(name.as_str()), "{name} in {text}");
