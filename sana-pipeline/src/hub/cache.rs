@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
+use super::checksum::is_intact;
 use super::error::HubError;
 use super::repo::HubRepo;
 use crate::files::write_whole;
@@ -53,6 +54,33 @@ impl RepoCache {
         let path = self.snapshot(commit).join(file);
         let found = path.metadata().ok().filter(fs::Metadata::is_file)?;
         size.is_none_or(|size| size == found.len()).then_some(path)
+    }
+
+    /// Whether a file of a commit is not what the name of its content says. Where files are no links
+    /// to contents, that is not known.
+    pub fn is_damaged(&self, commit: &str, file: &str) -> Result<bool, HubError> {
+        let path = self.snapshot(commit).join(file);
+        let Ok(blob) = fs::read_link(&path) else {
+            return Ok(false);
+        };
+        let etag = blob.file_name().unwrap_or_default().to_string_lossy();
+        let intact = is_intact(&path, &etag).map_err(HubError::cache(&path))?;
+        Ok(intact == Some(false))
+    }
+
+    /// Takes a file of a commit and its content away.
+    pub fn remove(&self, commit: &str, file: &str) -> Result<(), HubError> {
+        let path = self.snapshot(commit).join(file);
+        if let Ok(blob) = path.canonicalize() {
+            fs::remove_file(&blob).map_err(HubError::cache(&blob))?;
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HubError::Cache {
+                path,
+                source: error,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The commit that the revision was at when it was last downloaded.

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::cache::{RepoCache, create_parent};
+use super::checksum::is_intact;
 use super::client::Client;
 use super::error::HubError;
 use super::repo::HubRepo;
@@ -48,10 +49,25 @@ impl Source<'_> {
         }
         let there = blob.metadata().is_ok_and(|found| found.len() == size);
         let mut downloaded = 0;
-        if !there {
+        if !there || is_damaged(&blob, &info.etag)? {
             let mut partial = Partial::open(&blob, file, size)?;
-            downloaded = size - partial.done.min(size);
-            self.complete(&mut partial, &url, observe)?;
+            let mut again = false;
+            loop {
+                downloaded += size - partial.done.min(size);
+                self.complete(&mut partial, &url, observe)?;
+                if !is_damaged(&partial.path, &info.etag)? {
+                    break;
+                }
+                // What was there of an earlier download may be what is wrong.
+                partial.cut(0)?;
+                if again {
+                    return Err(HubError::Damaged {
+                        file: file.to_owned(),
+                        path: blob,
+                    });
+                }
+                again = true;
+            }
             partial.finish(&blob)?;
         }
         self.cache.link(self.commit, file, &info.etag)?;
@@ -116,6 +132,12 @@ impl Source<'_> {
             false => Err(partial.broken_off("the connection was closed")),
         }
     }
+}
+
+/// Whether a file is not what its etag says, as far as that is a hash.
+fn is_damaged(path: &Path, etag: &str) -> Result<bool, HubError> {
+    let intact = is_intact(path, etag).map_err(HubError::cache(path))?;
+    Ok(intact == Some(false))
 }
 
 /// A file that is not whole yet.

@@ -105,17 +105,22 @@ pub enum HubError {
         repo: String,
     },
     /// Files that its `model_index.json` or a shard index promises.
-    #[error("{repo} is incomplete, it lacks {}", files.join(", "))]
+    #[error(
+        "{repo} is incomplete, it lacks {}{}",
+        files.join(", "), sentencepiece(*sentencepiece_model)
+    )]
     Incomplete {
         /// `owner/name`.
         repo: String,
         /// The files.
         files: Vec<String>,
+        /// Whether it has a `tokenizer.model`, the form that this crate does not read.
+        sentencepiece_model: bool,
     },
     /// A part without weights that this crate reads.
     #[error(
-        "{repo} has no weights in {folder}: looked for {}; pickled .bin and .pth files are not read",
-        expected.join(", ")
+        "{repo} has no weights in {folder}: looked for {}{}; pickled .bin and .pth files are not read",
+        expected.join(", "), of_variants(variants)
     )]
     NoWeights {
         /// `owner/name`.
@@ -124,6 +129,21 @@ pub enum HubError {
         folder: &'static str,
         /// The names that would do.
         expected: Vec<String>,
+        /// Variants that are there: several, or quantized ones, so that one has to be asked for.
+        variants: Vec<String>,
+    },
+    /// A variant of which no component has weights.
+    #[error(
+        "{repo} has no weights of the variant {variant:?}{}",
+        of_variants(found)
+    )]
+    NoVariant {
+        /// `owner/name`.
+        repo: String,
+        /// The variant.
+        variant: String,
+        /// The variants there are.
+        found: Vec<String>,
     },
     /// A shard index that cannot be used.
     #[error(transparent)]
@@ -160,6 +180,17 @@ pub enum HubError {
         size: u64,
         /// What happened.
         reason: String,
+    },
+    /// A file that is not what its hash says, twice, or offline.
+    #[error(
+        "{file} is damaged: its content is not what its hash says ({}); online, it is downloaded \
+         again", path.display()
+    )]
+    Damaged {
+        /// The file, relative to the repository.
+        file: String,
+        /// Where it is in the cache.
+        path: PathBuf,
     },
     /// The disk of the cache is full.
     #[error(
@@ -204,5 +235,22 @@ fn absent(files: &[String]) -> String {
         [] => "everything is".to_owned(),
         [file] => format!("{file} is"),
         files => format!("{} are", files.join(", ")),
+    }
+}
+
+fn of_variants(variants: &[String]) -> String {
+    match variants {
+        [] => String::new(),
+        variants => format!("; its variants are {}", variants.join(", ")),
+    }
+}
+
+fn sentencepiece(is_there: bool) -> &'static str {
+    match is_there {
+        true => {
+            "; the SentencePiece file tokenizer.model there is not read: convert it to tokenizer.json, \
+             which transformers does with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        }
+        false => "",
     }
 }

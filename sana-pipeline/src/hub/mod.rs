@@ -20,22 +20,23 @@
 //! its own, and the next download continues with it.
 
 mod cache;
+mod checksum;
 mod client;
 mod download;
 mod error;
 mod http;
+mod list;
 mod options;
 mod plan;
 mod repo;
 
 use std::path::PathBuf;
 
-use serde_json::Value;
-
-use self::cache::{Files, RepoCache, is_commit};
+use self::cache::{Files, RepoCache};
 use self::client::Client;
 use self::download::Source;
-use crate::checkpoint::Checkpoint;
+use self::list::read_list;
+use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
 
 pub use error::HubError;
@@ -147,36 +148,6 @@ fn offline(repo: &HubRepo, options: &HubOptions, files: Vec<String>) -> HubError
     }
 }
 
-/// Commit and files of a server's answer.
-fn read_list(list: &Value) -> Result<(String, Files), String> {
-    let commit = list.get("sha").and_then(Value::as_str).unwrap_or_default();
-    if !is_commit(commit) {
-        return Err(format!("its commit is {commit:?}"));
-    }
-    let entries = list.get("siblings").and_then(Value::as_array);
-    let mut files = Files::new();
-    for entry in entries.ok_or("it has no list of files")? {
-        let name = entry.get("rfilename").and_then(Value::as_str);
-        let name = name.ok_or("a file has no name")?;
-        if !is_inside(name) {
-            return Err(format!(
-                "a file has the name {name:?}, which leaves the folder"
-            ));
-        }
-        files.insert(name.to_owned(), entry.get("size").and_then(Value::as_u64));
-    }
-    Ok((commit.to_owned(), files))
-}
-
-/// Whether a path with `/` between its parts stays inside a folder, on every system.
-fn is_inside(name: &str) -> bool {
-    let part = |part: &str| {
-        let plain = |c: char| !c.is_control() && !['\\', ':'].contains(&c);
-        !["", ".", ".."].contains(&part) && part.chars().all(plain)
-    };
-    name.len() <= 1000 && name.split('/').all(part)
-}
-
 /// A download of several files.
 struct Fetching<'a> {
     repo: &'a HubRepo,
@@ -208,7 +179,29 @@ impl Fetching<'_> {
             repo: self.repo.id().to_owned(),
         })?;
         let configs = parts.iter().map(|part| part.config_file().to_owned());
-        self.get(&configs.collect::<Vec<_>>())?;
+        let mut configs: Vec<String> = configs.collect();
+        // Not every repository has it, nor every cache that an older program filled.
+        let optional = plan::TOKENIZER_CONFIG;
+        let has_tokenizer = parts.contains(&Component::Tokenizer);
+        if has_tokenizer && self.files.contains_key(optional) && self.can_get(optional) {
+            configs.push(optional.to_owned());
+        }
+        self.get(&configs)?;
+        // Without a variant that was asked for, what is in the cache is chosen from offline, by the same
+        // rules; else the list says what is absent.
+        let here = match variant {
+            Some(_) => self.files.clone(),
+            None => self.files_here(),
+        };
+        if let Some(variant) = variant
+            && let Some(found) = plan::without_variant(self.files, &parts, variant)
+        {
+            return Err(HubError::NoVariant {
+                repo: self.repo.id().to_owned(),
+                variant: variant.to_owned(),
+                found,
+            });
+        }
 
         let mut weights = Vec::new();
         for &part in &parts {
@@ -216,14 +209,25 @@ impl Fetching<'_> {
                 continue;
             };
             let folder = part.folder();
-            let found = plan::weight_file(self.files, folder, stem, variant);
-            weights.push(found.map_err(|expected| {
+            let found = plan::weight_file(&here, folder, stem, variant);
+            let found = match found {
+                Err(absent) if absent.variants.is_empty() => {
+                    plan::weight_file(self.files, folder, stem, variant)
+                }
+                found => found,
+            };
+            weights.push(found.map_err(|absent| {
+                let ambiguous = !absent.variants.is_empty();
                 let otherwise = HubError::NoWeights {
                     repo: self.repo.id().to_owned(),
                     folder,
-                    expected,
+                    expected: absent.expected,
+                    variants: absent.variants,
                 };
-                self.absent(vec![format!("the weights in {folder}")], otherwise)
+                match ambiguous {
+                    true => otherwise,
+                    false => self.absent(vec![format!("the weights in {folder}")], otherwise),
+                }
             })?);
         }
         let (indices, mut files): (Vec<_>, Vec<_>) = weights
@@ -237,6 +241,18 @@ impl Fetching<'_> {
         self.get(&files)
     }
 
+    /// Whether a file is in the cache or can be fetched.
+    fn can_get(&self, file: &str) -> bool {
+        self.client.is_some() || self.cache.find(self.commit, file, None).is_some()
+    }
+
+    /// The files that can be had: all, or offline those in the cache.
+    fn files_here(&self) -> Files {
+        let files = self.files.iter();
+        let files = files.filter(|(name, _)| self.can_get(name));
+        files.map(|(name, size)| (name.clone(), *size)).collect()
+    }
+
     /// That files are absent. Offline, where the list may be that of another program's download,
     /// they are not known to be absent from the repository.
     fn absent(&self, files: Vec<String>, otherwise: HubError) -> HubError {
@@ -246,10 +262,32 @@ impl Fetching<'_> {
         }
     }
 
+    /// Takes files away that are not what their hashes say, so that they are downloaded again.
+    fn remove_damaged(&self, names: &[String]) -> Result<(), HubError> {
+        for file in names {
+            if self.cache.find(self.commit, file, None).is_none()
+                || !self.cache.is_damaged(self.commit, file)?
+            {
+                continue;
+            }
+            if self.client.is_none() {
+                return Err(HubError::Damaged {
+                    file: file.clone(),
+                    path: self.cache.snapshot(self.commit).join(file),
+                });
+            }
+            self.cache.remove(self.commit, file)?;
+        }
+        Ok(())
+    }
+
     /// Sees to it that files are in the snapshot.
     fn get(&mut self, names: &[String]) -> Result<(), HubError> {
         let unlisted = names.iter().filter(|name| !self.files.contains_key(*name));
         let unlisted: Vec<String> = unlisted.cloned().collect();
+        if self.options.verify {
+            self.remove_damaged(names)?;
+        }
         let wanted: Vec<(&String, Option<u64>)> = names
             .iter()
             .map(|name| (name, self.files.get(name).copied().flatten()))
@@ -265,6 +303,10 @@ impl Fetching<'_> {
         if !unlisted.is_empty() {
             return Err(HubError::Incomplete {
                 repo: self.repo.id().to_owned(),
+                sentencepiece_model: unlisted
+                    .iter()
+                    .any(|name| name == Component::Tokenizer.config_file())
+                    && self.files.contains_key(plan::SENTENCEPIECE),
                 files: unlisted,
             });
         }
@@ -300,8 +342,6 @@ impl Fetching<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     /// Whatever files of it are in the folder.
@@ -317,44 +357,6 @@ mod tests {
             };
             let checkpoint = snapshot.open().unwrap();
             assert_eq!(checkpoint.has_f16_transformer(), trained_in_f16);
-        }
-    }
-
-    #[test]
-    fn lists_are_not_trusted() {
-        let commit = "0".repeat(40);
-        let list = |name: &str| {
-            let files = json!([{"rfilename": name, "size": 3}, {"rfilename": "b"}]);
-            read_list(&json!({"sha": commit, "siblings": files}))
-        };
-        let (found, files) = list("a/c.json").unwrap();
-        assert_eq!(found, commit);
-        assert_eq!(files["a/c.json"], Some(3));
-        assert_eq!(files["b"], None);
-        for wrong in [
-            "",
-            "..",
-            "../a",
-            "a/../b",
-            "/etc/passwd",
-            "a//b",
-            "a/",
-            r"a\b",
-            "C:/a",
-            "a\0",
-            "./a",
-        ] {
-            let reason = list(wrong).unwrap_err();
-            assert!(reason.contains("leaves the folder"), "{wrong}: {reason}");
-        }
-        for wrong in [
-            json!([]),
-            json!({"siblings": []}),
-            json!({"sha": "../../..", "siblings": []}),
-            json!({"sha": commit}),
-            json!({"sha": commit, "siblings": [{"name": "a"}]}),
-        ] {
-            assert!(read_list(&wrong).is_err(), "{wrong}");
         }
     }
 }

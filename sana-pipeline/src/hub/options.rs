@@ -21,6 +21,9 @@ pub struct HubOptions {
     pub cache: PathBuf,
     /// Whether only what is in the cache is used.
     pub offline: bool,
+    /// Whether files that are in the cache are read and compared with their hashes; damaged ones are
+    /// downloaded again. What is downloaded is always compared.
+    pub verify: bool,
     /// Whether the proxy that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` names is used, except for
     /// the hosts of `NO_PROXY`.
     pub proxy_from_env: bool,
@@ -34,6 +37,7 @@ impl HubOptions {
             token: None,
             cache: cache.into(),
             offline: false,
+            verify: false,
             proxy_from_env: false,
         }
     }
@@ -116,6 +120,7 @@ impl fmt::Debug for HubOptions {
             .field("token", &self.token.as_ref().map(|_| "..."))
             .field("cache", &self.cache)
             .field("offline", &self.offline)
+            .field("verify", &self.verify)
             .field("proxy_from_env", &self.proxy_from_env)
             .finish()
     }

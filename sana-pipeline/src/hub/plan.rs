@@ -1,8 +1,9 @@
 //! Which files of a repository a pipeline needs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use sana_linear_attn::weights::{shard_paths, weight_file_names};
+use sana_linear_attn::weights::{has_variant, shard_paths, weight_file_names, weight_variants};
 use serde_json::{Map, Value};
 
 use super::cache::Files;
@@ -22,19 +23,58 @@ pub(super) fn parts(index: &[u8]) -> Option<Vec<Component>> {
     Some(Component::ALL.into_iter().filter(named).collect())
 }
 
-/// The weight file of a part, or the index of its shards, as it will be looked for in the folder;
-/// else the names that would do.
+/// Settings of the tokenizer, which not every repository has.
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer/tokenizer_config.json";
+
+/// The form of a tokenizer that is not read.
+pub(super) const SENTENCEPIECE: &str = "tokenizer/tokenizer.model";
+
+/// No weight file that would do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Absent {
+    /// The names that would do.
+    pub expected: Vec<String>,
+    /// The variants there are.
+    pub variants: Vec<String>,
+}
+
+/// Names of the files in a folder of the repository.
+fn names_in(files: &Files, folder: &str) -> Vec<String> {
+    files
+        .keys()
+        .filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Unless one of the components has weights of a variant, the variants that they have.
+pub(super) fn without_variant(
+    files: &Files,
+    parts: &[Component],
+    variant: &str,
+) -> Option<Vec<String>> {
+    let mut found = BTreeSet::new();
+    for part in parts {
+        let Some(stem) = part.weights_stem() else {
+            continue;
+        };
+        let present = names_in(files, part.folder());
+        if has_variant(stem, variant, &present) {
+            return None;
+        }
+        found.extend(weight_variants(stem, &present));
+    }
+    Some(found.into_iter().collect())
+}
+
+/// The weight file of a part, or the index of its shards, as it will be looked for in the folder.
 pub(super) fn weight_file(
     files: &Files,
     folder: &str,
     stem: &str,
     variant: Option<&str>,
-) -> Result<String, Vec<String>> {
-    let present: Vec<String> = files
-        .keys()
-        .filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/'))
-        .map(str::to_owned)
-        .collect();
+) -> Result<String, Absent> {
+    let present = names_in(files, folder);
     let mut expected = weight_file_names(stem, variant, &present);
     if variant.is_some() {
         // As when it is opened: the plain files of a part that has none of the variant.
@@ -42,7 +82,10 @@ pub(super) fn weight_file(
     }
     match expected.iter().find(|name| present.contains(name)) {
         Some(name) => Ok(format!("{folder}/{name}")),
-        None => Err(expected),
+        None => Err(Absent {
+            expected,
+            variants: weight_variants(stem, &present),
+        }),
     }
 }
 
@@ -74,7 +117,7 @@ mod tests {
         names.iter().map(entry).collect()
     }
 
-    fn chosen(names: &[&str], variant: Option<&str>) -> Result<String, Vec<String>> {
+    fn chosen(names: &[&str], variant: Option<&str>) -> Result<String, Absent> {
         weight_file(&files(names), "vae", "model", variant)
     }
 
@@ -90,11 +133,29 @@ mod tests {
         assert_eq!(chosen(&both, Some("bf16")).unwrap(), plain);
         assert_eq!(chosen(&[fp16], None).unwrap(), fp16);
         assert_eq!(chosen(&[plain, sharded], Some("fp16")).unwrap(), sharded);
-        let expected = chosen(&["vae/model.bin", "model.safetensors"], None).unwrap_err();
+        let absent = chosen(&["vae/model.bin", "model.safetensors"], None).unwrap_err();
         assert_eq!(
-            expected,
+            absent.expected,
             ["model.safetensors", "model.safetensors.index.json"]
         );
+        assert!(absent.variants.is_empty());
+        let bf16 = "vae/model.bf16.safetensors";
+        let absent = chosen(&[fp16, bf16], None).unwrap_err();
+        assert_eq!(absent.variants, ["bf16", "fp16"]);
+        assert_eq!(
+            chosen(&["vae/model.int4.safetensors", fp16], None).unwrap(),
+            fp16
+        );
+    }
+
+    #[test]
+    fn a_variant_that_no_component_has() {
+        let parts = [Component::Scheduler, Component::Vae];
+        let fp16 = "vae/diffusion_pytorch_model.fp16.safetensors";
+        let files = files(&[fp16, "vae/diffusion_pytorch_model.safetensors"]);
+        assert_eq!(without_variant(&files, &parts, "fp16"), None);
+        let found = without_variant(&files, &parts, "typo").unwrap();
+        assert_eq!(found, ["fp16"]);
     }
 
     #[test]

@@ -12,6 +12,26 @@ fn names_that_are_no_folder() {
     };
     #[cfg(not(feature = "hub"))]
     generate("owner/name", &[]).fails(1, &["no folder owner/name", "--features hub"]);
+    #[cfg(feature = "hub")]
+    {
+        let folder_or_name = |model: &str, url: &str, offline: &str| {
+            let mut command =
+                here.command(&["generate", "a", "--device", "flex", "--model", model]);
+            command
+                .env("HF_ENDPOINT", url)
+                .env("HF_HUB_CACHE", here.path("cache"))
+                .env("HF_HUB_OFFLINE", offline)
+                .env("NO_PROXY", "*");
+            crate::support::Outcome::from(command.output().unwrap())
+        };
+        // Nothing listens there.
+        for offline in ["0", "1"] {
+            folder_or_name("models/sana", "http://127.0.0.1:1", offline).fails(
+                1,
+                &["no folder models/sana, so it is taken as the name of a model on the Hugging Face Hub"],
+            );
+        }
+    }
     generate("a/b/c", &[]).fails(1, &["no folder a/b/c"]);
     let folder = here.copied_checkpoint("mine");
     generate(folder.to_str().unwrap(), &["--revision", "main"])
@@ -61,6 +81,35 @@ mod with_the_hub {
         "--device",
         "flex",
     ];
+
+    /// `inspect --check` finds a file that was damaged after its download, and fetches it again.
+    #[cfg(unix)]
+    #[test]
+    fn a_damaged_file_is_fetched_again() {
+        let here = Workplace::new();
+        let mut site = Site::of(&checkpoint());
+        let config = "vae/config.json";
+        let content = [site.files[config].clone(), b"\n".to_vec()].concat();
+        std::fs::write(here.path("content"), &content).unwrap();
+        let git = std::process::Command::new("git")
+            .args(["hash-object", "--no-filters"])
+            .arg(here.path("content"))
+            .output();
+        // Without git there is nothing to compare with; the pipeline's own tests have fixed hashes.
+        let Ok(git) = git else { return };
+        let hash = String::from_utf8(git.stdout).unwrap().trim().to_owned();
+        site.files.insert(config.to_owned(), content.clone());
+        site.etags.insert(config.to_owned(), hash);
+        let server = Server::start(move |request| site.answer(request));
+        let check = |offline| sana(&here, &server.url, offline, &["inspect", REPO, "--check"]);
+        assert_eq!(check(false).code, Some(0));
+        let snapshot = format!("cache/models--owner--name/snapshots/{COMMIT}/{config}");
+        let damaged = [&content[..content.len() - 1], b" "].concat();
+        std::fs::write(here.path(&snapshot), damaged).unwrap();
+        check(true).fails(1, &["vae/config.json is damaged"]);
+        assert_eq!(check(false).code, Some(0));
+        assert_eq!(here.bytes(&snapshot), content);
+    }
 
     #[test]
     fn a_model_by_its_name() {

@@ -29,7 +29,9 @@ pub fn checkpoint(
     name: &str,
     revision: Option<&str>,
     variant: Option<&str>,
+    verify: bool,
 ) -> anyhow::Result<Found> {
+    use anyhow::Context;
     use indicatif::DecimalBytes;
     use sana_pipeline::hub::{self, HubOptions, HubRepo};
 
@@ -39,12 +41,23 @@ pub fn checkpoint(
     if let Some(revision) = revision {
         repo = repo.revision(revision)?;
     }
-    let options = HubOptions::from_env()?;
+    let options = HubOptions {
+        verify,
+        ..HubOptions::from_env()?
+    };
     let mut bar: Option<Progress> = None;
     let snapshot = hub::fetch(&repo, variant, &options, &mut |progress| {
         bar.get_or_insert_with(|| Progress::bytes("downloading"))
             .advance(progress.done, progress.total);
-    })?;
+    });
+    let snapshot = match snapshot {
+        Err(error) if is_unknown(&error) => Err(error).with_context(|| {
+            format!(
+                "no folder {name}, so it is taken as the name of a model on the Hugging Face Hub"
+            )
+        })?,
+        snapshot => snapshot?,
+    };
     drop(bar);
     if snapshot.downloaded > 0 {
         eprintln!(
@@ -60,14 +73,29 @@ pub fn checkpoint(
     })
 }
 
+/// Whether nothing is known of a repository: perhaps a folder was meant.
+#[cfg(feature = "hub")]
+fn is_unknown(error: &sana_pipeline::hub::HubError) -> bool {
+    use sana_pipeline::hub::HubError;
+
+    match error {
+        HubError::NoSuchRepo { .. } | HubError::Denied { .. } | HubError::Unreachable { .. } => {
+            true
+        }
+        HubError::Offline { files, .. } => files.is_empty(),
+        _ => false,
+    }
+}
+
 #[cfg(not(feature = "hub"))]
 pub fn checkpoint(
     name: &str,
     _revision: Option<&str>,
     _variant: Option<&str>,
+    _verify: bool,
 ) -> anyhow::Result<Found> {
     anyhow::bail!(
-        "no folder {name}; to download it from the Hugging Face Hub, build with --features hub"
+        "no folder {name}, so it is taken as the name of a model; to download it from the Hugging Face Hub, build with --features hub"
     )
 }
 

@@ -112,6 +112,17 @@ pub fn find(
     revision: Option<&str>,
     variant: Option<&str>,
 ) -> anyhow::Result<Found> {
+    find_with(model, revision, variant, false)
+}
+
+/// As [`find`]; with `verify`, files of the Hub that are in the cache are compared with their hashes,
+/// and damaged ones are downloaded again.
+pub fn find_with(
+    model: Option<&Path>,
+    revision: Option<&str>,
+    variant: Option<&str>,
+    verify: bool,
+) -> anyhow::Result<Found> {
     let Some(model) = model else {
         return Ok(Found {
             checkpoint: built_in()?,
@@ -120,7 +131,7 @@ pub fn find(
         });
     };
     if let Some(name) = hub::repository(model) {
-        return hub::checkpoint(name, revision, variant);
+        return hub::checkpoint(name, revision, variant, verify);
     }
     if revision.is_some() {
         bail!(

@@ -100,11 +100,22 @@ fn hub_repositories_of_another_layout() {
 
     let mut site = Site::of(&sana_folder());
     site.files.remove("tokenizer/tokenizer.json");
-    let server = serve(site);
+    let server = serve(site.clone());
     let (_folder, options) = self::options(&server);
     let error = fetch(&options).unwrap_err();
     assert!(matches!(error, HubError::Incomplete { .. }));
     assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    assert!(!error.to_string().contains("tokenizer.model"), "{error}");
+
+    let server = serve(site.with("tokenizer/tokenizer.model", "sentencepiece"));
+    let (_folder, options) = self::options(&server);
+    let error = fetch(&options).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("tokenizer.model there is not read"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Checkpoints from a Hub on loopback.
 
+mod downloads;
 mod faults;
 mod server;
 
@@ -95,6 +96,7 @@ fn hub_from_a_name_to_an_image() {
         "text_encoder/config.json",
         "text_encoder/model.safetensors",
         "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
         TRANSFORMER_CONFIG,
         TRANSFORMER,
         "vae/config.json",

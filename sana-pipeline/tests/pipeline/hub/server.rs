@@ -172,6 +172,8 @@ pub struct Site {
     pub storage: String,
     /// Whether the list has sizes.
     pub sizes: bool,
+    /// What names the contents of files, if it is their hash.
+    pub etags: BTreeMap<String, String>,
 }
 
 impl Site {
@@ -197,9 +199,14 @@ impl Site {
         site
     }
 
-    /// What names the content of a file.
+    /// What names the content of a file that is not named by its hash.
     pub fn etag(name: &str) -> String {
         name.replace(['/', '.'], "_")
+    }
+
+    fn etag_of(&self, name: &str) -> String {
+        let hash = self.etags.get(name);
+        hash.cloned().unwrap_or_else(|| Self::etag(name))
     }
 
     /// The answer of the Hub. `/COMMIT/` in paths of files, as clients ask for the commit that the
@@ -226,7 +233,7 @@ impl Site {
             return self
                 .content(name, request)
                 .header("X-Repo-Commit", COMMIT)
-                .header("ETag", format!("\"{}\"", Self::etag(name)));
+                .header("ETag", format!("\"{}\"", self.etag_of(name)));
         }
         match path.strip_prefix("/storage/") {
             // The storage has names of its own for contents.
@@ -249,7 +256,7 @@ impl Site {
         Answer::new(302)
             .header("Location", format!("{}/storage/{name}", self.storage))
             .header("X-Repo-Commit", COMMIT)
-            .header("X-Linked-Etag", format!("\"{}\"", Self::etag(name)))
+            .header("X-Linked-Etag", format!("\"{}\"", self.etag_of(name)))
             .header("X-Linked-Size", self.files[name].len().to_string())
     }
 
