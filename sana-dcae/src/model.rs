@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::layers::LinearLayers;
 use sana_linear_attn::precision::{Bf16Gemm, compute_dtype};
+use sana_linear_attn::weights::check_module;
 use sana_linear_attn::weights::replace_file;
 use sana_linear_attn::{KeyMap, LoadOptions, SaveOptions, Weights, load_module, save_module};
 
@@ -142,6 +143,24 @@ impl DcAe {
             ignore: UNUSED_TENSORS,
         };
         Ok(load_module(config.init(device), weights, &options, device)?)
+    }
+
+    /// Checks by the headers alone that [`from_weights`](Self::from_weights) can load weights. The
+    /// device is asked for nothing but the shapes of parameters.
+    ///
+    /// # Errors
+    /// As [`from_weights`](Self::from_weights).
+    pub fn check_weights(
+        config: &DcAeConfig,
+        weights: &Weights,
+        device: &Device,
+    ) -> Result<(), DcAeError> {
+        config.validate()?;
+        let options = LoadOptions {
+            ignore: UNUSED_TENSORS,
+            ..LoadOptions::default()
+        };
+        Ok(check_module(&config.init(device), weights, &options)?)
     }
 
     /// Writes `config.json` and `diffusion_pytorch_model.safetensors` into an existing folder, in

@@ -1,4 +1,4 @@
-//! Which weights of a checkpoint are NaN or infinite.
+//! Which weights of a checkpoint are NaN or infinite, and which do not fit its configs.
 
 use std::fmt;
 
@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
 
+pub use super::fit::{LoadedWith, Misfit};
+
 /// Bytes of a tensor that one thread counts at a time; a multiple of the size of every dtype.
 const CHUNK: usize = 1 << 20;
 
@@ -21,13 +23,15 @@ pub struct WeightCheck {
     pub origin: String,
     /// Its parts that have weights, by name.
     pub parts: Vec<PartCheck>,
+    /// Those that do not fit their configs, or each other.
+    pub misfits: Vec<Misfit>,
 }
 
-/// What was found in the weights of one part.
+/// What was found in the weights of one part, or of a LoRA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PartCheck {
-    /// Which one.
-    pub part: Component,
+    /// Its folder, such as `vae`, or `lora`.
+    pub part: String,
     /// Tensors that were read: those of f32, f16 and bf16.
     pub tensors: usize,
     /// Their elements.
@@ -64,24 +68,48 @@ impl WeightCheck {
 
 impl Checkpoint {
     /// Reads every weight and looks for NaN and infinity: on all cores, from the mapped files as
-    /// they are, without a copy of any tensor. `variant` as in [`weights`](Self::weights).
+    /// they are, without a copy of any tensor. Also compares all tensors with the configs.
+    /// `variant` as in [`weights`](Self::weights).
     ///
     /// # Errors
     /// When a part's weights cannot be opened.
     pub fn check_weights(&self, variant: Option<&str>) -> Result<WeightCheck, PipelineError> {
-        let parts = self.parts().filter(|part| part.weights_stem().is_some());
-        let parts = parts.map(|part| Ok(check_part(part, &self.weights(part, variant)?)));
+        self.check_weights_with(&LoadedWith {
+            variant: variant.map(str::to_owned),
+            ..LoadedWith::default()
+        })
+    }
+
+    /// As [`check_weights`](Self::check_weights), with a ControlNet and LoRAs.
+    ///
+    /// # Errors
+    /// When weights cannot be opened.
+    pub fn check_weights_with(&self, with: &LoadedWith) -> Result<WeightCheck, PipelineError> {
+        let misfits = self.misfits(with)?;
+        let variant = with.variant.as_deref();
+        let mut parts = Vec::new();
+        for part in self.weighted() {
+            parts.push(check_part(part, &self.weights(part, variant)?));
+        }
+        if let Some(controlnet) = self.controlnet(with.controlnet.as_deref())? {
+            let weights = controlnet.weights(variant)?;
+            parts.push(check_part(Component::ControlNet, &weights));
+        }
+        for file in &with.loras {
+            parts.push(check_part("lora", file.open()?.lora().weights()));
+        }
         Ok(WeightCheck {
             origin: self.origin(),
-            parts: parts.collect::<Result<_, PipelineError>>()?,
+            parts,
+            misfits,
         })
     }
 }
 
 /// Reads every weight of a part.
-pub fn check_part(part: Component, weights: &Weights) -> PartCheck {
+pub fn check_part(part: impl fmt::Display, weights: &Weights) -> PartCheck {
     let mut found = PartCheck {
-        part,
+        part: part.to_string(),
         tensors: 0,
         elements: 0,
         not_finite: Vec::new(),
@@ -183,7 +211,7 @@ impl fmt::Display for WeightCheck {
             write!(
                 f,
                 "\n{:<13} {tensors} tensors, {elements} values: ",
-                part.part.folder()
+                part.part
             )?;
             match bad {
                 0 => write!(f, "all finite")?,
@@ -210,6 +238,9 @@ impl fmt::Display for WeightCheck {
                     write!(f, "\n  {what}: {}", names.join(", "))?;
                 }
             }
+        }
+        for misfit in &self.misfits {
+            write!(f, "\n{misfit}")?;
         }
         Ok(())
     }
@@ -274,6 +305,7 @@ mod tests {
             let check = WeightCheck {
                 origin: "here".to_owned(),
                 parts: vec![found],
+                misfits: Vec::new(),
             };
             assert_eq!(check.not_finite(), 1);
             let table = check.to_string();

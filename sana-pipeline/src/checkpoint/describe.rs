@@ -137,6 +137,7 @@ impl Checkpoint {
     /// # Errors
     /// When a part is not usable.
     pub fn describe(&self, variant: Option<&str>) -> Result<Description, PipelineError> {
+        self.check_variant(variant, self.controlnet(None)?.as_ref())?;
         let mut parts = Vec::new();
         for (part, class) in self.classes() {
             let weights = match part.weights_stem() {

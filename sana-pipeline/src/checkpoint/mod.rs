@@ -19,6 +19,7 @@ mod controlnet_folder;
 pub mod create;
 pub mod describe;
 pub(crate) mod dtype;
+mod fit;
 mod keys;
 mod lora_file;
 mod scheduler;
@@ -27,6 +28,8 @@ pub mod variants;
 mod weight_files;
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use sana_linear_attn::SanaTransformerConfig;
@@ -40,6 +43,7 @@ use transformer_file::TransformerFile;
 
 pub use component::Component;
 pub use controlnet_folder::ControlNetFolder;
+pub(crate) use fit::{check_caption, check_latents};
 pub use keys::{CheckpointInstruction, SanaKeys};
 pub use lora_file::{LoraFile, LoraMode};
 pub use scheduler::{Schedule, Scheduler, Solver};
@@ -83,25 +87,30 @@ impl Checkpoint {
     /// [`CheckpointError::Incomplete`] with all missing files, [`CheckpointError::PipelineClass`] or
     /// [`CheckpointError::ComponentClass`].
     pub fn open(folder: &Path) -> Result<Self, PipelineError> {
-        if !folder.is_dir() {
+        if !found(folder)?.is_some_and(|folder| folder.is_dir()) {
             return Err(PipelineError::Checkpoint(CheckpointError::NoFolder {
                 path: folder.to_path_buf(),
             }));
         }
-        if !folder.join(INDEX).is_file() {
+        if !is_file(&folder.join(INDEX))? {
             return Err(PipelineError::Checkpoint(CheckpointError::NotCheckpoint {
                 folder: folder.to_path_buf(),
             }));
         }
         let checkpoint = Self::with_source(Source::Folder(folder.to_path_buf()))?;
-        let files: Vec<String> = checkpoint
-            .parts()
-            .map(|part| part.config_file())
-            .filter(|file| !folder.join(file).is_file())
-            .map(str::to_owned)
-            .collect();
+        let mut files = Vec::new();
+        for part in checkpoint.parts() {
+            if !is_file(&folder.join(part.config_file()))? {
+                files.push(part.config_file().to_owned());
+            }
+        }
         if files.is_empty() {
             return Ok(checkpoint);
+        }
+        let sentencepiece = folder.join("tokenizer/tokenizer.model");
+        if files == [Component::Tokenizer.config_file()] && sentencepiece.is_file() {
+            // It says what to do about a tokenizer of another form.
+            checkpoint.tokenizer()?;
         }
         Err(PipelineError::Checkpoint(CheckpointError::Incomplete {
             origin: checkpoint.origin(),
@@ -307,6 +316,24 @@ impl Checkpoint {
             })
         })
     }
+}
+
+/// What is at a path; `None` for nothing, and the system's reason where it cannot be looked at.
+fn found(path: &Path) -> Result<Option<Metadata>, PipelineError> {
+    match path.metadata() {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(source) => Err(PipelineError::Read {
+            path: path.to_path_buf(),
+            source,
+        }),
+    }
+}
+
+fn is_file(path: &Path) -> Result<bool, PipelineError> {
+    Ok(found(path)?.is_some_and(|found| found.is_file()))
 }
 
 #[cfg(test)]

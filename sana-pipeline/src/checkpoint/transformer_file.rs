@@ -1,13 +1,13 @@
 //! A transformer from a file of its own, in place of the checkpoint's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use serde_json::{Map, Value};
 
 use super::component::Component;
-use super::weight_files::{has_f16_files, open_weights};
-use crate::error::PipelineError;
+use super::weight_files::{has_f16_files, has_variant_files, open_weights, variants_in};
+use crate::error::{CheckpointError, PipelineError};
 
 const CONFIG: &str = "config.json";
 pub(crate) const CLASS: &str = "SanaTransformer2DModel";
@@ -17,6 +17,8 @@ pub(crate) const CLASS: &str = "SanaTransformer2DModel";
 pub(crate) struct TransformerFile {
     pub weights: Weights,
     pub config: SanaTransformerConfig,
+    /// Its folder, if it is not a single file.
+    pub folder: Option<PathBuf>,
     /// What was not in the file, for people to read.
     pub note: Option<String>,
     /// Whether its name says that it was trained in f16.
@@ -59,16 +61,35 @@ impl TransformerFile {
         Ok(Self {
             weights,
             config,
+            folder: path.is_dir().then(|| path.to_path_buf()),
             note,
             f16: is_f16(path),
         })
     }
 }
 
+impl TransformerFile {
+    /// That its folder has files of a variant.
+    pub fn check_variant(&self, variant: Option<&str>) -> Result<(), PipelineError> {
+        let (Some(folder), Some(variant)) = (&self.folder, variant) else {
+            return Ok(());
+        };
+        let stem = Component::Transformer.weights_stem().unwrap_or_default();
+        if has_variant_files(folder, stem, variant) {
+            return Ok(());
+        }
+        Err(PipelineError::Checkpoint(CheckpointError::NoVariant {
+            variant: variant.to_owned(),
+            origin: folder.display().to_string(),
+            found: variants_in(folder, stem),
+        }))
+    }
+}
+
 /// Whether the name of the file, or of one in the folder, says that it is of the variant `fp16`.
 fn is_f16(path: &Path) -> bool {
     let own = path.file_name().unwrap_or_default();
-    own.to_string_lossy().contains(".fp16") || has_f16_files(path)
+    own.to_string_lossy().contains(".fp16") || (path.is_dir() && has_f16_files(path))
 }
 
 /// The transformer's config in a folder; `None` for that of another model.

@@ -92,6 +92,19 @@ pub enum CheckpointError {
         /// The transformer's number.
         expected: usize,
     },
+    /// A variant of which no component has weight files.
+    #[error(
+        "{origin} has no weights of the variant {variant:?}{}",
+        its_variants(found)
+    )]
+    NoVariant {
+        /// The variant.
+        variant: String,
+        /// The checkpoint.
+        origin: String,
+        /// The variants there are.
+        found: Vec<String>,
+    },
     /// A scheduler class that this crate does not implement.
     #[error("{origin} names the scheduler {found:?}, expected one of {}", expected.join(", "))]
     SchedulerClass {
@@ -138,6 +151,12 @@ pub enum CheckpointError {
         /// The folder.
         folder: PathBuf,
     },
+    /// Weights were to be written where there are some already.
+    #[error("{} exists already: nothing is replaced; choose another place", path.display())]
+    WeightsExist {
+        /// The folder or file.
+        path: PathBuf,
+    },
     /// A dtype that weights cannot be written in.
     #[error("weights cannot be written as {found}, supported are f32, f16 and bf16")]
     WeightDtype {
@@ -165,4 +184,11 @@ pub enum CheckpointError {
     /// A LoRA cannot be applied to the transformer.
     #[error("{0}")]
     Lora(#[from] LoraError),
+}
+
+fn its_variants(found: &[String]) -> String {
+    match found {
+        [] => ": it has none but the plain ones".to_owned(),
+        found => format!("; it has {}", found.join(", ")),
+    }
 }

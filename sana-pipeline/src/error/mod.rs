@@ -134,6 +134,20 @@ fn first_in(place: &Option<impl fmt::Display>) -> String {
 }
 
 impl PipelineError {
+    /// The text with the names of all tensors that do not fit, of which the usual one lists a few of
+    /// each kind; `None` where that has all.
+    pub fn all_names(&self) -> Option<String> {
+        match self {
+            Self::Checkpoint(
+                CheckpointError::Weights(error) | CheckpointError::Lora(LoraError::Weights(error)),
+            ) => error.all_names(),
+            Self::Checkpoint(CheckpointError::Lora(LoraError::Mismatch(found))) => {
+                found.all_names()
+            }
+            _ => None,
+        }
+    }
+
     /// That this file cannot be written, of the system's reason.
     pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Write {

@@ -149,10 +149,7 @@ impl MemoryModel {
         variant: Option<&str>,
         dtype: DType,
     ) -> Result<Self, PipelineError> {
-        let present: Vec<Component> = checkpoint
-            .parts()
-            .filter(|part| part.weights_stem().is_some() && *part != Component::ControlNet)
-            .collect();
+        let present: Vec<Component> = checkpoint.weighted().collect();
         let mut parts = Vec::new();
         for &part in &present {
             let weights = checkpoint.weights(part, variant)?;

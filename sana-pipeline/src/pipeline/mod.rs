@@ -100,6 +100,7 @@ impl SanaPipeline {
         };
         let controlnet = checkpoint.controlnet(options.controlnet.as_deref())?;
         let controlnet = controlnet.map(|folder| folder.with_wiring(options.control_wiring));
+        checkpoint.check_variant(options.variant.as_deref(), controlnet.as_ref())?;
         let spec = checkpoint.spec_with(controlnet)?;
         let (mut lora_notes, mut lora_elements) = (Vec::new(), Vec::new());
         for file in &options.loras {
@@ -112,14 +113,13 @@ impl SanaPipeline {
         let mut loaded = Vec::new();
         if let Some(controlnet) = &spec.controlnet {
             let weights = controlnet.weights(options.variant.as_deref())?;
+            controlnet.check_weights(&weights, device)?;
             let part = Component::ControlNet;
             loaded.push(LoadedPart::new(part, &weights, options.dtype, device));
         }
-        for part in checkpoint
-            .parts()
-            .filter(|part| part.weights_stem().is_some() && *part != Component::ControlNet)
-        {
+        for part in checkpoint.weighted() {
             let weights = checkpoint.weights(part, options.variant.as_deref())?;
+            checkpoint.check_component(part, &weights, device)?;
             let mut part_loaded = LoadedPart::new(part, &weights, options.dtype, device);
             if part == Component::TextEncoder {
                 let config = checkpoint.text_config()?;

@@ -7,8 +7,10 @@ use sana_linear_attn::SanaTransformerConfig;
 use sana_sampler::{DpmSolverOptions, SigmaData};
 use sana_text::PromptOptions;
 
-use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, Scheduler, Solver, variants};
-use crate::error::{CheckpointError, PipelineError};
+use crate::checkpoint::{
+    Checkpoint, ControlNetFolder, Scheduler, Solver, check_caption, check_latents, variants,
+};
+use crate::error::PipelineError;
 
 pub use buckets::Buckets;
 
@@ -82,7 +84,7 @@ impl ModelSpec {
     /// Of components that fit each other, without a ControlNet.
     ///
     /// # Errors
-    /// [`CheckpointError::ComponentsDiffer`] when the autoencoder's latents are not the transformer's.
+    /// [`CheckpointError::ComponentsDiffer`](crate::CheckpointError::ComponentsDiffer) when the autoencoder's latents are not the transformer's.
     pub(crate) fn new(
         transformer: SanaTransformerConfig,
         autoencoder: DcAeConfig,
@@ -181,17 +183,7 @@ impl ModelSpec {
 
     /// That a text encoder's hidden states are the transformer's captions.
     pub(crate) fn check_caption(&self, hidden_size: usize) -> Result<(), PipelineError> {
-        if self.transformer.caption_channels == hidden_size {
-            return Ok(());
-        }
-        Err(PipelineError::Checkpoint(
-            CheckpointError::ComponentsDiffer {
-                component: Component::TextEncoder,
-                what: "channels",
-                found: hidden_size,
-                expected: self.transformer.caption_channels,
-            },
-        ))
+        check_caption(&self.transformer, hidden_size)
     }
 }
 
@@ -225,34 +217,4 @@ fn fitting(
         fitting.class_name()
     );
     (fitting, Some(note))
-}
-
-/// The autoencoder's latents are the transformer's.
-fn check_latents(
-    transformer: &SanaTransformerConfig,
-    autoencoder: &DcAeConfig,
-) -> Result<(), PipelineError> {
-    let differ = |what, found, expected| {
-        Err(PipelineError::Checkpoint(
-            CheckpointError::ComponentsDiffer {
-                component: Component::Vae,
-                what,
-                found,
-                expected,
-            },
-        ))
-    };
-    let (channels, latent) = (transformer.in_channels, autoencoder.latent_channels);
-    if channels != latent {
-        return differ("latent channels", latent, channels);
-    }
-    // Models that learn the variance predict it in as many channels again.
-    let output = transformer.output_channels();
-    if output != channels && output != 2 * channels {
-        return differ("latent channels", latent, output);
-    }
-    if autoencoder.in_channels != 3 {
-        return differ("image channels", autoencoder.in_channels, 3);
-    }
-    Ok(())
 }

@@ -154,7 +154,7 @@ fn loras_that_do_not_fit() {
     generate(&["--lora-unmerged"]).fails(2, &["--lora"]);
     let weights = "transformer/diffusion_pytorch_model.safetensors";
     let weights = sprint_checkpoint().join(weights);
-    generate(&["--lora", weights.to_str().unwrap()]).fails(
+    generate(&["--verbose", "--lora", weights.to_str().unwrap()]).fails(
         1,
         &[
             "does not fit the transformer",

@@ -26,3 +26,4 @@ mod other_commands;
 mod sizes;
 mod support;
 mod training;
+mod weights;

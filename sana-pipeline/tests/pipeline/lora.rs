@@ -155,7 +155,7 @@ fn files_that_do_not_fit() {
 
     // A checkpoint's own weights are no LoRA.
     let error = open_error(&[LoraFile::new(sana_folder().join(TRANSFORMER))]);
-    let text = error.to_string();
+    let text = error.all_names().unwrap();
     assert!(matches!(
         error,
         PipelineError::Checkpoint(CheckpointError::Lora(LoraError::Mismatch(_)))
@@ -172,7 +172,7 @@ fn files_that_do_not_fit() {
     edit(&folder, config, "\"num_layers\": 3", "\"num_layers\": 1");
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     let opened = SanaPipeline::from_checkpoint(checkpoint, with(&[file()]), &device());
-    let text = opened.unwrap_err().to_string();
+    let text = opened.unwrap_err().all_names().unwrap();
     assert!(text.contains("targets that it lacks 12: "), "{text}");
     for block in [1, 2] {
         for attention in ["attn1", "attn2"] {

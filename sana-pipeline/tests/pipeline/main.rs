@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod controlnet;
+mod convert;
 #[cfg(all(feature = "flex", feature = "scenes-model"))]
 mod devices;
 #[cfg(feature = "scenes")]
@@ -9,6 +10,7 @@ mod evaluation;
 #[cfg(all(feature = "flex", feature = "train"))]
 mod examples;
 mod family;
+mod fit;
 mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
@@ -26,6 +28,7 @@ mod requests;
 mod running;
 mod seeds;
 mod sizes;
+mod tokenizers;
 
 use std::path::{Path, PathBuf};
 

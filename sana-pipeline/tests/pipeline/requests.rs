@@ -79,11 +79,8 @@ fn sizes_that_do_not_work_list_the_nearest() {
         "\"patch_size\": 1",
         "\"patch_size\": 2",
     );
-    let pipeline = SanaPipeline::load(folder.path(), &device()).unwrap();
-    let error = Request::new("a")
-        .size(96, 64)
-        .validate(pipeline.spec())
-        .unwrap_err();
+    let spec = Checkpoint::open(folder.path()).unwrap().spec().unwrap();
+    let error = Request::new("a").size(96, 64).validate(&spec).unwrap_err();
     assert!(matches!(
         error,
         PipelineError::Request(RequestError::Size {

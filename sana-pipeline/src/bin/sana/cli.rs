@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::convert::ConvertArgs;
 use crate::depth::{GrowArgs, PruneArgs};
 use crate::devices::DevicesArgs;
 use crate::encode::{DecodeArgs, EncodeArgs};
@@ -13,7 +14,7 @@ use crate::inspect::InspectArgs;
 #[cfg(feature = "metrics")]
 use crate::metrics::{self, MetricsArgs};
 use crate::train::TrainArgs;
-use crate::{bench, depth, devices, encode, evaluate, generate, init, inspect, train};
+use crate::{bench, convert, depth, devices, encode, evaluate, generate, init, inspect, train};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +29,9 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "sana", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
+    /// In errors, list the names of all tensors that do not fit, not just a few of each kind
+    #[arg(long, global = true)]
+    pub verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -36,6 +40,7 @@ pub struct Cli {
 enum Command {
     Generate(Box<GenerateArgs>),
     Inspect(InspectArgs),
+    Convert(ConvertArgs),
     Encode(EncodeArgs),
     Decode(DecodeArgs),
     Evaluate(EvaluateArgs),
@@ -55,6 +60,7 @@ impl Cli {
         match self.command {
             Command::Generate(args) => args.resources.cpu.run(|| generate::run(*args)),
             Command::Inspect(args) => inspect::run(args),
+            Command::Convert(args) => convert::run(args),
             Command::Encode(args) => args.resources.cpu.run(|| encode::run_encode(args)),
             Command::Decode(args) => args.resources.cpu.run(|| encode::run_decode(args)),
             Command::Evaluate(args) => args.resources.cpu.run(|| evaluate::run(args)),

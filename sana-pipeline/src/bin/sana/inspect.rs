@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
+use sana_pipeline::check::{LoadedWith, Misfit};
 use sana_pipeline::describe::Description;
 use sana_pipeline::memory::ImageMemory;
-use sana_pipeline::{ControlNetFolder, image};
+use sana_pipeline::{Checkpoint, ControlNetFolder, LoraFile, Request, image};
 use serde::Serialize;
 
-use crate::args::Size;
+use crate::args::{ScaledPath, Size};
 use crate::generate::Record;
 use crate::model;
 use crate::terminal::output;
@@ -23,6 +24,7 @@ Examples:
   sana inspect Sana_1600M_1024px_BF16_diffusers --size 1536x1536
   sana inspect Sana_1600M_1024px_BF16_diffusers --json
   sana inspect Sana_1600M_1024px_BF16_diffusers --check
+  sana inspect Sana_1600M_1024px_BF16_diffusers --lora style.safetensors
   sana inspect sana.png";
 
 /// Show what a checkpoint or a ControlNet holds, how much memory a checkpoint needs, or how an
@@ -40,10 +42,20 @@ pub struct InspectArgs {
     /// Weight files of this variant where the folder has them, such as fp16
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// A transformer in place of the checkpoint's, as for generate
+    #[arg(long, value_name = "FILE")]
+    transformer: Option<PathBuf>,
+    /// A ControlNet's folder that is to fit the checkpoint
+    #[arg(long, value_name = "DIR")]
+    controlnet: Option<PathBuf>,
+    /// A LoRA that is to fit the checkpoint; several may be given
+    #[arg(long, value_name = "FILE")]
+    lora: Vec<ScaledPath>,
     /// Estimate the memory for images of this size [default: what the model was trained at]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
-    /// Read all weights and list those that are NaN or infinite; then the exit status is 1
+    /// Read all weights and list those that are NaN or infinite or do not fit; then the exit status
+    /// is 1. Files from the Hub are compared with their hashes, and damaged ones downloaded again
     #[arg(long)]
     check: bool,
     /// Print JSON
@@ -57,63 +69,94 @@ struct Inspected {
     #[serde(flatten)]
     description: Description,
     memory_for_images: ImageMemory,
+    misfits: Vec<Misfit>,
 }
 
 impl Display for Inspected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n\n{}", self.description, self.memory_for_images)
+        write!(f, "{}\n\n{}", self.description, self.memory_for_images)?;
+        for (index, misfit) in self.misfits.iter().enumerate() {
+            let space = if index == 0 { "\n\n" } else { "\n" };
+            write!(f, "{space}{misfit}")?;
+        }
+        Ok(())
     }
 }
 
 /// Runs `sana inspect`.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    match args.path {
+    match &args.path {
         Some(path) if path.is_file() && args.check => {
             bail!(
                 "--check reads a checkpoint folder, {} is a file",
                 path.display()
             )
         }
-        path if args.check => check_weights(
-            path.as_deref(),
-            args.revision.as_deref(),
-            args.variant.as_deref(),
-            args.json,
-        ),
-        Some(path) if path.is_file() => inspect_image(&path, args.json),
-        Some(path) if ControlNetFolder::is_one(&path) => {
-            let folder = ControlNetFolder::open(&path)?;
-            print(&folder.describe(args.variant.as_deref())?, args.json)?;
-            if !args.json {
-                let advice = "Use it with --controlnet, and a control image with --control.";
-                writeln!(output(), "{advice}")?;
-            }
-            Ok(())
-        }
-        path => inspect_checkpoint(
-            path.as_deref(),
-            args.revision.as_deref(),
-            args.variant.as_deref(),
-            args.size,
-            args.json,
-        ),
+        _ if args.check => check_weights(&args),
+        Some(path) if path.is_file() => inspect_image(path, args.json),
+        Some(path) if ControlNetFolder::is_one(path) => inspect_controlnet(path, &args),
+        _ => inspect_checkpoint(&args),
     }
 }
 
-fn inspect_checkpoint(
-    folder: Option<&Path>,
-    revision: Option<&str>,
-    variant: Option<&str>,
-    size: Option<Size>,
-    json: bool,
-) -> anyhow::Result<()> {
-    let checkpoint = model::find(folder, revision, variant)?.checkpoint;
+fn inspect_controlnet(path: &Path, args: &InspectArgs) -> anyhow::Result<()> {
+    let folder = ControlNetFolder::open(path)?;
+    print(&folder.describe(args.variant.as_deref())?, args.json)?;
+    if !args.json {
+        let advice = "Use it with --controlnet, and a control image with --control.";
+        writeln!(output(), "{advice}")?;
+    }
+    Ok(())
+}
+
+impl InspectArgs {
+    fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
+        let variant = self.variant.as_deref();
+        let revision = self.revision.as_deref();
+        let found = model::find_with(self.path.as_deref(), revision, variant, self.check)?;
+        Ok(match &self.transformer {
+            Some(file) => found.checkpoint.with_transformer(file, variant)?,
+            None => found.checkpoint,
+        })
+    }
+
+    fn loaded_with(&self) -> LoadedWith {
+        let loras = self.lora.iter();
+        LoadedWith {
+            variant: self.variant.clone(),
+            controlnet: self.controlnet.clone(),
+            loras: loras.map(|file| LoraFile::new(&file.path)).collect(),
+        }
+    }
+}
+
+fn inspect_checkpoint(args: &InspectArgs) -> anyhow::Result<()> {
+    let checkpoint = args.checkpoint()?;
+    let variant = args.variant.as_deref();
+    let size = args.size.map(|Size { width, height }| [width, height]);
+    let with = args.loaded_with();
     let inspected = Inspected {
         description: checkpoint.describe(variant)?,
-        memory_for_images: checkpoint
-            .describe_memory(variant, size.map(|Size { width, height }| [width, height]))?,
+        misfits: checkpoint.misfits(&with)?,
+        memory_for_images: {
+            if let Some([width, height]) = size {
+                Request::new("")
+                    .size(width, height)
+                    .validate(&checkpoint.spec()?)?;
+            }
+            checkpoint.describe_memory(variant, size)?
+        },
     };
-    print(&inspected, json)
+    print(&inspected, args.json)?;
+    check_misfits(&checkpoint, &inspected.misfits)
+}
+
+fn check_misfits(checkpoint: &Checkpoint, misfits: &[Misfit]) -> anyhow::Result<()> {
+    let parts: Vec<&str> = misfits.iter().map(|misfit| misfit.part.as_str()).collect();
+    match parts.as_slice() {
+        [] => Ok(()),
+        parts => bail!("{} does not fit: {}", checkpoint.origin(), parts.join(", ")),
+    }
 }
 
 fn print(description: &(impl Display + Serialize), json: bool) -> anyhow::Result<()> {
@@ -127,23 +170,12 @@ fn print(description: &(impl Display + Serialize), json: bool) -> anyhow::Result
     Ok(())
 }
 
-fn check_weights(
-    folder: Option<&Path>,
-    revision: Option<&str>,
-    variant: Option<&str>,
-    json: bool,
-) -> anyhow::Result<()> {
-    let checkpoint = model::find(folder, revision, variant)?.checkpoint;
-    let check = checkpoint.check_weights(variant)?;
-    let mut out = output();
-    if json {
-        serde_json::to_writer_pretty(&mut out, &check)?;
-        writeln!(out)?;
-    } else {
-        writeln!(out, "{check}")?;
-    }
+fn check_weights(args: &InspectArgs) -> anyhow::Result<()> {
+    let checkpoint = args.checkpoint()?;
+    let check = checkpoint.check_weights_with(&args.loaded_with())?;
+    print(&check, args.json)?;
     match check.not_finite() {
-        0 => Ok(()),
+        0 => check_misfits(&checkpoint, &check.misfits),
         tensors => bail!("{tensors} tensors of {} hold NaN or infinity", check.origin),
     }
 }

@@ -7,6 +7,7 @@ mod advice;
 mod args;
 mod bench;
 mod cli;
+mod convert;
 mod depth;
 mod device;
 mod devices;
@@ -33,17 +34,19 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    let cli = cli::Cli::parse();
+    let verbose = cli.verbose;
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("{}", describe(&error));
+            eprint!("{}", describe(&error, verbose));
             ExitCode::FAILURE
         }
     }
 }
 
 /// The error and its causes, one per line, without those that the line above them quotes.
-fn describe(error: &anyhow::Error) -> String {
+fn describe(error: &anyhow::Error, verbose: bool) -> String {
     let mut text = format!("error: {error}\n");
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
@@ -51,6 +54,12 @@ fn describe(error: &anyhow::Error) -> String {
         if !last.contains(&cause) {
             text += &format!("  because: {cause}\n");
             last = cause;
+        }
+    }
+    if let Some((short, long)) = advice::all_names(error) {
+        match verbose {
+            true => text = text.replace(&short, &long),
+            false => text += "  --verbose lists all names\n",
         }
     }
     if let Some(advice) = advice::advice(error) {
@@ -71,7 +80,7 @@ mod tests {
             .context("cannot read weights.safetensors")
             .context("transformer: cannot read weights.safetensors");
         assert_eq!(
-            describe(&error),
+            describe(&error, false),
             "error: transformer: cannot read weights.safetensors\n  because: no such file\n"
         );
     }

@@ -1,7 +1,8 @@
 //! Checkpoints of released sizes with random weights, for benchmarks and tests at real size,
-//! ControlNets to train, and checkpoints of another depth.
+//! ControlNets to train, checkpoints of another depth, and transformers in another layout.
 
 mod controlnet;
+mod convert;
 mod depth;
 pub(crate) mod folder;
 mod random;
@@ -27,7 +28,9 @@ use crate::error::{CheckpointError, PipelineError};
 use crate::files::{self, write_whole};
 
 pub use controlnet::write_controlnet;
+pub use convert::{ConvertOptions, convert_transformer};
 pub use depth::write_with_depth;
+pub use sana_linear_attn::transformer::TransformerLayout;
 
 /// Bytes of tensors in one file: more make shards, as in published checkpoints.
 const SHARD_BYTES: u64 = 5_000_000_000;

@@ -228,6 +228,14 @@ impl Networks {
                         model: embedded,
                     }));
                 }
+                if !tokenizer.adds_bos() {
+                    self.note(
+                        "the tokenizer adds no <bos>, with which the text encoder was trained: \
+                         tokenizer.json has none in its post-processor, and tokenizer_config.json \
+                         has no add_bos_token; images may differ from what is expected"
+                            .to_owned(),
+                    );
+                }
                 PromptTokenizer::new(tokenizer, options.clone())?
             }
         };
