@@ -36,6 +36,6 @@ pub use names::parameter_shapes;
 #[doc(hidden)]
 pub use read::{LARGEST_CONFIG, read_bounded, read_text_bounded};
 #[doc(hidden)]
-pub use replace::{check_replaceable, replace_file};
+pub use replace::{check_replaceable, follow_links, replace_file};
 #[doc(hidden)]
 pub use save::write_tensors;

@@ -58,6 +58,14 @@ fn target(path: &Path) -> io::Result<PathBuf> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    follow_links(path)
+}
+
+/// Where the links at `path` lead, whether anything is there or not.
+///
+/// # Errors
+/// When they lead in a circle.
+pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
         match fs::read_link(&path) {

@@ -5,10 +5,8 @@ use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use sana_linear_attn::weights::follow_links;
 use sana_pipeline::image::FileFormat;
-
-/// Links that are followed to a file, as the kernel does.
-const LINKS: usize = 40;
 
 /// What the files of a run are, by where they are.
 #[derive(Default)]
@@ -103,24 +101,16 @@ fn inode(_: &Metadata) -> Option<Place> {
 
 /// The path without links and dots; what is not there yet is named in its folder.
 fn resolved(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        if let Ok(found) = path.canonicalize() {
-            return found;
-        }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        match fs::read_link(&path) {
-            Ok(link) => path = folder.join(link),
-            Err(_) => {
-                let folder = folder.canonicalize().unwrap_or(folder);
-                return folder.join(path.file_name().unwrap_or_default());
-            }
-        }
+    let path = follow_links(path).unwrap_or_else(|_| path.to_owned());
+    if let Ok(found) = path.canonicalize() {
+        return found;
     }
-    path
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let folder = folder.canonicalize().unwrap_or(folder);
+    folder.join(path.file_name().unwrap_or_default())
 }
 
 #[cfg(test)]
