@@ -8,7 +8,7 @@ use crate::image::RgbImage;
 use crate::memory::{StageMeter, StageReport};
 use crate::pipeline::SanaPipeline;
 use crate::pipeline::observer::{self, Observer, ObserverError, StepAction, StepInfo};
-use crate::request::{ControlImage, Request};
+use crate::request::{ControlImage, Request, Settings};
 
 /// What [`SanaPipeline::generate`] made.
 #[derive(Debug, Clone)]
@@ -68,18 +68,35 @@ impl SanaPipeline {
     where
         R: Into<Result<StepAction, ObserverError>>,
     {
+        let settings = request.validate(&self.spec)?;
+        self.generate_settings(&settings, observe, deliver)
+    }
+
+    /// [`generate_each`](Self::generate_each) of a request that was
+    /// [validated](Request::validate) against this pipeline's [`spec`](Self::spec).
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_settings<R>(
+        &mut self,
+        settings: &Settings,
+        observe: &mut dyn FnMut(StepInfo<'_>) -> R,
+        deliver: &mut Deliver<'_>,
+    ) -> Result<Generation, PipelineError>
+    where
+        R: Into<Result<StepAction, ObserverError>>,
+    {
         let mut observe = |step: StepInfo<'_>| observer::answer(observe(step));
-        self.generate_observed(request, &mut observe, deliver)
+        self.generate_observed(settings, &mut observe, deliver)
     }
 
     fn generate_observed(
         &mut self,
-        request: &Request,
+        settings: &Settings,
         observe: &mut Observer<'_>,
         deliver: &mut Deliver<'_>,
     ) -> Result<Generation, PipelineError> {
-        let settings = request.validate(&self.spec)?;
-        let tiling = self.plan_request(&settings)?;
+        let tiling = self.plan_request(settings)?;
         let inputs = &settings.inputs;
         let text_encoder = inputs
             .embeddings
@@ -88,8 +105,8 @@ impl SanaPipeline {
         let (conditioning, text) = self.measured(
             "text",
             text_encoder,
-            |this| this.load_text(&settings),
-            |this| this.encode_texts(&settings),
+            |this| this.load_text(settings),
+            |this| this.encode_texts(settings),
         )?;
         let mut stages = vec![text];
         let mut encoded = Encoded {
@@ -104,7 +121,7 @@ impl SanaPipeline {
                 "control",
                 vae,
                 |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
-                |this| this.encode_control_images(&settings),
+                |this| this.encode_control_images(settings),
             )?;
             stages.push(stage);
             encoded.control = latents;
@@ -116,7 +133,7 @@ impl SanaPipeline {
                 "encode",
                 vae,
                 |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
-                |this| this.encode_known(&settings),
+                |this| this.encode_known(settings),
             )?;
             stages.push(stage);
             encoded.known = known;
@@ -130,14 +147,14 @@ impl SanaPipeline {
                 this.networks.denoiser(encoded.control.is_some()).map(drop)
             },
             |this| {
-                this.sample_encoded(&settings, &conditioning, &encoded, &mut |step| {
+                this.sample_encoded(settings, &conditioning, &encoded, &mut |step| {
                     let action = observe(step)?;
                     stopped |= matches!(action, StepAction::Stop | StepAction::StopWith(_));
                     Ok(action)
                 })
             },
         )?;
-        let composite = Composite::new(&settings);
+        let composite = Composite::new(settings);
         let mut index = 0;
         let mut finish = |image: RgbImage| {
             let image = match &composite {
