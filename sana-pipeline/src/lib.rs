@@ -5,6 +5,7 @@
 pub mod best_of;
 mod checkpoint;
 mod error;
+mod escape;
 #[cfg(feature = "scenes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
 pub mod evaluate;
@@ -33,6 +34,8 @@ pub use checkpoint::{
     Schedule, Scheduler, Solver, check, create, describe, variants,
 };
 pub use error::{CheckpointError, ImageError, ImageToImageError, PipelineError, RequestError};
+#[doc(hidden)]
+pub use escape::{escaped, escaped_lines};
 #[doc(hidden)]
 pub use files::FolderLock;
 pub use pipeline::{

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
+use crate::escape::escaped;
 
 pub use super::fit::{LoadedWith, Misfit};
 
@@ -204,7 +205,7 @@ fn counter(dtype: DType) -> Option<(&'static str, Count)> {
 
 impl fmt::Display for WeightCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "checkpoint  {}", self.origin)?;
+        write!(f, "checkpoint  {}", escaped(&self.origin))?;
         for part in &self.parts {
             let (tensors, elements) = (part.tensors, part.elements);
             let bad = part.not_finite.len();
@@ -227,7 +228,8 @@ impl fmt::Display for WeightCheck {
                 } = tensor;
                 write!(
                     f,
-                    "\n  {name} ({dtype}): {nan} NaN and {infinite} infinite of {elements}"
+                    "\n  {} ({dtype}): {nan} NaN and {infinite} infinite of {elements}",
+                    escaped(name)
                 )?;
             }
             for (what, names) in [
@@ -235,7 +237,7 @@ impl fmt::Display for WeightCheck {
                 ("not read, no float", &part.not_read),
             ] {
                 if !names.is_empty() {
-                    write!(f, "\n  {what}: {}", names.join(", "))?;
+                    write!(f, "\n  {what}: {}", escaped(&names.join(", ")))?;
                 }
             }
         }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::component::Component;
 use super::weight_files::{has_f16_files, open_weights};
 use crate::error::{CheckpointError, PipelineError};
+use crate::escape::escaped;
 use crate::units::{grouped, human};
 
 const CONFIG: &str = "config.json";
@@ -195,8 +196,8 @@ pub struct ControlNetDescription {
 impl fmt::Display for ControlNetDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dtypes: Vec<&str> = self.dtypes.keys().map(String::as_str).collect();
-        writeln!(f, "ControlNet  {}", self.origin)?;
-        writeln!(f, "class       {}", self.class)?;
+        writeln!(f, "ControlNet  {}", escaped(&self.origin))?;
+        writeln!(f, "class       {}", escaped(&self.class))?;
         writeln!(
             f,
             "blocks      {}, of {} channels, for a transformer of more blocks",

@@ -10,6 +10,7 @@ use super::component::Component;
 use super::scheduler::Solver;
 use super::{Checkpoint, variants};
 use crate::error::PipelineError;
+use crate::escape::escaped;
 use crate::units::{grouped, human};
 
 /// A checkpoint at a glance. Its [`fmt::Display`] is a table.
@@ -172,12 +173,13 @@ impl fmt::Display for Description {
             .variant
             .as_deref()
             .unwrap_or("none of the released ones");
-        writeln!(f, "checkpoint  {}", self.origin)?;
-        writeln!(f, "variant     {variant}")?;
+        writeln!(f, "checkpoint  {}", escaped(&self.origin))?;
+        writeln!(f, "variant     {}", escaped(variant))?;
         writeln!(
             f,
             "pipeline    {}, sampled by {}",
-            self.pipeline, self.solver
+            escaped(&self.pipeline),
+            self.solver
         )?;
         writeln!(f)?;
         writeln!(
@@ -190,7 +192,7 @@ impl fmt::Display for Description {
             let line = format!(
                 "{:<13} {:<28} {:>14} {:>10}  {}",
                 part.part.folder(),
-                part.class,
+                escaped(&part.class),
                 if part.parameters > 0 {
                     grouped(part.parameters)
                 } else {

@@ -24,6 +24,8 @@ mod latents;
 mod metrics;
 mod other_commands;
 mod sizes;
+mod streams;
 mod support;
+mod terminal;
 mod training;
 mod weights;

@@ -93,15 +93,14 @@ pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
     let tensors = vec![(LATENTS.to_owned(), latents.cast(DType::F32).into_data())];
     write_tensors(&args.out, tensors)?;
     let mut out = output();
-    writeln!(
-        out,
+    out.line(format_args!(
         "{} of {}x{} pixels gives latents {shape:?}",
         args.image.display(),
         image.width(),
         image.height()
-    )?;
+    ))?;
     writeln!(out, "PSNR {psnr:.2} dB after decoding them again")?;
-    writeln!(out, "wrote {}", args.out.display())?;
+    out.line(format_args!("wrote {}", args.out.display()))?;
     Ok(())
 }
 
@@ -118,7 +117,7 @@ pub fn run_decode(args: DecodeArgs) -> anyhow::Result<()> {
     // Each is kept even if a later one fails or the process is killed.
     model.pipeline.decode_each(latents, &mut |index, image| {
         image::save(&paths[index], image, &[])?;
-        writeln!(out, "wrote {}", paths[index].display())?;
+        out.line(format_args!("wrote {}", paths[index].display()))?;
         Ok(())
     })?;
     model.print_notes();

@@ -90,8 +90,7 @@ fn print(model: &Model, json: bool, result: &impl Serialize, table: String) -> a
     model.print_notes();
     let mut out = output();
     if json {
-        serde_json::to_writer_pretty(&mut out, result)?;
-        writeln!(out)?;
+        out.json(result)?;
     } else {
         writeln!(out, "{table}")?;
     }

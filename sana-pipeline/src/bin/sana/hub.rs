@@ -35,7 +35,7 @@ pub fn checkpoint(
     use indicatif::DecimalBytes;
     use sana_pipeline::hub::{self, HubOptions, HubRepo};
 
-    use crate::terminal::Progress;
+    use crate::terminal::{Progress, note};
 
     let mut repo = HubRepo::new(name)?;
     if let Some(revision) = revision {
@@ -60,11 +60,11 @@ pub fn checkpoint(
     };
     drop(bar);
     if snapshot.downloaded > 0 {
-        eprintln!(
-            "note: downloaded {} of {name} to {}",
+        note(format!(
+            "downloaded {} of {name} to {}",
             DecimalBytes(snapshot.downloaded),
             snapshot.folder.display()
-        );
+        ));
     }
     Ok(Found {
         checkpoint: snapshot.open()?,

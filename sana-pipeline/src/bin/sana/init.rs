@@ -1,6 +1,5 @@
 //! `sana init`: checkpoints of released sizes with random weights, and ControlNets to train.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -95,11 +94,10 @@ pub fn run(args: InitArgs) -> anyhow::Result<()> {
         },
     )?;
     progress.finish();
-    writeln!(
-        output(),
+    output().line(format_args!(
         "wrote {}: {variant} with random weights",
         out.display()
-    )?;
+    ))?;
     Ok(())
 }
 
@@ -113,11 +111,10 @@ fn write_controlnet(
     let device = OpenDevice::open(None)?.device;
     let dtype = dtype.map(Into::into);
     create::write_controlnet(&checkpoint, None, layers, out, dtype, &device)?;
-    writeln!(
-        output(),
+    output().line(format_args!(
         "wrote {}: a ControlNet of the first {layers} blocks of {}, not trained yet",
         out.display(),
         from.display()
-    )?;
+    ))?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use sana_pipeline::{Checkpoint, ControlNetFolder, LoraFile, Request, image};
 use serde::Serialize;
 
 use crate::args::{ScaledPath, Size};
-use crate::generate::Record;
+use crate::generate::{Record, quoted};
 use crate::model;
 use crate::terminal::output;
 
@@ -162,8 +162,7 @@ fn check_misfits(checkpoint: &Checkpoint, misfits: &[Misfit]) -> anyhow::Result<
 fn print(description: &(impl Display + Serialize), json: bool) -> anyhow::Result<()> {
     let mut out = output();
     if json {
-        serde_json::to_writer_pretty(&mut out, description)?;
-        writeln!(out)?;
+        out.json(description)?;
     } else {
         writeln!(out, "{description}")?;
     }
@@ -190,20 +189,26 @@ fn inspect_image(path: &Path, json: bool) -> anyhow::Result<()> {
     }
     let mut out = output();
     if json {
-        serde_json::to_writer_pretty(&mut out, &record.object())?;
-        writeln!(out)?;
+        out.json(&record.object())?;
         return Ok(());
     }
     for (key, value) in &record.0 {
-        writeln!(out, "{:<14} {}", printable(key), printable(value))?;
+        // A key of somebody else could look like the command below.
+        let key = match Record::knows(key) {
+            true => key.clone(),
+            false => format!("{key:?}"),
+        };
+        out.line(format_args!("{key:<14} {value}"))?;
     }
-    if let Some(command) = record.command() {
-        writeln!(out, "\n{command}")?;
-    }
+    let command = match record.command() {
+        Some(command) => command,
+        None if record.is_ours() => format!(
+            "(no command, since the text is not plain: sana generate --from-image {} repeats the image)",
+            quoted(&path.to_string_lossy())
+        ),
+        None => return Ok(()),
+    };
+    writeln!(out)?;
+    out.line(command)?;
     Ok(())
-}
-
-/// The text without what could steer a terminal.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }

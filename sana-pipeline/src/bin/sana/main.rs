@@ -2,6 +2,8 @@
 //! trained.
 
 #![forbid(unsafe_code)]
+// Their macros panic where a stream is closed or full, and show whatever they are given: `terminal`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod advice;
 mod args;
@@ -24,9 +26,14 @@ mod model;
 mod terminal;
 mod train;
 
+use std::env;
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sana_pipeline::escaped;
+
+use crate::terminal::{Lines, complain};
 
 /// Every tensor operation on the CPU allocates its result. The system's allocator gives large blocks
 /// back at once and has the kernel clear new ones; this one keeps them.
@@ -34,23 +41,39 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(error),
+    };
     let verbose = cli.verbose;
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("{}", describe(&error, verbose));
+            complain(&describe(&error, verbose));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Prints help, the version, or what is wrong with the arguments. These may be names of files, of
+/// anybody: they are quoted escaped.
+fn usage(error: clap::Error) -> ExitCode {
+    let arguments: Vec<String> = env::args_os()
+        .map(|argument| escaped(&argument.to_string_lossy()).into_owned())
+        .collect();
+    let escaped = cli::Cli::try_parse_from(arguments);
+    let error = escaped.err().unwrap_or(error);
+    // Nobody may be there to read it.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 /// The error and its causes, one per line, without those that the line above them quotes.
 fn describe(error: &anyhow::Error, verbose: bool) -> String {
-    let mut text = format!("error: {error}\n");
-    let mut last = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
+    let mut causes = error.chain().map(shown);
+    let mut last = causes.next().unwrap_or_default();
+    let mut text = format!("error: {last}\n");
+    for cause in causes {
         if !last.contains(&cause) {
             text += &format!("  because: {cause}\n");
             last = cause;
@@ -58,7 +81,7 @@ fn describe(error: &anyhow::Error, verbose: bool) -> String {
     }
     if let Some((short, long)) = advice::all_names(error) {
         match verbose {
-            true => text = text.replace(&short, &long),
+            true => text = text.replace(&*escaped(&short), &escaped(&long)),
             false => text += "  --verbose lists all names\n",
         }
     }
@@ -68,11 +91,31 @@ fn describe(error: &anyhow::Error, verbose: bool) -> String {
     text
 }
 
+/// An error in one line, except for lines of ours.
+fn shown(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<Lines>() {
+        Some(lines) => lines.to_string(),
+        None => escaped(&error.to_string()).into_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
 
     use super::*;
+
+    #[test]
+    fn lines_are_ours() {
+        let hostile = "a\n  because: b\x1b[2J\u{202e}";
+        let error = anyhow!(hostile).context("c\nerror: d");
+        assert_eq!(
+            describe(&error, false),
+            "error: c\\nerror: d\n  because: a\\n  because: b\\u{1b}[2J\\u{202e}\n"
+        );
+        let error = anyhow::Error::new(Lines::new("a", ["line 1: b\nc"]));
+        assert_eq!(describe(&error, false), "error: a\n  line 1: b\\nc\n");
+    }
 
     #[test]
     fn causes_are_reported_once() {

@@ -13,6 +13,7 @@ use sana_pipeline::{Checkpoint, LoadOptions, LoraFile, MemoryPolicy, SanaPipelin
 use crate::args::{Dtype, ModelArgs, ResourceArgs};
 use crate::device::OpenDevice;
 use crate::hub::{self, Found};
+use crate::terminal;
 
 /// What the model of this build is called.
 pub const BUILT_IN: &str = "built-in";
@@ -100,7 +101,7 @@ impl Model {
     /// Prints on stderr what was decided while components were loaded, such as another dtype.
     pub fn print_notes(&self) {
         for note in self.pipeline.notes() {
-            eprintln!("note: {note}");
+            terminal::note(note);
         }
     }
 }

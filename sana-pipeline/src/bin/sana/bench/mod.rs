@@ -23,7 +23,7 @@ use self::models::Models;
 use self::report::{Machine, Record};
 use crate::args::Size;
 use crate::device::{OpenDevice, catch};
-use crate::terminal::output;
+use crate::terminal::{output, warning};
 
 pub use self::args::BenchArgs;
 
@@ -63,10 +63,10 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
                 false => record.write_line(&mut out)?,
             }
             if !measurement.timing.finite {
-                eprintln!(
-                    "warning: {} gave values that are not finite",
+                warning(format!(
+                    "{} gave values that are not finite",
                     measurement.name
-                );
+                ));
             }
         }
         out.flush()?;

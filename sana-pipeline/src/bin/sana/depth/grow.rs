@@ -1,6 +1,5 @@
 //! `sana grow`: a deeper transformer that begins with a trained one.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +8,7 @@ use sana_pipeline::transformer::growth::{GrowthOptions, GrowthStrategy};
 use super::OutArgs;
 use crate::args::positive;
 use crate::model;
-use crate::terminal::output;
+use crate::terminal::{note, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,19 +100,18 @@ pub fn run(args: GrowArgs) -> anyhow::Result<()> {
     }
     let plan = config.grow(&options)?;
     if plan.adds_qk_norm() {
-        eprintln!(
-            "note: the model has no norms of queries and keys, and all blocks get them: its images \
-             change until it is trained; --no-qk-norm adds none"
+        note(
+            "the model has no norms of queries and keys, and all blocks get them: its images \
+             change until it is trained; --no-qk-norm adds none",
         );
     }
     args.out.write(&checkpoint, variant, &plan)?;
     let (blocks, copies) = (plan.blocks().len(), plan.copies());
-    writeln!(
-        output(),
+    output().line(format_args!(
         "wrote {}: {} with {blocks} blocks instead of {}, {copies} of them copies",
         args.out.folder().display(),
         found.name,
         config.num_layers,
-    )?;
+    ))?;
     Ok(())
 }

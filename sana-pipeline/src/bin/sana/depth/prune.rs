@@ -115,13 +115,12 @@ pub fn run(args: PruneArgs) -> anyhow::Result<()> {
 
     let plan = config.keep_blocks(&kept)?;
     args.out.write(&found.checkpoint, variant, &plan)?;
-    writeln!(
-        output(),
+    output().line(format_args!(
         "wrote {}: {} with {} of {blocks} blocks",
         args.out.folder().display(),
         found.name,
         args.keep
-    )?;
+    ))?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Error, bail};
 use burn::tensor::{DType, Device};
 
 use self::backends::{Listed, built};
+use crate::terminal::{Lines, warning};
 
 pub use self::backends::Backend;
 pub use self::probe::catch;
@@ -91,7 +92,7 @@ impl OpenDevice {
     fn named(name: DeviceName) -> anyhow::Result<Self> {
         let DeviceName { backend, index } = name;
         let refused = |problem: Problem, count: usize| {
-            Error::msg(refusal(name, &problem, &others(name, count)))
+            Error::new(Lines::of(&refusal(name, &problem, &others(name, count))))
         };
         if !backend.is_built() {
             return Err(refused(Problem::NotBuilt, 0));
@@ -120,14 +121,14 @@ impl OpenDevice {
     fn first_that_works() -> anyhow::Result<Self> {
         for backend in Backend::ALL {
             let devices = catch(|| backend.list()).unwrap_or_else(|reason| {
-                eprintln!("warning: {} does not work: {reason}", backend.name());
+                warning(format!("{} does not work: {reason}", backend.name()));
                 Vec::new()
             });
             let hardware = |(_, listed): &(usize, Listed)| !listed.software;
             for (index, listed) in devices.into_iter().enumerate().filter(hardware) {
                 let name = DeviceName { backend, index };
                 match listed.probe() {
-                    Err(reason) => eprintln!("warning: {name} does not work: {reason}"),
+                    Err(reason) => warning(format!("{name} does not work: {reason}")),
                     Ok(()) => {
                         return Ok(Self {
                             name,

@@ -94,14 +94,13 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
         files.writes(&one.path, "--best-of", "an image to choose from")?;
     }
     let mut rated = reused(&table, &candidates, args.prompt(), &verifier.text());
-    writeln!(
-        output(),
+    output().line(format_args!(
         "model {}, device {}, seed {}, {} of {count} images are rated",
         model.name,
         model.device.name,
         settings.seed,
         rated.len()
-    )?;
+    ))?;
 
     let mut started: Option<Box<dyn Verifier>> = None;
     let progress = Progress::new(count, "generating and rating");
@@ -280,8 +279,11 @@ fn finish(
             Rating::Score(score) => format!("score {score}"),
             Rating::Answer { yes, no } => format!("yes {yes}, no {no}"),
         };
-        writeln!(out, "wrote {}: seed {seed}, {rating}", path.display())?;
+        out.line(format_args!(
+            "wrote {}: seed {seed}, {rating}",
+            path.display()
+        ))?;
     }
-    writeln!(out, "wrote {}", table.display())?;
+    out.line(format_args!("wrote {}", table.display()))?;
     Ok(())
 }

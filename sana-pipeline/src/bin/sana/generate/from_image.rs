@@ -1,6 +1,5 @@
 //! `sana generate --from-image`: the options that an image records.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, bail};
@@ -27,7 +26,7 @@ pub fn complete(mut args: GenerateArgs) -> anyhow::Result<GenerateArgs> {
     };
     let mut recorded = recorded(&image, &args.run.from_image.without)?;
     let shown = options::shell_words(&recorded, '=');
-    writeln!(output(), "options of {}: {shown}", image.display())?;
+    output().line(format_args!("options of {}: {shown}", image.display()))?;
     match args.run.batch.prompts {
         Some(_) => recorded.image.prompt = None,
         None => args.run.out = args.run.out.or_else(|| Some(again(&image))),

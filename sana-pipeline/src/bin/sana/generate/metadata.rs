@@ -4,7 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Error, bail};
-use sana_pipeline::Settings;
+use sana_pipeline::{Settings, escaped};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -144,8 +144,9 @@ impl Record {
 
     /// The command that makes the image again, if this is a record of ours.
     pub fn command(&self) -> Option<String> {
-        let typed = |text: &str| !text.chars().any(char::is_control);
-        if !self.0.iter().all(|(_, value)| typed(value)) {
+        // Escaped it would be another text.
+        let plain = |text: &str| escaped(text) == text;
+        if !self.0.iter().all(|(_, value)| plain(value)) {
             return None;
         }
         let mut options = self.options().ok().flatten()?;
@@ -159,7 +160,15 @@ impl Record {
         Some(format!("sana generate{before}{space}{words}{after}"))
     }
 
-    fn is_ours(&self) -> bool {
+    /// Whether a key is one that records have.
+    pub fn knows(key: &str) -> bool {
+        let renamed = RENAMED.iter().map(|(old, _)| *old);
+        let names = options::names::<RecordedArgs>();
+        renamed.chain([SOFTWARE]).any(|known| known == key) || names.iter().any(|name| name == key)
+    }
+
+    /// Whether it says that `sana generate` wrote it.
+    pub fn is_ours(&self) -> bool {
         let value = |wanted: &str| {
             let mut values = self.0.iter().filter(|(key, _)| key == wanted);
             values.next().map(|(_, value)| value.as_str())

@@ -28,6 +28,7 @@ use crate::terminal::{Progress, output, write_stages};
 pub use self::args::GenerateArgs;
 pub use self::batch::read_prompts;
 pub use self::metadata::Record;
+pub use self::options::quoted;
 
 /// Runs `sana generate`.
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
@@ -66,13 +67,13 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let control_save = run.control_save.as_deref();
     let request = args.request(&model.pipeline, control_save)?;
     let settings = request.validate(model.pipeline.spec())?;
+    drop(request);
 
     let mut out = output();
-    writeln!(
-        out,
+    out.line(format_args!(
         "model {}, device {}, seed {}",
         model.name, model.device.name, settings.seed
-    )?;
+    ))?;
     if args.aspect.is_some() || args.bucket {
         writeln!(out, "bucket {}x{}", settings.width, settings.height)?;
     }
@@ -102,7 +103,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     };
     let generation = model
         .pipeline
-        .generate_each(&request, &mut observe, &mut save)?;
+        .generate_settings(&settings, &mut observe, &mut save)?;
     progress.finish();
     model.print_notes();
     warn_of_cut("prompt", &generation.dropped_tokens);
@@ -110,12 +111,12 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
 
     write_stages(&generation.stages, &mut out)?;
     for path in run.control_save.iter().chain(&paths) {
-        writeln!(out, "wrote {}", path.display())?;
+        out.line(format_args!("wrote {}", path.display()))?;
     }
     if let Some(path) = grid_path {
         let grid = image::grid(&generation.images, &run.grid.options())?;
         self::grid::save(&path, &grid)?;
-        writeln!(out, "wrote {}", path.display())?;
+        out.line(format_args!("wrote {}", path.display()))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use sana_text::Instruction;
 
 use super::args::{GuidanceArgs, ImageArgs, InstructionTemplate, SolverName};
 use crate::args::{Aspect, NoiseLevels, Size};
+use crate::terminal::warning;
 
 impl ImageArgs {
     /// What they ask of a pipeline. The control image is written to `control_save` if it is given.
@@ -83,7 +84,9 @@ impl ImageArgs {
 pub fn warn_of_cut(what: &str, dropped_tokens: &[usize]) {
     let dropped: usize = dropped_tokens.iter().sum();
     if dropped > 0 {
-        eprintln!("warning: the {what} is too long, its last {dropped} tokens were left out");
+        warning(format!(
+            "the {what} is too long, its last {dropped} tokens were left out"
+        ));
     }
 }
 

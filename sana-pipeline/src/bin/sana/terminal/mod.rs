@@ -1,7 +1,10 @@
-//! What the command writes to the terminal.
+//! What the command writes to the terminal: nothing of others acts on it, and whether anybody reads
+//! it changes nothing about the work.
 
+mod lines;
 mod output;
 mod progress;
 
-pub use output::output;
+pub use lines::Lines;
+pub use output::{complain, note, output, warning};
 pub use progress::{Progress, write_stages};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressState, ProgressStyle};
@@ -33,7 +34,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.with_key("left", time_left));
         }
-        bar.enable_steady_tick(Duration::from_millis(200));
+        tick(&bar);
         Self { bar }
     }
 
@@ -57,6 +58,22 @@ impl Progress {
     pub fn finish(self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Redraws the bar while it is there, so that its clock runs. Where the system gives no thread for
+/// that, which indicatif's own would end the program for, it is redrawn when something is done.
+fn tick(bar: &ProgressBar) {
+    if bar.is_hidden() {
+        return;
+    }
+    let bar = bar.downgrade();
+    let _ = thread::Builder::new().spawn(move || {
+        while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
+            bar.tick();
+            drop(bar);
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
 }
 
 /// Unknown until the second of the parts is done, and at the end none.

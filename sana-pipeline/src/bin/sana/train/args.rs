@@ -1,6 +1,5 @@
 //! Options of `sana train`, and what those that both kinds of run share ask for.
 
-use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -12,7 +11,7 @@ use sana_pipeline::train::{
 };
 
 use crate::device::{DeviceName, OpenDevice};
-use crate::terminal::output;
+use crate::terminal::{complain, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -250,24 +249,20 @@ impl RunArgs {
         }
         let mut run = Run::open(&self.out, model, options).map_err(with_advice)?;
         run.settle(settings).map_err(with_advice)?;
-        writeln!(
-            output(),
+        output().line(format_args!(
             "{}: {} parameters, {} of optimizer state, step {} of {}",
             self.out.display(),
             run.parameter_count(),
             DecimalBytes(run.optimizer_bytes() as u64),
             run.step(),
             self.steps
-        )?;
+        ))?;
         let step = run.step();
         for change in run.changes().iter().filter(|change| change.step == step) {
-            writeln!(
-                output(),
+            output().line(format_args!(
                 "note: {} changes from {} to {}",
-                change.name,
-                change.from,
-                change.to
-            )?;
+                change.name, change.from, change.to
+            ))?;
         }
         Ok((lock, run))
     }
@@ -313,8 +308,7 @@ fn warn_of_skipped(data: &Data) {
     if skipped.len() > NAMED {
         text += &format!("  and {} more\n", skipped.len() - NAMED);
     }
-    // Training does not depend on whether anybody reads this.
-    let _ = stderr().write_all(text.as_bytes());
+    complain(&text);
 }
 
 /// What to do about settings that differ.

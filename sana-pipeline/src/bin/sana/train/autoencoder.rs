@@ -1,7 +1,5 @@
 //! `sana train autoencoder`.
 
-use std::io::Write;
-
 use anyhow::ensure;
 use burn::tensor::DType;
 use sana_dcae::{DcAe, DcAeConfig};
@@ -81,7 +79,7 @@ pub fn train(args: AutoencoderArgs) -> anyhow::Result<()> {
     })?;
     progress.finish();
     exported?;
-    writeln!(output(), "wrote {}", common.out.join("vae").display())?;
+    output().line(format_args!("wrote {}", common.out.join("vae").display()))?;
     Ok(())
 }
 

@@ -1,7 +1,5 @@
 //! `sana train transformer`.
 
-use std::io::Write;
-
 use anyhow::ensure;
 use burn::tensor::DType;
 use sana_pipeline::train::{
@@ -73,10 +71,9 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
     let available = data.count().unwrap_or(pool);
     let pool = match available < pool {
         true => {
-            writeln!(
-                output(),
+            output().line(format_args!(
                 "note: the pool has the {available} images of the data, each once"
-            )?;
+            ))?;
             available
         }
         false => pool,
@@ -103,7 +100,7 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
     if run.step() >= common.steps {
         run.save()?;
         export_denoiser(&run.averaged_model(), &files, &common.out, DType::BF16)?;
-        writeln!(output(), "wrote {}", common.out.display())?;
+        output().line(format_args!("wrote {}", common.out.display()))?;
         return Ok(());
     }
 
@@ -129,7 +126,7 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
     })?;
     progress.finish();
     exported?;
-    writeln!(output(), "wrote {}", common.out.display())?;
+    output().line(format_args!("wrote {}", common.out.display()))?;
     Ok(())
 }
 

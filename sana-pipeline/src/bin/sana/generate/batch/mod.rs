@@ -21,7 +21,7 @@ use super::grid::save;
 use super::metadata::Record;
 use crate::files::Files;
 use crate::model::Model;
-use crate::terminal::{Progress, output, write_stages};
+use crate::terminal::{Progress, output, warning, write_stages};
 
 /// Where images go without --out.
 const FOLDER: &str = "images";
@@ -123,17 +123,16 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     check_memory(&batches, &lines, &mut model)?;
 
     let mut out = output();
-    writeln!(
-        out,
+    out.line(format_args!(
         "model {}, device {}, {} images of {} prompts, {} of them exist",
         model.name,
         model.device.name,
         images.len(),
         lines.len(),
         existing.len()
-    )?;
+    ))?;
     for note in notes {
-        writeln!(out, "note: {note}")?;
+        out.line(format_args!("note: {note}"))?;
     }
     let started = Instant::now();
     let (stages, cut) = make(&batches, &lines, &settings, loaded, &mut model)?;
@@ -143,11 +142,11 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
 
     write_stages(&stages, &mut out)?;
     writeln!(out, "{}", summary(wanted.len(), seconds, existing.len()))?;
-    writeln!(out, "wrote {}", folder.display())?;
+    out.line(format_args!("wrote {}", folder.display()))?;
     if let Some(path) = grid_path {
         let grid = image::grid_of_files(&paths, &args.run.grid.options())?;
         save(&path, &grid)?;
-        writeln!(out, "wrote {}", path.display())?;
+        out.line(format_args!("wrote {}", path.display()))?;
     }
     Ok(())
 }
@@ -206,8 +205,8 @@ fn shortened(mut warnings: Vec<String>) -> Vec<String> {
 }
 
 fn warn(warnings: &[String]) {
-    for warning in warnings {
-        eprintln!("warning: {warning}");
+    for line in warnings {
+        warning(line);
     }
 }
 

@@ -2,13 +2,15 @@
 
 mod entry;
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{StreamDeserializer, Value, de::StrRead};
+
+use crate::terminal::Lines;
 
 pub use entry::Entry;
 
@@ -31,14 +33,12 @@ impl Problems {
             return Ok(());
         }
         self.0.sort_by_key(|(line, _)| *line);
-        let mut message = format!("{} cannot be used, nothing was made", path.display());
-        for (line, problem) in self.0.iter().take(SHOWN) {
-            write!(message, "\n  line {line}: {problem}")?;
-        }
-        if self.0.len() > SHOWN {
-            write!(message, "\n  and {} more", self.0.len() - SHOWN)?;
-        }
-        bail!(message)
+        let message = format!("{} cannot be used, nothing was made", path.display());
+        let shown = self.0.iter().take(SHOWN);
+        let shown = shown.map(|(line, problem)| format!("line {line}: {problem}"));
+        let more = (self.0.len().checked_sub(SHOWN)).filter(|more| *more > 0);
+        let more = more.map(|more| format!("and {more} more"));
+        Err(Lines::new(&message, shown.chain(more)).into())
     }
 }
 
