@@ -27,5 +27,6 @@ mod sizes;
 mod streams;
 mod support;
 mod terminal;
+mod threads;
 mod training;
 mod weights;

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::args::CpuArgs;
 use crate::bench::BenchArgs;
 use crate::convert::ConvertArgs;
 use crate::depth::{GrowArgs, PruneArgs};
@@ -59,19 +60,20 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Generate(args) => args.resources.cpu.run(|| generate::run(*args)),
-            Command::Inspect(args) => inspect::run(args),
-            Command::Convert(args) => convert::run(args),
+            Command::Inspect(args) => CpuArgs::default().run(|| inspect::run(args)),
+            Command::Convert(args) => CpuArgs::default().run(|| convert::run(args)),
             Command::Encode(args) => args.resources.cpu.run(|| encode::run_encode(args)),
             Command::Decode(args) => args.resources.cpu.run(|| encode::run_decode(args)),
             Command::Evaluate(args) => args.resources.cpu.run(|| evaluate::run(args)),
             #[cfg(feature = "metrics")]
-            Command::Metrics(args) => metrics::run(args),
-            Command::Init(args) => init::run(args),
-            Command::Grow(args) => depth::run_grow(args),
+            Command::Metrics(args) => CpuArgs::default().run(|| metrics::run(args)),
+            Command::Init(args) => CpuArgs::default().run(|| init::run(args)),
+            Command::Grow(args) => CpuArgs::default().run(|| depth::run_grow(args)),
             Command::Prune(args) => args.resources.cpu.run(|| depth::run_prune(args)),
-            Command::Train(args) => train::run(args),
+            // Its replicas are threads outside the pool.
+            Command::Train(args) => CpuArgs::default().start().and_then(|()| train::run(args)),
             Command::Bench(args) => args.cpu.run(|| bench::run(args)),
-            Command::Devices(args) => devices::run(args),
+            Command::Devices(args) => CpuArgs::default().run(|| devices::run(args)),
         }
     }
 }

@@ -1,13 +1,22 @@
 //! How the CPU computes: its threads, and whether it multiplies bf16 weights as they are.
 
-use anyhow::Context;
+use std::sync::mpsc::{self, Sender};
+use std::{env, io, thread};
+
+use anyhow::{Context, ensure};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use rayon::{ThreadBuilder, ThreadPoolBuilder};
 use sana_linear_attn::precision::Bf16Gemm;
+
+use crate::terminal::note;
+
+/// Threads of a pool, at most.
+const MOST_THREADS: usize = 1024;
 
 /// Threads of the pool that everything on the CPU shares (burn's backend, its matmuls and the
 /// kernels of this project), and whether these multiply in bf16.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 #[command(next_help_heading = "Model and device")]
 pub struct CpuArgs {
     /// Threads that compute on the CPU [default: one for each core]
@@ -15,7 +24,7 @@ pub struct CpuArgs {
         long,
         value_name = "N",
         allow_negative_numbers = true,
-        value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024)
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_THREADS as u64)
     )]
     pub threads: Option<usize>,
     /// Widen bf16 weights to f32 on CPUs that could multiply them as they are (AVX512-BF16): slower,
@@ -43,20 +52,71 @@ impl CpuArgs {
         rayon::scope(|_| command())
     }
 
-    /// Starts the pool, if a number of threads was asked for. A pool can be started only once in a
-    /// process, and has to be before anything computes.
+    /// Starts the pool. It can be started only once in a process, and has to be before anything
+    /// computes. Without a number it has as many threads as the system gives, up to one for each core.
     ///
     /// # Errors
-    /// When the system gives no threads, or the pool is there already.
-    fn start(self) -> anyhow::Result<()> {
-        let Some(threads) = self.threads else {
-            return Ok(());
+    /// When the system does not give as many threads as were asked for, or the pool is there already.
+    pub fn start(self) -> anyhow::Result<()> {
+        let wanted = self.threads.unwrap_or_else(usual_threads);
+        let mut waiting = waiting(wanted);
+        let found = waiting.len();
+        let refused = || format!("cannot start {wanted} threads: try fewer with --threads");
+        if self.threads.is_some() {
+            ensure!(found == wanted, refused());
+        } else if found < wanted {
+            // One is left for what else may need it.
+            waiting.pop();
+            let computing = waiting.len().max(1);
+            note(format!(
+                "the system gives {found} of {wanted} threads, {computing} compute"
+            ));
+        }
+        let pool = match waiting.len() {
+            0 => ThreadPoolBuilder::new()
+                .num_threads(1)
+                .use_current_thread()
+                .build_global(),
+            count => ThreadPoolBuilder::new()
+                .num_threads(count)
+                .spawn_handler(|thread| match waiting.pop() {
+                    Some(one) => one
+                        .send(thread)
+                        .map_err(|_| io::ErrorKind::BrokenPipe.into()),
+                    None => Err(io::ErrorKind::WouldBlock.into()),
+                })
+                .build_global(),
         };
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .with_context(|| format!("cannot start {threads} threads: try fewer with --threads"))
+        match self.threads {
+            Some(_) => pool.with_context(refused),
+            // It is there already.
+            None => Ok(()),
+        }
     }
+}
+
+/// Threads without `--threads`: as rayon would have them, up to [`MOST_THREADS`].
+fn usual_threads() -> usize {
+    let asked = env::var("RAYON_NUM_THREADS").ok();
+    let asked = asked.and_then(|number| number.trim().parse::<u128>().ok());
+    let cores = || thread::available_parallelism().map_or(1, usize::from) as u128;
+    let threads = asked.filter(|&number| number > 0).unwrap_or_else(cores);
+    threads.min(MOST_THREADS as u128) as usize
+}
+
+/// Up to so many threads that wait for what to run. A pool whose threads the system refuses could
+/// not be made again with fewer, and everything that uses it would panic.
+fn waiting(wanted: usize) -> Vec<Sender<ThreadBuilder>> {
+    let start = |_| {
+        let (sender, receiver) = mpsc::channel::<ThreadBuilder>();
+        let run = move || {
+            if let Ok(thread) = receiver.recv() {
+                thread.run();
+            }
+        };
+        thread::Builder::new().spawn(run).ok().map(|_| sender)
+    };
+    (0..wanted).map_while(start).collect()
 }
 
 #[cfg(test)]
