@@ -15,6 +15,11 @@ pub enum MemoryAdvice {
     Bf16LowMemory,
     /// One image per prompt: [`Request::count`](crate::Request::count).
     FewerImages,
+    /// At most so many prompts at a time.
+    FewerPrompts {
+        /// How many.
+        prompts: usize,
+    },
     /// The size in pixels that the model was trained at, where that is smaller.
     Size {
         /// Width in pixels.
@@ -32,6 +37,7 @@ impl fmt::Display for MemoryAdvice {
             Self::Bf16 => f.write_str("weights in bf16"),
             Self::Bf16LowMemory => write!(f, "weights in bf16, {LOW_MEMORY}"),
             Self::FewerImages => f.write_str("one image per prompt"),
+            Self::FewerPrompts { prompts } => write!(f, "{prompts} prompts at a time"),
             Self::Size { width, height } => write!(f, "a size of {width}x{height}"),
         }
     }

@@ -102,6 +102,14 @@ pub enum PipelineError {
         /// Dtype of its network.
         dtype: String,
     },
+    /// Values that are not finite, where scales are so large that nothing else can come of them.
+    #[error("{what} gave values that are not finite, with {scales}: take a smaller scale")]
+    Scales {
+        /// The step or the stage.
+        what: String,
+        /// Which scales.
+        scales: String,
+    },
     /// The device failed.
     #[error("the device failed while {doing}: {reason}")]
     Device {
@@ -146,6 +154,18 @@ impl PipelineError {
             }
             _ => None,
         }
+    }
+
+    /// Values that are not finite are of these scales, if there are any.
+    pub(crate) fn of_scales(self, scales: Vec<String>) -> Self {
+        let what = match &self {
+            _ if scales.is_empty() => return self,
+            Self::StepNotFinite { step, steps, .. } => format!("step {step} of {steps}"),
+            Self::NotFinite { stage, .. } => format!("the {stage} stage"),
+            _ => return self,
+        };
+        let scales = scales.join(" and ");
+        Self::Scales { what, scales }
     }
 
     /// That this file cannot be written, of the system's reason.

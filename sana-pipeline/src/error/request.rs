@@ -29,6 +29,19 @@ pub enum RequestError {
     /// A request without a prompt and without embeddings.
     #[error("nothing to generate: the request has no prompt")]
     NoPrompt,
+    /// A prompt that is longer than any that is encoded, or recorded in an image.
+    #[error(
+        "the {what} has {bytes} bytes; at most {largest} are taken, of which a model reads the first \
+         few hundred words"
+    )]
+    TextLength {
+        /// Which text.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// The largest length.
+        largest: usize,
+    },
     /// A request for no images.
     #[error("nothing to generate: 0 images per prompt were asked for")]
     NoImages,

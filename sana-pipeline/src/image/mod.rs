@@ -28,7 +28,7 @@ pub use self::read::{
     LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, load, load_mask, load_over,
 };
 pub(crate) use self::read::{dimensions, shortened};
-pub use self::text::{read_text, text_of};
+pub use self::text::{LARGEST_TEXT, read_text, text_of};
 pub use self::write::{FileFormat, JPEG_QUALITY, check_text, save, save_png};
 pub use edges::{Canny, edges};
 pub use grid::{GridOptions, grid, grid_of_files};

@@ -11,8 +11,8 @@ use crate::error::PipelineError;
 
 /// Text chunks of a PNG, at most.
 const MOST_TEXTS: usize = 256;
-/// Bytes of one text, unpacked: a megabyte.
-pub(super) const LARGEST_TEXT: usize = 1 << 20;
+/// Bytes of a text that an image records, unpacked, and so of a prompt: a megabyte.
+pub const LARGEST_TEXT: usize = 1 << 20;
 /// Bytes of all texts of a PNG together, unpacked.
 pub(super) const LARGEST_TEXTS: usize = 4 << 20;
 /// Memory that the chunks of a PNG may take before they are unpacked.

@@ -148,6 +148,24 @@ pub fn decode_elements(
     stages.fold(stem.max(head), f64::max)
 }
 
+/// The autoencoder's encoder on images of `[height, width]` pixels at once: the stages of
+/// [`decode_elements`] from the other end. A halving holds no more than the doubling of that size.
+pub fn encode_elements(
+    config: &DcAeConfig,
+    images: usize,
+    size: [usize; 2],
+    threads: Option<usize>,
+) -> f64 {
+    let mirrored = DcAeConfig {
+        decoder_block_types: config.encoder_block_types.clone(),
+        decoder_block_out_channels: config.encoder_block_out_channels.clone(),
+        decoder_layers_per_block: config.encoder_layers_per_block.clone(),
+        decoder_qkv_multiscales: config.encoder_qkv_multiscales.clone(),
+        ..config.clone()
+    };
+    decode_elements(&mirrored, images, size, threads)
+}
+
 /// What a Winograd convolution of the CPU kernels keeps besides input and output, on images
 /// `columns` pixels wide: the transformed kernel, 36 values for each pair of `[input, output]`
 /// channels, and in every thread the transformed tiles of a few rows: 2 MiB, or 36 values for each

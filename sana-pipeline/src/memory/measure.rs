@@ -70,14 +70,29 @@ pub fn peak_resident_bytes() -> Option<u64> {
     )
 }
 
-/// Main memory that can be had without swapping, in bytes: of the system, or of the control group
-/// (version 2) whose limit a container runs under, whichever is less.
+/// Main memory that can be had without swapping, in bytes: of the system, of the control group
+/// (version 2) whose limit a container runs under, or what is left of the address space that this
+/// process is limited to (`ulimit -v`), whichever is least.
 pub fn available_bytes() -> Option<u64> {
     let system = kilobytes(
         &std::fs::read_to_string("/proc/meminfo").ok()?,
         "MemAvailable:",
     )?;
-    Some(group_bytes().map_or(system, |group| group.min(system)))
+    let limits = [group_bytes(), address_space_bytes()];
+    Some(limits.into_iter().flatten().fold(system, u64::min))
+}
+
+fn address_space_bytes() -> Option<u64> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).ok();
+    left_of_address_space(&read("limits")?, &read("status")?)
+}
+
+/// What a process may still map. `None` without a limit, which is written `unlimited`.
+fn left_of_address_space(limits: &str, status: &str) -> Option<u64> {
+    let mut lines = limits.lines();
+    let limit = lines.find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = limit.split_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(kilobytes(status, "VmSize:")?))
 }
 
 fn group_bytes() -> Option<u64> {
@@ -129,6 +144,21 @@ mod tests {
         assert_eq!(kilobytes(table, "VmHWM:"), Some(56 * 1024));
         assert_eq!(kilobytes(table, "VmRSS:"), None);
         assert_eq!(kilobytes(table, "Threads:"), None);
+    }
+
+    #[test]
+    fn limits_of_the_address_space() {
+        let status = "VmPeak:\t 900 kB\nVmSize:\t 600 kB\n";
+        let limits = |limit: &str| {
+            format!(
+                "Max stack size  8388608  unlimited  bytes\nMax address space  {limit}  unlimited  bytes\n"
+            )
+        };
+        let left = |limit: &str| left_of_address_space(&limits(limit), status);
+        assert_eq!(left("1024000"), Some(400 * 1024));
+        assert_eq!(left("1000"), Some(0));
+        assert_eq!(left("unlimited"), None);
+        assert_eq!(left_of_address_space("", status), None);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use sana_dcae::{DcAeConfig, Tiling};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::{Gemma2Config, PromptOptions};
 
-use super::activations::{Denoising, decode_elements, denoise_elements, text_elements};
+use super::activations::{
+    Denoising, decode_elements, denoise_elements, encode_elements, text_elements,
+};
 use super::batch::images_decoded_at_once;
 use super::estimate::{MemoryEstimate, StageEstimate};
 use crate::checkpoint::dtype;
@@ -15,6 +17,8 @@ use crate::error::PipelineError;
 /// Bytes of an element that arithmetic is done on, on the CPU backend: it computes in f32 whatever
 /// the weights are in.
 const CPU_ELEMENT: f64 = 4.0;
+/// Bytes that the tokenizer takes for each byte of a text.
+const TOKENIZED: f64 = 192.0;
 
 /// The weights of a part.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +105,12 @@ pub(crate) struct Workload {
     pub perturbed: bool,
     /// `[width, height]` in pixels.
     pub size: [usize; 2],
+    /// `[width, height]` that images are resized to once they are decoded.
+    pub output: Option<[usize; 2]>,
+    /// Bytes of the longest prompt or negative prompt.
+    pub text_bytes: usize,
+    /// Whether images of this size are encoded too, one at a time.
+    pub encodes: bool,
 }
 
 impl Workload {
@@ -114,6 +124,9 @@ impl Workload {
             guided: true,
             perturbed: false,
             size,
+            output: None,
+            text_bytes: 0,
+            encodes: false,
         }
     }
 }
@@ -193,7 +206,9 @@ impl MemoryModel {
             let elements = text_elements(config, rows, tokens);
             // Scores of 128 queries in every thread.
             let kernels = threads as f64 * 128.0 * tokens as f64;
-            stages.push(self.stage("text", Component::TextEncoder, elements + kernels, 0.0));
+            let elements = elements + kernels;
+            let bytes = TOKENIZED * work.text_bytes as f64;
+            stages.push(self.stage("text", Component::TextEncoder, elements, bytes));
         }
         let compression = self.autoencoder.compression();
         let [width, height] = work.size;
@@ -222,7 +237,7 @@ impl MemoryModel {
         }
     }
 
-    /// The estimate of decoding images.
+    /// The estimate of decoding images, and of encoding one before that where the work does.
     pub fn decode(&self, work: &Workload, in_tiles: bool) -> StageEstimate {
         let [width, height] = work.size;
         let pixels = height as f64 * width as f64;
@@ -243,7 +258,18 @@ impl MemoryModel {
         let mut elements = decode_elements(&self.autoencoder, at_once, tile, threads) + assembled;
         // The result twice while it is read, and every image in bytes.
         elements += 2.0 * channels * pixels * at_once as f64;
-        let bytes = channels * pixels * work.images as f64;
+        let mut shown = pixels;
+        if let Some([columns, rows]) = work.output {
+            let [columns, rows] = [columns, rows].map(|side| side as f64);
+            shown = columns * rows;
+            // Resized along one axis and then the other, each from two pixels for every one.
+            elements += 2.0 * channels * (rows * width as f64 + shown) * at_once as f64;
+        }
+        let bytes = channels * shown * work.images as f64;
+        if work.encodes {
+            let encoded = encode_elements(&self.autoencoder, 1, tile, threads);
+            elements = elements.max(encoded + 2.0 * channels * pixels);
+        }
         self.stage("decode", Component::Vae, elements, bytes)
     }
 

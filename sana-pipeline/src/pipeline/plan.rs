@@ -93,6 +93,24 @@ impl SanaPipeline {
         Ok(self.tiles(way))
     }
 
+    /// Whether a request is decoded in tiles in the memory there is now, which changes pixels a
+    /// little.
+    ///
+    /// # Errors
+    /// As [`check_memory`](Self::check_memory).
+    pub fn decodes_in_tiles(&mut self, settings: &Settings) -> Result<bool, PipelineError> {
+        Ok(self.plan_request(settings)?.is_some())
+    }
+
+    /// Refuses an image of `[width, height]` pixels that cannot be encoded, and decoded again, in the
+    /// memory there is, before anything is loaded.
+    ///
+    /// # Errors
+    /// [`PipelineError::Memory`].
+    pub fn check_encoding(&mut self, size: [usize; 2]) -> Result<(), PipelineError> {
+        self.plan_encoding(size).map(drop)
+    }
+
     /// The tiles to decode latents in, next to the networks that are loaded.
     ///
     /// # Errors
@@ -102,6 +120,23 @@ impl SanaPipeline {
         images: usize,
         size: [usize; 2],
     ) -> Result<Option<Tiling>, PipelineError> {
+        self.plan_autoencoder(images, size, false)
+    }
+
+    /// The tiles to encode an image in, as [`plan_decoding`](Self::plan_decoding).
+    pub(crate) fn plan_encoding(
+        &mut self,
+        size: [usize; 2],
+    ) -> Result<Option<Tiling>, PipelineError> {
+        self.plan_autoencoder(1, size, true)
+    }
+
+    fn plan_autoencoder(
+        &mut self,
+        images: usize,
+        size: [usize; 2],
+        encodes: bool,
+    ) -> Result<Option<Tiling>, PipelineError> {
         let work = Workload {
             text: None,
             text_tokens: 0,
@@ -110,6 +145,9 @@ impl SanaPipeline {
             guided: false,
             perturbed: false,
             size,
+            output: None,
+            text_bytes: 0,
+            encodes,
         };
         let others = self.memory.parts.iter();
         let others = others
@@ -233,13 +271,36 @@ impl SanaPipeline {
         if fewer.images < work.images && fits(model, &fewer, ways) {
             advice.push(MemoryAdvice::FewerImages);
         }
+        // Latents are as many as they are, and of the size they have.
+        if work.text_tokens == 0 {
+            return advice;
+        }
+        let of_prompts = |prompts: usize| Workload {
+            text: work.text.map(|[_, tokens]| [prompts, tokens]),
+            prompts,
+            images: prompts * (work.images / work.prompts.max(1)),
+            ..*work
+        };
+        let (mut most, mut too_many) = (0, work.prompts);
+        while too_many - most > 1 {
+            let middle = most.midpoint(too_many);
+            match fits(model, &of_prompts(middle), ways) {
+                true => most = middle,
+                false => too_many = middle,
+            }
+        }
+        if most > 0 {
+            advice.push(MemoryAdvice::FewerPrompts { prompts: most });
+        }
         let [width, height] = self.spec.defaults().size;
         let smaller = Workload {
             size: [width, height],
+            output: None,
             ..*work
         };
         let area = |size: [usize; 2]| size[0].saturating_mul(size[1]);
-        if area(smaller.size) < area(work.size) && fits(model, &smaller, ways) {
+        let asked = work.output.unwrap_or(work.size);
+        if area(smaller.size) < area(asked) && fits(model, &smaller, ways) {
             advice.push(MemoryAdvice::Size { width, height });
         }
         advice
@@ -273,5 +334,15 @@ fn workload(settings: &Settings) -> Workload {
         guided: settings.classifier_free,
         perturbed: settings.perturbed_blocks.is_some(),
         size: settings.size(),
+        output: settings.output_size,
+        text_bytes: match ready {
+            Some(_) => 0,
+            None => {
+                let texts = inputs.prompts.iter().chain(&inputs.negatives);
+                texts.map(String::len).max().unwrap_or(0)
+            }
+        },
+        encodes: settings.image_to_image.is_some() && inputs.image_to_image.latents.is_none()
+            || settings.control.is_some_and(|control| control.is_active()),
     }
 }

@@ -18,6 +18,7 @@ use image_to_image::ImageToImage;
 
 pub use control::{ControlImage, ControlSettings};
 pub use image_to_image::ImageToImageSettings;
+pub(crate) use settings::EXTREME_SCALE;
 pub use settings::Settings;
 
 /// The text that goes before the prompts.

@@ -12,8 +12,11 @@ use super::image_to_image::{ImageToImage, ImageToImageSettings};
 use super::{InstructionChoice, Request, SizeChoice};
 use crate::checkpoint::{Schedule, Solver};
 use crate::error::{ImageToImageError, PipelineError, RequestError};
-use crate::image::LARGEST_SIDE;
+use crate::image::{LARGEST_SIDE, LARGEST_TEXT};
 use crate::spec::ModelSpec;
+
+/// Scales of guidance and the like beyond this are no use; usual ones are below 20.
+pub(crate) const EXTREME_SCALE: f64 = 100.0;
 
 /// A request with every default filled in, checked against a model. The stages trust it.
 #[derive(Debug, Clone)]
@@ -111,6 +114,24 @@ impl Settings {
         [self.width, self.height]
     }
 
+    /// Scales so large that values which are not finite are theirs, and neither of the dtype nor of
+    /// the weights.
+    pub(crate) fn extreme_scales(&self) -> Vec<String> {
+        let control = self.control.map_or(0.0, |control| control.scale);
+        [
+            ("guidance", self.guidance.scale()),
+            (
+                "perturbed attention guidance",
+                self.guidance.perturbed_scale(),
+            ),
+            ("control", control),
+        ]
+        .into_iter()
+        .filter(|(_, scale)| *scale > EXTREME_SCALE)
+        .map(|(what, scale)| format!("{what} of scale {scale:?}"))
+        .collect()
+    }
+
     /// The seed of every image: its [own](Request::seeds), or `seed + i` for image `i`. A
     /// request for it alone with that seed makes the same image.
     pub fn seeds(&self) -> Vec<u64> {
@@ -146,6 +167,7 @@ impl Request {
                 found: self.negatives.len(),
             }));
         }
+        self.check_texts()?;
         let images = prompts.saturating_mul(self.count);
         let seeds = self.seeds.as_ref();
         if let Some(seeds) = seeds.filter(|seeds| seeds.len() != images) {
@@ -213,6 +235,24 @@ impl Request {
         self.check_tensors(&settings)?;
         settings.notes = self.notes(&settings, spec);
         Ok(settings)
+    }
+
+    fn check_texts(&self) -> Result<(), PipelineError> {
+        let texts = [
+            ("prompt", &self.prompts),
+            ("negative prompt", &self.negatives),
+        ];
+        for (what, texts) in texts {
+            let longest = texts.iter().map(String::len).max().unwrap_or(0);
+            if longest > LARGEST_TEXT {
+                return Err(PipelineError::Request(RequestError::TextLength {
+                    what,
+                    bytes: longest,
+                    largest: LARGEST_TEXT,
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// The size to resize to, if any, and the size to make.

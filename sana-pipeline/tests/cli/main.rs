@@ -20,6 +20,7 @@ mod generate;
 mod hub;
 mod image_to_image;
 mod latents;
+mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod other_commands;

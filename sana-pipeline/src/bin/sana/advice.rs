@@ -6,8 +6,8 @@ use sana_pipeline::memory::MemoryAdvice;
 use sana_pipeline::transformer::WeightError;
 use sana_pipeline::{CheckpointError, PipelineError, RequestError};
 
-/// The options that help, if the error is one that options help with.
-pub fn advice(error: &anyhow::Error) -> Option<String> {
+/// The options that help, of those that the command has, if the error is one that options help with.
+pub fn advice(error: &anyhow::Error, has: &[String]) -> Option<String> {
     #[cfg(feature = "hub")]
     if let Some(error) = error
         .chain()
@@ -24,12 +24,23 @@ pub fn advice(error: &anyhow::Error) -> Option<String> {
         .find_map(|cause| cause.downcast_ref::<PipelineError>())?;
     match error {
         PipelineError::Memory { advice, .. } => {
-            let options: Vec<String> = advice.iter().map(options).collect();
+            let options: Vec<String> = advice.iter().filter_map(options).collect();
+            let options = known(options, has);
             (!options.is_empty()).then(|| format!("try {}", options.join(" or ")))
         }
         PipelineError::StepNotFinite { .. } | PipelineError::NotFinite { .. } => Some(
             "try another --dtype, and look for such weights with sana inspect --check".to_owned(),
         ),
+        PipelineError::Scales { .. } => {
+            let scales = [
+                "--guidance",
+                "--pag",
+                "--control-scale",
+                "the scale of --lora",
+            ];
+            let scales = known(scales.map(str::to_owned).to_vec(), has);
+            Some(format!("usual numbers are below 20: {}", scales.join(", ")))
+        }
         PipelineError::Request(RequestError::NoControlNet) => {
             Some("name the folder of a ControlNet with --controlnet DIR".to_owned())
         }
@@ -74,15 +85,26 @@ fn choose(variants: &[String]) -> Option<String> {
     (!options.is_empty()).then(|| format!("choose one with {}", options.join(" or ")))
 }
 
-fn options(advice: &MemoryAdvice) -> String {
-    match advice {
+fn options(advice: &MemoryAdvice) -> Option<String> {
+    Some(match advice {
         MemoryAdvice::LowMemory => "--low-memory".to_owned(),
         MemoryAdvice::Bf16 => "--dtype bf16".to_owned(),
         MemoryAdvice::Bf16LowMemory => "--dtype bf16 with --low-memory".to_owned(),
         MemoryAdvice::FewerImages => "--count 1".to_owned(),
+        MemoryAdvice::FewerPrompts { prompts } => format!("--batch {prompts}"),
         MemoryAdvice::Size { width, height } => format!("--size {width}x{height}"),
-        other => other.to_string(),
-    }
+        _ => return None,
+    })
+}
+
+/// Those whose options the command has.
+fn known(mut texts: Vec<String>, has: &[String]) -> Vec<String> {
+    texts.retain(|text| {
+        let words = text.split(' ');
+        let mut options = words.filter_map(|word| word.strip_prefix("--"));
+        options.all(|option| has.iter().any(|known| known == option))
+    });
+    texts
 }
 
 #[cfg(test)]
@@ -100,7 +122,20 @@ mod tests {
             free: 1,
             advice,
         };
-        let advised = |error: PipelineError| advice(&anyhow::Error::new(error).context("here"));
+        let all = [
+            "dtype",
+            "low-memory",
+            "count",
+            "size",
+            "batch",
+            "controlnet",
+            "guidance",
+        ];
+        let all = all.map(str::to_owned);
+        let of = |error: PipelineError, has: &[String]| {
+            advice(&anyhow::Error::new(error).context("here"), has)
+        };
+        let advised = |error| of(error, &all);
         assert_eq!(advised(error(vec![])), None);
         assert_eq!(
             advised(error(vec![
@@ -110,6 +145,25 @@ mod tests {
             ]))
             .as_deref(),
             Some("try --dtype bf16 with --low-memory or --count 1 or --size 512x512")
+        );
+        let batch = MemoryAdvice::FewerPrompts { prompts: 7 };
+        let several = vec![MemoryAdvice::Bf16, batch, size];
+        assert_eq!(
+            of(error(several.clone()), &all[..1]).as_deref(),
+            Some("try --dtype bf16")
+        );
+        assert_eq!(of(error(several.clone()), &[]), None);
+        assert_eq!(
+            of(error(several), &all[3..5]).as_deref(),
+            Some("try --batch 7 or --size 512x512")
+        );
+        let scales = PipelineError::Scales {
+            what: "step 2 of 20".to_owned(),
+            scales: "guidance of scale 1e30".to_owned(),
+        };
+        assert_eq!(
+            of(scales, &all).as_deref(),
+            Some("usual numbers are below 20: --guidance")
         );
         let error = advised(RequestError::NoControlNet.into()).unwrap();
         assert!(error.contains("--controlnet DIR"), "{error}");

@@ -1,6 +1,6 @@
 //! The command line: the subcommands, and what runs each of them.
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, Parser, Subcommand};
 
 use crate::args::CpuArgs;
 use crate::bench::BenchArgs;
@@ -56,6 +56,33 @@ enum Command {
 }
 
 impl Cli {
+    /// The options of the subcommand, without dashes.
+    pub fn options(&self) -> Vec<String> {
+        let name = match self.command {
+            Command::Generate(_) => "generate",
+            Command::Inspect(_) => "inspect",
+            Command::Convert(_) => "convert",
+            Command::Encode(_) => "encode",
+            Command::Decode(_) => "decode",
+            Command::Evaluate(_) => "evaluate",
+            #[cfg(feature = "metrics")]
+            Command::Metrics(_) => "metrics",
+            Command::Init(_) => "init",
+            Command::Grow(_) => "grow",
+            Command::Prune(_) => "prune",
+            Command::Train(_) => "train",
+            Command::Bench(_) => "bench",
+            Command::Devices(_) => "devices",
+        };
+        let all = Self::command();
+        let arguments = all.find_subcommand(name).into_iter();
+        let arguments = arguments.flat_map(|command| command.get_arguments());
+        arguments
+            .filter_map(Arg::get_long)
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
@@ -66,7 +93,7 @@ impl Cli {
             Command::Decode(args) => args.resources.cpu.run(|| encode::run_decode(args)),
             Command::Evaluate(args) => args.resources.cpu.run(|| evaluate::run(args)),
             #[cfg(feature = "metrics")]
-            Command::Metrics(args) => CpuArgs::default().run(|| metrics::run(args)),
+            Command::Metrics(args) => metrics::run(args),
             Command::Init(args) => CpuArgs::default().run(|| init::run(args)),
             Command::Grow(args) => CpuArgs::default().run(|| depth::run_grow(args)),
             Command::Prune(args) => args.resources.cpu.run(|| depth::run_prune(args)),
@@ -80,7 +107,6 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use sana_pipeline::{LoraFile, LoraMode};

@@ -80,6 +80,10 @@ pub fn run_encode(args: EncodeArgs) -> anyhow::Result<()> {
     let background = args.background.map_or([255; 3], |color| color.0);
     let image = image::load_over(&args.image, background)?;
     let mut model = Model::open(&args.model, &args.resources)?;
+    let sides = <[u32; 2]>::from(image.dimensions());
+    model
+        .pipeline
+        .check_encoding(sides.map(|side| side as usize))?;
     let latents = model.pipeline.encode_image(&image)?;
     let again = model.pipeline.decode(latents.clone())?;
     let [again] = again.as_slice() else {

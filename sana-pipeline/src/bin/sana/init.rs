@@ -9,6 +9,7 @@ use sana_pipeline::{Checkpoint, create, variants};
 use crate::args::{Dtype, positive};
 use crate::device::OpenDevice;
 use crate::files::check_empty;
+use crate::model;
 use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
@@ -107,6 +108,7 @@ fn write_controlnet(
     out: &Path,
     dtype: Option<Dtype>,
 ) -> anyhow::Result<()> {
+    model::check_accessible(from)?;
     let checkpoint = Checkpoint::open(from)?;
     let device = OpenDevice::open(None)?.device;
     let dtype = dtype.map(Into::into);

@@ -46,10 +46,11 @@ fn main() -> ExitCode {
         Err(error) => return usage(error),
     };
     let verbose = cli.verbose;
+    let options = cli.options();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&describe(&error, verbose));
+            complain(&describe(&error, &options, verbose));
             ExitCode::FAILURE
         }
     }
@@ -68,8 +69,9 @@ fn usage(error: clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// The error and its causes, one per line, without those that the line above them quotes.
-fn describe(error: &anyhow::Error, verbose: bool) -> String {
+/// The error and its causes, one per line, without those that the line above them quotes, and what to
+/// do in options of the command.
+fn describe(error: &anyhow::Error, options: &[String], verbose: bool) -> String {
     let mut causes = error.chain().map(shown);
     let mut last = causes.next().unwrap_or_default();
     let mut text = format!("error: {last}\n");
@@ -85,7 +87,7 @@ fn describe(error: &anyhow::Error, verbose: bool) -> String {
             false => text += "  --verbose lists all names\n",
         }
     }
-    if let Some(advice) = advice::advice(error) {
+    if let Some(advice) = advice::advice(error, options) {
         text += &format!("  {advice}\n");
     }
     text
@@ -110,11 +112,11 @@ mod tests {
         let hostile = "a\n  because: b\x1b[2J\u{202e}";
         let error = anyhow!(hostile).context("c\nerror: d");
         assert_eq!(
-            describe(&error, false),
+            describe(&error, &[], false),
             "error: c\\nerror: d\n  because: a\\n  because: b\\u{1b}[2J\\u{202e}\n"
         );
         let error = anyhow::Error::new(Lines::new("a", ["line 1: b\nc"]));
-        assert_eq!(describe(&error, false), "error: a\n  line 1: b\\nc\n");
+        assert_eq!(describe(&error, &[], false), "error: a\n  line 1: b\\nc\n");
     }
 
     #[test]
@@ -123,7 +125,7 @@ mod tests {
             .context("cannot read weights.safetensors")
             .context("transformer: cannot read weights.safetensors");
         assert_eq!(
-            describe(&error, false),
+            describe(&error, &[], false),
             "error: transformer: cannot read weights.safetensors\n  because: no such file\n"
         );
     }

@@ -1,8 +1,9 @@
 //! The pipeline that the options name.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use burn::tensor::DType;
 use clap::ValueEnum;
 use sana_dcae::Tiling;
@@ -131,6 +132,7 @@ pub fn find_with(
             commit: None,
         });
     };
+    check_accessible(model)?;
     if let Some(name) = hub::repository(model) {
         return hub::checkpoint(name, revision, variant, verify);
     }
@@ -145,6 +147,20 @@ pub fn find_with(
         name: folder_name(model),
         commit: None,
     })
+}
+
+/// Refuses a folder that this user may not look into, which is otherwise taken for one that is not
+/// there or not a checkpoint.
+pub fn check_accessible(model: &Path) -> anyhow::Result<()> {
+    for path in [model, &model.join("model_index.json")] {
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(error).with_context(|| format!("cannot access {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(feature = "scenes-model")]

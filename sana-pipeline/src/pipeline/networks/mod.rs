@@ -12,6 +12,7 @@ use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, 
 use super::options::LoadOptions;
 use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile, dtype, variants};
 use crate::error::{PipelineError, RequestError};
+use crate::request::EXTREME_SCALE;
 
 use source::{choose_dtype, no_component};
 
@@ -93,6 +94,14 @@ impl Networks {
 
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         self.source.as_ref().map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// LoRAs at scales that make values which are not finite theirs.
+    pub fn extreme_loras(&self) -> impl Iterator<Item = String> {
+        let source = self.source.as_ref();
+        let loras = source.map_or(&[][..], |(_, options)| options.loras.as_slice());
+        let extreme = loras.iter().filter(|lora| lora.scale.abs() > EXTREME_SCALE);
+        extreme.map(|lora| format!("{} of scale {:?}", lora.path.display(), lora.scale))
     }
 
     /// The dtype that each network has, or will have once it is loaded.

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 
 use burn::tensor::{DType, Tensor};
+use sana_dcae::Tiling;
 use sana_linear_attn::transformer::{Residuals, TextContext};
 use sana_linear_attn::{ControlWiring, SanaControlNet};
 use sana_text::PromptEmbeds;
@@ -34,13 +35,14 @@ impl SanaPipeline {
         request: &Request,
     ) -> Result<Option<Tensor<4>>, PipelineError> {
         let settings = request.validate(&self.spec)?;
-        self.encode_control_images(&settings)
+        self.encode_control_images(&settings, self.tiling)
     }
 
     /// The stage [`encode_control`](Self::encode_control).
     pub(crate) fn encode_control_images(
         &mut self,
         settings: &Settings,
+        tiling: Option<Tiling>,
     ) -> Result<Option<Tensor<4>>, PipelineError> {
         if !settings.control.is_some_and(|control| control.is_active()) {
             return Ok(None);
@@ -51,7 +53,7 @@ impl SanaPipeline {
             latents.push(match control {
                 ControlImage::Image(image) => {
                     let (width, height) = (settings.width as u32, settings.height as u32);
-                    self.encode_image(&image::fit(image, width, height))?
+                    self.encode_image_in(&image::fit(image, width, height), tiling)?
                 }
                 ControlImage::Latents(latents) => {
                     latents.clone().to_device(&self.device).cast(DType::F32)

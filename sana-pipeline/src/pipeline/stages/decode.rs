@@ -84,10 +84,22 @@ impl SanaPipeline {
     /// - output `[1, channels, height / compression, width / compression]`, f32
     ///
     /// # Errors
-    /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio.
+    /// When the autoencoder cannot be loaded or the size is no multiple of the compression ratio;
+    /// [`PipelineError::Memory`] when it cannot be encoded in the memory there is.
     pub fn encode_image(&mut self, image: &RgbImage) -> Result<Tensor<4>, PipelineError> {
+        let tiling =
+            self.plan_encoding(<[u32; 2]>::from(image.dimensions()).map(|n| n as usize))?;
+        self.encode_image_in(image, tiling)
+    }
+
+    /// [`encode_image`](Self::encode_image) in these tiles.
+    pub(crate) fn encode_image_in(
+        &mut self,
+        image: &RgbImage,
+        tiling: Option<Tiling>,
+    ) -> Result<Tensor<4>, PipelineError> {
         self.load_for(Component::Vae)?;
-        let memory = memory_options(self.tiling);
+        let memory = memory_options(tiling);
         let image = image::to_tensor(image, &self.device);
         Ok(self.networks.autoencoder()?.encode_with(image, &memory)?)
     }

@@ -66,8 +66,8 @@ impl SanaPipeline {
     {
         let settings = &request.validate(&self.spec)?;
         let encoded = Encoded {
-            control: self.encode_control_images(settings)?,
-            known: self.encode_known(settings)?,
+            control: self.encode_control_images(settings, self.tiling)?,
+            known: self.encode_known(settings, self.tiling)?,
             tiling: self.tiling,
         };
         let observe = &mut |step: StepInfo<'_>| observer::answer(observe(step));

@@ -87,7 +87,12 @@ impl SanaPipeline {
         R: Into<Result<StepAction, ObserverError>>,
     {
         let mut observe = |step: StepInfo<'_>| observer::answer(observe(step));
-        self.generate_observed(settings, &mut observe, deliver)
+        let made = self.generate_observed(settings, &mut observe, deliver);
+        made.map_err(|error| {
+            let mut scales = settings.extreme_scales();
+            scales.extend(self.networks.extreme_loras());
+            error.of_scales(scales)
+        })
     }
 
     fn generate_observed(
@@ -121,7 +126,7 @@ impl SanaPipeline {
                 "control",
                 vae,
                 |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
-                |this| this.encode_control_images(settings),
+                |this| this.encode_control_images(settings, tiling),
             )?;
             stages.push(stage);
             encoded.control = latents;
@@ -133,7 +138,7 @@ impl SanaPipeline {
                 "encode",
                 vae,
                 |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
-                |this| this.encode_known(settings),
+                |this| this.encode_known(settings, tiling),
             )?;
             stages.push(stage);
             encoded.known = known;

@@ -1,6 +1,7 @@
 //! Images to noised latents, and the known region kept on its path while the rest is drawn.
 
 use burn::tensor::{Bool, DType, Tensor, TensorData};
+use sana_dcae::Tiling;
 use sana_sampler::{FlowSchedule, ScmSchedule, SigmaData, Step, flow, trigflow};
 
 use super::all_finite;
@@ -37,10 +38,11 @@ impl SanaPipeline {
     }
 
     /// The latents of a request's images and its mask on their grid; `None` for a request without
-    /// images. Images are encoded one by one, each once, however many are made of it.
+    /// images. Images are encoded one by one in these tiles, each once, however many are made of it.
     pub(crate) fn encode_known(
         &mut self,
         settings: &Settings,
+        tiling: Option<Tiling>,
     ) -> Result<Option<Known>, PipelineError> {
         if settings.image_to_image.is_none() {
             return Ok(None);
@@ -50,8 +52,9 @@ impl SanaPipeline {
             Some(latents) => latents.clone().to_device(&self.device),
             None => {
                 let images = start.fitted_images(settings.size());
-                let encoded: Result<Vec<_>, PipelineError> =
-                    images.map(|image| self.encode_image(&image)).collect();
+                let encoded: Result<Vec<_>, PipelineError> = images
+                    .map(|image| self.encode_image_in(&image, tiling))
+                    .collect();
                 Tensor::cat(encoded?, 0)
             }
         };

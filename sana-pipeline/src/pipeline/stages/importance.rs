@@ -31,8 +31,8 @@ impl SanaPipeline {
         self.load_text(&settings)?;
         let conditioning = self.encode_texts(&settings)?;
         let encoded = Encoded {
-            control: self.encode_control_images(&settings)?,
-            known: self.encode_known(&settings)?,
+            control: self.encode_control_images(&settings, tiling)?,
+            known: self.encode_known(&settings, tiling)?,
             tiling,
         };
         self.importance = Some(importance);

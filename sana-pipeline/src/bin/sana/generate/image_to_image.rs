@@ -18,7 +18,7 @@ pub struct ImageToImageArgs {
     /// most as many pixels as the model was trained at]
     #[arg(long, value_name = "FILE")]
     #[serde(serialize_with = "path_as_typed")]
-    image: Option<PathBuf>,
+    pub image: Option<PathBuf>,
     /// What transparent pixels of --image and --control are put on: RRGGBB, white or black [default:
     /// white]
     #[arg(long, value_name = "COLOR")]

@@ -65,6 +65,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     } = recorded;
     let mut model = loaded.open(&resources)?;
     let control_save = run.control_save.as_deref();
+    args.check_memory(&mut model.pipeline)?;
     let request = args.request(&model.pipeline, control_save)?;
     let settings = request.validate(model.pipeline.spec())?;
     drop(request);

@@ -3,7 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-use sana_pipeline::{InstructionChoice, Request, SanaPipeline, Settings, Solver};
+use sana_pipeline::image::RgbImage;
+use sana_pipeline::{InstructionChoice, PipelineError, Request, SanaPipeline, Settings, Solver};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
@@ -12,12 +13,35 @@ use crate::args::{Aspect, NoiseLevels, Size};
 use crate::terminal::warning;
 
 impl ImageArgs {
+    /// Refuses a size that does not fit into memory before images are read and fitted to it: it may be
+    /// what the record of somebody else's image claims.
+    pub fn check_memory(&self, pipeline: &mut SanaPipeline) -> anyhow::Result<()> {
+        let fits = self.start.image.is_some() || self.control.control.is_some();
+        if fits && (self.size.is_some() || self.aspect.is_some()) {
+            let mut request = self.without_images(pipeline)?;
+            if self.control.control.is_some() {
+                request = request.control(RgbImage::new(1, 1));
+            }
+            // What else is wrong is found with the images.
+            if let Err(error @ PipelineError::Memory { .. }) = pipeline.check_memory(&request) {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
     /// What they ask of a pipeline. The control image is written to `control_save` if it is given.
     pub fn request(
         &self,
         pipeline: &SanaPipeline,
         control_save: Option<&Path>,
     ) -> anyhow::Result<Request> {
+        let request = self.start.apply(self.without_images(pipeline)?)?;
+        self.control
+            .apply(request, pipeline, self.start.background(), control_save)
+    }
+
+    fn without_images(&self, pipeline: &SanaPipeline) -> anyhow::Result<Request> {
         let mut request = Request::new(self.prompt())
             .negative(self.negative())
             .seed(self.seed.unwrap_or_else(random_seed))
@@ -38,7 +62,6 @@ impl ImageArgs {
             request = request.guidance(guidance);
         }
         request = self.more_guidance.apply(request)?;
-        request = self.start.apply(request)?;
         if let Some(timesteps) = self.timesteps {
             request = request.timesteps(timesteps);
         }
@@ -51,8 +74,7 @@ impl ImageArgs {
         if self.no_instruction {
             request = request.instruction(InstructionChoice::None);
         }
-        self.control
-            .apply(request, pipeline, self.start.background(), control_save)
+        Ok(request)
     }
 
     /// As they were applied to an image, with what was left to the model.

@@ -77,7 +77,8 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     let mut model = loaded.open(&args.resources)?;
     let (mut settings, mut notes) = (Vec::with_capacity(lines.len()), BTreeSet::new());
     for line in &lines {
-        let request = line.args.request(&model.pipeline, None);
+        let fits = line.args.check_memory(&mut model.pipeline);
+        let request = fits.and_then(|()| line.args.request(&model.pipeline, None));
         match request.and_then(|request| Ok(request.validate(model.pipeline.spec())?)) {
             Ok(checked) => {
                 notes.extend(checked.notes().iter().cloned().chain(line.args.note()));
