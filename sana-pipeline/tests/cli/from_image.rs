@@ -78,15 +78,27 @@ fn an_image_of_sprint_or_of_a_batch_too() {
     let options = ["--size=64x32", "--count=2", "--steps=3", "--", "-- a cat"];
     here.sana(&[&["generate"], &model[..], &options].concat())
         .quiet_success();
-    here.sana(&[
-        "generate",
-        "--from-image",
-        "sana-1.png",
-        "--out",
-        "again.png",
-    ])
-    .quiet_success();
-    assert_eq!(here.bytes("again.png"), here.bytes("sana-1.png"));
+    let said = here
+        .sana(&[
+            "generate",
+            "--from-image",
+            "sana-1.png",
+            "--out",
+            "again.png",
+        ])
+        .quiet_success();
+    assert!(
+        said.starts_with("note: sana-1.png was generated as one of 2 images at a time: "),
+        "{said}"
+    );
+    assert_eq!(here.image("again.png"), here.image("sana-1.png"));
+    // The record is the same but for that.
+    let mut expected = read_text(&here.path("sana-1.png")).unwrap();
+    expected.retain(|(key, value)| (key.as_str(), value.as_str()) != ("images-at-a-time", "2"));
+    let again = read_text(&here.path("again.png")).unwrap();
+    assert_eq!(again, expected);
+    let text = |name: &str| here.text(name, "images-at-a-time");
+    assert_eq!(text("sana-1.png").as_deref(), Some("2"));
 }
 
 #[cfg(feature = "scenes-model")]

@@ -24,6 +24,7 @@ mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod other_commands;
+mod records;
 mod sizes;
 mod streams;
 mod support;

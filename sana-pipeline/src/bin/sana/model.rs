@@ -58,7 +58,7 @@ impl Model {
         let device = OpenDevice::open(args.device)?;
         let mut options = LoadOptions {
             dtype: args.dtype.map(Into::into),
-            bf16_gemm: resources.cpu.bf16_gemm(),
+            bf16_gemm: args.bf16.gemm(),
             variant: args.variant.clone(),
             loras,
             controlnet: controlnet.folder,

@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
 use sana_linear_attn::precision::Bf16Gemm;
+use serde::Serialize;
 
 use crate::terminal::note;
 
@@ -15,7 +16,7 @@ use crate::terminal::note;
 const MOST_THREADS: usize = 1024;
 
 /// Threads of the pool that everything on the CPU shares (burn's backend, its matmuls and the
-/// kernels of this project), and whether these multiply in bf16.
+/// kernels of this project).
 #[derive(Debug, Clone, Copy, Default, Args)]
 #[command(next_help_heading = "Model and device")]
 pub struct CpuArgs {
@@ -27,21 +28,30 @@ pub struct CpuArgs {
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_THREADS as u64)
     )]
     pub threads: Option<usize>,
+}
+
+/// How bf16 weights are multiplied on the CPU, which changes pixels a little.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args, Serialize)]
+#[command(next_help_heading = "Model and device")]
+#[serde(rename_all = "kebab-case")]
+pub struct Bf16Args {
     /// Widen bf16 weights to f32 on CPUs that could multiply them as they are (AVX512-BF16): slower,
     /// and equal to f32 bit for bit
     #[arg(long)]
     pub widen_bf16: bool,
 }
 
-impl CpuArgs {
+impl Bf16Args {
     /// How linear layers multiply by bf16 weights.
-    pub fn bf16_gemm(self) -> Bf16Gemm {
+    pub fn gemm(self) -> Bf16Gemm {
         match self.widen_bf16 {
             true => Bf16Gemm::Widened,
             false => Bf16Gemm::Native,
         }
     }
+}
 
+impl CpuArgs {
     /// Runs a command on a thread of the pool. One outside it sleeps through every operation and is
     /// woken for the next, which takes longer than a small operation does.
     ///
@@ -126,14 +136,7 @@ mod tests {
     /// The only test of this program that starts the pool of the whole process.
     #[test]
     fn the_pool_is_started_once() {
-        let start = |threads| {
-            let widen_bf16 = false;
-            CpuArgs {
-                threads,
-                widen_bf16,
-            }
-            .start()
-        };
+        let start = |threads| CpuArgs { threads }.start();
         start(None).unwrap();
         rayon::join(|| (), || ());
         let error = start(Some(3)).unwrap_err().to_string();

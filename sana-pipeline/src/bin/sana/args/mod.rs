@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::device::DeviceName;
 use crate::files::Files;
 
-pub use self::cpu::CpuArgs;
+pub use self::cpu::{Bf16Args, CpuArgs};
 pub use self::values::{
     Aspect, Bytes, Color, Dtype, NoiseLevels, ScaledPath, Size, as_typed, path_as_typed, positive,
 };
@@ -52,6 +52,9 @@ pub struct ModelArgs {
     /// much less memory [default: either where the model does not fit otherwise]
     #[arg(long)]
     pub low_memory: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub bf16: Bf16Args,
 }
 
 impl ModelArgs {
@@ -78,6 +81,9 @@ impl ModelArgs {
             device: self.device.or(below.device),
             dtype: self.dtype.or(below.dtype),
             low_memory: self.low_memory || below.low_memory,
+            bf16: Bf16Args {
+                widen_bf16: self.bf16.widen_bf16 || below.bf16.widen_bf16,
+            },
         }
     }
 }

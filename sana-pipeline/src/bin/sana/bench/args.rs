@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use super::models;
 use sana_linear_attn::precision::Bf16Gemm;
 
-use crate::args::{CpuArgs, Dtype, Size, positive};
+use crate::args::{Bf16Args, CpuArgs, Dtype, Size, positive};
 use crate::device::DeviceName;
 
 const EXAMPLES: &str = "\
@@ -89,6 +89,8 @@ pub struct BenchArgs {
     pub dtype: Dtype,
     #[command(flatten)]
     pub cpu: CpuArgs,
+    #[command(flatten)]
+    pub bf16: Bf16Args,
 }
 
 /// What is measured.

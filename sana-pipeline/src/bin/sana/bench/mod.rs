@@ -38,7 +38,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         tokens: args.tokens,
         steps: args.steps,
         dtype: args.dtype,
-        bf16_gemm: args.cpu.bf16_gemm(),
+        bf16_gemm: args.bf16.gemm(),
         warmup: args.warmup,
         repeat: args.repeat,
     };

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use sana_linear_attn::weights::replace_file;
 use sana_pipeline::best_of::{Rating, Verifier, considered, rank};
-use sana_pipeline::{FolderLock, Request, Settings, StepAction, image};
+use sana_pipeline::{FolderLock, Request, StepAction, image};
 use serde::{Deserialize, Serialize};
 
-use super::args::{GenerateArgs, ImageArgs, LoadedArgs, RecordedArgs};
-use super::metadata::Record;
+use super::args::{GenerateArgs, ImageArgs, RecordedArgs};
+use super::metadata::{Made, Record};
 use super::paths::{self, FILE};
 use super::request::warn_of_cut;
 use super::verifier::VerifierName;
@@ -82,6 +82,7 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
         loaded,
     } = recorded;
     let mut model = loaded.open(&resources)?;
+    args.check_memory(&mut model.pipeline)?;
     let request = args.request(&model.pipeline, None)?;
     let settings = request.validate(model.pipeline.spec())?;
     let folder = next_to(&file, "-candidates");
@@ -89,7 +90,13 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let _lock = FolderLock::take(&folder)
         .with_context(|| format!("cannot write to the folder {}", folder.display()))?;
-    let candidates = candidates(count, &folder, &args, &loaded, &settings, &model);
+    let at_a_time = run.batch.batch.unwrap_or(BATCH);
+    let made = Made {
+        in_tiles: model.pipeline.decodes_in_tiles(&settings)?,
+        together: at_a_time.min(count),
+    };
+    let record = |seed| Record::new(&args, &loaded, &settings, seed, &model, made);
+    let candidates = candidates(count, &folder, settings.seed, record);
     for one in &candidates {
         files.writes(&one.path, "--best-of", "an image to choose from")?;
     }
@@ -108,7 +115,7 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
     for (path, one) in paths.iter().zip(&candidates) {
         image::check_text(path, &one.record.texts())?;
     }
-    for batch in candidates.chunks(run.batch.batch.unwrap_or(BATCH)) {
+    for batch in candidates.chunks(at_a_time) {
         let missing: Vec<&Candidate> = batch.iter().filter(|one| !one.exists()).collect();
         if !missing.is_empty() {
             let cut = make(&missing, &request, &mut model)?;
@@ -145,17 +152,15 @@ fn next_to(file: &Path, ending: &str) -> PathBuf {
 fn candidates(
     count: usize,
     folder: &Path,
-    args: &ImageArgs,
-    loaded: &LoadedArgs,
-    settings: &Settings,
-    model: &Model,
+    first: u64,
+    record: impl Fn(u64) -> Record,
 ) -> Vec<Candidate> {
     let candidate = |index: u64| {
-        let seed = settings.seed.wrapping_add(index);
+        let seed = first.wrapping_add(index);
         Candidate {
             seed,
             path: folder.join(format!("{seed}.png")),
-            record: Record::new(args, loaded, settings, seed, model),
+            record: record(seed),
         }
     };
     (0..count as u64).map(candidate).collect()

@@ -58,13 +58,21 @@ fn recorded(image: &Path, without: &[String]) -> anyhow::Result<RecordedArgs> {
         )
     })?;
     let unusable = || format!("the record of {} cannot be used", image.display());
-    let Some(mut recorded) = Record(text).options().with_context(unusable)? else {
+    let record = Record(text);
+    let Some(mut recorded) = record.options().with_context(unusable)? else {
         bail!(
             "{} holds no record of `sana generate`: another program made it, or its metadata \
              was removed on the way",
             image.display()
         );
     };
+    if let Some(together) = record.together() {
+        output().line(format_args!(
+            "note: {} was generated as one of {together} images at a time: alone, a few values may \
+             differ by one level of 255",
+            image.display()
+        ))?;
+    }
     let names = options::names::<RecordedArgs>();
     for name in without {
         if !names.contains(name) {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::args::{ImageArgs, LoadedArgs, RecordedArgs};
 use super::options::{self, quoted};
-use crate::args::ModelArgs;
+use crate::args::{Bf16Args, ModelArgs};
 use crate::model::{BUILT_IN, Model};
 
 /// Keys and values, in the order in which they are shown.
@@ -18,6 +18,19 @@ pub struct Record(pub Vec<(String, String)>);
 
 /// The key of the program that wrote a record.
 const SOFTWARE: &str = "Software";
+/// The key of how many images were generated at a time, where it was more than one. It is no option:
+/// the others are not recorded.
+const TOGETHER: &str = "images-at-a-time";
+
+/// How images were made, beyond their options.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Made {
+    /// Whether they were decoded in tiles.
+    pub in_tiles: bool,
+    /// How many were generated at a time.
+    pub together: usize,
+}
+
 /// Options that had other names when images were made that are still read.
 const RENAMED: [(&str, &str); 2] = [("lora-apart", "lora-unmerged"), ("schedule", "timesteps")];
 
@@ -29,6 +42,7 @@ impl Record {
         settings: &Settings,
         seed: u64,
         model: &Model,
+        made: Made,
     ) -> Self {
         let image = args.applied(settings, seed);
         let named = loaded.model.model.as_deref();
@@ -39,6 +53,8 @@ impl Record {
                     revision: model.revision.clone(),
                     device: Some(model.device.name),
                     dtype: loaded.model.dtype.or_else(|| model.dtype()),
+                    // Whatever the memory is where the image is made again.
+                    low_memory: loaded.model.low_memory || made.in_tiles,
                     ..loaded.model.clone()
                 },
                 controlnet: match image.control.control {
@@ -51,9 +67,19 @@ impl Record {
             image,
         };
         let mut pairs = options::recorded(&applied);
+        if made.together > 1 {
+            pairs.push((TOGETHER.to_owned(), made.together.to_string()));
+        }
         let software = format!("sana {}", env!("CARGO_PKG_VERSION"));
         pairs.push((SOFTWARE.to_owned(), software));
         Self(pairs)
+    }
+
+    /// How many images were generated at a time, where it was more than one.
+    pub fn together(&self) -> Option<usize> {
+        let mut pairs = self.0.iter();
+        let (_, value) = pairs.find(|(key, _)| key == TOGETHER)?;
+        value.parse().ok().filter(|together| *together > 1)
     }
 
     /// As an image file holds it.
@@ -129,6 +155,7 @@ impl Record {
                 device: None,
                 dtype: None,
                 low_memory: false,
+                bf16: Bf16Args::default(),
                 ..model
             };
             options::recorded(&options)
@@ -164,7 +191,10 @@ impl Record {
     pub fn knows(key: &str) -> bool {
         let renamed = RENAMED.iter().map(|(old, _)| *old);
         let names = options::names::<RecordedArgs>();
-        renamed.chain([SOFTWARE]).any(|known| known == key) || names.iter().any(|name| name == key)
+        renamed
+            .chain([SOFTWARE, TOGETHER])
+            .any(|known| known == key)
+            || names.iter().any(|name| name == key)
     }
 
     /// Whether it says that `sana generate` wrote it.

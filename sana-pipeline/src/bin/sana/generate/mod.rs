@@ -27,6 +27,7 @@ use crate::terminal::{Progress, output, write_stages};
 
 pub use self::args::GenerateArgs;
 pub use self::batch::read_prompts;
+use self::metadata::Made;
 pub use self::metadata::Record;
 pub use self::options::quoted;
 
@@ -69,6 +70,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let request = args.request(&model.pipeline, control_save)?;
     let settings = request.validate(model.pipeline.spec())?;
     drop(request);
+    let in_tiles = model.pipeline.decodes_in_tiles(&settings)?;
 
     let mut out = output();
     out.line(format_args!(
@@ -83,7 +85,11 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     }
     let progress = Progress::new(settings.steps(), "encoding the prompt");
     let seeds = settings.seeds();
-    let record = |seed: &u64| Record::new(&args, &loaded, &settings, *seed, &model);
+    let made = Made {
+        in_tiles,
+        together: seeds.len(),
+    };
+    let record = |seed: &u64| Record::new(&args, &loaded, &settings, *seed, &model, made);
     let records: Vec<Record> = seeds.iter().map(record).collect();
     for (path, record) in paths.iter().zip(&records) {
         image::check_text(path, &record.texts())?;

@@ -12,13 +12,13 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use sana_pipeline::memory::StageReport;
-use sana_pipeline::{FolderLock, Generation, Request, Settings, StepAction, image};
+use sana_pipeline::{FolderLock, Generation, Request, Settings, StepAction, StepInfo, image};
 
 use self::plan::{BatchImage, Line, batches, images, lines};
 use self::prompt_file::Problems;
 use super::args::{GenerateArgs, ImageArgs, LoadedArgs, RecordedArgs};
 use super::grid::save;
-use super::metadata::Record;
+use super::metadata::{Made, Record};
 use crate::files::Files;
 use crate::model::Model;
 use crate::terminal::{Progress, output, warning, write_stages};
@@ -111,7 +111,11 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
         images.iter().partition(|image| image.path.exists());
     for image in &wanted {
         let (line, settings) = (&lines[image.line], &settings[image.line]);
-        let record = Record::new(&line.args, loaded, settings, image.seed, &model);
+        let made = Made {
+            in_tiles: true,
+            together: images.len(),
+        };
+        let record = Record::new(&line.args, loaded, settings, image.seed, &model, made);
         image::check_text(&image.path, &record.texts())
             .with_context(|| format!("line {}", line.number))?;
     }
@@ -185,7 +189,8 @@ fn differing(
             format!("{path} exists, but is not an image: remove it, and its image is made")
         })?;
         let (line, settings) = (&lines[image.line], &settings[image.line]);
-        let now = Record::new(&line.args, loaded, settings, image.seed, model);
+        let made = Made::default();
+        let now = Record::new(&line.args, loaded, settings, image.seed, model, made);
         if let Some(key) = now.difference(&Record(text)) {
             warnings.push(format!(
                 "{path} was made with another {key}: remove it, and it is made again"
@@ -257,22 +262,32 @@ fn make(
             let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
             numbers.join(", ")
         };
-        let generation = request(batch, lines, model)
-            .and_then(|request| {
-                Ok(model
+        let made = request(batch, lines, model)
+            .and_then(|request| Ok(request.validate(model.pipeline.spec())?))
+            .and_then(|together| {
+                let in_tiles = model.pipeline.decodes_in_tiles(&together)?;
+                let keep_running = &mut |_: StepInfo<'_>| StepAction::Continue;
+                let keep = &mut |_, _: &_| Ok(());
+                let generation = model
                     .pipeline
-                    .generate(&request, &mut |_| StepAction::Continue)?)
-            })
-            .with_context(|| {
-                format!(
-                    "the images of line {} were not made; {done} of {all} were, and the same \
-                     command continues from there",
-                    numbers()
-                )
-            })?;
+                    .generate_settings(&together, keep_running, keep)?;
+                Ok((generation, in_tiles))
+            });
+        let (generation, in_tiles) = made.with_context(|| {
+            format!(
+                "the images of line {} were not made; {done} of {all} were, and the same command \
+                 continues from there",
+                numbers()
+            )
+        })?;
+        let how = Made {
+            in_tiles,
+            together: batch.len(),
+        };
         for (image, made) in batch.iter().zip(&generation.images) {
             let line = &lines[image.line];
-            let record = Record::new(&line.args, loaded, &settings[image.line], image.seed, model);
+            let settings = &settings[image.line];
+            let record = Record::new(&line.args, loaded, settings, image.seed, model, how);
             image::save(&image.path, made, &record.texts())?;
         }
         cut.extend(cuts(batch, lines, &generation, &mut reported));
