@@ -56,6 +56,12 @@ pub enum ImageError {
         /// The name.
         path: PathBuf,
     },
+    /// An image that its format cannot hold.
+    #[error("the image cannot be encoded: {reason}")]
+    Encode {
+        /// What the encoder says.
+        reason: String,
+    },
     /// More text than a file may hold next to its pixels.
     #[error(
         "{bytes} bytes of text do not fit into the image file, which holds {largest} at most: a JPEG \

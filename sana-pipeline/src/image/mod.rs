@@ -25,11 +25,12 @@ pub use image::{GrayImage, RgbImage};
 #[cfg(feature = "train")]
 pub(crate) use self::read::load_as_is;
 pub use self::read::{
-    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, load, load_mask, load_over,
+    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, decode_alpha, decode_mask, load, load_mask,
+    load_over,
 };
 pub(crate) use self::read::{dimensions, shortened};
 pub use self::text::{LARGEST_TEXT, read_text, text_of};
-pub use self::write::{FileFormat, JPEG_QUALITY, check_text, save, save_png};
+pub use self::write::{FileFormat, JPEG_QUALITY, check_text, encode, save, save_png};
 pub use edges::{Canny, edges};
 pub use grid::{GridOptions, grid, grid_of_files};
 pub(crate) use mask::{blended, fit_mask, has_white, kept_cells, pixel_weights};

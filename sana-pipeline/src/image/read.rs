@@ -95,8 +95,31 @@ pub fn load_over(path: &Path, background: [u8; 3]) -> Result<RgbImage, PipelineE
 /// # Errors
 /// As [`load`].
 pub fn load_mask(path: &Path) -> Result<GrayImage, PipelineError> {
-    let mask = decode_as_is(path, &read(path)?, Reading::MASK)?;
+    decode_mask(path, &read(path)?)
+}
+
+/// [`load_mask`] of bytes; `origin` names them in errors.
+///
+/// # Errors
+/// [`ImageError::Unreadable`].
+pub fn decode_mask(origin: &Path, bytes: &[u8]) -> Result<GrayImage, PipelineError> {
+    let mask = decode_as_is(origin, bytes, Reading::MASK)?;
     Ok(DynamicImage::from(mask.into_rgb8()).into_luma8())
+}
+
+/// The opacity of an image, 0 transparent and 255 opaque, turned as [`load`] does; `origin` names
+/// the bytes in errors.
+///
+/// # Errors
+/// [`ImageError::Unreadable`].
+pub fn decode_alpha(origin: &Path, bytes: &[u8]) -> Result<GrayImage, PipelineError> {
+    let mut image = unpacked(origin, bytes, false)?;
+    image.pixels.apply_orientation(image.orientation);
+    let image = image.pixels;
+    let image = image.into_luma_alpha8();
+    Ok(GrayImage::from_fn(image.width(), image.height(), |x, y| {
+        image::Luma([image.get_pixel(x, y).0[1]])
+    }))
 }
 
 /// [`load`] of bytes; `origin` names them in errors.
@@ -156,7 +179,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, PipelineError> {
     })
 }
 
-fn decode_as_is(origin: &Path, bytes: &[u8], reading: Reading) -> Result<Decoded, PipelineError> {
+/// An image as it is in its file.
+struct Unpacked {
+    pixels: DynamicImage,
+    orientation: Orientation,
+    profile: Option<Vec<u8>>,
+}
+
+fn unpacked(origin: &Path, bytes: &[u8], with_profile: bool) -> Result<Unpacked, PipelineError> {
     let mut decoder = decoder(origin, Cursor::new(bytes))?;
     if bytes.starts_with(b"\xff\xd8") && !formats::jpeg_is_whole(bytes) {
         let reason = "the file ends before the JPEG does: it was cut off, perhaps in a download";
@@ -164,12 +194,24 @@ fn decode_as_is(origin: &Path, bytes: &[u8], reading: Reading) -> Result<Decoded
     }
     // Metadata that cannot be read is ignored; the pixels are read all the same.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let profile = match reading.srgb {
+    let profile = match with_profile {
         true => decoder.icc_profile().ok().flatten(),
         false => None,
     };
-    let mut image =
-        DynamicImage::from_decoder(decoder).map_err(|error| unreadable(origin, error))?;
+    let pixels = DynamicImage::from_decoder(decoder).map_err(|error| unreadable(origin, error))?;
+    Ok(Unpacked {
+        pixels,
+        orientation,
+        profile,
+    })
+}
+
+fn decode_as_is(origin: &Path, bytes: &[u8], reading: Reading) -> Result<Decoded, PipelineError> {
+    let Unpacked {
+        pixels: mut image,
+        orientation,
+        profile,
+    } = unpacked(origin, bytes, reading.srgb)?;
     if let Some(profile) = profile {
         color::to_srgb(&mut image, &profile);
     }

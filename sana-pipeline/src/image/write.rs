@@ -57,15 +57,29 @@ impl FileFormat {
 pub fn save(path: &Path, image: &RgbImage, text: &[(&str, &str)]) -> Result<(), PipelineError> {
     let format = FileFormat::of(path)?;
     check_text_of(format, text)?;
-    files::write_whole(path, |file| match format {
-        FileFormat::Png => write_png(file, image, text),
-        FileFormat::Jpeg => {
-            let encoder = JpegEncoder::new_with_quality(file, JPEG_QUALITY);
-            encode(encoder, image, text)
-        }
-        FileFormat::WebP => encode(WebPEncoder::new_lossless(file), image, text),
-    })
-    .map_err(PipelineError::write(path))
+    files::write_whole(path, |file| write(file, image, format, JPEG_QUALITY, text))
+        .map_err(PipelineError::write(path))
+}
+
+/// An image as the bytes of a file, with texts as [`save`] writes them. `quality`, from 1 to 100, is that
+/// of a JPEG.
+///
+/// # Errors
+/// Those of [`check_text`], and [`ImageError::Encode`] for an image larger than the format can hold.
+pub fn encode(
+    image: &RgbImage,
+    format: FileFormat,
+    quality: u8,
+    text: &[(&str, &str)],
+) -> Result<Vec<u8>, PipelineError> {
+    check_text_of(format, text)?;
+    let mut file = Vec::new();
+    match write(&mut file, image, format, quality, text) {
+        Ok(()) => Ok(file),
+        Err(error) => Err(PipelineError::Image(ImageError::Encode {
+            reason: error.to_string(),
+        })),
+    }
 }
 
 /// [`save`] as PNG, whatever the name is.
@@ -119,6 +133,23 @@ fn check_text_of(format: FileFormat, text: &[(&str, &str)]) -> Result<(), Pipeli
     }
 }
 
+fn write(
+    file: impl Write,
+    image: &RgbImage,
+    format: FileFormat,
+    quality: u8,
+    text: &[(&str, &str)],
+) -> io::Result<()> {
+    match format {
+        FileFormat::Png => write_png(file, image, text),
+        FileFormat::Jpeg => {
+            let encoder = JpegEncoder::new_with_quality(file, quality.clamp(1, 100));
+            write_by(encoder, image, text)
+        }
+        FileFormat::WebP => write_by(WebPEncoder::new_lossless(file), image, text),
+    }
+}
+
 fn write_png(file: impl Write, image: &RgbImage, text: &[(&str, &str)]) -> io::Result<()> {
     let mut encoder = png::Encoder::new(file, image.width(), image.height());
     encoder.set_color(png::ColorType::Rgb);
@@ -132,7 +163,7 @@ fn write_png(file: impl Write, image: &RgbImage, text: &[(&str, &str)]) -> io::R
     Ok(())
 }
 
-fn encode(
+fn write_by(
     mut encoder: impl ImageEncoder,
     image: &RgbImage,
     text: &[(&str, &str)],
@@ -197,6 +228,9 @@ mod tests {
             let path = folder.path().join(name);
             check_text(&path, &text).unwrap();
             save(&path, &image(), &text).unwrap();
+            let format = FileFormat::of(&path).unwrap();
+            let encoded = encode(&image(), format, JPEG_QUALITY, &text).unwrap();
+            assert!(encoded == std::fs::read(&path).unwrap(), "{name}");
             assert!(std::fs::read(&path).unwrap().starts_with(magic), "{name}");
             assert_eq!(read_text(&path).unwrap(), expected, "{name}");
             let decibels = psnr(&image(), &load(&path).unwrap()).unwrap();

@@ -70,6 +70,14 @@ pub fn peak_resident_bytes() -> Option<u64> {
     )
 }
 
+/// Resident size of this process, in bytes.
+pub fn resident_bytes() -> Option<u64> {
+    kilobytes(
+        &std::fs::read_to_string("/proc/self/status").ok()?,
+        "VmRSS:",
+    )
+}
+
 /// Main memory that can be had without swapping, in bytes: of the system, of the control group
 /// (version 2) whose limit a container runs under, or what is left of the address space that this
 /// process is limited to (`ulimit -v`), whichever is least.

@@ -12,6 +12,8 @@ pub use crate::error::MemoryAdvice;
 pub(crate) use batch::images_decoded_at_once;
 pub(crate) use estimate::Way;
 pub use estimate::{MemoryEstimate, MemoryShortage, StageEstimate};
-pub use measure::{StageMeter, StageReport, available_bytes, peak_resident_bytes, reset_peak};
+pub use measure::{
+    StageMeter, StageReport, available_bytes, peak_resident_bytes, reset_peak, resident_bytes,
+};
 pub(crate) use model::{LoadedPart, MemoryModel, Workload, text_length};
 pub use summary::{ImageMemory, ImageMemoryIn};

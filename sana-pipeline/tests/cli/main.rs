@@ -25,6 +25,8 @@ mod limits;
 mod metrics;
 mod other_commands;
 mod records;
+#[cfg(feature = "serve")]
+mod serve;
 mod sizes;
 mod streams;
 mod support;

@@ -14,6 +14,8 @@ use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
 #[cfg(feature = "metrics")]
 use crate::metrics::{self, MetricsArgs};
+#[cfg(feature = "serve")]
+use crate::serve::{self, ServeArgs};
 use crate::train::TrainArgs;
 use crate::{bench, convert, depth, devices, encode, evaluate, generate, init, inspect, train};
 
@@ -52,6 +54,8 @@ enum Command {
     Prune(PruneArgs),
     Train(TrainArgs),
     Bench(BenchArgs),
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
     Devices(DevicesArgs),
 }
 
@@ -72,6 +76,8 @@ impl Cli {
             Command::Prune(_) => "prune",
             Command::Train(_) => "train",
             Command::Bench(_) => "bench",
+            #[cfg(feature = "serve")]
+            Command::Serve(_) => "serve",
             Command::Devices(_) => "devices",
         };
         let all = Self::command();
@@ -100,6 +106,8 @@ impl Cli {
             // Its replicas are threads outside the pool.
             Command::Train(args) => CpuArgs::default().start().and_then(|()| train::run(args)),
             Command::Bench(args) => args.cpu.run(|| bench::run(args)),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => args.resources.cpu.run(|| serve::run(*args)),
             Command::Devices(args) => CpuArgs::default().run(|| devices::run(args)),
         }
     }

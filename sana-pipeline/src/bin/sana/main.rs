@@ -23,6 +23,8 @@ mod inspect;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model;
+#[cfg(feature = "serve")]
+mod serve;
 mod terminal;
 mod train;
 

@@ -14,6 +14,7 @@ use crate::args::{Bf16Args, ModelArgs};
 use crate::model::{BUILT_IN, Model};
 
 /// Keys and values, in the order in which they are shown.
+#[derive(Debug)]
 pub struct Record(pub Vec<(String, String)>);
 
 /// The key of the program that wrote a record.

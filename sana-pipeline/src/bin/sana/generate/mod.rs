@@ -1,16 +1,16 @@
 //! `sana generate`: images from a prompt.
 
-mod args;
+pub mod args;
 mod batch;
 mod best_of;
 mod control;
 mod from_image;
 mod grid;
 mod image_to_image;
-mod metadata;
+pub mod metadata;
 mod options;
 pub mod paths;
-mod request;
+pub mod request;
 mod verifier;
 
 use std::io::Write;

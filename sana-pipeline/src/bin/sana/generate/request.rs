@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use sana_pipeline::image::RgbImage;
-use sana_pipeline::{InstructionChoice, PipelineError, Request, SanaPipeline, Settings, Solver};
+use sana_pipeline::{InstructionChoice, ModelSpec, PipelineError, Request, SanaPipeline, Settings, Solver};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
@@ -18,7 +18,7 @@ impl ImageArgs {
     pub fn check_memory(&self, pipeline: &mut SanaPipeline) -> anyhow::Result<()> {
         let fits = self.start.image.is_some() || self.control.control.is_some();
         if fits && (self.size.is_some() || self.aspect.is_some()) {
-            let mut request = self.without_images(pipeline)?;
+            let mut request = self.text_request(pipeline.spec())?;
             if self.control.control.is_some() {
                 request = request.control(RgbImage::new(1, 1));
             }
@@ -36,12 +36,13 @@ impl ImageArgs {
         pipeline: &SanaPipeline,
         control_save: Option<&Path>,
     ) -> anyhow::Result<Request> {
-        let request = self.start.apply(self.without_images(pipeline)?)?;
+        let request = self.start.apply(self.text_request(pipeline.spec())?)?;
         self.control
             .apply(request, pipeline, self.start.background(), control_save)
     }
 
-    fn without_images(&self, pipeline: &SanaPipeline) -> anyhow::Result<Request> {
+    /// What they ask of a model, without the images that they name.
+    pub fn text_request(&self, spec: &ModelSpec) -> anyhow::Result<Request> {
         let mut request = Request::new(self.prompt())
             .negative(self.negative())
             .seed(self.seed.unwrap_or_else(random_seed))
@@ -66,7 +67,7 @@ impl ImageArgs {
             request = request.timesteps(timesteps);
         }
         if let Some(solver) = self.solver {
-            request = request.solver(solver.with_order_of(pipeline.spec().defaults().solver));
+            request = request.solver(solver.with_order_of(spec.defaults().solver));
         }
         if let Some(template) = self.instruction {
             request = request.instruction(template.into());
@@ -184,7 +185,7 @@ impl From<InstructionTemplate> for InstructionChoice {
 }
 
 /// A seed of 32 bits: enough to differ, and short enough to type.
-fn random_seed() -> u64 {
+pub fn random_seed() -> u64 {
     RandomState::new().hash_one(0) >> 32
 }
 

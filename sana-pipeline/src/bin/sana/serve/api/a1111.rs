@@ -1,0 +1,371 @@
+//! What front ends call of the API of AUTOMATIC1111's web UI: `/sdapi/v1/...`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use sana_pipeline::Solver;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::task::spawn_blocking;
+use utoipa::ToSchema;
+
+use crate::args::Size;
+use crate::generate::args::SolverName;
+use crate::serve::error::ApiError;
+use crate::serve::images::{self, Format};
+use crate::serve::job::{Draft, Made, Start};
+use crate::serve::state::Server;
+
+/// The fields that have an effect; the others of the web UI are accepted and have none.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(default)]
+pub struct TextToImage {
+    prompt: String,
+    negative_prompt: String,
+    /// -1 is a random one
+    seed: Option<i64>,
+    steps: Option<usize>,
+    cfg_scale: Option<f64>,
+    width: Option<usize>,
+    height: Option<usize>,
+    /// Images made at a time; with `n_iter` it gives their number
+    batch_size: Option<usize>,
+    n_iter: Option<usize>,
+    /// One of `/sdapi/v1/samplers`; another one is the model's
+    sampler_name: Option<String>,
+    sampler_index: Option<String>,
+}
+
+/// [`TextToImage`], and an image to start from.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ImageToImage {
+    #[serde(flatten)]
+    #[schema(inline)]
+    text: TextToImage,
+    /// One image in base64
+    init_images: Vec<String>,
+    /// How far the result may be from the image [default: 0.75]
+    denoising_strength: Option<f64>,
+    /// In base64: white is made anew
+    mask: Option<String>,
+    /// Pixels over which what is made anew fades into the image
+    mask_blur: Option<u32>,
+    /// 1: black is made anew
+    inpainting_mask_invert: u8,
+}
+
+/// The images, and what they were made of.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Answer {
+    /// PNGs in base64.
+    images: Vec<String>,
+    /// The request.
+    parameters: Value,
+    /// An object as text: `seed`, `all_seeds`, `infotexts` and so on.
+    info: String,
+}
+
+/// The samplers of the web UI that are the solvers of the model.
+const SAMPLERS: [(&str, &str, SolverName); 3] = [
+    ("Flow DPM++ 2M", "flow_dpm", SolverName::FlowDpm),
+    ("Euler", "flow_euler", SolverName::FlowEuler),
+    ("SCM", "scm", SolverName::Scm),
+];
+
+impl TextToImage {
+    fn draft(&self, server: &Server) -> Result<Draft, ApiError> {
+        let mut draft = super::openai::Generation {
+            prompt: self.prompt.clone(),
+            negative_prompt: Some(self.negative_prompt.clone()).filter(|text| !text.is_empty()),
+            num_inference_steps: self.steps,
+            guidance_scale: self.cfg_scale,
+            seed: self.seed.and_then(|seed| u64::try_from(seed).ok()),
+            ..Default::default()
+        }
+        .draft()?;
+        let args = &mut draft.args;
+        let images = [self.batch_size, self.n_iter].map(|number| number.unwrap_or(1));
+        args.count = Some(images[0].saturating_mul(images[1]));
+        if args.count == Some(0) {
+            return Err(ApiError::field("batch_size", "it must be at least 1"));
+        }
+        if self.width.is_some() || self.height.is_some() {
+            let [width, height] = server.spec.defaults().size;
+            args.size = Some(Size {
+                width: self.width.unwrap_or(width),
+                height: self.height.unwrap_or(height),
+            });
+        }
+        let name = self.sampler_name.as_ref().or(self.sampler_index.as_ref());
+        args.solver = name.and_then(|name| {
+            let found = SAMPLERS.iter().find(|(full, short, _)| {
+                name.eq_ignore_ascii_case(full) || name.eq_ignore_ascii_case(short)
+            });
+            found
+                .map(|(.., solver)| *solver)
+                .filter(|solver| fits(*solver, server))
+        });
+        Ok(draft)
+    }
+}
+
+/// Whether the model can be sampled so: consistency-distilled ones by SCM alone, and no others by it.
+fn fits(solver: SolverName, server: &Server) -> bool {
+    let scm = matches!(server.spec.defaults().solver, Solver::Scm);
+    scm == (solver == SolverName::Scm)
+}
+
+impl ImageToImage {
+    fn draft(&self, server: &Server) -> Result<Draft, ApiError> {
+        let mut draft = self.text.draft(server)?;
+        let [image] = &self.init_images[..] else {
+            let reason = format!("one image is taken, not {}", self.init_images.len());
+            return Err(ApiError::field("init_images", reason));
+        };
+        let image = images::image("init_images", &images::from_base64("init_images", image)?)?;
+        let mask = match &self.mask {
+            None => None,
+            Some(mask) => {
+                let mut mask = images::mask("mask", &images::from_base64("mask", mask)?)?;
+                if self.inpainting_mask_invert == 1 {
+                    mask.iter_mut().for_each(|value| *value = 255 - *value);
+                }
+                Some(mask)
+            }
+        };
+        draft.start = Some(Start {
+            image,
+            mask,
+            strength: Some(self.denoising_strength.unwrap_or(0.75)),
+            mask_feather: self.mask_blur.unwrap_or(0),
+        });
+        Ok(draft)
+    }
+}
+
+/// Images from a prompt.
+#[utoipa::path(
+    post,
+    path = "/sdapi/v1/txt2img",
+    request_body = TextToImage,
+    responses((status = 200, body = Answer), (status = 400, body = crate::serve::error::ErrorBody))
+)]
+pub async fn txt2img(
+    State(server): State<Server>,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<Answer>, ApiError> {
+    let Json(parameters) = body?;
+    let body: TextToImage = read(&parameters)?;
+    let draft = body.draft(&server)?;
+    answer(&server, draft, parameters).await
+}
+
+/// Images from a prompt and an image.
+#[utoipa::path(
+    post,
+    path = "/sdapi/v1/img2img",
+    request_body = ImageToImage,
+    responses((status = 200, body = Answer), (status = 400, body = crate::serve::error::ErrorBody))
+)]
+pub async fn img2img(
+    State(server): State<Server>,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<Answer>, ApiError> {
+    let Json(mut parameters) = body?;
+    let body: ImageToImage = read(&parameters)?;
+    let draft = {
+        let server = server.clone();
+        let draft = spawn_blocking(move || body.draft(&server)).await;
+        draft.map_err(|error| ApiError::internal(error.to_string()))??
+    };
+    // As the web UI does: the images of the request are not sent back.
+    if let Some(fields) = parameters.as_object_mut() {
+        fields.insert("init_images".to_owned(), Value::Null);
+        fields.remove("mask");
+    }
+    answer(&server, draft, parameters).await
+}
+
+/// The fields that are known. Those that are null have their default, as in the web UI.
+fn read<T: for<'a> Deserialize<'a>>(parameters: &Value) -> Result<T, ApiError> {
+    let mut parameters = parameters.clone();
+    if let Some(fields) = parameters.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    serde_json::from_value(parameters).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+async fn answer(
+    server: &Server,
+    draft: Draft,
+    parameters: Value,
+) -> Result<Json<Answer>, ApiError> {
+    let made = server.submit(draft)?.images().await?;
+    let info = info(&made, &server.model);
+    let encode = move || {
+        let file = |made: &Made| images::encoded(&made.image, Some(&made.record), Format::Png, 100);
+        let files: Result<Vec<String>, ApiError> = made
+            .iter()
+            .map(|made| Ok(images::base64(&file(made)?)))
+            .collect();
+        files
+    };
+    let images = spawn_blocking(encode).await;
+    let images = images.map_err(|error| ApiError::internal(error.to_string()))??;
+    Ok(Json(Answer {
+        images,
+        parameters,
+        info: info.to_string(),
+    }))
+}
+
+/// What images were made of, in the words of the web UI.
+fn info(made: &[Made], model: &str) -> Value {
+    let Some(first) = made.first() else {
+        return json!({});
+    };
+    let record: Map<String, Value> = first.record.object();
+    let text = |key: &str| record.get(key).cloned().unwrap_or_default();
+    let number = |key: &str| match text(key) {
+        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::Null),
+        value => value,
+    };
+    let seeds: Vec<u64> = made.iter().map(|made| made.seed).collect();
+    let infotext = |made: &Made| {
+        let plain = |key: &str| text(key).as_str().unwrap_or_default().to_owned();
+        let negative = plain("negative");
+        let negative = match negative.is_empty() {
+            true => String::new(),
+            false => format!("\nNegative prompt: {negative}"),
+        };
+        format!(
+            "{}{negative}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {model}",
+            plain("prompt"),
+            plain("steps"),
+            plain("solver"),
+            plain("guidance"),
+            made.seed,
+            made.image.width(),
+            made.image.height(),
+        )
+    };
+    json!({
+        "prompt": text("prompt"),
+        "negative_prompt": text("negative"),
+        "seed": first.seed,
+        "all_seeds": seeds,
+        "steps": number("steps"),
+        "cfg_scale": number("guidance"),
+        "sampler_name": text("solver"),
+        "width": first.image.width(),
+        "height": first.image.height(),
+        "sd_model_name": model,
+        "infotexts": made.iter().map(infotext).collect::<Vec<_>>(),
+    })
+}
+
+/// How far the images that are being made are, and the first of them as it is.
+#[utoipa::path(get, path = "/sdapi/v1/progress", responses((status = 200)))]
+pub async fn progress(State(server): State<Server>) -> Result<Json<Value>, ApiError> {
+    let running = &server.shared.running;
+    running.watch();
+    let now = running.progress();
+    let job = |name: &str, step: usize, steps: usize| {
+        json!({
+            "skipped": false,
+            "interrupted": false,
+            "stopping_generation": false,
+            "job": name,
+            "job_count": server.shared.queue.len() + usize::from(!name.is_empty()),
+            "job_timestamp": "0",
+            "job_no": 0,
+            "sampling_step": step,
+            "sampling_steps": steps,
+        })
+    };
+    let Some(now) = now else {
+        return Ok(Json(json!({
+            "progress": 0.0,
+            "eta_relative": 0.0,
+            "state": job("", 0, 0),
+            "current_image": null,
+            "textinfo": null,
+        })));
+    };
+    let share = now.step as f64 / now.steps.max(1) as f64;
+    let seconds = now.since.elapsed().as_secs_f64();
+    let left = match now.step {
+        0 => 0.0,
+        _ => seconds / share - seconds,
+    };
+    let image = match now.preview {
+        None => None,
+        Some(preview) => {
+            let encode = move || images::encoded(&preview, None, Format::Png, 100);
+            let file = spawn_blocking(encode).await;
+            let file = file.map_err(|error| ApiError::internal(error.to_string()))??;
+            Some(images::base64(&file))
+        }
+    };
+    Ok(Json(json!({
+        "progress": share,
+        "eta_relative": left,
+        "state": job("generation", now.step, now.steps),
+        "current_image": image,
+        "textinfo": null,
+    })))
+}
+
+/// Ends what is being made, with the images as they are.
+#[utoipa::path(post, path = "/sdapi/v1/interrupt", responses((status = 200)))]
+pub async fn interrupt(State(server): State<Server>) -> Json<Value> {
+    server.shared.running.interrupt();
+    Json(json!({}))
+}
+
+/// The solvers that the model can be sampled with.
+#[utoipa::path(get, path = "/sdapi/v1/samplers", responses((status = 200)))]
+pub async fn samplers(State(server): State<Server>) -> Json<Value> {
+    let samplers = SAMPLERS
+        .iter()
+        .filter(|(.., solver)| fits(*solver, &server));
+    let entry = |(name, short, _): &(&str, &str, SolverName)| json!({ "name": name, "aliases": [short], "options": {} });
+    Json(samplers.map(entry).collect())
+}
+
+/// The model.
+#[utoipa::path(get, path = "/sdapi/v1/sd-models", responses((status = 200)))]
+pub async fn sd_models(State(server): State<Server>) -> Json<Value> {
+    let name = &server.model;
+    Json(json!([{
+        "title": name,
+        "model_name": name,
+        "hash": null,
+        "sha256": null,
+        "filename": name,
+        "config": null,
+    }]))
+}
+
+/// The options that front ends ask for.
+#[utoipa::path(get, path = "/sdapi/v1/options", responses((status = 200)))]
+pub async fn options(State(server): State<Server>) -> Json<Value> {
+    Json(json!({ "sd_model_checkpoint": server.model, "samples_format": "png" }))
+}
+
+/// Accepts the model that there is; other options have no effect.
+#[utoipa::path(post, path = "/sdapi/v1/options", responses((status = 200)))]
+pub async fn set_options(
+    State(server): State<Server>,
+    body: Result<Json<Map<String, Value>>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Json(options) = body?;
+    match options.get("sd_model_checkpoint") {
+        Some(Value::String(name)) if *name != server.model => Err(ApiError::field(
+            "sd_model_checkpoint",
+            format!("this server has one model, {}", server.model),
+        )),
+        _ => Ok(Json(Value::Null)),
+    }
+}

@@ -1,0 +1,100 @@
+//! The form of `/v1/images/edits`.
+
+use axum::extract::Multipart;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::openai::Generation;
+use crate::serve::error::ApiError;
+use crate::serve::images;
+use crate::serve::job::{Draft, Start};
+
+/// The fields of a generation, and an image.
+#[derive(Debug, Default, ToSchema)]
+pub struct EditForm {
+    #[schema(inline)]
+    pub request: Generation,
+    /// Image to start from: PNG, JPEG or WebP
+    #[schema(value_type = String, format = Binary)]
+    image: Vec<u8>,
+    /// Image whose transparent parts are made anew; without it, what is transparent in the image
+    #[schema(value_type = Option<String>, format = Binary)]
+    mask: Option<Vec<u8>>,
+    /// How far the result may be from the image, above 0 and up to 1 [default: 0.6, with a mask 1]
+    strength: Option<f64>,
+    /// Pixels over which what is made anew fades into the image [default: 0]
+    mask_feather: Option<u32>,
+}
+
+impl EditForm {
+    pub async fn read(mut form: Multipart) -> Result<Self, ApiError> {
+        let mut read = Self::default();
+        let mut fields = Map::new();
+        while let Some(field) = form.next_field().await? {
+            let name = field.name().unwrap_or_default().to_owned();
+            match name.as_str() {
+                "image" | "image[]" if !read.image.is_empty() => {
+                    return Err(ApiError::field("image", "one image is taken, not several"));
+                }
+                "image" | "image[]" => read.image = field.bytes().await?.into(),
+                "mask" => read.mask = Some(field.bytes().await?.into()),
+                "strength" | "mask_feather" => {
+                    let text = field.text().await?;
+                    match name.as_str() {
+                        "strength" => read.strength = Some(number("strength", &text)?),
+                        _ => read.mask_feather = Some(number("mask_feather", &text)?),
+                    }
+                }
+                _ => {
+                    let text = field.text().await?;
+                    fields.insert(name, typed(text));
+                }
+            }
+        }
+        for text in ["prompt", "negative_prompt", "size", "solver"] {
+            if let Some(value) = fields.get_mut(text)
+                && !value.is_string()
+            {
+                *value = Value::String(value.to_string());
+            }
+        }
+        if read.image.is_empty() {
+            return Err(ApiError::field("image", "there is none"));
+        }
+        read.request = serde_json::from_value(Value::Object(fields))
+            .map_err(|error| ApiError::invalid(error.to_string()))?;
+        Ok(read)
+    }
+
+    /// What is to be made. Unpacks the images.
+    pub fn draft(&self) -> Result<Draft, ApiError> {
+        let mut draft = self.request.draft()?;
+        let mask = match &self.mask {
+            Some(mask) => Some(images::transparency("mask", mask)?.ok_or_else(|| {
+                ApiError::field("mask", "it is transparent nowhere, so nothing would change")
+            })?),
+            None => images::transparency("image", &self.image)?,
+        };
+        draft.start = Some(Start {
+            image: images::image("image", &self.image)?,
+            mask,
+            strength: self.strength,
+            mask_feather: self.mask_feather.unwrap_or(0),
+        });
+        Ok(draft)
+    }
+}
+
+/// A text of a form as the JSON value it stands for.
+fn typed(text: String) -> Value {
+    match serde_json::from_str(&text) {
+        Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
+        _ => Value::String(text),
+    }
+}
+
+fn number<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, ApiError> {
+    text.trim()
+        .parse()
+        .map_err(|_| ApiError::field(field, "it is not a number"))
+}

@@ -1,0 +1,216 @@
+//! The routes.
+
+mod a1111;
+mod edit;
+mod openai;
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::cors::CorsLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+use utoipa::OpenApi;
+
+use super::auth::{of_own_origin, with_key};
+use super::error::ApiError;
+use super::state::Server;
+
+pub use openai::now;
+
+/// How long a client may be silent while it sends a body.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The page.
+const PAGE: &str = include_str!("../page.html");
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "sana serve",
+        description = "Images from text. The images API of OpenAI, and what front ends call of the API of \
+                       AUTOMATIC1111's web UI."
+    ),
+    paths(
+        openai::generations,
+        openai::edits,
+        openai::models,
+        a1111::txt2img,
+        a1111::img2img,
+        a1111::progress,
+        a1111::interrupt,
+        a1111::samplers,
+        a1111::sd_models,
+        a1111::options,
+        a1111::set_options,
+    )
+)]
+struct Description;
+
+/// All routes.
+pub fn routes(server: Server) -> Router {
+    let limit = server.shared.limits.max_body.0;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let keyed = Router::new()
+        .route("/v1/images/generations", post(openai::generations))
+        .route("/v1/images/edits", post(openai::edits))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{name}", get(openai::model))
+        .route("/sdapi/v1/txt2img", post(a1111::txt2img))
+        .route("/sdapi/v1/img2img", post(a1111::img2img))
+        .route("/sdapi/v1/progress", get(a1111::progress))
+        .route("/sdapi/v1/interrupt", post(a1111::interrupt))
+        .route("/sdapi/v1/samplers", get(a1111::samplers))
+        .route("/sdapi/v1/sd-models", get(a1111::sd_models))
+        .route(
+            "/sdapi/v1/options",
+            get(a1111::options).post(a1111::set_options),
+        )
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(server.clone(), with_key));
+    let mut routes = keyed
+        .route("/", get(page))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/openapi.json", get(openapi))
+        // Whoever knows the name was told it.
+        .route("/images/{name}", get(kept))
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(
+            server.clone(),
+            of_own_origin,
+        ))
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(RequestBodyTimeoutLayer::new(SILENCE));
+    if !server.origins.is_empty() {
+        let cors = CorsLayer::new()
+            .allow_origin(server.origins.clone())
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([AUTHORIZATION, CONTENT_TYPE]);
+        routes = routes.layer(cors);
+    }
+    routes
+        .layer(middleware::from_fn_with_state(server.clone(), counted))
+        .with_state(server)
+}
+
+/// Counts the answers.
+async fn counted(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>();
+    let route = path.map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let mut response = next.run(request).await;
+    server
+        .shared
+        .metrics
+        .answered(&route, response.status().as_u16());
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// The page, which asks nobody else for anything.
+async fn page() -> Response {
+    const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                          img-src 'self' data: blob:; connect-src 'self'; form-action 'none'; \
+                          frame-ancestors 'none'; base-uri 'none'";
+    let headers = [(CONTENT_SECURITY_POLICY, POLICY)];
+    (headers, Html(PAGE)).into_response()
+}
+
+/// That the server lives.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// That an image was made and more can be.
+async fn readyz(State(server): State<Server>) -> (StatusCode, &'static str) {
+    match server.shared.is_ready() {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    }
+}
+
+async fn metrics(State(server): State<Server>) -> Result<Response, ApiError> {
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let text = server.shared.metrics.text(server.shared.queue.len());
+    let text = text.map_err(|error| ApiError::internal(error.to_string()))?;
+    Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}
+
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
+}
+
+/// An image of an earlier answer.
+async fn kept(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let (format, file) = server.kept.get(&name).ok_or_else(ApiError::not_found)?;
+    let headers = [
+        (CONTENT_TYPE, format.media_type()),
+        (CACHE_CONTROL, "private, max-age=3600"),
+    ];
+    Ok((headers, file).into_response())
+}
+
+async fn not_found() -> ApiError {
+    ApiError::not_found()
+}
+
+/// The address under which the client reached the server, without a path.
+fn own_address(headers: &HeaderMap) -> String {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(HOST.as_str()).and_then(|host| host.parse::<Authority>().ok());
+    let scheme = match text("x-forwarded-proto") {
+        Some("https") => "https",
+        _ => "http",
+    };
+    match host {
+        Some(host) => format!("{scheme}://{host}"),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_the_client_sees_them() {
+        let address = |pairs: &[(&'static str, &str)]| {
+            let pair = |(name, value): &(&'static str, &str)| {
+                (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())
+            };
+            own_address(&pairs.iter().map(pair).collect())
+        };
+        assert_eq!(address(&[("host", "a:8080")]), "http://a:8080");
+        let proxied = [("host", "a"), ("x-forwarded-proto", "https")];
+        assert_eq!(address(&proxied), "https://a");
+        assert_eq!(address(&[("host", "a/b c")]), "");
+        assert_eq!(address(&[]), "");
+    }
+
+    #[test]
+    fn the_description_names_every_route() {
+        let description = serde_json::to_value(Description::openapi()).unwrap();
+        for path in [
+            "/v1/images/generations",
+            "/v1/images/edits",
+            "/sdapi/v1/txt2img",
+        ] {
+            assert!(description["paths"][path]["post"].is_object(), "{path}");
+        }
+    }
+}

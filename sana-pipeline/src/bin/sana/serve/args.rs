@@ -1,0 +1,161 @@
+//! Options of `sana serve`.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use axum::http::HeaderValue;
+use clap::Args;
+
+use crate::args::{Bytes, LoraArgs, ModelArgs, ResourceArgs, positive};
+
+use super::auth::ApiKey;
+
+const EXAMPLES: &str = "\
+Examples:
+  sana serve
+  sana serve --model Sana_1600M_1024px_BF16_diffusers --device cuda:0 --port 8000
+  SANA_API_KEY=secret sana serve --host 0.0.0.0
+  curl http://127.0.0.1:8080/v1/images/generations -H 'Content-Type: application/json' \\
+    -d '{\"prompt\": \"a red circle\", \"seed\": 0}'
+
+The page is at http://127.0.0.1:8080/, the description of the API at /openapi.json.";
+
+/// Serve images over HTTP, by the APIs of OpenAI and of AUTOMATIC1111's web UI, with a page
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Where the server listens, and who may use it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server")]
+pub struct ListenArgs {
+    /// Address to listen on; any but this machine's own needs an API key
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// Port to listen on; 0 is any free one, which is printed
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    port: u16,
+    /// File with the API key that requests must have; without it, the variable SANA_API_KEY
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Listen on other addresses without an API key, for example behind a proxy that asks for one
+    #[arg(long)]
+    without_key: bool,
+    /// Origin of web pages that may call the server from a browser, such as https://example.org
+    #[arg(long, value_name = "ORIGIN")]
+    pub allow_origin: Vec<HeaderValue>,
+}
+
+/// What a request may ask for, and how many may wait.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Server")]
+pub struct Limits {
+    /// Requests that wait, at most; more are refused with status 429
+    #[arg(long, value_name = "N", default_value = "32", value_parser = positive())]
+    pub queue: usize,
+    /// Images that are made at a time, of requests with equal settings
+    #[arg(long, value_name = "N", default_value = "4", value_parser = positive())]
+    pub max_batch: usize,
+    /// Images of a request, at most
+    #[arg(long, value_name = "N", default_value = "10", value_parser = positive())]
+    pub max_images: usize,
+    /// Steps of a request, at most
+    #[arg(long, value_name = "N", default_value = "100", value_parser = positive())]
+    pub max_steps: usize,
+    /// Pixels of an image, at most [default: twice as many as the model was trained at]
+    #[arg(long, value_name = "N", value_parser = positive())]
+    pub max_pixels: Option<usize>,
+    /// Size of the body of a request, at most
+    #[arg(long, value_name = "SIZE", default_value = "32MB")]
+    pub max_body: Bytes,
+}
+
+impl ListenArgs {
+    /// The address, and the key that requests must have.
+    ///
+    /// # Errors
+    /// When the key cannot be read, or there is none and others can reach the address.
+    pub fn open(&self) -> anyhow::Result<(SocketAddr, Option<ApiKey>)> {
+        let key = match &self.api_key_file {
+            Some(path) => Some(
+                fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the API key in {}", path.display()))?,
+            ),
+            None => std::env::var("SANA_API_KEY").ok(),
+        };
+        let key = match key.as_deref().map(str::trim) {
+            Some("") => bail!("the API key is empty"),
+            Some(key) if key.chars().any(char::is_whitespace) => {
+                bail!("the API key has spaces or several lines")
+            }
+            key => key.map(ApiKey::new),
+        };
+        if key.is_none() && !self.host.is_loopback() && !self.without_key {
+            bail!(
+                "anyone who reaches {} could use the server: give a key with --api-key-file or the \
+                 variable SANA_API_KEY, or say --without-key",
+                self.host
+            );
+        }
+        Ok((SocketAddr::new(self.host, self.port), key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        listen: ListenArgs,
+    }
+
+    fn open(options: &[&str]) -> anyhow::Result<(SocketAddr, Option<ApiKey>)> {
+        Command::parse_from([&["serve"], options].concat())
+            .listen
+            .open()
+    }
+
+    #[test]
+    fn other_addresses_need_a_key() {
+        assert_eq!(open(&[]).unwrap().0, "127.0.0.1:8080".parse().unwrap());
+        assert!(open(&["--host", "::1"]).is_ok());
+        let error = open(&["--host", "0.0.0.0"]).unwrap_err().to_string();
+        assert!(error.contains("--api-key-file"), "{error}");
+        assert!(open(&["--host", "0.0.0.0", "--without-key"]).is_ok());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let options = [
+            "--host",
+            "0.0.0.0",
+            "--api-key-file",
+            path.to_str().unwrap(),
+        ];
+        assert!(
+            open(&options)
+                .unwrap_err()
+                .to_string()
+                .contains("cannot read")
+        );
+        for (text, ok) in [("secret\n", true), (" \n", false), ("a b", false)] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(open(&options).is_ok(), ok, "{text:?}");
+        }
+    }
+}

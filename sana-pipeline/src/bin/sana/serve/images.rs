@@ -1,0 +1,110 @@
+//! Images as requests bring them and answers hold them.
+
+use std::path::Path;
+
+use axum::body::Bytes;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sana_pipeline::image::{self, FileFormat, GrayImage, RgbImage};
+use sana_pipeline::{ImageError, PipelineError};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+use crate::generate::metadata::Record;
+
+/// The format of an image that is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// With its settings in text chunks
+    #[default]
+    Png,
+    /// With its settings in EXIF
+    Jpeg,
+    /// Lossless, with its settings in EXIF
+    Webp,
+}
+
+impl From<Format> for FileFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Png => Self::Png,
+            Format::Jpeg => Self::Jpeg,
+            Format::Webp => Self::WebP,
+        }
+    }
+}
+
+impl Format {
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::Webp => "webp",
+        }
+    }
+
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+            Self::Webp => "image/webp",
+        }
+    }
+}
+
+/// The file of an image with what it was made of; previews have no record. A record that is too long
+/// for the format is left out.
+pub fn encoded(
+    image: &RgbImage,
+    record: Option<&Record>,
+    format: Format,
+    quality: u8,
+) -> Result<Bytes, ApiError> {
+    let texts = record.map(Record::texts).unwrap_or_default();
+    let format = FileFormat::from(format);
+    let file = match image::encode(image, format, quality, &texts) {
+        Err(PipelineError::Image(ImageError::TextLength { .. })) => {
+            image::encode(image, format, quality, &[])
+        }
+        file => file,
+    };
+    // It is no fault of the request.
+    file.map(Bytes::from)
+        .map_err(|error| ApiError::internal(error.to_string()))
+}
+
+/// In base64, as JSON holds it.
+pub fn base64(file: &Bytes) -> String {
+    BASE64_STANDARD.encode(file)
+}
+
+/// The bytes of base64, perhaps as a `data:` URL.
+pub fn from_base64(field: &'static str, text: &str) -> Result<Vec<u8>, ApiError> {
+    let text = match text.strip_prefix("data:") {
+        Some(url) => url.split_once(";base64,").map_or("", |(_, data)| data),
+        None => text,
+    };
+    BASE64_STANDARD
+        .decode(text.trim())
+        .map_err(|error| ApiError::field(field, format!("it is not base64: {error}")))
+}
+
+/// An uploaded image.
+pub fn image(field: &'static str, bytes: &[u8]) -> Result<RgbImage, ApiError> {
+    image::decode(Path::new(field), bytes).map_err(|error| ApiError::from(&error))
+}
+
+/// An uploaded mask whose white is made anew.
+pub fn mask(field: &'static str, bytes: &[u8]) -> Result<GrayImage, ApiError> {
+    image::decode_mask(Path::new(field), bytes).map_err(|error| ApiError::from(&error))
+}
+
+/// Where an uploaded image is transparent, as a mask whose white is made anew; `None` if it is nowhere.
+pub fn transparency(field: &'static str, bytes: &[u8]) -> Result<Option<GrayImage>, ApiError> {
+    let mut alpha =
+        image::decode_alpha(Path::new(field), bytes).map_err(|error| ApiError::from(&error))?;
+    alpha.iter_mut().for_each(|value| *value = 255 - *value);
+    Ok(alpha.iter().any(|value| *value > 0).then_some(alpha))
+}

@@ -1,0 +1,167 @@
+//! `sana serve`: images over HTTP.
+
+mod api;
+mod args;
+mod auth;
+mod error;
+mod images;
+mod job;
+mod kept;
+mod metrics;
+mod queue;
+mod state;
+mod submit;
+mod worker;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use sana_pipeline::{Request, StepAction};
+
+use crate::generate::args::LoadedArgs;
+use crate::model::Model;
+use crate::terminal::output;
+
+use self::kept::Kept;
+use self::metrics::Metrics;
+use self::queue::Queue;
+use self::state::{Server, Shared, State};
+
+pub use self::args::ServeArgs;
+
+/// Bytes of images that are kept for their addresses.
+const KEPT_BYTES: usize = 256 << 20;
+/// How long they are kept.
+const KEPT_TIME: Duration = Duration::from_secs(3600);
+
+/// Runs `sana serve` until it is asked to end.
+pub fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let ServeArgs {
+        model,
+        lora,
+        resources,
+        listen,
+        limits,
+    } = args;
+    let loaded = LoadedArgs {
+        model,
+        lora,
+        controlnet: None,
+    };
+    let (address, key) = listen.open()?;
+    // Before the model is opened, which takes longer.
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}: try another --port"))?;
+    let address = listener.local_addr()?;
+    let mut model = loaded.open(&resources)?;
+    let shared = Arc::new(Shared {
+        queue: Queue::new(limits.queue),
+        running: state::Running::default(),
+        metrics: Metrics::new(&model.name, &model.device.name.to_string()),
+        limits,
+        ready: false.into(),
+    });
+    let server: Server = Arc::new(State {
+        shared: Arc::clone(&shared),
+        spec: model.pipeline.spec().clone(),
+        model: model.name.clone(),
+        started: api::now(),
+        key,
+        origins: listen.allow_origin,
+        kept: Kept::new(KEPT_BYTES, KEPT_TIME),
+    });
+    let http = thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || serve(listener, server))
+        .context("cannot start a thread for the server")?;
+
+    let mut out = output();
+    writeln!(out, "model {}, device {}", model.name, model.device.name)?;
+    writeln!(out, "listening on http://{address}/")?;
+    out.flush()?;
+    warm_up(&mut model)?;
+    model.print_notes();
+    shared.ready.store(true, Ordering::Relaxed);
+    writeln!(out, "ready")?;
+    out.flush()?;
+    worker::work(&mut model, &loaded, &shared);
+    match http.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Makes an image in one step, so that weights are loaded and kernels compiled before the first request.
+fn warm_up(model: &mut Model) -> anyhow::Result<()> {
+    let request = Request::new("a red circle").steps(1);
+    model
+        .pipeline
+        .generate(&request, &mut |_| StepAction::Continue)
+        .context("the first image, to try the model")?;
+    Ok(())
+}
+
+/// Answers requests until the process is asked to end; then those that are there are answered, and a
+/// second signal ends them too.
+fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the server")?;
+    let shared = Arc::clone(&server.shared);
+    // Whatever ends the server ends the worker.
+    let result = runtime.block_on(async {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (draining, drained) = tokio::sync::oneshot::channel();
+        let drain = {
+            let shared = Arc::clone(&shared);
+            async move {
+                asked_to_end().await;
+                shared.ready.store(false, Ordering::Relaxed);
+                shared.queue.close();
+                let _ = draining.send(());
+            }
+        };
+        let answering = axum::serve(listener, api::routes(server)).with_graceful_shutdown(drain);
+        let asked_again = async {
+            // Not sent where the server ends by itself, which the other branch tells.
+            let _ = drained.await;
+            asked_to_end().await;
+        };
+        tokio::select! {
+            result = answering => result,
+            () = asked_again => {
+                shared.queue.clear();
+                shared.running.cancel();
+                Ok(())
+            }
+        }
+    });
+    shared.queue.close();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(result?)
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn asked_to_end() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = tokio::signal::ctrl_c() => return,
+            }
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

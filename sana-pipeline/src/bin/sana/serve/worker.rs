@@ -1,0 +1,218 @@
+//! The one thread that owns the model.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::time::Instant;
+
+use sana_pipeline::image::RgbImage;
+use sana_pipeline::{ObserverError, PipelineError, Request, StepAction, StepInfo};
+
+use super::error::ApiError;
+use super::job::{Event, Job, Made, Signal};
+use super::state::Shared;
+use crate::generate::args::{ImageArgs, LoadedArgs};
+use crate::generate::metadata::Record;
+use crate::model::Model;
+
+/// An image of a batch: the number of its job, and its number within the job.
+type Place = (usize, usize);
+
+/// Makes what is queued until the queue is closed and empty.
+pub fn work(model: &mut Model, loaded: &LoadedArgs, shared: &Shared) {
+    let most = shared.limits.max_batch;
+    let fits = |taken: &[Job], job: &Job| {
+        let images = |job: &Job| job.settings.images();
+        let together: usize = taken.iter().map(images).sum();
+        let common = job.draft.in_common();
+        together + images(job) <= most && common.is_some() && common == taken[0].draft.in_common()
+    };
+    while let Some(jobs) = shared.queue.next(fits) {
+        let begin = Instant::now();
+        for job in &jobs {
+            shared.metrics.waited(job.since.elapsed());
+        }
+        shared
+            .running
+            .begin(jobs.iter().map(|job| job.signal.clone()));
+        // What panics is a bug, of burn's or ours; the next request may be another one.
+        let result = panic::catch_unwind(AssertUnwindSafe(|| make(model, loaded, shared, &jobs)));
+        let result = result.unwrap_or_else(|_| Err(ApiError::internal("the model panicked")));
+        shared.running.end();
+        if let Err(error) = result {
+            for job in &jobs {
+                // Whoever has gone misses nothing.
+                let _ = job.events.send(Event::Failed(error.clone()));
+            }
+        }
+        shared.queue.took(begin.elapsed().as_secs_f64(), jobs.len());
+    }
+}
+
+/// Makes the images of jobs that have their settings in common, as many at a time as may be and as fit
+/// into memory.
+fn make(
+    model: &mut Model,
+    loaded: &LoadedArgs,
+    shared: &Shared,
+    jobs: &[Job],
+) -> Result<(), ApiError> {
+    let places: Vec<Place> = jobs
+        .iter()
+        .enumerate()
+        .flat_map(|(number, job)| (0..job.settings.images()).map(move |image| (number, image)))
+        .collect();
+    let mut at_a_time = shared.limits.max_batch.min(places.len());
+    while at_a_time > 1
+        && let Err(PipelineError::Memory { .. }) = model
+            .pipeline
+            .check_memory(&request(jobs, &places[..at_a_time]))
+    {
+        at_a_time /= 2;
+    }
+    let chunks = places.len().div_ceil(at_a_time);
+    for (chunk, places) in places.chunks(at_a_time).enumerate() {
+        if jobs.iter().all(|job| job.signal.is_cancelled()) {
+            return Ok(());
+        }
+        make_together(model, loaded, shared, jobs, places, [chunk, chunks])?;
+    }
+    Ok(())
+}
+
+/// Makes the images at some places of a batch together: chunk `chunk` of `chunks`.
+fn make_together(
+    model: &mut Model,
+    loaded: &LoadedArgs,
+    shared: &Shared,
+    jobs: &[Job],
+    places: &[Place],
+    [chunk, chunks]: [usize; 2],
+) -> Result<(), ApiError> {
+    let request = request(jobs, places);
+    let mut signals: Vec<&Signal> = places.iter().map(|(job, _)| &jobs[*job].signal).collect();
+    signals.dedup_by(|one, other| std::ptr::eq(*one, *other));
+    let records: Vec<Record> = places
+        .iter()
+        .map(|place| {
+            let (draft, settings) = (&jobs[place.0].draft, &jobs[place.0].settings);
+            Record::new(&draft.args, loaded, settings, seed(jobs, *place), model)
+        })
+        .collect();
+    let mut last = Instant::now();
+    let mut observe = |mut step: StepInfo<'_>| -> Result<StepAction, ObserverError> {
+        shared.metrics.step(last.elapsed());
+        last = Instant::now();
+        let all = |wants: fn(&Signal) -> bool| signals.iter().all(|signal| wants(signal));
+        if all(Signal::is_cancelled) {
+            return Err(Cancelled.into());
+        }
+        let (done, steps) = (step.index + 1, step.steps);
+        shared.running.step(chunk * steps + done, chunks * steps);
+        let wanted =
+            |job: &Job| job.draft.previews > 0 && is_shown(done, steps, job.draft.previews);
+        let mut previews = match places.iter().any(|place| wanted(&jobs[place.0]))
+            || shared.running.is_watched()
+        {
+            true => step.decode_preview()?.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        if let Some(first) = previews.first() {
+            shared.running.show(first);
+        }
+        for (number, job) in jobs.iter().enumerate() {
+            if places.iter().any(|place| place.0 == number) {
+                let (step, steps) = (chunk * steps + done, chunks * steps);
+                let _ = job.events.send(Event::Step { step, steps });
+            }
+        }
+        for ((number, image), preview) in places.iter().zip(previews.drain(..)) {
+            let job = &jobs[*number];
+            if wanted(job) {
+                let image = *image;
+                let _ = job.events.send(Event::Preview { image, preview });
+            }
+        }
+        Ok(match all(Signal::is_interrupted) {
+            true => StepAction::Stop,
+            false => StepAction::Continue,
+        })
+    };
+    let mut records = records.into_iter();
+    let mut deliver = |index: usize, image: &RgbImage| {
+        let (number, image_index) = places[index];
+        let made = Made {
+            index: image_index,
+            seed: seed(jobs, places[index]),
+            image: image.clone(),
+            record: records.next().ok_or("more images than were asked for")?,
+        };
+        let _ = jobs[number].events.send(Event::Image(Box::new(made)));
+        Ok(())
+    };
+    let result = model
+        .pipeline
+        .generate_each(&request, &mut observe, &mut deliver);
+    match result {
+        Ok(generation) => {
+            shared.metrics.made(&generation);
+            Ok(())
+        }
+        Err(PipelineError::Observer(error)) if error.is::<Cancelled>() => Ok(()),
+        Err(error) => Err(ApiError::from(&error)),
+    }
+}
+
+/// Whether an image is shown after step `done` of `steps` where so many are, evenly before the last.
+fn is_shown(done: usize, steps: usize, previews: usize) -> bool {
+    let previews = previews.min(steps.saturating_sub(1));
+    (1..=previews).any(|number| number * steps / (previews + 1) == done)
+}
+
+fn seed(jobs: &[Job], (number, image): Place) -> u64 {
+    jobs[number].settings.seed.wrapping_add(image as u64)
+}
+
+/// The request for the images at some places.
+fn request(jobs: &[Job], places: &[Place]) -> Request {
+    let first = &jobs[places[0].0];
+    let args = |place: &Place| -> &ImageArgs { &jobs[place.0].draft.args };
+    let request = first
+        .request
+        .clone()
+        .with_prompts(places.iter().map(|place| args(place).prompt()))
+        .count(1)
+        .seeds(places.iter().map(|place| seed(jobs, *place)).collect());
+    // One negative prompt for all is encoded once.
+    let negative = args(&places[0]).negative();
+    match places
+        .iter()
+        .all(|place| args(place).negative() == negative)
+    {
+        true => request.negative(negative),
+        false => request.negatives(places.iter().map(|place| args(place).negative())),
+    }
+}
+
+/// That nobody waits for the images any more.
+#[derive(Debug, thiserror::Error)]
+#[error("cancelled")]
+struct Cancelled;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn previews_are_spread_over_the_steps() {
+        let shown = |steps, previews| -> Vec<usize> {
+            (1..=steps)
+                .filter(|done| is_shown(*done, steps, previews))
+                .collect()
+        };
+        assert_eq!(shown(20, 3), [5, 10, 15]);
+        assert_eq!(shown(20, 1), [10]);
+        assert_eq!(shown(20, 0), [] as [usize; 0]);
+        assert_eq!(shown(4, 100), [1, 2, 3]);
+        assert_eq!(shown(2, 3), [1]);
+        assert_eq!(shown(1, 3), [] as [usize; 0]);
+    }
+}
