@@ -10,8 +10,7 @@ use super::checkpoint::original_name;
 use super::config::SanaTransformerConfig;
 use super::model::{PUBLISHED_OPTIONS, published};
 use crate::weights::{
-    KeyMap, PlannedTensor, WeightError, Weights, check_module, parameter_shapes,
-    write_planned,
+    KeyMap, PlannedTensor, WeightError, Weights, check_module, parameter_shapes, write_planned,
 };
 
 /// Names that the tensors of a transformer have in a file.

@@ -10,7 +10,8 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::text::LARGEST_TEXTS;
+/// Bytes of all texts of an image together, unpacked.
+pub(super) const LARGEST_TEXTS: usize = 4 << 20;
 
 /// What a comment of this character code begins with.
 const ASCII: &[u8; 8] = b"ASCII\0\0\0";

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::{ImageDecoder, ImageFormat, guess_format};
 
-use super::exif;
+use super::exif::{self, LARGEST_TEXTS};
 use super::read::{decoder, read, unreadable};
 use crate::error::PipelineError;
 
@@ -13,8 +13,6 @@ use crate::error::PipelineError;
 const MOST_TEXTS: usize = 256;
 /// Bytes of a text that an image records, unpacked, and so of a prompt: a megabyte.
 pub const LARGEST_TEXT: usize = 1 << 20;
-/// Bytes of all texts of a PNG together, unpacked.
-pub(super) const LARGEST_TEXTS: usize = 4 << 20;
 /// Memory that the chunks of a PNG may take before they are unpacked.
 const LARGEST_CHUNKS: usize = 16 << 20;
 

@@ -7,8 +7,9 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use super::text::{LARGEST_TEXT, LARGEST_TEXTS};
-use super::{RgbImage, exif};
+use super::RgbImage;
+use super::exif::{self, LARGEST_TEXTS};
+use super::text::LARGEST_TEXT;
 use crate::error::{ImageError, PipelineError};
 use crate::files;
 

@@ -107,6 +107,9 @@ pub type ObserverError = Box<dyn Error + Send + Sync>;
 /// An observer as the stages call it.
 pub(crate) type Observer<'a> = dyn FnMut(StepInfo<'_>) -> Result<StepAction, PipelineError> + 'a;
 
+/// Where an image goes once it is decoded.
+pub(crate) type Deliver<'a> = dyn FnMut(usize, &RgbImage) -> Result<(), ObserverError> + 'a;
+
 /// The observer's answer as the stages take it.
 pub(crate) fn answer(
     answer: impl Into<Result<StepAction, ObserverError>>,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use sana_pipeline::create::{self, ConvertOptions, TransformerLayout};
 
 use crate::args::Dtype;
-use crate::terminal::{Progress, output};
+use crate::terminal::{self, Progress, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,7 +66,7 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
     let notes = create::convert_transformer(&options, &args.out, &mut advance)?;
     progress.finish();
     for note in notes {
-        eprintln!("note: {note}");
+        terminal::note(note);
     }
     writeln!(output(), "wrote {}", args.out.display())?;
     Ok(())

@@ -3,14 +3,13 @@
 use burn::tensor::Tensor;
 use sana_dcae::{DcAe, MemoryOptions, Tiling};
 
-use super::generate::Deliver;
 use crate::checkpoint::Component;
 use crate::checkpoint::dtype;
 use crate::error::PipelineError;
 use crate::image::{self, RgbImage, resize_and_crop};
 use crate::memory::images_decoded_at_once;
 use crate::pipeline::SanaPipeline;
-use crate::pipeline::observer::unwrapped;
+use crate::pipeline::observer::{Deliver, unwrapped};
 
 impl SanaPipeline {
     /// Decodes scaled latents into images of eight bits a channel, in tiles where

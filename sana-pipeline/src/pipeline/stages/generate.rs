@@ -7,7 +7,7 @@ use crate::error::PipelineError;
 use crate::image::RgbImage;
 use crate::memory::{StageMeter, StageReport};
 use crate::pipeline::SanaPipeline;
-use crate::pipeline::observer::{self, Observer, ObserverError, StepAction, StepInfo};
+use crate::pipeline::observer::{self, Deliver, Observer, ObserverError, StepAction, StepInfo};
 use crate::request::{ControlImage, Request, Settings};
 
 /// What [`SanaPipeline::generate`] made.
@@ -27,9 +27,6 @@ pub struct Generation {
     /// Whether the observer ended the run early.
     pub stopped: bool,
 }
-
-/// Where an image goes once it is decoded.
-pub(super) type Deliver<'a> = dyn FnMut(usize, &RgbImage) -> Result<(), ObserverError> + 'a;
 
 impl SanaPipeline {
     /// Makes images: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and

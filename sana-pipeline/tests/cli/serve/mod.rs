@@ -185,7 +185,7 @@ fn edits_keep_what_the_mask_keeps() {
         .ok();
     server
         .post_form(edits, &fields, &[])
-        .fails(400, &["image", "none"]);
+        .fails(400, &["image", "missing"]);
     server
         .post_form(edits, &fields, &[("image", b"GIF89a")])
         .fails(400, &["image"]);

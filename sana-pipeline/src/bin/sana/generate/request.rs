@@ -4,7 +4,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use sana_pipeline::image::RgbImage;
-use sana_pipeline::{InstructionChoice, ModelSpec, PipelineError, Request, SanaPipeline, Settings, Solver};
+use sana_pipeline::{
+    InstructionChoice, ModelSpec, PipelineError, Request, SanaPipeline, Settings, Solver,
+};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 

@@ -35,14 +35,14 @@ impl Lines {
         let mut lines = text[..whole].lines();
         // As text: a number that is read is not always the one that was written.
         let begin = header.to_string();
-        if let Some(first) = lines.next() {
-            if first != begin {
-                bail!(
-                    "{} holds other results: it begins with {first}, and this run with {begin}; \
-                     remove it or name another file",
-                    path.display()
-                );
-            }
+        if let Some(first) = lines.next()
+            && first != begin
+        {
+            bail!(
+                "{} holds other results: it begins with {first}, and this run with {begin}; \
+                 remove it or name another file",
+                path.display()
+            );
         }
         let mut results = Vec::new();
         for (index, line) in lines.enumerate() {

@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::args::{Bytes, LoraArgs, ModelArgs, ResourceArgs, positive};
 
-use super::auth::ApiKey;
+use super::key::ApiKey;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,7 @@ impl ListenArgs {
     /// The address, and the key that requests must have.
     ///
     /// # Errors
-    /// When the key cannot be read, or there is none and others can reach the address.
+    /// When the key cannot be read, or is missing and others can reach the address.
     pub fn open(&self) -> anyhow::Result<(SocketAddr, Option<ApiKey>)> {
         let key = match &self.api_key_file {
             Some(path) => Some(

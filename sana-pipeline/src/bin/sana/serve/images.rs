@@ -96,12 +96,12 @@ pub fn image(field: &'static str, bytes: &[u8]) -> Result<RgbImage, ApiError> {
     image::decode(Path::new(field), bytes).map_err(|error| ApiError::from(&error))
 }
 
-/// An uploaded mask whose white is made anew.
+/// An uploaded mask whose white is regenerated.
 pub fn mask(field: &'static str, bytes: &[u8]) -> Result<GrayImage, ApiError> {
     image::decode_mask(Path::new(field), bytes).map_err(|error| ApiError::from(&error))
 }
 
-/// Where an uploaded image is transparent, as a mask whose white is made anew; `None` if it is nowhere.
+/// Where an uploaded image is transparent, as a mask whose white is regenerated; `None` if it is nowhere.
 pub fn transparency(field: &'static str, bytes: &[u8]) -> Result<Option<GrayImage>, ApiError> {
     let mut alpha =
         image::decode_alpha(Path::new(field), bytes).map_err(|error| ApiError::from(&error))?;

@@ -30,7 +30,7 @@ pub struct Draft {
 #[derive(Debug, Clone)]
 pub struct Start {
     pub image: RgbImage,
-    /// White is made anew.
+    /// White is regenerated.
     pub mask: Option<GrayImage>,
     pub strength: Option<f64>,
     pub mask_feather: u32,

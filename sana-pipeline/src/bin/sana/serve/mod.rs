@@ -7,6 +7,7 @@ mod error;
 mod images;
 mod job;
 mod kept;
+mod key;
 mod metrics;
 mod queue;
 mod state;
@@ -51,7 +52,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
     let loaded = LoadedArgs {
         model,
         lora,
-        controlnet: None,
+        ..LoadedArgs::default()
     };
     let (address, key) = listen.open()?;
     // Before the model is opened, which takes longer.
@@ -133,7 +134,7 @@ fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
         };
         let answering = axum::serve(listener, api::routes(server)).with_graceful_shutdown(drain);
         let asked_again = async {
-            // Not sent where the server ends by itself, which the other branch tells.
+            // Not sent where the server ends by itself, which is the other branch.
             let _ = drained.await;
             asked_to_end().await;
         };

@@ -9,9 +9,9 @@ use sana_pipeline::ModelSpec;
 use sana_pipeline::image::RgbImage;
 
 use super::args::Limits;
-use super::auth::ApiKey;
 use super::job::{Job, Signal};
 use super::kept::Kept;
+use super::key::ApiKey;
 use super::metrics::Metrics;
 use super::queue::Queue;
 

@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::job::{Event, Job, Made, Signal};
 use super::state::Shared;
 use crate::generate::args::{ImageArgs, LoadedArgs};
-use crate::generate::metadata::Record;
+use crate::generate::metadata::{self, Record};
 use crate::model::Model;
 
 /// An image of a batch: the number of its job, and its number within the job.
@@ -87,14 +87,27 @@ fn make_together(
     places: &[Place],
     [chunk, chunks]: [usize; 2],
 ) -> Result<(), ApiError> {
-    let request = request(jobs, places);
+    let together = request(jobs, places).validate(model.pipeline.spec());
+    let together = together.map_err(|error| ApiError::from(&error))?;
+    let in_tiles = model.pipeline.decodes_in_tiles(&together);
+    let how = metadata::Made {
+        in_tiles: in_tiles.map_err(|error| ApiError::from(&error))?,
+        together: places.len(),
+    };
     let mut signals: Vec<&Signal> = places.iter().map(|(job, _)| &jobs[*job].signal).collect();
     signals.dedup_by(|one, other| std::ptr::eq(*one, *other));
     let records: Vec<Record> = places
         .iter()
         .map(|place| {
             let (draft, settings) = (&jobs[place.0].draft, &jobs[place.0].settings);
-            Record::new(&draft.args, loaded, settings, seed(jobs, *place), model)
+            Record::new(
+                &draft.args,
+                loaded,
+                settings,
+                seed(jobs, *place),
+                model,
+                how,
+            )
         })
         .collect();
     let mut last = Instant::now();
@@ -150,7 +163,7 @@ fn make_together(
     };
     let result = model
         .pipeline
-        .generate_each(&request, &mut observe, &mut deliver);
+        .generate_settings(&together, &mut observe, &mut deliver);
     match result {
         Ok(generation) => {
             shared.metrics.made(&generation);

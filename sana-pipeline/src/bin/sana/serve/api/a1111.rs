@@ -47,11 +47,11 @@ pub struct ImageToImage {
     init_images: Vec<String>,
     /// How far the result may be from the image [default: 0.75]
     denoising_strength: Option<f64>,
-    /// In base64: white is made anew
+    /// In base64: white is regenerated
     mask: Option<String>,
-    /// Pixels over which what is made anew fades into the image
+    /// Pixels over which what is regenerated fades into the image
     mask_blur: Option<u32>,
-    /// 1: black is made anew
+    /// 1: black is regenerated
     inpainting_mask_invert: u8,
 }
 
@@ -75,7 +75,7 @@ const SAMPLERS: [(&str, &str, SolverName); 3] = [
 
 impl TextToImage {
     fn draft(&self, server: &Server) -> Result<Draft, ApiError> {
-        let mut draft = super::openai::Generation {
+        let mut draft = super::generation::Generation {
             prompt: self.prompt.clone(),
             negative_prompt: Some(self.negative_prompt.clone()).filter(|text| !text.is_empty()),
             num_inference_steps: self.steps,

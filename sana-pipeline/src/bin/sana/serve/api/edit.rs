@@ -4,7 +4,7 @@ use axum::extract::Multipart;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::openai::Generation;
+use super::generation::Generation;
 use crate::serve::error::ApiError;
 use crate::serve::images;
 use crate::serve::job::{Draft, Start};
@@ -17,12 +17,12 @@ pub struct EditForm {
     /// Image to start from: PNG, JPEG or WebP
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
-    /// Image whose transparent parts are made anew; without it, what is transparent in the image
+    /// Image whose transparent parts are regenerated; without it, what is transparent in the image
     #[schema(value_type = Option<String>, format = Binary)]
     mask: Option<Vec<u8>>,
     /// How far the result may be from the image, above 0 and up to 1 [default: 0.6, with a mask 1]
     strength: Option<f64>,
-    /// Pixels over which what is made anew fades into the image [default: 0]
+    /// Pixels over which what is regenerated fades into the image [default: 0]
     mask_feather: Option<u32>,
 }
 
@@ -59,7 +59,7 @@ impl EditForm {
             }
         }
         if read.image.is_empty() {
-            return Err(ApiError::field("image", "there is none"));
+            return Err(ApiError::field("image", "it is missing"));
         }
         read.request = serde_json::from_value(Value::Object(fields))
             .map_err(|error| ApiError::invalid(error.to_string()))?;

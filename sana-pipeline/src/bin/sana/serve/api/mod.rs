@@ -1,7 +1,9 @@
 //! The routes.
 
 mod a1111;
+mod answer;
 mod edit;
+mod generation;
 mod openai;
 
 use std::time::Duration;
@@ -10,11 +12,10 @@ use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -26,7 +27,7 @@ use super::auth::{of_own_origin, with_key};
 use super::error::ApiError;
 use super::state::Server;
 
-pub use openai::now;
+pub use answer::now;
 
 /// How long a client may be silent while it sends a body.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -83,7 +84,7 @@ pub fn routes(server: Server) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/openapi.json", get(openapi))
-        // Whoever knows the name was told it.
+        // Whoever knows the name has it from an answer.
         .route("/images/{name}", get(kept))
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(
@@ -169,38 +170,9 @@ async fn not_found() -> ApiError {
     ApiError::not_found()
 }
 
-/// The address under which the client reached the server, without a path.
-fn own_address(headers: &HeaderMap) -> String {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(HOST.as_str()).and_then(|host| host.parse::<Authority>().ok());
-    let scheme = match text("x-forwarded-proto") {
-        Some("https") => "https",
-        _ => "http",
-    };
-    match host {
-        Some(host) => format!("{scheme}://{host}"),
-        None => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_as_the_client_sees_them() {
-        let address = |pairs: &[(&'static str, &str)]| {
-            let pair = |(name, value): &(&'static str, &str)| {
-                (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())
-            };
-            own_address(&pairs.iter().map(pair).collect())
-        };
-        assert_eq!(address(&[("host", "a:8080")]), "http://a:8080");
-        let proxied = [("host", "a"), ("x-forwarded-proto", "https")];
-        assert_eq!(address(&proxied), "https://a");
-        assert_eq!(address(&[("host", "a/b c")]), "");
-        assert_eq!(address(&[]), "");
-    }
 
     #[test]
     fn the_description_names_every_route() {
