@@ -15,6 +15,7 @@ use super::lora_file::LoraFile;
 use super::weight_files::{has_variant_files, variants_in};
 use super::{Checkpoint, ControlNetFolder};
 use crate::error::{CheckpointError, PipelineError};
+use crate::escape::escaped;
 
 /// What is loaded with a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,7 +39,9 @@ pub struct Misfit {
 
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<13} does not fit: {}", self.part, self.reason)
+        // Names of tensors are of anybody.
+        let reason = escaped(&self.reason);
+        write!(f, "{:<13} does not fit: {reason}", self.part)
     }
 }
 

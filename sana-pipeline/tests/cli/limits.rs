@@ -208,7 +208,7 @@ fn prompts_have_one_limit() {
         error
             .unwrap_err()
             .to_string()
-            .contains("at most 1048576 are read")
+            .contains("holds 1048576 at most")
     );
 }
 

@@ -176,6 +176,9 @@ fn options_of_a_run_are_not_recorded() {
         "format",
         "grid",
         "grid-columns",
+        "best-of",
+        "keep",
+        "verifier",
         "from-image",
         "without",
     ];
