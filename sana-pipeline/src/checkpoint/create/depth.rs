@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
@@ -115,7 +115,8 @@ fn copy(checkpoint: &Checkpoint, component: Component, folder: &Path) -> Result<
 fn copy_built_in(component: Component, to: &Path) -> Result<(), PipelineError> {
     for (name, bytes) in crate::checkpoint::built_in::files_of(component.folder()) {
         let target = to.join(name);
-        write_whole(&target, |out| out.write_all(bytes)).map_err(PipelineError::write(&target))?;
+        write_whole(&target, |out| io::Write::write_all(out, bytes))
+            .map_err(PipelineError::write(&target))?;
     }
     Ok(())
 }

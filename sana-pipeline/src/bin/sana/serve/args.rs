@@ -54,7 +54,7 @@ pub struct ListenArgs {
     /// Listen on other addresses without an API key, for example behind a proxy that asks for one
     #[arg(long)]
     without_key: bool,
-    /// Origin of web pages that may call the server from a browser, such as https://example.org
+    /// Origin of web pages that may call the server from a browser, such as <https://example.org>
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<HeaderValue>,
 }
