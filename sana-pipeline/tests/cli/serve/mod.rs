@@ -183,6 +183,22 @@ fn edits_keep_what_the_mask_keeps() {
     server
         .post_form(edits, &strength, &[("image[]", &file)])
         .ok();
+    // Text stays as it is, and large images are made smaller.
+    let number = [
+        ("prompt", "1.50"),
+        ("num_inference_steps", "2"),
+        ("size", "32x32"),
+    ];
+    let large = RgbImage::from_pixel(3000, 2000, ::image::Rgb([9, 90, 200]));
+    let mut large_file = std::io::Cursor::new(Vec::new());
+    large
+        .write_to(&mut large_file, ::image::ImageFormat::Png)
+        .unwrap();
+    let large_files = [("image", &large_file.get_ref()[..])];
+    let answer = server.post_form(edits, &number, &large_files).ok();
+    let here = Workplace::new();
+    std::fs::write(here.path("a.png"), decoded(&answer["data"][0]["b64_json"])).unwrap();
+    assert_eq!(here.text("a.png", "prompt").as_deref(), Some("1.50"));
     server
         .post_form(edits, &fields, &[])
         .fails(400, &["image", "missing"]);
@@ -245,6 +261,10 @@ fn what_front_ends_of_the_web_ui_call() {
     assert_ne!(edited, first);
     assert_eq!(edited.get_pixel(3, 3), image(&file).get_pixel(3, 3));
     assert_eq!(answer["parameters"]["init_images"], Value::Null);
+    let whole = json!({ "mask": null, "denoising_strength": 0.5, "n_iter": 1, "init_images": [BASE64_STANDARD.encode(&file)] });
+    server
+        .post("/sdapi/v1/img2img", &with(request.clone(), whole))
+        .ok();
     server
         .post("/sdapi/v1/img2img", &request)
         .fails(400, &["init_images", "not 0"]);
@@ -322,9 +342,15 @@ fn requests_that_cannot_be_fulfilled() {
     fails(json!({ "solver": "euler-a" }), &["solver"]);
     fails(json!({ "solver": "scm" }), &["scm"]);
     fails(
-        json!({ "output_format": "jpeg", "output_compression": 0 }),
+        json!({ "output_format": "jpeg", "output_compression": 101 }),
         &["output_compression"],
     );
+    fails(
+        json!({ "guidance_scale": 1e39 }),
+        &["guidance_scale", "1000"],
+    );
+    let nulls = json!({ "stream": null, "progress": null, "n": null, "output_format": "jpeg", "output_compression": 0 });
+    server.post(GENERATIONS, &with(quick("a"), nulls)).ok();
     let post = |headers: &[&str], body: &[u8]| {
         Answer::read(server.send(&server.request("POST", GENERATIONS, headers, body)))
     };
@@ -339,6 +365,9 @@ fn requests_that_cannot_be_fulfilled() {
     assert_eq!(server.get(GENERATIONS).status, 405);
     // A page of another origin, which a browser lets send this without asking.
     post(&[json, "Origin: http://evil.example"], b"{}").fails(403, &["origin"]);
+    // A name of somebody else's that resolves to this machine.
+    let renamed = b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    Answer::read(server.send(renamed)).fails(403, &["another host"]);
     let own = format!("Origin: http://{}", server.address);
     assert_eq!(server.get_with("/healthz", &[&own]).status, 200);
     // And it still works.
@@ -449,6 +478,12 @@ fn terminating_answers_what_waits() {
     server.until(|server| server.get("/sdapi/v1/progress").ok()["state"]["job"] == "generation");
     kill(&server);
     server.until(|server| std::net::TcpStream::connect(server.address).is_err());
+    kill(&server);
+    assert_eq!(server.exit().code(), Some(130));
+
+    // Nor for a client that does not say what it wants.
+    let mut server = Server::start(&[]);
+    let _silent = server.send(b"GET /healthz HTTP/1.1\r\nHos");
     kill(&server);
     assert!(server.exit().success());
 }

@@ -1,11 +1,12 @@
 //! Options of `sana serve`.
 
+use std::env::VarError;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Uri};
 use clap::Args;
 
 use crate::args::{Bytes, LoraArgs, ModelArgs, ResourceArgs, positive};
@@ -55,7 +56,7 @@ pub struct ListenArgs {
     #[arg(long)]
     without_key: bool,
     /// Origin of web pages that may call the server from a browser, such as <https://example.org>
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub allow_origin: Vec<HeaderValue>,
 }
 
@@ -94,12 +95,16 @@ impl ListenArgs {
                 fs::read_to_string(path)
                     .with_context(|| format!("cannot read the API key in {}", path.display()))?,
             ),
-            None => std::env::var("SANA_API_KEY").ok(),
+            None => match std::env::var("SANA_API_KEY") {
+                Ok(key) => Some(key),
+                Err(VarError::NotPresent) => None,
+                Err(VarError::NotUnicode(_)) => bail!("the API key in SANA_API_KEY is not text"),
+            },
         };
         let key = match key.as_deref().map(str::trim) {
             Some("") => bail!("the API key is empty"),
-            Some(key) if key.chars().any(char::is_whitespace) => {
-                bail!("the API key has spaces or several lines")
+            Some(key) if !key.chars().all(|c| c.is_ascii_graphic()) => {
+                bail!("the API key has spaces, several lines or other characters than ASCII")
             }
             key => key.map(ApiKey::new),
         };
@@ -111,6 +116,21 @@ impl ListenArgs {
             );
         }
         Ok((SocketAddr::new(self.host, self.port), key))
+    }
+}
+
+/// An origin as browsers send it: a scheme and a host, and perhaps a port.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let expected =
+        || "expected an origin such as https://example.org or http://host:8000".to_owned();
+    let uri: Uri = text.parse().map_err(|_| expected())?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(expected());
+    };
+    let whole = format!("{scheme}://{authority}").to_ascii_lowercase();
+    match text.to_ascii_lowercase() == whole && !text.contains(['*', '@']) {
+        true => HeaderValue::from_str(&whole).map_err(|_| expected()),
+        false => Err(expected()),
     }
 }
 
@@ -130,6 +150,27 @@ mod tests {
         Command::parse_from([&["serve"], options].concat())
             .listen
             .open()
+    }
+
+    #[test]
+    fn origins_as_browsers_send_them() {
+        assert_eq!(
+            origin("https://Example.org").unwrap(),
+            "https://example.org"
+        );
+        assert_eq!(origin("http://[::1]:8000").unwrap(), "http://[::1]:8000");
+        for text in [
+            "*",
+            "https://*",
+            "example.org",
+            "https://a/",
+            "https://a/b",
+            "https://a@b",
+            "null",
+            "",
+        ] {
+            assert!(origin(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -153,7 +194,12 @@ mod tests {
                 .to_string()
                 .contains("cannot read")
         );
-        for (text, ok) in [("secret\n", true), (" \n", false), ("a b", false)] {
+        for (text, ok) in [
+            ("secret\n", true),
+            (" \n", false),
+            ("a b", false),
+            ("ä", false),
+        ] {
             fs::write(&path, text).unwrap();
             assert_eq!(open(&options).is_ok(), ok, "{text:?}");
         }

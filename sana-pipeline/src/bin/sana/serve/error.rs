@@ -80,6 +80,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
     }
 
+    pub fn other_host() -> Self {
+        let message = "the server is for this machine, and the request names another host: see --allow-origin";
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
+    }
+
     pub fn not_found() -> Self {
         let message = "there is nothing here: /openapi.json lists what there is";
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)

@@ -1,9 +1,10 @@
 //! What a request asks for, on its way to the worker and back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use image::imageops::thumbnail;
 use sana_pipeline::image::{GrayImage, RgbImage};
 use sana_pipeline::{ModelSpec, Request, Settings};
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,13 +16,18 @@ use crate::generate::args::ImageArgs;
 use crate::generate::metadata::Record;
 use crate::generate::request::random_seed;
 
+/// Guidance scale, at most: beyond, values overflow.
+const MOST_GUIDANCE: f64 = 1000.0;
+
 /// Images to make, before they are checked.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
     /// Everything that `sana generate` has options for.
     pub args: ImageArgs,
-    /// An image to start from.
+    /// An image to start from; the request has it once it is checked.
     pub start: Option<Start>,
+    /// Whether there was one.
+    pub has_start: bool,
     /// Images of the steps that are shown before the result.
     pub previews: usize,
 }
@@ -47,6 +53,10 @@ pub struct Job {
     pub signal: Signal,
     /// Since when it waits.
     pub since: Instant,
+    /// Images that were sent.
+    pub delivered: AtomicUsize,
+    /// Previews that nobody has taken yet.
+    pub pending: Arc<AtomicUsize>,
 }
 
 /// What happens to a job. After the last event the channel ends.
@@ -123,7 +133,7 @@ impl Draft {
 
     /// Checks it against the limits and the model.
     pub fn check(
-        &self,
+        &mut self,
         limits: &Limits,
         spec: &ModelSpec,
     ) -> Result<(Request, Settings), ApiError> {
@@ -141,6 +151,16 @@ impl Draft {
         if let Some(size) = self.args.size {
             within("size", size.width.saturating_mul(size.height), most_pixels)?;
         }
+        if self
+            .args
+            .guidance
+            .is_some_and(|scale| scale > MOST_GUIDANCE)
+        {
+            return Err(ApiError::field(
+                "guidance_scale",
+                format!("at most {MOST_GUIDANCE}"),
+            ));
+        }
         let request = self.request(spec)?;
         let settings = request
             .validate(spec)
@@ -151,18 +171,19 @@ impl Draft {
         Ok((request, settings))
     }
 
-    fn request(&self, spec: &ModelSpec) -> Result<Request, ApiError> {
+    fn request(&mut self, spec: &ModelSpec) -> Result<Request, ApiError> {
         let mut request = self
             .args
             .text_request(spec)
             .map_err(|error| ApiError::invalid(error.to_string()))?;
-        if let Some(start) = &self.start {
-            request = request.image(start.image.clone());
+        if let Some(start) = self.start.take() {
+            self.has_start = true;
+            request = request.image(start.image);
             if let Some(strength) = start.strength {
                 request = request.strength(strength);
             }
-            if let Some(mask) = &start.mask {
-                request = request.mask(mask.clone()).mask_feather(start.mask_feather);
+            if let Some(mask) = start.mask {
+                request = request.mask(mask).mask_feather(start.mask_feather);
             }
         }
         Ok(request)
@@ -170,7 +191,7 @@ impl Draft {
 
     /// What jobs have in common whose images can be made at a time; `None` if this one stays alone.
     pub fn in_common(&self) -> Option<ImageArgs> {
-        self.start.is_none().then(|| ImageArgs {
+        (!self.has_start).then(|| ImageArgs {
             prompt: None,
             negative: None,
             seed: None,
@@ -180,7 +201,34 @@ impl Draft {
     }
 }
 
+impl Start {
+    /// With so many pixels at most: what waits in the queue is no larger than images that are made. It is
+    /// fitted to their size anyway.
+    pub fn bounded(mut self, most: usize) -> Self {
+        let (width, height) = self.image.dimensions();
+        let pixels = f64::from(width) * f64::from(height);
+        if pixels > most as f64 {
+            let scale = (most as f64 / pixels).sqrt();
+            let side = |side: u32| ((f64::from(side) * scale) as u32).max(1);
+            let (width, height) = (side(width), side(height));
+            if let Some(mask) = &self.mask
+                && mask.dimensions() == self.image.dimensions()
+            {
+                self.mask = Some(thumbnail(mask, width, height));
+            }
+            self.image = thumbnail(&self.image, width, height);
+            self.mask_feather = (f64::from(self.mask_feather) * scale) as u32;
+        }
+        self
+    }
+}
+
 impl Limits {
+    /// Pixels of an image to start from, at most; larger ones are made smaller.
+    pub fn max_start_pixels(&self, spec: &ModelSpec) -> usize {
+        self.max_pixels(spec).saturating_mul(4)
+    }
+
     /// Pixels of an image, at most.
     pub fn max_pixels(&self, spec: &ModelSpec) -> usize {
         let [width, height] = spec.defaults().size;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sana_pipeline::{Request, StepAction};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::generate::args::LoadedArgs;
 use crate::model::Model;
@@ -37,6 +38,10 @@ pub use self::args::ServeArgs;
 
 /// Bytes of images that are kept for their addresses.
 const KEPT_BYTES: usize = 256 << 20;
+/// How long clients may take to read their answers when the server ends.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The exit status of a process that a signal ended, as shells have it.
+const INTERRUPTED: i32 = 130;
 /// How long they are kept.
 const KEPT_TIME: Duration = Duration::from_secs(3600);
 
@@ -72,13 +77,16 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
         spec: model.pipeline.spec().clone(),
         model: model.name.clone(),
         started: api::now(),
+        is_local: key.is_none() && address.ip().is_loopback(),
         key,
         origins: listen.allow_origin,
         kept: Kept::new(KEPT_BYTES, KEPT_TIME),
+        unpacks: Arc::new(Semaphore::new(2)),
     });
+    let (worked, worker_ended) = oneshot::channel();
     let http = thread::Builder::new()
         .name("http".to_owned())
-        .spawn(move || serve(listener, server))
+        .spawn(move || serve(listener, server, worker_ended))
         .context("cannot start a thread for the server")?;
 
     let mut out = output();
@@ -91,6 +99,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
     writeln!(out, "ready")?;
     out.flush()?;
     worker::work(&mut model, &loaded, &shared);
+    // It has ended where the server has.
+    let _ = worked.send(());
     match http.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -107,9 +117,24 @@ fn warm_up(model: &mut Model) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Answers requests until the process is asked to end; then those that are there are answered, and a
-/// second signal ends them too.
-fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
+/// Closes the queue when the server has ended, however it did.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
+}
+
+/// Answers requests until the process is asked to end. Then those that are there are answered, and who
+/// does not read the answer is not waited for; a second signal ends the process at once.
+fn serve(
+    listener: TcpListener,
+    server: Server,
+    worker_ended: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    let shared = Arc::clone(&server.shared);
+    let _closing = Closing(Arc::clone(&shared));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(4)
@@ -117,37 +142,28 @@ fn serve(listener: TcpListener, server: Server) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads of the server")?;
-    let shared = Arc::clone(&server.shared);
-    // Whatever ends the server ends the worker.
     let result = runtime.block_on(async {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (draining, drained) = tokio::sync::oneshot::channel();
-        let drain = {
-            let shared = Arc::clone(&shared);
-            async move {
+        let drain = async move {
+            asked_to_end().await;
+            shared.ready.store(false, Ordering::Relaxed);
+            shared.queue.close();
+            tokio::spawn(async {
                 asked_to_end().await;
-                shared.ready.store(false, Ordering::Relaxed);
-                shared.queue.close();
-                let _ = draining.send(());
-            }
+                std::process::exit(INTERRUPTED);
+            });
         };
         let answering = axum::serve(listener, api::routes(server)).with_graceful_shutdown(drain);
-        let asked_again = async {
-            // Not sent where the server ends by itself, which is the other branch.
-            let _ = drained.await;
-            asked_to_end().await;
+        let patience = async {
+            let _ = worker_ended.await;
+            tokio::time::sleep(PATIENCE).await;
         };
         tokio::select! {
             result = answering => result,
-            () = asked_again => {
-                shared.queue.clear();
-                shared.running.cancel();
-                Ok(())
-            }
+            () = patience => Ok(()),
         }
     });
-    shared.queue.close();
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(result?)
 }

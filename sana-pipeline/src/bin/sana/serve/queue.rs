@@ -119,11 +119,6 @@ impl<T: Waiting> Queue<T> {
         self.changed.notify_all();
     }
 
-    /// Drops what waits.
-    pub fn clear(&self) {
-        self.lock().waiting.clear();
-    }
-
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // No code of ours panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -8,7 +8,11 @@ use axum::http::HeaderValue;
 use sana_pipeline::ModelSpec;
 use sana_pipeline::image::RgbImage;
 
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
 use super::args::Limits;
+use super::error::ApiError;
 use super::job::{Job, Signal};
 use super::kept::Kept;
 use super::key::ApiKey;
@@ -39,10 +43,34 @@ pub struct State {
     /// Seconds since 1970 at the start.
     pub started: u64,
     pub key: Option<ApiKey>,
+    /// Whether only this machine reaches it, without a key.
+    pub is_local: bool,
     /// Origins whose pages may call the server.
     pub origins: Vec<HeaderValue>,
     /// Images that are fetched by their address.
     pub kept: Kept,
+    /// Uploads that may be unpacked at a time.
+    pub unpacks: Arc<Semaphore>,
+}
+
+impl State {
+    /// Unpacks uploaded images, few at a time, next to the threads that answer.
+    pub async fn unpacking<T: Send + 'static>(
+        &self,
+        unpack: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let internal = |error: String| ApiError::internal(error);
+        let permit = Arc::clone(&self.unpacks).acquire_owned().await;
+        let permit = permit.map_err(|error| internal(error.to_string()))?;
+        let unpacked = spawn_blocking(move || {
+            let unpacked = unpack();
+            drop(permit);
+            unpacked
+        });
+        unpacked
+            .await
+            .map_err(|error| internal(error.to_string()))?
+    }
 }
 
 impl Shared {
@@ -121,13 +149,6 @@ impl Running {
     pub fn interrupt(&self) {
         if let Some(progress) = self.lock().as_ref() {
             progress.signals.iter().for_each(Signal::interrupt);
-        }
-    }
-
-    /// Ends what is being made, without images.
-    pub fn cancel(&self) {
-        if let Some(progress) = self.lock().as_ref() {
-            progress.signals.iter().for_each(Signal::cancel);
         }
     }
 

@@ -1,5 +1,7 @@
 //! A request on the side of its handler.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -15,15 +17,18 @@ pub struct Submitted {
     signal: Signal,
     /// Images that are made.
     images: usize,
+    /// Previews that were not taken yet.
+    pending: Arc<AtomicUsize>,
 }
 
 impl State {
     /// Checks a draft and puts it into the queue.
-    pub fn submit(&self, draft: Draft) -> Result<Submitted, ApiError> {
+    pub fn submit(&self, mut draft: Draft) -> Result<Submitted, ApiError> {
         let (request, settings) = draft.check(&self.shared.limits, &self.spec)?;
         let (sender, events) = unbounded_channel();
         let signal = Signal::default();
         let images = settings.images();
+        let pending = Arc::default();
         self.shared.queue.push(Job {
             draft,
             request,
@@ -31,11 +36,14 @@ impl State {
             events: sender,
             signal: signal.clone(),
             since: Instant::now(),
+            delivered: AtomicUsize::new(0),
+            pending: Arc::clone(&pending),
         })?;
         Ok(Submitted {
             events,
             signal,
             images,
+            pending,
         })
     }
 }
@@ -43,7 +51,16 @@ impl State {
 impl Submitted {
     /// The next event; `None` after the last.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        if let Some(Event::Preview { .. }) = event {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+        event
+    }
+
+    /// Whether so many images are all that are made.
+    pub fn is_all(&self, images: usize) -> bool {
+        images == self.images || (images > 0 && self.signal.is_interrupted())
     }
 
     /// All images, in order.
@@ -56,7 +73,7 @@ impl Submitted {
                 Event::Step { .. } | Event::Preview { .. } => {}
             }
         }
-        match images.len() == self.images {
+        match self.is_all(images.len()) {
             true => Ok(images),
             false => Err(ApiError::ended()),
         }

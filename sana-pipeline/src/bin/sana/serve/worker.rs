@@ -1,6 +1,7 @@
 //! The one thread that owns the model.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use sana_pipeline::image::RgbImage;
@@ -38,7 +39,9 @@ pub fn work(model: &mut Model, loaded: &LoadedArgs, shared: &Shared) {
         let result = result.unwrap_or_else(|_| Err(ApiError::internal("the model panicked")));
         shared.running.end();
         if let Err(error) = result {
-            for job in &jobs {
+            let unfinished =
+                |job: &&Job| job.delivered.load(Ordering::Relaxed) < job.settings.images();
+            for job in jobs.iter().filter(unfinished) {
                 // Whoever has gone misses nothing.
                 let _ = job.events.send(Event::Failed(error.clone()));
             }
@@ -70,7 +73,10 @@ fn make(
     }
     let chunks = places.len().div_ceil(at_a_time);
     for (chunk, places) in places.chunks(at_a_time).enumerate() {
-        if jobs.iter().all(|job| job.signal.is_cancelled()) {
+        // Those that are interrupted have the images of the chunks before.
+        let ends =
+            |job: &Job| job.signal.is_cancelled() || (chunk > 0 && job.signal.is_interrupted());
+        if jobs.iter().all(ends) {
             return Ok(());
         }
         make_together(model, loaded, shared, jobs, places, [chunk, chunks])?;
@@ -110,18 +116,23 @@ fn make_together(
             )
         })
         .collect();
-    let mut last = Instant::now();
+    let mut last = None;
     let mut observe = |mut step: StepInfo<'_>| -> Result<StepAction, ObserverError> {
-        shared.metrics.step(last.elapsed());
-        last = Instant::now();
+        // The first follows other stages, and the others no preview.
+        if let Some(last) = last.take() {
+            shared.metrics.step(Instant::elapsed(&last));
+        }
         let all = |wants: fn(&Signal) -> bool| signals.iter().all(|signal| wants(signal));
         if all(Signal::is_cancelled) {
             return Err(Cancelled.into());
         }
         let (done, steps) = (step.index + 1, step.steps);
         shared.running.step(chunk * steps + done, chunks * steps);
-        let wanted =
-            |job: &Job| job.draft.previews > 0 && is_shown(done, steps, job.draft.previews);
+        let wanted = |job: &Job| {
+            // A client that reads slowly has those that it has not read.
+            let waiting = job.pending.load(Ordering::Relaxed);
+            waiting < 2 * job.settings.images() && is_shown(done, steps, job.draft.previews)
+        };
         let mut previews = match places.iter().any(|place| wanted(&jobs[place.0]))
             || shared.running.is_watched()
         {
@@ -141,9 +152,11 @@ fn make_together(
             let job = &jobs[*number];
             if wanted(job) {
                 let image = *image;
+                job.pending.fetch_add(1, Ordering::Relaxed);
                 let _ = job.events.send(Event::Preview { image, preview });
             }
         }
+        last = Some(Instant::now());
         Ok(match all(Signal::is_interrupted) {
             true => StepAction::Stop,
             false => StepAction::Continue,
@@ -158,6 +171,7 @@ fn make_together(
             image: image.clone(),
             record: records.next().ok_or("more images than were asked for")?,
         };
+        jobs[number].delivered.fetch_add(1, Ordering::Relaxed);
         let _ = jobs[number].events.send(Event::Image(Box::new(made)));
         Ok(())
     };

@@ -1,8 +1,11 @@
 //! What front ends call of the API of AUTOMATIC1111's web UI: `/sdapi/v1/...`.
 
+use std::sync::Arc;
+
 use axum::Json;
-use axum::extract::State;
+use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Query, State as Shared};
 use sana_pipeline::Solver;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -14,14 +17,14 @@ use crate::generate::args::SolverName;
 use crate::serve::error::ApiError;
 use crate::serve::images::{self, Format};
 use crate::serve::job::{Draft, Made, Start};
-use crate::serve::state::Server;
+use crate::serve::state::{Server, State};
 
 /// The fields that have an effect; the others of the web UI are accepted and have none.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 pub struct TextToImage {
-    prompt: String,
-    negative_prompt: String,
+    prompt: Option<String>,
+    negative_prompt: Option<String>,
     /// -1 is a random one
     seed: Option<i64>,
     steps: Option<usize>,
@@ -36,15 +39,12 @@ pub struct TextToImage {
     sampler_index: Option<String>,
 }
 
-/// [`TextToImage`], and an image to start from.
+/// In addition to the fields of [`TextToImage`], an image to start from.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ImageToImage {
-    #[serde(flatten)]
-    #[schema(inline)]
-    text: TextToImage,
     /// One image in base64
-    init_images: Vec<String>,
+    init_images: Option<Vec<String>>,
     /// How far the result may be from the image [default: 0.75]
     denoising_strength: Option<f64>,
     /// In base64: white is regenerated
@@ -52,7 +52,7 @@ pub struct ImageToImage {
     /// Pixels over which what is regenerated fades into the image
     mask_blur: Option<u32>,
     /// 1: black is regenerated
-    inpainting_mask_invert: u8,
+    inpainting_mask_invert: Option<u8>,
 }
 
 /// The images, and what they were made of.
@@ -60,7 +60,7 @@ pub struct ImageToImage {
 pub struct Answer {
     /// PNGs in base64.
     images: Vec<String>,
-    /// The request.
+    /// The fields of the request that have an effect, without its images.
     parameters: Value,
     /// An object as text: `seed`, `all_seeds`, `infotexts` and so on.
     info: String,
@@ -76,8 +76,8 @@ const SAMPLERS: [(&str, &str, SolverName); 3] = [
 impl TextToImage {
     fn draft(&self, server: &Server) -> Result<Draft, ApiError> {
         let mut draft = super::generation::Generation {
-            prompt: self.prompt.clone(),
-            negative_prompt: Some(self.negative_prompt.clone()).filter(|text| !text.is_empty()),
+            prompt: self.prompt.clone().unwrap_or_default(),
+            negative_prompt: self.negative_prompt.clone().filter(|text| !text.is_empty()),
             num_inference_steps: self.steps,
             guidance_scale: self.cfg_scale,
             seed: self.seed.and_then(|seed| u64::try_from(seed).ok()),
@@ -117,10 +117,10 @@ fn fits(solver: SolverName, server: &Server) -> bool {
 }
 
 impl ImageToImage {
-    fn draft(&self, server: &Server) -> Result<Draft, ApiError> {
-        let mut draft = self.text.draft(server)?;
-        let [image] = &self.init_images[..] else {
-            let reason = format!("one image is taken, not {}", self.init_images.len());
+    fn draft(&self, mut draft: Draft, server: &State) -> Result<Draft, ApiError> {
+        let images = self.init_images.as_deref().unwrap_or_default();
+        let [image] = images else {
+            let reason = format!("one image is taken, not {}", images.len());
             return Err(ApiError::field("init_images", reason));
         };
         let image = images::image("init_images", &images::from_base64("init_images", image)?)?;
@@ -128,18 +128,19 @@ impl ImageToImage {
             None => None,
             Some(mask) => {
                 let mut mask = images::mask("mask", &images::from_base64("mask", mask)?)?;
-                if self.inpainting_mask_invert == 1 {
+                if self.inpainting_mask_invert == Some(1) {
                     mask.iter_mut().for_each(|value| *value = 255 - *value);
                 }
                 Some(mask)
             }
         };
-        draft.start = Some(Start {
+        let start = Start {
             image,
             mask,
             strength: Some(self.denoising_strength.unwrap_or(0.75)),
             mask_feather: self.mask_blur.unwrap_or(0),
-        });
+        };
+        draft.start = Some(start.bounded(server.shared.limits.max_start_pixels(&server.spec)));
         Ok(draft)
     }
 }
@@ -152,13 +153,12 @@ impl ImageToImage {
     responses((status = 200, body = Answer), (status = 400, body = crate::serve::error::ErrorBody))
 )]
 pub async fn txt2img(
-    State(server): State<Server>,
-    body: Result<Json<Value>, JsonRejection>,
+    Shared(server): Shared<Server>,
+    body: Result<Json<TextToImage>, JsonRejection>,
 ) -> Result<Json<Answer>, ApiError> {
-    let Json(parameters) = body?;
-    let body: TextToImage = read(&parameters)?;
+    let Json(body) = body?;
     let draft = body.draft(&server)?;
-    answer(&server, draft, parameters).await
+    answer(&server, draft, &body).await
 }
 
 /// Images from a prompt and an image.
@@ -169,38 +169,31 @@ pub async fn txt2img(
     responses((status = 200, body = Answer), (status = 400, body = crate::serve::error::ErrorBody))
 )]
 pub async fn img2img(
-    State(server): State<Server>,
-    body: Result<Json<Value>, JsonRejection>,
+    Shared(server): Shared<Server>,
+    body: Bytes,
 ) -> Result<Json<Answer>, ApiError> {
-    let Json(mut parameters) = body?;
-    let body: ImageToImage = read(&parameters)?;
-    let draft = {
-        let server = server.clone();
-        let draft = spawn_blocking(move || body.draft(&server)).await;
-        draft.map_err(|error| ApiError::internal(error.to_string()))??
+    // Twice, so that what is not known is not kept.
+    let text: TextToImage = read(&body)?;
+    let draft = text.draft(&server)?;
+    let unpacking = {
+        let server = Arc::clone(&server);
+        move || read::<ImageToImage>(&body)?.draft(draft, &server)
     };
-    // As the web UI does: the images of the request are not sent back.
-    if let Some(fields) = parameters.as_object_mut() {
-        fields.insert("init_images".to_owned(), Value::Null);
-        fields.remove("mask");
-    }
-    answer(&server, draft, parameters).await
+    let draft = server.unpacking(unpacking).await?;
+    answer(&server, draft, &text).await
 }
 
-/// The fields that are known. Those that are null have their default, as in the web UI.
-fn read<T: for<'a> Deserialize<'a>>(parameters: &Value) -> Result<T, ApiError> {
-    let mut parameters = parameters.clone();
-    if let Some(fields) = parameters.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    serde_json::from_value(parameters).map_err(|error| ApiError::invalid(error.to_string()))
+fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
 async fn answer(
     server: &Server,
     draft: Draft,
-    parameters: Value,
+    parameters: &TextToImage,
 ) -> Result<Json<Answer>, ApiError> {
+    let parameters =
+        serde_json::to_value(parameters).map_err(|error| ApiError::internal(error.to_string()))?;
     let made = server.submit(draft)?.images().await?;
     let info = info(&made, &server.model);
     let encode = move || {
@@ -265,11 +258,24 @@ fn info(made: &[Made], model: &str) -> Value {
     })
 }
 
+/// What of the progress is wanted.
+#[derive(Debug, Deserialize)]
+pub struct ProgressWanted {
+    /// Without the image.
+    skip_current_image: Option<bool>,
+}
+
 /// How far the images that are being made are, and the first of them as it is.
 #[utoipa::path(get, path = "/sdapi/v1/progress", responses((status = 200)))]
-pub async fn progress(State(server): State<Server>) -> Result<Json<Value>, ApiError> {
+pub async fn progress(
+    Shared(server): Shared<Server>,
+    Query(wanted): Query<ProgressWanted>,
+) -> Result<Json<Value>, ApiError> {
     let running = &server.shared.running;
-    running.watch();
+    let with_image = !wanted.skip_current_image.unwrap_or(false);
+    if with_image {
+        running.watch();
+    }
     let now = running.progress();
     let job = |name: &str, step: usize, steps: usize| {
         json!({
@@ -299,7 +305,7 @@ pub async fn progress(State(server): State<Server>) -> Result<Json<Value>, ApiEr
         0 => 0.0,
         _ => seconds / share - seconds,
     };
-    let image = match now.preview {
+    let image = match now.preview.filter(|_| with_image) {
         None => None,
         Some(preview) => {
             let encode = move || images::encoded(&preview, None, Format::Png, 100);
@@ -319,14 +325,14 @@ pub async fn progress(State(server): State<Server>) -> Result<Json<Value>, ApiEr
 
 /// Ends what is being made, with the images as they are.
 #[utoipa::path(post, path = "/sdapi/v1/interrupt", responses((status = 200)))]
-pub async fn interrupt(State(server): State<Server>) -> Json<Value> {
+pub async fn interrupt(Shared(server): Shared<Server>) -> Json<Value> {
     server.shared.running.interrupt();
     Json(json!({}))
 }
 
 /// The solvers that the model can be sampled with.
 #[utoipa::path(get, path = "/sdapi/v1/samplers", responses((status = 200)))]
-pub async fn samplers(State(server): State<Server>) -> Json<Value> {
+pub async fn samplers(Shared(server): Shared<Server>) -> Json<Value> {
     let samplers = SAMPLERS
         .iter()
         .filter(|(.., solver)| fits(*solver, &server));
@@ -336,7 +342,7 @@ pub async fn samplers(State(server): State<Server>) -> Json<Value> {
 
 /// The model.
 #[utoipa::path(get, path = "/sdapi/v1/sd-models", responses((status = 200)))]
-pub async fn sd_models(State(server): State<Server>) -> Json<Value> {
+pub async fn sd_models(Shared(server): Shared<Server>) -> Json<Value> {
     let name = &server.model;
     Json(json!([{
         "title": name,
@@ -350,14 +356,14 @@ pub async fn sd_models(State(server): State<Server>) -> Json<Value> {
 
 /// The options that front ends ask for.
 #[utoipa::path(get, path = "/sdapi/v1/options", responses((status = 200)))]
-pub async fn options(State(server): State<Server>) -> Json<Value> {
+pub async fn options(Shared(server): Shared<Server>) -> Json<Value> {
     Json(json!({ "sd_model_checkpoint": server.model, "samples_format": "png" }))
 }
 
 /// Accepts the model that there is; other options have no effect.
 #[utoipa::path(post, path = "/sdapi/v1/options", responses((status = 200)))]
 pub async fn set_options(
-    State(server): State<Server>,
+    Shared(server): Shared<Server>,
     body: Result<Json<Map<String, Value>>, JsonRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Json(options) = body?;

@@ -128,14 +128,22 @@ impl Answer {
     fn stream(self, server: Server, mut submitted: Submitted) -> Response {
         let (sender, events) = mpsc::channel::<Result<sse::Event, Infallible>>(4);
         tokio::spawn(async move {
-            let mut previews = 0;
+            let (mut previews, mut images) = (0, 0);
             loop {
                 let event = tokio::select! {
                     event = submitted.next() => event,
                     // Dropping the job cancels it.
                     () = sender.closed() => return,
                 };
-                let Some(event) = event else { return };
+                let event = match event {
+                    None if submitted.is_all(images) => return,
+                    None => Err(ApiError::ended()),
+                    Some(event) => Ok(event),
+                };
+                let event = match event {
+                    Err(error) => Event::Failed(error),
+                    Ok(event) => event,
+                };
                 let event = match event {
                     Event::Step { .. } if !self.progress => continue,
                     Event::Step { step, steps } => {
@@ -146,6 +154,7 @@ impl Answer {
                         self.preview(preview, image, previews - 1).await
                     }
                     Event::Image(made) => {
+                        images += 1;
                         let (index, size) = (made.index, size(&made.image));
                         let made = self
                             .image(&server, made.image, made.record, made.seed)

@@ -1,6 +1,7 @@
 //! The form of `/v1/images/edits`.
 
 use axum::extract::Multipart;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -9,10 +10,20 @@ use crate::serve::error::ApiError;
 use crate::serve::images;
 use crate::serve::job::{Draft, Start};
 
+/// Fields whose values are text, whatever it looks like.
+const TEXTS: [&str; 6] = [
+    "prompt",
+    "negative_prompt",
+    "size",
+    "solver",
+    "model",
+    "user",
+];
+
 /// The fields of a generation, and an image.
-#[derive(Debug, Default, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct EditForm {
-    #[schema(inline)]
+    #[serde(flatten)]
     pub request: Generation,
     /// Image to start from: PNG, JPEG or WebP
     #[schema(value_type = String, format = Binary)]
@@ -47,15 +58,12 @@ impl EditForm {
                 }
                 _ => {
                     let text = field.text().await?;
-                    fields.insert(name, typed(text));
+                    let value = match TEXTS.contains(&name.as_str()) {
+                        true => Value::String(text),
+                        false => typed(text),
+                    };
+                    fields.insert(name, value);
                 }
-            }
-        }
-        for text in ["prompt", "negative_prompt", "size", "solver"] {
-            if let Some(value) = fields.get_mut(text)
-                && !value.is_string()
-            {
-                *value = Value::String(value.to_string());
             }
         }
         if read.image.is_empty() {
@@ -67,7 +75,7 @@ impl EditForm {
     }
 
     /// What is to be made. Unpacks the images.
-    pub fn draft(&self) -> Result<Draft, ApiError> {
+    pub fn draft(&self, most_pixels: usize) -> Result<Draft, ApiError> {
         let mut draft = self.request.draft()?;
         let mask = match &self.mask {
             Some(mask) => Some(images::transparency("mask", mask)?.ok_or_else(|| {
@@ -75,12 +83,13 @@ impl EditForm {
             })?),
             None => images::transparency("image", &self.image)?,
         };
-        draft.start = Some(Start {
+        let start = Start {
             image: images::image("image", &self.image)?,
             mask,
             strength: self.strength,
             mask_feather: self.mask_feather.unwrap_or(0),
-        });
+        };
+        draft.start = Some(start.bounded(most_pixels));
         Ok(draft)
     }
 }

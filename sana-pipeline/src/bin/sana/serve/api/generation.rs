@@ -31,11 +31,10 @@ pub struct Generation {
     pub response_format: Option<ResponseFormat>,
     /// [default: png]
     pub output_format: Option<Format>,
-    /// Quality of JPEGs, from 1 to 100 [default: 90]
+    /// Quality of JPEGs, from 0 to 100 [default: 90]
     pub output_compression: Option<u8>,
     /// Send server-sent events: previews, then the images
-    #[serde(default)]
-    pub stream: bool,
+    pub stream: Option<bool>,
     /// Previews to send of each image, spread over the steps [default: 0]
     pub partial_images: Option<usize>,
 
@@ -50,8 +49,7 @@ pub struct Generation {
     /// `flow-dpm`, `flow-euler` or `scm` [default: the model's]
     pub solver: Option<String>,
     /// Also send an event of the type `progress` after each step, which OpenAI's API does not have
-    #[serde(default)]
-    pub progress: bool,
+    pub progress: Option<bool>,
 }
 
 impl Generation {
@@ -90,7 +88,7 @@ impl Generation {
                     .map_err(|_| ApiError::field("solver", "flow-dpm, flow-euler or scm"))?,
             ),
         };
-        draft.previews = match self.stream {
+        draft.previews = match self.stream == Some(true) {
             true => self.partial_images.unwrap_or(0),
             false => 0,
         };
@@ -100,17 +98,17 @@ impl Generation {
     /// How it is answered.
     pub fn answer(&self, kind: &'static str, headers: &HeaderMap) -> Result<Answer, ApiError> {
         let quality = self.output_compression.unwrap_or(QUALITY);
-        if !(1..=100).contains(&quality) {
-            return Err(ApiError::field("output_compression", "from 1 to 100"));
+        if quality > 100 {
+            return Err(ApiError::field("output_compression", "from 0 to 100"));
         }
         Ok(Answer {
             format: self.output_format.unwrap_or_default(),
-            quality,
+            quality: quality.max(1),
             response: self.response_format.unwrap_or_default(),
             address: own_address(headers),
             kind,
-            stream: self.stream,
-            progress: self.progress,
+            stream: self.stream == Some(true),
+            progress: self.progress == Some(true),
         })
     }
 }

@@ -32,6 +32,9 @@ pub use answer::now;
 /// How long a client may be silent while it sends a body.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// Bytes of a body without images, at most.
+const LARGEST_TEXT: usize = 1 << 20;
+
 /// The page.
 const PAGE: &str = include_str!("../page.html");
 
@@ -46,6 +49,7 @@ const PAGE: &str = include_str!("../page.html");
         openai::generations,
         openai::edits,
         openai::models,
+        openai::model,
         a1111::txt2img,
         a1111::img2img,
         a1111::progress,
@@ -62,12 +66,17 @@ struct Description;
 pub fn routes(server: Server) -> Router {
     let limit = server.shared.limits.max_body.0;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    // Those without images.
+    let text_limit = DefaultBodyLimit::max(limit.min(LARGEST_TEXT));
     let keyed = Router::new()
-        .route("/v1/images/generations", post(openai::generations))
+        .route(
+            "/v1/images/generations",
+            post(openai::generations).layer(text_limit),
+        )
         .route("/v1/images/edits", post(openai::edits))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{name}", get(openai::model))
-        .route("/sdapi/v1/txt2img", post(a1111::txt2img))
+        .route("/sdapi/v1/txt2img", post(a1111::txt2img).layer(text_limit))
         .route("/sdapi/v1/img2img", post(a1111::img2img))
         .route("/sdapi/v1/progress", get(a1111::progress))
         .route("/sdapi/v1/interrupt", post(a1111::interrupt))

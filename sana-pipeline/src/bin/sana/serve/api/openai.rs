@@ -6,7 +6,6 @@ use axum::extract::{Multipart, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
 use super::answer::Images;
 use super::edit::EditForm;
@@ -55,8 +54,8 @@ pub async fn edits(
     let form = EditForm::read(form).await?;
     let answer = form.request.answer("image_edit", &headers)?;
     // Images are unpacked and checked next to the threads that answer.
-    let draft = spawn_blocking(move || form.draft()).await;
-    let draft = draft.map_err(|error| ApiError::internal(error.to_string()))??;
+    let most_pixels = server.shared.limits.max_start_pixels(&server.spec);
+    let draft = server.unpacking(move || form.draft(most_pixels)).await?;
     let submitted = server.submit(draft)?;
     answer.respond(server, submitted).await
 }
@@ -68,6 +67,12 @@ pub async fn models(State(server): State<Server>) -> Json<Value> {
 }
 
 /// The model by its name.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{name}",
+    params(("name" = String, Path, description = "Name of the model")),
+    responses((status = 200, description = "The model"), (status = 404, description = "There is no such model"))
+)]
 pub async fn model(
     State(server): State<Server>,
     axum::extract::Path(name): axum::extract::Path<String>,
