@@ -10,7 +10,7 @@ pub enum SamplerError {
     ZeroSteps,
 
     /// More steps than a schedule may have, so many that timesteps hardly differ.
-    #[error("a schedule has at most {maximum} steps, found {found}; 20 are usual")]
+    #[error("a schedule has at most {maximum} steps, found {found}")]
     TooManySteps {
         /// The largest number allowed.
         maximum: usize,

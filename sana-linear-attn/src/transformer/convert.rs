@@ -8,9 +8,9 @@ use burn::tensor::{Bytes, DType, Device, TensorData};
 
 use super::checkpoint::original_name;
 use super::config::SanaTransformerConfig;
-use super::model::{PUBLISHED_OPTIONS, published};
+use super::model::checked;
 use crate::weights::{
-    KeyMap, PlannedTensor, WeightError, Weights, check_module, parameter_shapes, write_planned,
+    KeyMap, PlannedTensor, WeightError, Weights, parameter_shapes, write_planned,
 };
 
 /// Names that the tensors of a transformer have in a file.
@@ -47,12 +47,9 @@ impl SanaTransformerConfig {
         path: &Path,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), WeightError> {
-        // Any device will do: it is asked for the shapes of parameters only, and tensors are
-        // written from the host.
-        let device = Device::default();
-        let model = self.init(&device);
-        let published = published(weights, &model)?;
-        check_module(&model, &published, &PUBLISHED_OPTIONS)?;
+        // Any device will do: it is asked for the shapes of parameters only.
+        let model = self.init(&Device::default());
+        let published = checked(weights, &model)?;
         let mut tensors: BTreeMap<String, Rows> = BTreeMap::new();
         for (name, shape) in parameter_shapes(&model, KeyMap::default()) {
             let (target, [part, _]) = match layout {
@@ -83,7 +80,7 @@ impl SanaTransformerConfig {
         let all = tensors.values().map(Rows::bytes).sum();
         let mut written = 0;
         write_planned(path, plan, |name| {
-            let data = tensors[name].read(&published, &device)?;
+            let data = tensors[name].read(&published)?;
             written += data.as_bytes().len() as u64;
             progress(written, all);
             Ok(Cow::Owned(data))
@@ -105,13 +102,13 @@ impl Rows {
         (self.shape.iter().product::<usize>() * self.dtype.size()) as u64
     }
 
-    fn read(&self, published: &Weights, device: &Device) -> Result<TensorData, WeightError> {
+    fn read(&self, published: &Weights) -> Result<TensorData, WeightError> {
         if let [(_, name)] = self.shares.as_slice() {
-            return published.tensor_data(name, Some(self.dtype), device);
+            return published.tensor_data(name, Some(self.dtype));
         }
         let mut bytes = Vec::new();
         for (_, name) in &self.shares {
-            let share = published.tensor_data(name, Some(self.dtype), device)?;
+            let share = published.tensor_data(name, Some(self.dtype))?;
             bytes.extend_from_slice(share.as_bytes());
         }
         let bytes = Bytes::from_bytes_vec(bytes);

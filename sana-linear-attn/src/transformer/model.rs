@@ -74,9 +74,7 @@ impl SanaTransformerConfig {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check(&self, weights: &Weights, device: &Device) -> Result<(), WeightError> {
-        let model = self.init(device);
-        let published = published(weights, &model)?;
-        check_module(&model, &published, &PUBLISHED_OPTIONS)
+        checked(weights, &self.init(device)).map(drop)
     }
 }
 
@@ -98,6 +96,19 @@ pub(super) fn published<'a>(
         Some(layout) => layout.published(weights, model).map(Cow::Owned),
         None => Ok(without_prefix(weights)),
     }
+}
+
+/// [`published`], once its headers are those of the model.
+///
+/// # Errors
+/// When they are not.
+pub(super) fn checked<'a>(
+    weights: &'a Weights,
+    model: &SanaTransformer,
+) -> Result<Cow<'a, Weights>, WeightError> {
+    let published = published(weights, model)?;
+    check_module(model, &published, &PUBLISHED_OPTIONS)?;
+    Ok(published)
 }
 
 /// Sana's diffusion transformer: latents and a timestep to the velocity of the flow, given a text.

@@ -54,10 +54,11 @@ impl BlockImportance {
                 }
                 self.follow(index + 1, values);
             }
+            // Before block `index` or behind it, by the wiring: it goes into the next one.
             Place::Block {
-                index,
                 part: BlockPart::ControlResidual,
-            } => self.follow(index + 1, values),
+                ..
+            } => self.input = Some(values.clone()),
             _ => {}
         }
     }

@@ -1,3 +1,5 @@
+//! Where a ControlNet is joined to the transformer.
+
 use serde::{Deserialize, Serialize};
 
 /// Between which blocks of the transformer a ControlNet's blocks sit. The weights are of the same

@@ -38,7 +38,7 @@ pub(super) fn candidates(
     let last_if_not_whole = |mut names: Vec<String>| {
         let lacks_shards =
             |name: &String| name.ends_with(".json") && present.contains(name) && !is_whole(name);
-        names.sort_by_key(lacks_shards);
+        names.sort_by_cached_key(lacks_shards);
         names
     };
     if let Some(variant) = variant {
@@ -48,12 +48,12 @@ pub(super) fn candidates(
         let mut variants = variants.into_iter().filter(|name| !is_quantized(name));
         variants.next().filter(|_| variants.next().is_none())
     };
-    // Without a whole variant, the error is about the shards that are not there.
-    let only = usable(variants_of(stem, present, is_whole)).or_else(|| {
-        let any = variants_of(stem, present, &|_| true);
-        let whole = variants_of(stem, present, is_whole);
-        usable(any).filter(|_| whole.is_empty())
-    });
+    let whole = variants_of(stem, present, is_whole);
+    let only = match whole.is_empty() {
+        // The error is about the shards that are not there.
+        true => usable(variants_of(stem, present, &|_| true)),
+        false => usable(whole),
+    };
     let mut names = vec![
         format!("{stem}.safetensors"),
         format!("{stem}.safetensors.index.json"),

@@ -113,7 +113,14 @@ pub(crate) fn write_planned<'a>(
         file.write_all(&header)?;
         for (_, tensor) in &tensors {
             match data(&tensor.name) {
-                Ok(data) => file.write_all(data.as_bytes())?,
+                Ok(data) => {
+                    let planned = tensor.shape.iter().product::<usize>() * tensor.dtype.size();
+                    if data.as_bytes().len() != planned {
+                        let reason = format!("{} has not the planned size", tensor.name);
+                        return Err(std::io::Error::other(reason));
+                    }
+                    file.write_all(data.as_bytes())?;
+                }
                 Err(error) => {
                     failed = Some(error);
                     return Err(std::io::ErrorKind::InvalidData.into());

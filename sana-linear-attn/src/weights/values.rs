@@ -3,7 +3,7 @@
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData};
 
 use super::error::WeightError;
-use super::tensors::{Entry, Weights, dtype_name, float_dtype};
+use super::tensors::{Entry, Weights};
 use super::widen::{Target, widened};
 use crate::precision::is_cpu;
 
@@ -35,37 +35,33 @@ impl Weights {
                 misshapen: vec![(name.to_owned(), vec![0; D], entry.shape.clone())],
             });
         }
-        let stored = float_dtype(entry.dtype).ok_or_else(|| WeightError::Dtype {
-            name: name.to_owned(),
-            origin: origin(),
-            found: dtype_name(entry.dtype),
-        })?;
-        let data = self.data(entry, stored, dtype, device)?;
+        let stored = self.checked_dtype(name)?;
+        // What trains is written to.
+        let read_only = is_cpu(device) && !device.is_autodiff();
+        let data = self.data(entry, stored, dtype, read_only)?;
         Ok(Tensor::from_data(data, (device, dtype)))
     }
 
-    /// The values of a float tensor, in its own dtype where `dtype` is `None`.
+    /// The values of a float tensor to be read, in its own dtype where `dtype` is `None`.
     pub(crate) fn tensor_data(
         &self,
         name: &str,
         dtype: Option<DType>,
-        device: &Device,
     ) -> Result<TensorData, WeightError> {
         let stored = self.checked_dtype(name)?;
-        self.data(&self.entries[name], stored, dtype.unwrap_or(stored), device)
+        self.data(&self.entries[name], stored, dtype.unwrap_or(stored), true)
     }
 
-    /// The values of a tensor in `dtype`: where they are, or in memory of their own.
+    /// The values of a tensor in `dtype`: where they are if they are only read, or in memory of their
+    /// own.
     fn data(
         &self,
         entry: &Entry,
         stored: DType,
         dtype: DType,
-        device: &Device,
+        read_only: bool,
     ) -> Result<TensorData, WeightError> {
         let (storage, range) = (&self.files[entry.file], entry.start..entry.end);
-        // What trains is written to.
-        let read_only = is_cpu(device) && !device.is_autodiff();
         if stored == dtype
             && read_only
             && let Some(bytes) = storage.shared(range.clone(), stored.size())
@@ -124,35 +120,34 @@ mod tests {
         bytes
     }
 
-    fn data(weights: &Weights, name: &str, dtype: DType, device: &Device) -> TensorData {
+    fn data(weights: &Weights, name: &str, dtype: DType, read_only: bool) -> TensorData {
         let entry = &weights.entries[name];
         let stored = weights.dtype(name).unwrap();
-        weights.data(entry, stored, dtype, device).unwrap()
+        weights.data(entry, stored, dtype, read_only).unwrap()
     }
 
-    /// On the CPU a parameter is the file's own bytes, unless it trains, changes its dtype or would
+    /// A parameter that is only read, as on the CPU, is the file's own bytes, unless it trains, changes its dtype or would
     /// stand at an odd address.
     #[test]
     fn parameters_stay_where_they_are() {
         let folder = tempfile::tempdir().unwrap();
-        let cpu = Device::flex();
         for (padding, borrows) in [(0, true), (1, false)] {
             let path = folder.path().join(format!("{padding}.safetensors"));
             std::fs::write(&path, file(padding)).unwrap();
             let mapped = Weights::open_file(&path).unwrap();
             for (name, dtype) in [("half", DType::BF16), ("full", DType::F32)] {
                 let own = mapped.bytes(name).unwrap();
-                let ours = data(&mapped, name, dtype, &cpu);
+                let ours = data(&mapped, name, dtype, true);
                 assert_eq!(ours.as_bytes(), own);
                 assert_eq!(ours.as_bytes().as_ptr() == own.as_ptr(), borrows, "{name}");
-                let trains = data(&mapped, name, dtype, &cpu.clone().autodiff());
+                let trains = data(&mapped, name, dtype, false);
                 assert_eq!(trains.as_bytes(), own);
                 assert_ne!(trains.as_bytes().as_ptr(), own.as_ptr(), "{name}");
             }
-            let wide = data(&mapped, "half", DType::F32, &cpu);
-            let kept = data(&mapped, "half", DType::BF16, &cpu);
+            let wide = data(&mapped, "half", DType::F32, true);
+            let kept = data(&mapped, "half", DType::BF16, true);
             assert_eq!(wide, kept.convert_dtype(DType::F32));
-            let other = data(&mapped, "full", DType::F16, &cpu);
+            let other = data(&mapped, "full", DType::F16, true);
             assert_eq!(other.dtype(), DType::F16);
         }
     }

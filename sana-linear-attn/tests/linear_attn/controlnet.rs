@@ -142,6 +142,9 @@ fn the_original_wiring_equals_the_authors_code() {
     let own_text = pair.text(|caption, mask| pair.transformer.text_context(caption, mask));
     let steered = pair.given(&own_text).with_residuals_from(&make);
     let output = pair.transformer.forward(steered).velocity;
+    let names = pair.io.names();
+    let expected = names.iter().filter(|name| name.starts_with("residual_"));
+    assert_eq!(made.borrow().len(), expected.count());
     for (index, residual) in made.borrow().iter().enumerate() {
         let name = format!("residual_{index}");
         assert_parity(&name, residual.clone(), pair.tensor(&name));
@@ -167,6 +170,11 @@ fn the_original_wiring_equals_the_authors_code() {
         let expected = both.perturbed.unwrap();
         let change = largest_change(&expected, &output);
         assert!(change > 1e-3, "block {block}: {change:e}");
+        // The residuals reach the perturbed path too.
+        let plain = pair.given(&own_text).with_perturbed(&blocks, &all);
+        let plain = pair.transformer.forward(plain).perturbed.unwrap();
+        let change = largest_change(&expected, &plain);
+        assert!(change > 0.1 * largest, "block {block}: {change:e}");
         assert_parity(
             "perturbed",
             one.perturbed.unwrap(),

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::parity::{Fixture, device, fixture_path, values, weights_folder};
 use sana_linear_attn::transformer::growth::{
     BlockSource, DepthPlan, GrowthError, GrowthOptions, GrowthStrategy,
 };
 use sana_linear_attn::transformer::{F16Clamp, TransformerInput};
-use sana_linear_attn::weights::parameter_shapes;
+use sana_linear_attn::weights::{parameter_shapes, write_tensors};
 use sana_linear_attn::{KeyMap, SanaTransformer, SanaTransformerConfig, WeightError, Weights};
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
@@ -323,6 +323,17 @@ fn values_of_the_other_strategies() {
             let middle = (before[0][index] + before[1][index]) / 2.0;
             assert!((value - middle).abs() < 1e-6, "{tail}: {value}, {middle}");
         }
+        // A third of the way.
+        let options = GrowthOptions::new(9).strategy(GrowthStrategy::Interpolation);
+        let plan = model.config.grow(&options).unwrap();
+        let third = block(&model.written(&plan, None).0, 1, tail);
+        for (index, value) in third.iter().enumerate() {
+            let expected = before[0][index] * 2.0 / 3.0 + before[1][index] / 3.0;
+            assert!(
+                (value - expected).abs() < 1e-6,
+                "{tail}: {value}, {expected}"
+            );
+        }
         // A walk away from the last block, a step of 0.01 each.
         let progressive = written(GrowthStrategy::Progressive);
         assert_eq!(block(&progressive, 2, tail), before[2]);
@@ -358,4 +369,45 @@ fn weights_of_another_network_are_refused() {
     let error = write(folder.path()).unwrap_err();
     assert!(matches!(error, WeightError::Mismatch { .. }), "{error}");
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+/// Each copy has the dtype of what it is a copy of, and what is not the network's is left out.
+#[test]
+fn blocks_of_another_dtype_and_heads_of_training() {
+    let model = Model::open("sana");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mixed.safetensors");
+    let names = model.weights.names();
+    let mut tensors: Vec<(String, TensorData)> = names
+        .map(|name| {
+            let dtype = match name.starts_with("transformer_blocks.2.") {
+                true => DType::BF16,
+                false => DType::F32,
+            };
+            let shape = model.weights.shape(name).unwrap().to_vec();
+            let data = TensorData::new(read(&model.weights, name), shape);
+            (name.to_owned(), data.convert_dtype(dtype))
+        })
+        .collect();
+    let head = TensorData::new(vec![0.5f32; 40], [1, 40]);
+    tensors.push(("logvar_linear.weight".to_owned(), head));
+    tensors.push((
+        "logvar_linear.bias".to_owned(),
+        TensorData::new(vec![0.5f32], [1]),
+    ));
+    write_tensors(&path, tensors).unwrap();
+    let mixed = Model {
+        weights: Weights::open_file(&path).unwrap(),
+        ..model
+    };
+    let plan = mixed.config.keep_blocks(&[0, 2]).unwrap();
+    let (weights, _) = mixed.written(&plan, None);
+    let mut of_bf16 = 0;
+    for name in weights.names() {
+        let before = name.replace("transformer_blocks.1.", "transformer_blocks.2.");
+        assert_eq!(weights.dtype(name), mixed.weights.dtype(&before), "{name}");
+        assert_eq!(weights.bytes(name), mixed.weights.bytes(&before), "{name}");
+        of_bf16 += usize::from(weights.dtype(name) == Some(DType::BF16));
+    }
+    assert!(of_bf16 > 10);
 }

@@ -154,3 +154,22 @@ fn a_path_that_begins_later_is_passed_over() {
             .all(|value| value.unwrap().abs() < 1e-6)
     );
 }
+
+/// With the authors' wiring a residual comes before the block that it goes into.
+#[test]
+fn residuals_before_a_block_are_its_input() {
+    use BlockPart::{ControlResidual, FeedForward};
+
+    let mut importance = BlockImportance::new(2);
+    let east = tokens([[1.0, 0.0], [2.0, 0.0]]);
+    let north = tokens([[0.0, 3.0], [0.0, 1.0]]);
+    importance.observe(Place::PatchEmbedding, &east);
+    importance.observe(after(0, FeedForward), &east);
+    importance.observe(after(1, ControlResidual), &north);
+    importance.observe(after(1, FeedForward), &north.neg());
+    let values: Vec<f64> = importance.values().into_iter().flatten().collect();
+    assert_eq!(values.len(), 2);
+    for (found, expected) in values.iter().zip([0.0, 2.0]) {
+        assert!((found - expected).abs() < 1e-6, "{values:?}");
+    }
+}

@@ -50,7 +50,7 @@ impl FlowSchedule {
     /// longer exactly 1000 sigma: [`with_timesteps`](Self::with_timesteps) changes that.
     ///
     /// # Errors
-    /// `steps` of 0, a `shift` that is not positive and finite, or one so large that neighbouring
+    /// `steps` of 0 or of more than 100,000, a `shift` that is not positive and finite, or one so large that neighbouring
     /// sigmas coincide.
     pub fn dpm_solver(steps: usize, shift: f64) -> Result<Self, SamplerError> {
         check_grid(steps, shift)?;

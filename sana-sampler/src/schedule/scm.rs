@@ -21,7 +21,7 @@ impl ScmSchedule {
     /// `steps + 1` points uniform from 1.5708 to 0.
     ///
     /// # Errors
-    /// `steps` of 0.
+    /// `steps` of 0 or of more than 100,000.
     pub fn default_for(steps: usize) -> Result<Self, SamplerError> {
         check_steps(steps)?;
         match steps {

@@ -1,3 +1,5 @@
+//! Where each block of a network of another depth comes from.
+
 use crate::transformer::config::SanaTransformerConfig;
 
 /// Where a block of a network of another depth comes from.

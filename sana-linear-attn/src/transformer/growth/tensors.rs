@@ -1,6 +1,6 @@
 //! The values of a network of another depth, one tensor at a time.
 
-use burn::tensor::{DType, Device, TensorData};
+use burn::tensor::{DType, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -59,23 +59,16 @@ pub(super) struct Tensors<'a> {
     pub weights: &'a Weights,
     /// Dtype of the new tensors; that of the first network's where `None`.
     pub dtype: Option<DType>,
-    pub device: &'a Device,
     /// The values of the tensor that was made last, where the next block's is made from it.
     previous: Vec<f32>,
 }
 
 impl<'a> Tensors<'a> {
-    pub fn new(
-        plan: &'a DepthPlan,
-        weights: &'a Weights,
-        dtype: Option<DType>,
-        device: &'a Device,
-    ) -> Self {
+    pub fn new(plan: &'a DepthPlan, weights: &'a Weights, dtype: Option<DType>) -> Self {
         Self {
             plan,
             weights,
             dtype,
-            device,
             previous: Vec::new(),
         }
     }
@@ -85,10 +78,14 @@ impl<'a> Tensors<'a> {
     pub fn dtype_of(&self, name: &str) -> DType {
         let stored = match in_block(name) {
             None => self.weights.dtype(name),
-            Some((_, tail)) => self
-                .weights
-                .dtype(&block_name(0, tail))
-                .or_else(|| self.weights.dtype(&block_name(0, "attn1.to_q.weight"))),
+            Some((block, tail)) => {
+                let from = match self.plan.blocks[block] {
+                    BlockSource::Copy(from) | BlockSource::Between { lower: from, .. } => from,
+                    BlockSource::Identity | BlockSource::Previous => 0,
+                };
+                let dtype = |tail| self.weights.dtype(&block_name(from, tail));
+                dtype(tail).or_else(|| dtype("attn1.to_q.weight"))
+            }
         };
         self.dtype.or(stored).unwrap_or(DType::F32)
     }
@@ -106,21 +103,21 @@ impl<'a> Tensors<'a> {
     ) -> Result<TensorData, WeightError> {
         let dtype = self.dtype_of(name);
         let Some((block, tail)) = in_block(name) else {
-            return self.weights.tensor_data(name, Some(dtype), self.device);
+            return self.weights.tensor_data(name, Some(dtype));
         };
-        let source = self.plan.blocks[block];
-        let added = is_qk_norm(tail) && self.plan.adds_qk_norm();
-        if let (BlockSource::Copy(from), false) = (source, added) {
-            let name = block_name(from, tail);
-            if self.plan.blocks.get(block + 1) == Some(&BlockSource::Previous) {
-                self.previous = self.values(from, tail)?;
-            }
-            return self.weights.tensor_data(&name, Some(dtype), self.device);
-        }
         let elements = shape.iter().product();
-        let values = match source {
-            _ if added => vec![1.0; elements],
-            BlockSource::Copy(from) => self.values(from, tail)?,
+        let made = |values| TensorData::new(values, shape.to_vec()).convert_dtype(dtype);
+        if is_qk_norm(tail) && self.plan.adds_qk_norm() {
+            return Ok(made(vec![1.0; elements]));
+        }
+        let values = match self.plan.blocks[block] {
+            BlockSource::Copy(from) => {
+                if self.plan.blocks.get(block + 1) == Some(&BlockSource::Previous) {
+                    self.previous = self.values(from, tail)?;
+                }
+                let name = block_name(from, tail);
+                return self.weights.tensor_data(&name, Some(dtype));
+            }
             BlockSource::Identity => self.filled(index, elements, Fill::of(tail)),
             BlockSource::Between {
                 lower,
@@ -136,21 +133,17 @@ impl<'a> Tensors<'a> {
             BlockSource::Previous => {
                 let noise = self.filled(index, elements, Fill::Normal(PROGRESSIVE));
                 let last = self.previous.iter();
-                last.zip(&noise).map(|(last, noise)| last + noise).collect()
+                self.previous = last.zip(&noise).map(|(last, noise)| last + noise).collect();
+                self.previous.clone()
             }
         };
-        if source == BlockSource::Previous {
-            self.previous.clone_from(&values);
-        }
-        Ok(TensorData::new(values, shape.to_vec()).convert_dtype(dtype))
+        Ok(made(values))
     }
 
     /// A tensor of a block of the first network, in f32.
     fn values(&self, block: usize, tail: &str) -> Result<Vec<f32>, WeightError> {
         let name = block_name(block, tail);
-        let data = self
-            .weights
-            .tensor_data(&name, Some(DType::F32), self.device)?;
+        let data = self.weights.tensor_data(&name, Some(DType::F32))?;
         Ok(data.iter::<f32>().collect())
     }
 

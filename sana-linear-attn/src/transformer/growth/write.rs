@@ -1,3 +1,5 @@
+//! Writing the weights of a network of another depth.
+
 use std::io::Write;
 use std::path::Path;
 
@@ -6,11 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::plan::DepthPlan;
 use super::tensors::{Tensors, in_block};
-use crate::transformer::model::published;
-use crate::weights::{
-    KeyMap, LoadOptions, WeightError, Weights, check_module, parameter_shapes, replace_file,
-    write_tensors,
-};
+use crate::transformer::model::checked;
+use crate::weights::{KeyMap, WeightError, Weights, parameter_shapes, replace_file, write_tensors};
 
 /// Name of the weight files without extension.
 const STEM: &str = "diffusion_pytorch_model";
@@ -57,9 +56,8 @@ impl DepthPlan {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), WeightError> {
         let source = self.source.init(device);
-        let weights = published(weights, &source)?;
-        check_module(&source, &weights, &LoadOptions::default())?;
-        let mut tensors = Tensors::new(self, &weights, dtype, device);
+        let weights = checked(weights, &source)?;
+        let mut tensors = Tensors::new(self, &weights, dtype);
         let shards = shards(self.planned(&tensors, device), shard_bytes);
         let sizes = shards.iter().flatten().map(|tensor| tensor.bytes);
         let all: usize = sizes.sum();
