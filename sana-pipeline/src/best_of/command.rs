@@ -79,7 +79,8 @@ impl Verifier for CommandVerifier {
         match read {
             Err(error) => return Err(self.no_answer(&error.to_string())),
             Ok(0) => {
-                // What closed its output is ending.
+                // What closed its output is ending, if it does not wait for its input.
+                drop(self.input.take());
                 let _ = self.child.wait();
                 return Err(self.no_answer("its output is closed"));
             }

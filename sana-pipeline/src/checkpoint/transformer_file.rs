@@ -6,7 +6,7 @@ use sana_linear_attn::{SanaTransformerConfig, Weights};
 use serde_json::{Map, Value};
 
 use super::component::Component;
-use super::weight_files::{has_f16_files, has_variant_files, open_weights, variants_in};
+use super::weight_files::{has_f16_files, has_variant_files, open_weights, says_f16, variants_in};
 use crate::error::{CheckpointError, PipelineError};
 
 const CONFIG: &str = "config.json";
@@ -21,7 +21,7 @@ pub(crate) struct TransformerFile {
     pub folder: Option<PathBuf>,
     /// What was not in the file, for people to read.
     pub note: Option<String>,
-    /// Whether its name says that it was trained in f16.
+    /// Whether its name, or the config next to it, says that it was trained in f16.
     pub f16: bool,
 }
 
@@ -62,8 +62,9 @@ impl TransformerFile {
             weights,
             config,
             folder: path.is_dir().then(|| path.to_path_buf()),
+            // The config next to a single file is its own, if it was taken.
+            f16: is_f16(path) || (note.is_none() && says_f16(folder)),
             note,
-            f16: is_f16(path),
         })
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn has_f16_files(folder: &Path) -> bool {
 /// they are stored in.
 pub(crate) const F16_CLAMP: [&str; 2] = ["_sana", "f16_clamp"];
 
-fn says_f16(folder: &Path) -> bool {
+pub(crate) fn says_f16(folder: &Path) -> bool {
     let Ok(text) = read_text_bounded(&folder.join("config.json"), LARGEST_CONFIG) else {
         return false;
     };

@@ -156,12 +156,16 @@ impl PipelineError {
         }
     }
 
-    /// Values that are not finite are of these scales, if there are any.
+    /// Values of the steps, or of the images that they end in, that are not finite are of these scales,
+    /// if there are any. The stages before the steps do not depend on them.
     pub(crate) fn of_scales(self, scales: Vec<String>) -> Self {
         let what = match &self {
             _ if scales.is_empty() => return self,
             Self::StepNotFinite { step, steps, .. } => format!("step {step} of {steps}"),
-            Self::NotFinite { stage, .. } => format!("the {stage} stage"),
+            Self::NotFinite {
+                stage: stage @ "decode",
+                ..
+            } => format!("the {stage} stage"),
             _ => return self,
         };
         let scales = scales.join(" and ");
@@ -240,5 +244,28 @@ impl From<DcAeError> for PipelineError {
             DcAeError::Weights(error) => error.into(),
             error => Self::Autoencoder(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_are_blamed_for_what_depends_on_them() {
+        let failed = |stage| PipelineError::NotFinite {
+            stage,
+            place: None,
+            dtype: "f16".to_owned(),
+        };
+        let scales = || vec!["a guidance scale of 1000".to_owned()];
+        let decoded = failed("decode").of_scales(scales());
+        assert!(matches!(decoded, PipelineError::Scales { .. }), "{decoded}");
+        for stage in ["text", "control", "encode"] {
+            let error = failed(stage).of_scales(scales());
+            assert!(matches!(error, PipelineError::NotFinite { .. }), "{error}");
+        }
+        let error = failed("decode").of_scales(Vec::new());
+        assert!(matches!(error, PipelineError::NotFinite { .. }), "{error}");
     }
 }

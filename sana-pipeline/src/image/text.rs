@@ -10,7 +10,7 @@ use super::read::{decoder, read, unreadable};
 use crate::error::PipelineError;
 
 /// Text chunks of a PNG, at most.
-const MOST_TEXTS: usize = 256;
+pub(super) const MOST_TEXTS: usize = 256;
 /// Bytes of a text that an image records, unpacked, and so of a prompt: a megabyte.
 pub const LARGEST_TEXT: usize = 1 << 20;
 /// Memory that the chunks of a PNG may take before they are unpacked.
@@ -97,9 +97,11 @@ struct Texts<'a> {
 impl Texts<'_> {
     fn push(&mut self, keyword: &str, text: String) -> Result<(), PipelineError> {
         self.bytes += keyword.len() + text.len();
-        if self.read.len() == MOST_TEXTS || self.bytes > LARGEST_TEXTS {
+        let too_much = text.len() > LARGEST_TEXT || self.bytes > LARGEST_TEXTS;
+        if self.read.len() == MOST_TEXTS || too_much {
             let reason = format!(
-                "it has more than {MOST_TEXTS} text chunks or {LARGEST_TEXTS} bytes of text"
+                "it has more than {MOST_TEXTS} text chunks, {LARGEST_TEXT} bytes in one of them, \
+                 or {LARGEST_TEXTS} bytes of text"
             );
             return Err(unreadable(self.origin, reason));
         }

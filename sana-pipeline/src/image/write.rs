@@ -9,7 +9,7 @@ use image::{ExtendedColorType, ImageEncoder};
 
 use super::RgbImage;
 use super::exif::{self, LARGEST_TEXTS};
-use super::text::LARGEST_TEXT;
+use super::text::{LARGEST_TEXT, MOST_TEXTS};
 use crate::error::{ImageError, PipelineError};
 use crate::files;
 
@@ -110,6 +110,13 @@ fn check_text_of(format: FileFormat, text: &[(&str, &str)]) -> Result<(), Pipeli
             largest,
         }))
     };
+    let bytes: usize = text
+        .iter()
+        .map(|(keyword, value)| keyword.len() + value.len())
+        .sum();
+    if bytes > LARGEST_TEXTS || text.len() > MOST_TEXTS {
+        return too_long(bytes, LARGEST_TEXTS);
+    }
     for (keyword, value) in text {
         if value.len() > LARGEST_TEXT {
             return too_long(value.len(), LARGEST_TEXT);
@@ -185,7 +192,7 @@ fn write_by(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{decode, load, psnr, read_text, text_of};
+    use super::super::{load, psnr, read_text, text_of};
     use super::*;
 
     fn image() -> RgbImage {
@@ -284,16 +291,42 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_that_was_cut_off_has_no_text_or_is_refused() {
+    fn texts_of_files_that_were_cut_off() {
         let folder = tempfile::tempdir().unwrap();
+        let whole_text = [("prompt".to_owned(), "a".to_owned())];
         for name in ["a.jpg", "a.webp"] {
             let path = folder.path().join(name);
             save(&path, &image(), &[("prompt", "a")]).unwrap();
             let whole = std::fs::read(&path).unwrap();
             for length in 0..whole.len() {
-                let _ = text_of(&path, &whole[..length]);
+                // The whole text, none, or an error, and no part of it.
+                if let Ok(text) = text_of(&path, &whole[..length]) {
+                    assert!(
+                        text.is_empty() || text == whole_text,
+                        "{name}, {length}: {text:?}"
+                    );
+                }
             }
-            assert!(decode(&path, &whole).is_ok());
+            assert_eq!(text_of(&path, &whole).unwrap(), whole_text);
         }
+    }
+
+    #[test]
+    fn texts_that_could_not_be_read_again() {
+        let text = "x".repeat(LARGEST_TEXT);
+        let several = ["a", "b", "c", "d", "e"].map(|keyword| (keyword, text.as_str()));
+        let many = vec![("a", "b"); MOST_TEXTS + 1];
+        for texts in [&several[..], &many] {
+            let error = check_text(Path::new("a.png"), texts).unwrap_err();
+            assert!(
+                matches!(error, PipelineError::Image(ImageError::TextLength { .. })),
+                "{error}"
+            );
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let most = vec![("a", "b"); MOST_TEXTS];
+        save(&path, &image(), &most).unwrap();
+        assert_eq!(read_text(&path).unwrap().len(), MOST_TEXTS);
     }
 }

@@ -84,9 +84,9 @@ impl Request {
         if !control.is_active() {
             return Some("the control image has no effect: its scale is 0".to_owned());
         }
-        let steps = settings.schedule_steps();
-        let first = steps - settings.steps();
-        let applied = (first..steps).any(|step| control.applies(step, steps));
+        // Of the steps that run, as the control image is applied.
+        let steps = settings.steps();
+        let applied = (0..steps).any(|step| control.applies(step, steps));
         (!applied).then(|| {
             format!(
                 "the control image has no effect: none of the {} steps lies in the interval {}..{}",

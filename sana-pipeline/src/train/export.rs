@@ -13,8 +13,8 @@ use super::data::Data;
 use super::error::TrainError;
 use super::optimizer::Parameters;
 use super::tasks::{Denoiser, latent_std, scale_of};
-use crate::checkpoint::create::folder::{config_json, index_json, text};
-use crate::checkpoint::{Component, SanaKeys, Scheduler};
+use crate::checkpoint::create::folder::{index_json, text, transformer_json};
+use crate::checkpoint::{SanaKeys, Scheduler};
 use crate::files;
 
 /// Images that the scaling factor of an autoencoder is measured on.
@@ -91,7 +91,11 @@ pub fn export_denoiser(
 
     write(
         &folder.join("transformer/config.json"),
-        &config_json(Component::Transformer, model.transformer.config()),
+        // The files are no longer of f16, which else would show it.
+        &transformer_json(
+            model.transformer.config(),
+            model.transformer.has_f16_clamp(),
+        ),
     )?;
     write(
         &folder.join("text_encoder/config.json"),
@@ -115,7 +119,6 @@ pub fn export_denoiser(
         &folder.join("scheduler/scheduler_config.json"),
         &scheduler.to_json(),
     )?;
-    // The files are no longer of f16, which else would show it.
     let keys = SanaKeys {
         f16_clamp: model.transformer.has_f16_clamp(),
         ..files.keys.clone()

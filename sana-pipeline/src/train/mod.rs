@@ -2,7 +2,7 @@
 //! reconstruction for the autoencoder.
 //!
 //! A [`Task`] gives the loss of a step's samples; a [`Run`] takes the steps. A run is a folder. It
-//! holds `state.safetensors` (parameters, both moments of the optimizer and their moving average),
+//! holds `state.safetensors` (parameters, moments of the optimizer and the moving average),
 //! `state.json` (step and options), `log.csv`, `loss.png`, and the trained components in the
 //! published layout, ready to be a checkpoint. Every random draw of step `n` comes from a generator
 //! made of the seed and `n`, so a run that was stopped continues as if it had not been: same

@@ -388,7 +388,16 @@ fn the_f16_clamp_is_kept() {
     let clamp = |run: &str| {
         let index = std::fs::read_to_string(here.path(run).join("model_index.json")).unwrap();
         let index: serde_json::Value = serde_json::from_str(&index).unwrap();
-        index["_sana"]["f16_clamp"].as_bool().unwrap_or(false)
+        let clamp = index["_sana"]["f16_clamp"].as_bool().unwrap_or(false);
+        // And where the transformer alone is taken.
+        let config = here.path(run).join("transformer/config.json");
+        let config = std::fs::read_to_string(config).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(
+            config["_sana"]["f16_clamp"].as_bool().unwrap_or(false),
+            clamp
+        );
+        clamp
     };
     let train = |out: &str, from: &str| {
         let start = [

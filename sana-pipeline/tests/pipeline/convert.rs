@@ -177,6 +177,9 @@ fn trained_in_f16_stays_known() {
     };
     convert(&to(folder.path(), DType::BF16), &path("bf16"));
     assert!(clamps(&sana_folder(), &path("bf16")));
+    // The file alone, whose config is next to it.
+    let alone = path("bf16").join("diffusion_pytorch_model.safetensors");
+    assert!(clamps(&sana_folder(), &alone));
     // Also where the folder becomes that of a checkpoint, and is converted once more.
     convert(&to(&path("bf16"), DType::F32), &path("f32"));
     let component = folder.path().join(Component::Transformer.folder());

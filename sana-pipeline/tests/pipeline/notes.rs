@@ -119,6 +119,17 @@ fn control_without_effect_is_noted() {
         request().control_interval(0.1, 0.3),
         "none of the 2 steps lies in the interval 0.1..0.3",
     );
+    // Shares are of the steps that run: from an image, here the last 4 of 8.
+    let from_image = |start, end| {
+        let request = request()
+            .steps(8)
+            .image(RgbImage::new(64, 32))
+            .strength(0.5);
+        request.control_interval(start, end)
+    };
+    assert_eq!(notes(&pipeline, from_image(0.0, 0.4)), [""; 0]);
+    let none = "none of the 4 steps lies in the interval 0.6..0.9";
+    assert_noted(&pipeline, from_image(0.6, 0.9), none);
 }
 
 #[cfg(feature = "scenes-model")]

@@ -7,14 +7,12 @@ use burn::tensor::DType;
 use sana_linear_attn::SanaTransformerConfig;
 use sana_linear_attn::transformer::TransformerLayout;
 use sana_linear_attn::weights::{LARGEST_CONFIG, file_names, read_text_bounded};
-use serde_json::{Map, Value, json};
 
-use super::folder::{config_json, text};
+use super::folder::transformer_json;
 use super::random::WeightDtype;
 use super::write_text;
 use crate::checkpoint::Component;
 use crate::checkpoint::transformer_file::TransformerFile;
-use crate::checkpoint::weight_files::F16_CLAMP;
 use crate::error::{CheckpointError, PipelineError};
 
 /// A transformer to convert.
@@ -56,7 +54,7 @@ impl ConvertOptions {
 /// weighting are not converted: inference needs none of them.
 ///
 /// # Errors
-/// [`CheckpointError::Exists`] when there are weights or a config at `out` already,
+/// [`CheckpointError::WeightsExist`] when there are weights or a config at `out` already,
 /// [`CheckpointError::NoVariant`], [`CheckpointError::WeightDtype`], [`PipelineError::Write`], or
 /// when the weights are not those of a transformer.
 pub fn convert_transformer(
@@ -106,11 +104,7 @@ pub fn convert_transformer(
     fs::create_dir_all(out).map_err(PipelineError::write(out))?;
     let target = out.join(format!("{}.safetensors", stem()));
     config.convert(weights, options.layout, options.dtype, &target, progress)?;
-    let mut json = config_json(Component::Transformer, config);
-    if clamp {
-        json = with_clamp(&json);
-    }
-    write_text(&out.join(CONFIG), &json)?;
+    write_text(&out.join(CONFIG), &transformer_json(config, clamp))?;
     Ok(notes)
 }
 
@@ -145,13 +139,4 @@ fn read_config(path: &Path) -> Result<SanaTransformerConfig, PipelineError> {
         source,
     })?;
     Ok(SanaTransformerConfig::from_json(&text, path)?)
-}
-
-/// The config with the key that has the limit on self-attention outputs loaded, whatever the
-/// weights are stored in.
-fn with_clamp(config: &str) -> String {
-    let mut keys: Map<String, Value> = serde_json::from_str(config).unwrap_or_default();
-    let [outer, clamp] = F16_CLAMP;
-    keys.insert(outer.to_owned(), json!({ clamp: true }));
-    text(&Value::Object(keys))
 }

@@ -7,7 +7,7 @@ use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::transformer::growth::DepthPlan;
 use serde_json::{Map, Value};
 
-use super::folder::{config_json, text};
+use super::folder::{text, transformer_json};
 use super::random::WeightDtype;
 use super::{create_folder, write_text};
 use crate::checkpoint::{Checkpoint, Component, INDEX};
@@ -46,8 +46,11 @@ pub fn write_with_depth(
     let index = index_with_depth(checkpoint, plan)?;
     let part = create_folder(folder, Component::Transformer)?;
     plan.write(&weights, &part, dtype, device, progress)?;
-    let config = config_json(Component::Transformer, plan.config());
-    write_text(&part.join("config.json"), &config)?;
+    let clamp = is_clamped(checkpoint, plan)?;
+    write_text(
+        &part.join("config.json"),
+        &transformer_json(plan.config(), clamp),
+    )?;
     for component in checkpoint.parts() {
         match component {
             Component::Transformer | Component::ControlNet => {}
@@ -80,11 +83,16 @@ fn index_with_depth(checkpoint: &Checkpoint, plan: &DepthPlan) -> Result<Value, 
     let blocks = plan.config().num_layers;
     let name = format!("{name}{WITH}{blocks} blocks");
     keys.insert("variant".to_owned(), name.into());
-    if checkpoint.f16_clamp()? == F16Clamp::On && plan.config().qk_norm.is_none() {
+    if is_clamped(checkpoint, plan)? {
         keys.insert("f16_clamp".to_owned(), true.into());
     }
     index.insert("_sana".to_owned(), keys.into());
     Ok(index.into())
+}
+
+/// Whether the new transformer is loaded with the limit of f16, which its files do not show.
+fn is_clamped(checkpoint: &Checkpoint, plan: &DepthPlan) -> Result<bool, PipelineError> {
+    Ok(checkpoint.f16_clamp()? == F16Clamp::On && plan.config().qk_norm.is_none())
 }
 
 /// Copies the files of a component.

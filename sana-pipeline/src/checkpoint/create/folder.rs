@@ -1,11 +1,13 @@
 //! The files of a checkpoint folder that are not weights.
 
+use sana_linear_attn::SanaTransformerConfig;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::component::Component;
 use crate::checkpoint::keys::SanaKeys;
 use crate::checkpoint::scheduler::Scheduler;
+use crate::checkpoint::weight_files::F16_CLAMP;
 
 /// The `config.json` of a component: its class and its config.
 pub(crate) fn config_json(component: Component, config: &impl Serialize) -> String {
@@ -14,6 +16,19 @@ pub(crate) fn config_json(component: Component, config: &impl Serialize) -> Stri
     if let Ok(Value::Object(config)) = serde_json::to_value(config) {
         keys.extend(config);
     }
+    text(&Value::Object(keys))
+}
+
+/// The `config.json` of a transformer. With `f16_clamp` it has the key that has the limit on
+/// self-attention outputs loaded, whatever the weights are stored in.
+pub(crate) fn transformer_json(config: &SanaTransformerConfig, f16_clamp: bool) -> String {
+    let json = config_json(Component::Transformer, config);
+    if !f16_clamp {
+        return json;
+    }
+    let mut keys: Map<String, Value> = serde_json::from_str(&json).unwrap_or_default();
+    let [outer, clamp] = F16_CLAMP;
+    keys.insert(outer.to_owned(), json!({ clamp: true }));
     text(&Value::Object(keys))
 }
 

@@ -277,13 +277,7 @@ impl Networks {
                 let (weights, dtype) = self.open(Component::Transformer, &checkpoint, &options)?;
                 let config = checkpoint.transformer_config()?;
                 let clamp = match options.clamp {
-                    F16Clamp::Auto if config.qk_norm.is_none() => {
-                        if checkpoint.has_f16_transformer() {
-                            F16Clamp::On
-                        } else {
-                            F16Clamp::Auto
-                        }
-                    }
+                    F16Clamp::Auto => checkpoint.f16_clamp()?,
                     clamp => clamp,
                 };
                 if let Some(note) = clamp_note(&config, clamp, dtype::stored_dtype(&weights)) {

@@ -122,6 +122,11 @@ impl<'a> ControlRun<'a> {
                 Tensor::cat(each.map(row).collect(), 0)
             }
         };
+        // For negatives and prompts, in steps that are guided.
+        let condition = match (condition.dims()[0], &guided) {
+            (1, _) | (_, None) => condition,
+            _ => Tensor::cat(vec![condition.clone(), condition], 0),
+        };
         Self {
             network,
             settings: control,
@@ -148,9 +153,7 @@ impl<'a> ControlRun<'a> {
         let [batch, _, height, width] = latents.dims();
         let both = batch > self.images;
         let condition = match self.condition.dims()[0] {
-            rows if rows > 1 && both => {
-                Tensor::cat(vec![self.condition.clone(), self.condition.clone()], 0)
-            }
+            rows if rows > self.images && !both => self.condition.clone().narrow(0, 0, self.images),
             _ => self.condition.clone(),
         };
         let text = self.guided.as_ref().filter(|_| both);

@@ -10,7 +10,7 @@ use sana_sampler::{dpm_solver, flow_euler, noise, scm, trigflow};
 use super::TextConditioning;
 use super::finite::When;
 use super::guided_velocity::Network;
-use super::image_to_image::{Inpainting, Known};
+use super::image_to_image::{Composite, Inpainting, Known};
 use super::preview::Preview;
 use crate::checkpoint::Component;
 use crate::checkpoint::{Schedule, Scheduler, Solver};
@@ -21,7 +21,7 @@ use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::{Request, Settings};
 
 /// The images of a request as latents, and how they are decoded again.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Encoded {
     /// What [`SanaPipeline::encode_control`] gave.
     pub control: Option<Tensor<4>>,
@@ -29,6 +29,8 @@ pub(crate) struct Encoded {
     pub known: Option<Known>,
     /// Tiles in which previews are decoded.
     pub tiling: Option<Tiling>,
+    /// What of the given images goes over the decoded ones, once it is needed.
+    pub(super) composite: OnceCell<Option<Composite>>,
 }
 
 impl SanaPipeline {
@@ -69,6 +71,7 @@ impl SanaPipeline {
             control: self.encode_control_images(settings, self.tiling)?,
             known: self.encode_known(settings, self.tiling)?,
             tiling: self.tiling,
+            composite: OnceCell::new(),
         };
         let observe = &mut |step: StepInfo<'_>| observer::answer(observe(step));
         self.sample_encoded(settings, conditioning, &encoded, observe)
@@ -100,6 +103,7 @@ impl SanaPipeline {
             control,
             known,
             tiling,
+            composite,
         } = encoded;
         let known = known.as_ref();
         let (scheduler, device) = (self.spec.scheduler, self.device.clone());
@@ -131,7 +135,7 @@ impl SanaPipeline {
                 Scheduler::Scm { sigma_data } => sigma_data.value(),
                 _ => 1.0,
             },
-            composite: OnceCell::new(),
+            composite,
         };
         let mut observe = |step| observe(StepInfo::new(step, &mut preview));
         let control = controlnet.zip(control.clone());

@@ -156,10 +156,10 @@ impl SanaPipeline {
                 })
             },
         )?;
-        let composite = Composite::new(settings);
+        let composite = encoded.composite.get_or_init(|| Composite::new(settings));
         let mut index = 0;
         let mut finish = |image: RgbImage| {
-            let image = match &composite {
+            let image = match composite {
                 Some(composite) => composite.apply_to(index, image),
                 None => image,
             };

@@ -34,6 +34,7 @@ impl SanaPipeline {
             control: self.encode_control_images(&settings, tiling)?,
             known: self.encode_known(&settings, tiling)?,
             tiling,
+            ..Encoded::default()
         };
         self.importance = Some(importance);
         let observe = &mut |step: StepInfo<'_>| observer::answer(observe(step));

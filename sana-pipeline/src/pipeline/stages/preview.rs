@@ -22,7 +22,7 @@ pub(super) struct Preview<'a> {
     pub settings: &'a Settings,
     /// What latents are multiplied with in the solver.
     pub unit: f64,
-    pub composite: OnceCell<Option<Composite>>,
+    pub composite: &'a OnceCell<Option<Composite>>,
 }
 
 impl PreviewDecoder for Preview<'_> {

@@ -1,4 +1,4 @@
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use super::parameters::take;
 use super::quantized::Quantized;
@@ -134,9 +134,8 @@ impl CameState {
         }
     }
 
-    /// Everything that it holds, by name, as it is saved.
-    pub fn tensors(&self) -> Vec<(&'static str, TensorData)> {
-        let data = |tensor: &Tensor<1>| tensor.clone().into_data();
+    /// The float tensors that it holds, by name.
+    pub fn floats(&self) -> Vec<(&'static str, &Tensor<1>)> {
         match self {
             Self::Matrix {
                 moment, factors, ..
@@ -145,26 +144,36 @@ impl CameState {
                     square,
                     instability,
                 } = factors.as_ref();
-                let mut tensors = match moment {
-                    Moment::F32(exp_avg) => vec![(EXP_AVG, data(exp_avg))],
-                    Moment::Bits8(quantized) => quantized.tensors(),
-                };
-                tensors.extend([
-                    (SQUARE_ROW, data(&square.row)),
-                    (SQUARE_COLUMN, data(&square.column)),
-                    (INSTABILITY_ROW, data(&instability.row)),
-                    (INSTABILITY_COLUMN, data(&instability.column)),
-                ]);
+                let mut tensors = vec![
+                    (SQUARE_ROW, &square.row),
+                    (SQUARE_COLUMN, &square.column),
+                    (INSTABILITY_ROW, &instability.row),
+                    (INSTABILITY_COLUMN, &instability.column),
+                ];
+                if let Moment::F32(exp_avg) = moment {
+                    tensors.push((EXP_AVG, exp_avg));
+                }
                 tensors
             }
             Self::Other {
                 exp_avg,
                 exp_avg_sq,
-            } => vec![(EXP_AVG, data(exp_avg)), (EXP_AVG_SQ, data(exp_avg_sq))],
+            } => vec![(EXP_AVG, exp_avg), (EXP_AVG_SQ, exp_avg_sq)],
         }
     }
 
-    /// The float tensors that it holds, by name.
+    /// The first moment of 8 bits, if it has one.
+    pub fn quantized(&self) -> Option<&Quantized> {
+        match self {
+            Self::Matrix {
+                moment: Moment::Bits8(quantized),
+                ..
+            } => Some(quantized),
+            _ => None,
+        }
+    }
+
+    /// [`floats`](Self::floats), to be written to.
     pub fn floats_mut(&mut self) -> Vec<(&'static str, &mut Tensor<1>)> {
         match self {
             Self::Matrix {
@@ -192,7 +201,7 @@ impl CameState {
         }
     }
 
-    /// The first moment of 8 bits, if it has one.
+    /// [`quantized`](Self::quantized), to be written to.
     pub fn quantized_mut(&mut self) -> Option<&mut Quantized> {
         match self {
             Self::Matrix {

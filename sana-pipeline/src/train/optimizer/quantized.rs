@@ -42,6 +42,11 @@ impl Quantized {
         quantized
     }
 
+    /// Bytes of all of it.
+    pub fn bytes(&self) -> usize {
+        self.data.len() + (self.scale.len() + self.min.len()) * size_of::<f32>()
+    }
+
     fn push(&mut self, block: &[f32]) {
         let min = block.iter().copied().fold(f32::INFINITY, f32::min);
         let max = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);

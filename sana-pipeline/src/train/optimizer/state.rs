@@ -61,18 +61,32 @@ impl ParameterState {
 impl Moments {
     /// All that is kept, by name, as it is saved.
     pub fn tensors(&self) -> Vec<(&'static str, TensorData)> {
-        let data = |tensor: &Tensor<1>| tensor.clone().into_data();
+        let floats = self.floats().into_iter();
+        let floats = floats.map(|(name, tensor)| (name, tensor.clone().into_data()));
+        let quantized = self.quantized().map(Quantized::tensors);
+        quantized.into_iter().flatten().chain(floats).collect()
+    }
+
+    /// The float tensors, by name.
+    fn floats(&self) -> Vec<(&'static str, &Tensor<1>)> {
         match self {
             Self::AdamW {
                 exp_avg,
                 exp_avg_sq,
-            } => vec![(EXP_AVG, data(exp_avg)), (EXP_AVG_SQ, data(exp_avg_sq))],
-            Self::Muon { exp_avg, .. } => vec![(EXP_AVG, data(exp_avg))],
-            Self::Came(state) => state.tensors(),
+            } => vec![(EXP_AVG, exp_avg), (EXP_AVG_SQ, exp_avg_sq)],
+            Self::Muon { exp_avg, .. } => vec![(EXP_AVG, exp_avg)],
+            Self::Came(state) => state.floats(),
         }
     }
 
-    /// The float tensors, by name.
+    fn quantized(&self) -> Option<&Quantized> {
+        match self {
+            Self::Came(state) => state.quantized(),
+            _ => None,
+        }
+    }
+
+    /// The float tensors, by name, to be written to.
     pub fn floats_mut(&mut self) -> Vec<(&'static str, &mut Tensor<1>)> {
         match self {
             Self::AdamW {
@@ -92,9 +106,10 @@ impl Moments {
         }
     }
 
-    /// Bytes of all of it.
+    /// Bytes of all of it. Nothing is read from the device.
     pub fn bytes(&self) -> usize {
-        let tensors = self.tensors().into_iter();
-        tensors.map(|(_, data)| data.as_bytes().len()).sum()
+        let floats = self.floats().into_iter();
+        let floats = floats.map(|(_, tensor)| tensor.dims()[0] * tensor.dtype().size());
+        floats.sum::<usize>() + self.quantized().map_or(0, Quantized::bytes)
     }
 }
