@@ -336,3 +336,26 @@ fn pipes_and_devices_are_not_read() {
         }
     }
 }
+
+/// Opacity next to the pixels, which are those of [`decode`], turned with them.
+#[test]
+fn alpha_next_to_the_pixels() {
+    let path = Path::new("upload");
+    let png = |image: DynamicImage| {
+        let mut file = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut file, image::ImageFormat::Png).unwrap();
+        file.into_inner()
+    };
+    let levels = [0u8, 100, 255];
+    let pixels = image::RgbaImage::from_fn(3, 2, |x, y| {
+        image::Rgba([9, 90 * y as u8, 200, levels[x as usize]])
+    });
+    let file = png(pixels.into());
+    let (found, alpha) = decode_with_alpha(path, &file).unwrap();
+    assert_eq!(found, decode(path, &file).unwrap());
+    assert_eq!(alpha.as_raw(), &[levels, levels].concat());
+    let opaque = png(RgbImage::new(3, 2).into());
+    let (_, alpha) = decode_with_alpha(path, &opaque).unwrap();
+    assert_eq!(alpha.as_raw(), &[255; 6]);
+    assert!(decode_with_alpha(path, b"GIF89a").is_err());
+}

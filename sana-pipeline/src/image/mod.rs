@@ -25,8 +25,8 @@ pub use image::{GrayImage, RgbImage};
 #[cfg(feature = "train")]
 pub(crate) use self::read::load_as_is;
 pub use self::read::{
-    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, decode_alpha, decode_mask, load, load_mask,
-    load_over,
+    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, decode_mask, decode_with_alpha, load,
+    load_mask, load_over,
 };
 pub(crate) use self::read::{dimensions, shortened};
 pub use self::text::{LARGEST_TEXT, read_text, text_of};

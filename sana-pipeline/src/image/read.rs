@@ -107,19 +107,29 @@ pub fn decode_mask(origin: &Path, bytes: &[u8]) -> Result<GrayImage, PipelineErr
     Ok(DynamicImage::from(mask.into_rgb8()).into_luma8())
 }
 
-/// The opacity of an image, 0 transparent and 255 opaque, turned as [`load`] does; `origin` names
-/// the bytes in errors.
+/// [`decode`], and the opacity of each pixel, 0 transparent and 255 opaque.
 ///
 /// # Errors
 /// [`ImageError::Unreadable`].
-pub fn decode_alpha(origin: &Path, bytes: &[u8]) -> Result<GrayImage, PipelineError> {
-    let mut image = unpacked(origin, bytes, false)?;
-    image.pixels.apply_orientation(image.orientation);
-    let image = image.pixels;
-    let image = image.into_luma_alpha8();
-    Ok(GrayImage::from_fn(image.width(), image.height(), |x, y| {
-        image::Luma([image.get_pixel(x, y).0[1]])
-    }))
+pub fn decode_with_alpha(
+    origin: &Path,
+    bytes: &[u8],
+) -> Result<(RgbImage, GrayImage), PipelineError> {
+    let unpacked = unpacked(origin, bytes, Reading::IMAGE.srgb)?;
+    let (width, height) = (unpacked.pixels.width(), unpacked.pixels.height());
+    let alpha = match unpacked.pixels.color().has_alpha() {
+        true => {
+            let pixels = unpacked.pixels.to_luma_alpha8();
+            GrayImage::from_fn(width, height, |x, y| {
+                image::Luma([pixels.get_pixel(x, y).0[1]])
+            })
+        }
+        false => GrayImage::from_pixel(width, height, image::Luma([255])),
+    };
+    let mut alpha = DynamicImage::from(alpha);
+    alpha.apply_orientation(unpacked.orientation);
+    let image = flattened(unpacked, Reading::IMAGE).into_rgb8();
+    Ok((image, alpha.into_luma8()))
 }
 
 /// [`load`] of bytes; `origin` names them in errors.
@@ -207,16 +217,20 @@ fn unpacked(origin: &Path, bytes: &[u8], with_profile: bool) -> Result<Unpacked,
 }
 
 fn decode_as_is(origin: &Path, bytes: &[u8], reading: Reading) -> Result<Decoded, PipelineError> {
+    Ok(flattened(unpacked(origin, bytes, reading.srgb)?, reading))
+}
+
+fn flattened(unpacked: Unpacked, reading: Reading) -> Decoded {
     let Unpacked {
         pixels: mut image,
         orientation,
         profile,
-    } = unpacked(origin, bytes, reading.srgb)?;
+    } = unpacked;
     if let Some(profile) = profile {
         color::to_srgb(&mut image, &profile);
     }
     color::flatten(&mut image, reading.background);
-    Ok(Decoded { image, orientation })
+    Decoded { image, orientation }
 }
 
 /// A decoder that has read the header, of an image that is not too large.

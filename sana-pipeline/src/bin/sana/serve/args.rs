@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use axum::http::{HeaderValue, Uri};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use sana_pipeline::image::LARGEST_PIXELS;
 
 use crate::args::{Bytes, LoraArgs, ModelArgs, ResourceArgs, positive};
 
@@ -55,7 +57,7 @@ pub struct ListenArgs {
     /// Listen on other addresses without an API key, for example behind a proxy that asks for one
     #[arg(long)]
     without_key: bool,
-    /// Origin of web pages that may call the server from a browser, such as <https://example.org>
+    /// Origin of web pages that may call the server from a browser, such as `https://example.org`
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub allow_origin: Vec<HeaderValue>,
 }
@@ -77,7 +79,7 @@ pub struct Limits {
     #[arg(long, value_name = "N", default_value = "100", value_parser = positive())]
     pub max_steps: usize,
     /// Pixels of an image, at most [default: twice as many as the model was trained at]
-    #[arg(long, value_name = "N", value_parser = positive())]
+    #[arg(long, value_name = "N", value_parser = pixels())]
     pub max_pixels: Option<usize>,
     /// Size of the body of a request, at most
     #[arg(long, value_name = "SIZE", default_value = "32MB")]
@@ -119,6 +121,10 @@ impl ListenArgs {
     }
 }
 
+fn pixels() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=LARGEST_PIXELS)
+}
+
 /// An origin as browsers send it: a scheme and a host, and perhaps a port.
 fn origin(text: &str) -> Result<HeaderValue, String> {
     let expected =
@@ -150,6 +156,21 @@ mod tests {
         Command::parse_from([&["serve"], options].concat())
             .listen
             .open()
+    }
+
+    #[test]
+    fn limits_of_large_models() {
+        #[derive(Parser)]
+        struct Command {
+            #[command(flatten)]
+            limits: Limits,
+        }
+        let limits = |pixels| Command::try_parse_from(["serve", "--max-pixels", pixels]);
+        let found = limits("16777216").unwrap().limits.max_pixels;
+        assert_eq!(found, Some(4096 * 4096));
+        for pixels in ["0", "67108865"] {
+            assert!(limits(pixels).is_err(), "{pixels}");
+        }
     }
 
     #[test]

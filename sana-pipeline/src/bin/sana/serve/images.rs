@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use sana_pipeline::image::{self, FileFormat, GrayImage, RgbImage};
 use sana_pipeline::{ImageError, PipelineError};
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
@@ -55,22 +56,26 @@ impl Format {
 }
 
 /// The file of an image with what it was made of; previews have no record. A record that is too long
-/// for the format is left out.
-pub fn encoded(
-    image: &RgbImage,
-    record: Option<&Record>,
+/// for the format is left out. It is encoded next to the threads that answer.
+pub async fn encoded(
+    image: RgbImage,
+    record: Option<Record>,
     format: Format,
     quality: u8,
 ) -> Result<Bytes, ApiError> {
-    let texts = record.map(Record::texts).unwrap_or_default();
-    let format = FileFormat::from(format);
-    let file = match image::encode(image, format, quality, &texts) {
-        Err(PipelineError::Image(ImageError::TextLength { .. })) => {
-            image::encode(image, format, quality, &[])
+    let encode = move || {
+        let texts = record.as_ref().map(Record::texts).unwrap_or_default();
+        let format = FileFormat::from(format);
+        match image::encode(&image, format, quality, &texts) {
+            Err(PipelineError::Image(ImageError::TextLength { .. })) => {
+                image::encode(&image, format, quality, &[])
+            }
+            file => file,
         }
-        file => file,
     };
     // It is no fault of the request.
+    let file = spawn_blocking(encode).await;
+    let file = file.map_err(|error| ApiError::internal(error.to_string()))?;
     file.map(Bytes::from)
         .map_err(|error| ApiError::internal(error.to_string()))
 }
@@ -101,10 +106,15 @@ pub fn mask(field: &'static str, bytes: &[u8]) -> Result<GrayImage, ApiError> {
     image::decode_mask(Path::new(field), bytes).map_err(|error| ApiError::from(&error))
 }
 
-/// Where an uploaded image is transparent, as a mask whose white is regenerated; `None` if it is nowhere.
-pub fn transparency(field: &'static str, bytes: &[u8]) -> Result<Option<GrayImage>, ApiError> {
-    let mut alpha =
-        image::decode_alpha(Path::new(field), bytes).map_err(|error| ApiError::from(&error))?;
+/// An uploaded image, and where it is transparent, as a mask whose white is regenerated; `None` if it is
+/// nowhere.
+pub fn with_transparency(
+    field: &'static str,
+    bytes: &[u8],
+) -> Result<(RgbImage, Option<GrayImage>), ApiError> {
+    let decoded = image::decode_with_alpha(Path::new(field), bytes);
+    let (image, mut alpha) = decoded.map_err(|error| ApiError::from(&error))?;
     alpha.iter_mut().for_each(|value| *value = 255 - *value);
-    Ok(alpha.iter().any(|value| *value > 0).then_some(alpha))
+    let transparent = alpha.iter().any(|value| *value > 0);
+    Ok((image, transparent.then_some(alpha)))
 }

@@ -26,8 +26,6 @@ pub struct Draft {
     pub args: ImageArgs,
     /// An image to start from; the request has it once it is checked.
     pub start: Option<Start>,
-    /// Whether there was one.
-    pub has_start: bool,
     /// Images of the steps that are shown before the result.
     pub previews: usize,
 }
@@ -177,7 +175,6 @@ impl Draft {
             .text_request(spec)
             .map_err(|error| ApiError::invalid(error.to_string()))?;
         if let Some(start) = self.start.take() {
-            self.has_start = true;
             request = request.image(start.image);
             if let Some(strength) = start.strength {
                 request = request.strength(strength);
@@ -188,15 +185,17 @@ impl Draft {
         }
         Ok(request)
     }
+}
 
+impl Job {
     /// What jobs have in common whose images can be made at a time; `None` if this one stays alone.
     pub fn in_common(&self) -> Option<ImageArgs> {
-        (!self.has_start).then(|| ImageArgs {
+        self.settings.image_to_image.is_none().then(|| ImageArgs {
             prompt: None,
             negative: None,
             seed: None,
             count: None,
-            ..self.args.clone()
+            ..self.draft.args.clone()
         })
     }
 }

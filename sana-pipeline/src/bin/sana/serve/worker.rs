@@ -23,8 +23,8 @@ pub fn work(model: &mut Model, loaded: &LoadedArgs, shared: &Shared) {
     let fits = |taken: &[Job], job: &Job| {
         let images = |job: &Job| job.settings.images();
         let together: usize = taken.iter().map(images).sum();
-        let common = job.draft.in_common();
-        together + images(job) <= most && common.is_some() && common == taken[0].draft.in_common()
+        let common = job.in_common();
+        together + images(job) <= most && common.is_some() && common == taken[0].in_common()
     };
     while let Some(jobs) = shared.queue.next(fits) {
         let begin = Instant::now();

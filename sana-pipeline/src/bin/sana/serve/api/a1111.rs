@@ -9,9 +9,9 @@ use axum::extract::{Query, State as Shared};
 use sana_pipeline::Solver;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
+use super::generation::Generation;
 use crate::args::Size;
 use crate::generate::args::SolverName;
 use crate::serve::error::ApiError;
@@ -75,7 +75,7 @@ const SAMPLERS: [(&str, &str, SolverName); 3] = [
 
 impl TextToImage {
     fn draft(&self, server: &Server) -> Result<Draft, ApiError> {
-        let mut draft = super::generation::Generation {
+        let mut draft = Generation {
             prompt: self.prompt.clone().unwrap_or_default(),
             negative_prompt: self.negative_prompt.clone().filter(|text| !text.is_empty()),
             num_inference_steps: self.steps,
@@ -196,16 +196,11 @@ async fn answer(
         serde_json::to_value(parameters).map_err(|error| ApiError::internal(error.to_string()))?;
     let made = server.submit(draft)?.images().await?;
     let info = info(&made, &server.model);
-    let encode = move || {
-        let file = |made: &Made| images::encoded(&made.image, Some(&made.record), Format::Png, 100);
-        let files: Result<Vec<String>, ApiError> = made
-            .iter()
-            .map(|made| Ok(images::base64(&file(made)?)))
-            .collect();
-        files
-    };
-    let images = spawn_blocking(encode).await;
-    let images = images.map_err(|error| ApiError::internal(error.to_string()))??;
+    let mut images = Vec::with_capacity(made.len());
+    for made in made {
+        let file = images::encoded(made.image, Some(made.record), Format::Png, 100).await?;
+        images.push(images::base64(&file));
+    }
     Ok(Json(Answer {
         images,
         parameters,
@@ -308,9 +303,7 @@ pub async fn progress(
     let image = match now.preview.filter(|_| with_image) {
         None => None,
         Some(preview) => {
-            let encode = move || images::encoded(&preview, None, Format::Png, 100);
-            let file = spawn_blocking(encode).await;
-            let file = file.map_err(|error| ApiError::internal(error.to_string()))??;
+            let file = images::encoded(preview, None, Format::Png, 100).await?;
             Some(images::base64(&file))
         }
     };

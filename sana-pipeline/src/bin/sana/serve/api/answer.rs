@@ -13,7 +13,6 @@ use sana_pipeline::image::RgbImage;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
@@ -105,15 +104,12 @@ impl Answer {
         record: Record,
         seed: u64,
     ) -> Result<ImageData, ApiError> {
-        let (format, quality) = (self.format, self.quality);
-        let encode = move || images::encoded(&image, Some(&record), format, quality);
-        let file = spawn_blocking(encode).await;
-        let file = file.map_err(|error| ApiError::internal(error.to_string()))??;
+        let file = images::encoded(image, Some(record), self.format, self.quality).await?;
         let (mut b64_json, mut url) = (None, None);
         match self.response {
             ResponseFormat::B64Json => b64_json = Some(images::base64(&file)),
             ResponseFormat::Url => {
-                let name = server.kept.keep(file, format)?;
+                let name = server.kept.keep(file, self.format)?;
                 url = Some(format!("{}/images/{name}", self.address));
             }
         }
@@ -138,22 +134,16 @@ impl Answer {
                 let event = match event {
                     None if submitted.is_all(images) => return,
                     None => Err(ApiError::ended()),
-                    Some(event) => Ok(event),
-                };
-                let event = match event {
-                    Err(error) => Event::Failed(error),
-                    Ok(event) => event,
-                };
-                let event = match event {
-                    Event::Step { .. } if !self.progress => continue,
-                    Event::Step { step, steps } => {
+                    Some(Event::Failed(error)) => Err(error),
+                    Some(Event::Step { .. }) if !self.progress => continue,
+                    Some(Event::Step { step, steps }) => {
                         Ok(("progress", json!({ "step": step, "steps": steps })))
                     }
-                    Event::Preview { image, preview } => {
+                    Some(Event::Preview { image, preview }) => {
                         previews += 1;
                         self.preview(preview, image, previews - 1).await
                     }
-                    Event::Image(made) => {
+                    Some(Event::Image(made)) => {
                         images += 1;
                         let (index, size) = (made.index, size(&made.image));
                         let made = self
@@ -161,7 +151,6 @@ impl Answer {
                             .await;
                         made.map(|made| self.completed(made, index, &size))
                     }
-                    Event::Failed(error) => Err(error),
                 };
                 let (name, mut data, last) = match event {
                     Ok((name, data)) => (self.event_name(name), data, false),
@@ -191,10 +180,8 @@ impl Answer {
         image: usize,
         index: usize,
     ) -> Result<(&'static str, Value), ApiError> {
-        let (format, quality, size) = (self.format, self.quality, size(&preview));
-        let encode = move || images::encoded(&preview, None, format, quality);
-        let file = spawn_blocking(encode).await;
-        let file = file.map_err(|error| ApiError::internal(error.to_string()))??;
+        let size = size(&preview);
+        let file = images::encoded(preview, None, self.format, self.quality).await?;
         let data = json!({
             "b64_json": images::base64(&file),
             "partial_image_index": index,
@@ -203,7 +190,7 @@ impl Answer {
             "size": size,
             "quality": "auto",
             "background": "opaque",
-            "output_format": format,
+            "output_format": self.format,
         });
         Ok(("partial_image", data))
     }

@@ -77,14 +77,18 @@ impl EditForm {
     /// What is to be made. Unpacks the images.
     pub fn draft(&self, most_pixels: usize) -> Result<Draft, ApiError> {
         let mut draft = self.request.draft()?;
+        let (image, transparent) = images::with_transparency("image", &self.image)?;
         let mask = match &self.mask {
-            Some(mask) => Some(images::transparency("mask", mask)?.ok_or_else(|| {
-                ApiError::field("mask", "it is transparent nowhere, so nothing would change")
-            })?),
-            None => images::transparency("image", &self.image)?,
+            Some(mask) => {
+                let (_, transparent) = images::with_transparency("mask", mask)?;
+                Some(transparent.ok_or_else(|| {
+                    ApiError::field("mask", "it is transparent nowhere, so nothing would change")
+                })?)
+            }
+            None => transparent,
         };
         let start = Start {
-            image: images::image("image", &self.image)?,
+            image,
             mask,
             strength: self.strength,
             mask_feather: self.mask_feather.unwrap_or(0),
