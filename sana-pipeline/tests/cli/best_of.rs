@@ -151,7 +151,7 @@ fn what_is_refused() {
     here.generate(&["--best-of=2", "--keep=3", scenes])
         .fails(1, &["--keep 3 is more than", "--best-of 2"]);
     here.generate(&["--best-of=2", "--verifier=clip:folder"])
-        .fails(2, &["there is no CLIP", "command:PROGRAM"]);
+        .fails(2, &["no verifier uses CLIP", "command:PROGRAM"]);
     for wrong in ["--verifier=command:", "--verifier=magic"] {
         here.generate(&["--best-of=2", wrong])
             .fails(2, &["command:PROGRAM"]);

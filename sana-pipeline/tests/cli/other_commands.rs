@@ -7,10 +7,16 @@ use crate::support::{Workplace, checkpoint};
 #[test]
 fn help_has_examples() {
     let here = Workplace::new();
-    let commands = [
-        "generate", "inspect", "encode", "decode", "evaluate", "metrics", "init", "train", "bench",
-        "devices",
+    let mut commands = vec![
+        "generate", "inspect", "convert", "encode", "decode", "evaluate", "init", "grow", "prune",
+        "train", "bench", "devices",
     ];
+    if cfg!(feature = "metrics") {
+        commands.push("metrics");
+    }
+    if cfg!(feature = "serve") {
+        commands.push("serve");
+    }
     let help = here.sana(&["--help"]).quiet_success();
     for command in commands {
         assert!(

@@ -102,11 +102,11 @@ fn streams_that_are_full() {
         "train",
         "autoencoder",
         "--out=run",
-        "--steps=0",
+        "--steps=1",
         "--data=none",
     ];
     let status = here.command(&train).stderr(full()).status().unwrap();
-    assert!(matches!(status.code(), Some(1 | 2)), "{status}");
+    assert_eq!(status.code(), Some(1), "{status}");
     // What was asked for is printed: where it cannot be, that is an error.
     let output = here.command(&["inspect"]).stdout(full()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

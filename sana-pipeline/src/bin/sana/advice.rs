@@ -28,9 +28,11 @@ pub fn advice(error: &anyhow::Error, has: &[String]) -> Option<String> {
             let options = known(options, has);
             (!options.is_empty()).then(|| format!("try {}", options.join(" or ")))
         }
-        PipelineError::StepNotFinite { .. } | PipelineError::NotFinite { .. } => Some(
-            "try another --dtype, and look for such weights with sana inspect --check".to_owned(),
-        ),
+        PipelineError::StepNotFinite { .. } | PipelineError::NotFinite { .. } => {
+            let dtype = known(vec!["try another --dtype".to_owned()], has);
+            let check = "look for such weights with sana inspect --check".to_owned();
+            Some([dtype, vec![check]].concat().join(", and "))
+        }
         PipelineError::Scales { .. } => {
             let scales = [
                 "--guidance",

@@ -14,7 +14,8 @@ use crate::files::Files;
 
 pub use self::cpu::{Bf16Args, CpuArgs};
 pub use self::values::{
-    Aspect, Bytes, Color, Dtype, NoiseLevels, ScaledPath, Size, as_typed, path_as_typed, positive,
+    Aspect, Bytes, Color, Dtype, NoiseLevels, ScaledPath, Size, as_typed, many, path_as_typed,
+    positive,
 };
 
 /// Which model, and where it runs.

@@ -240,6 +240,11 @@ pub fn positive() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=10_000)
 }
 
+/// A number of at least one that nothing grows with.
+pub fn many() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
 /// Serialises a value as it is typed.
 pub fn as_typed<T: fmt::Display, S: Serializer>(
     value: &Option<T>,

@@ -26,7 +26,7 @@ pub struct OutArgs {
     out: PathBuf,
     /// Type of the transformer's weights in the file [default: the model's]
     #[arg(long, value_name = "TYPE", value_enum)]
-    dtype: Option<Dtype>,
+    out_dtype: Option<Dtype>,
 }
 
 impl OutArgs {
@@ -47,7 +47,7 @@ impl OutArgs {
     ) -> anyhow::Result<()> {
         let device = OpenDevice::open(None)?.device;
         let progress = Progress::bytes("writing");
-        let dtype = self.dtype.map(Into::into);
+        let dtype = self.out_dtype.map(Into::into);
         create::write_with_depth(
             checkpoint,
             variant,

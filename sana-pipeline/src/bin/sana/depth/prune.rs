@@ -11,7 +11,7 @@ use sana_pipeline::transformer::pruning::BlockImportance;
 use sana_pipeline::{Request, StepAction, image};
 
 use super::OutArgs;
-use crate::args::{ModelArgs, ResourceArgs, positive};
+use crate::args::{Dtype, ModelArgs, ResourceArgs, positive};
 use crate::device::DeviceName;
 use crate::files::Files;
 use crate::generate;
@@ -73,6 +73,9 @@ pub struct PruneArgs {
     /// Where to compute, as for `sana generate`
     #[arg(short, long, value_name = "DEVICE")]
     device: Option<DeviceName>,
+    /// Type of the weights in memory, as for `sana generate`
+    #[arg(long, value_name = "TYPE", value_enum)]
+    dtype: Option<Dtype>,
     #[command(flatten)]
     pub resources: ResourceArgs,
 }
@@ -98,6 +101,7 @@ pub fn run(args: PruneArgs) -> anyhow::Result<()> {
         revision: args.revision.clone(),
         variant: args.variant.clone(),
         device: args.device,
+        dtype: args.dtype,
         ..ModelArgs::default()
     };
     let mut model = Model::open(&model_args, &args.resources)?;

@@ -1,6 +1,6 @@
 //! `sana generate --best-of`: many images of one prompt, of which a verifier chooses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use sana_linear_attn::weights::replace_file;
 use sana_pipeline::best_of::{Rating, Verifier, considered, rank};
-use sana_pipeline::{FolderLock, Request, StepAction, image};
+use sana_pipeline::{FolderLock, PipelineError, Request, StepAction, StepInfo, image};
 use serde::{Deserialize, Serialize};
 
 use super::args::{GenerateArgs, ImageArgs, RecordedArgs};
 use super::metadata::{Made, Record};
 use super::paths::{self, FILE};
-use super::request::warn_of_cut;
+use super::request::{warn_of_cut, write_notes};
 use super::verifier::VerifierName;
 use crate::files::Files;
 use crate::model::Model;
@@ -49,6 +49,8 @@ struct Candidate {
     seed: u64,
     path: PathBuf,
     record: Record,
+    /// Whether an earlier run made it, with the same settings.
+    there: bool,
 }
 
 /// Generates the candidates, rates each once, and writes the best. A run that was stopped continues:
@@ -90,38 +92,43 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let _lock = FolderLock::take(&folder)
         .with_context(|| format!("cannot write to the folder {}", folder.display()))?;
-    let at_a_time = run.batch.batch.unwrap_or(BATCH);
-    let made = Made {
-        in_tiles: model.pipeline.decodes_in_tiles(&settings)?,
-        together: at_a_time.min(count),
-    };
-    let record = |seed| Record::new(&args, &loaded, &settings, seed, &model, made);
+    let asked = run.batch.batch.unwrap_or(BATCH).min(count);
+    let at_a_time = fitting(&request, asked, &mut model)?;
+    if at_a_time < asked && run.batch.batch.is_some() {
+        bail!("--batch {asked}: of these images {at_a_time} fit into memory at a time");
+    }
+    let record = |seed| Record::new(&args, &loaded, &settings, seed, &model, Made::default());
     let candidates = candidates(count, &folder, settings.seed, record);
     for one in &candidates {
         files.writes(&one.path, "--best-of", "an image to choose from")?;
     }
     let mut rated = reused(&table, &candidates, args.prompt(), &verifier.text());
-    output().line(format_args!(
+    let mut out = output();
+    out.line(format_args!(
         "model {}, device {}, seed {}, {} of {count} images are rated",
         model.name,
         model.device.name,
         settings.seed,
         rated.len()
     ))?;
+    write_notes(&settings, &args, &mut out)?;
 
     let mut started: Option<Box<dyn Verifier>> = None;
     let progress = Progress::new(count, "generating and rating");
-    let mut warned = false;
+    let mut with_text = None;
     for (path, one) in paths.iter().zip(&candidates) {
         image::check_text(path, &one.record.texts())?;
     }
     for batch in candidates.chunks(at_a_time) {
-        let missing: Vec<&Candidate> = batch.iter().filter(|one| !one.exists()).collect();
+        let missing: Vec<&Candidate> = batch.iter().filter(|one| !one.there).collect();
         if !missing.is_empty() {
-            let cut = make(&missing, &request, &mut model)?;
-            if !std::mem::replace(&mut warned, true) {
-                warn_of_cut("prompt", &cut);
-            }
+            let request = match &mut with_text {
+                Some(request) => request,
+                none => none.insert(encoded(&request, &mut model)?),
+            };
+            make(&missing, request, &mut model, |seed, made, model| {
+                Record::new(&args, &loaded, &settings, seed, model, made)
+            })?;
         }
         for one in batch {
             if rated.contains_key(&one.seed) {
@@ -157,21 +164,16 @@ fn candidates(
 ) -> Vec<Candidate> {
     let candidate = |index: u64| {
         let seed = first.wrapping_add(index);
+        let (path, record) = (folder.join(format!("{seed}.png")), record(seed));
+        let text = image::read_text(&path);
         Candidate {
+            there: text.is_ok_and(|text| record.difference(&Record(text)).is_none()),
             seed,
-            path: folder.join(format!("{seed}.png")),
-            record: record(seed),
+            path,
+            record,
         }
     };
     (0..count as u64).map(candidate).collect()
-}
-
-impl Candidate {
-    /// Whether its image is there, made with the same settings.
-    fn exists(&self) -> bool {
-        let text = image::read_text(&self.path);
-        text.is_ok_and(|text| self.record.difference(&Record(text)).is_none())
-    }
 }
 
 /// Ratings of an earlier run, by seed: of the same verifier and images.
@@ -188,8 +190,8 @@ fn reused(
     if before.prompt != prompt || before.verifier != verifier {
         return HashMap::new();
     }
-    let there = candidates.iter().filter(|one| one.exists());
-    let seeds: Vec<u64> = there.map(|one| one.seed).collect();
+    let there = candidates.iter().filter(|one| one.there);
+    let seeds: HashSet<u64> = there.map(|one| one.seed).collect();
     let rated = before.candidates.into_iter();
     rated
         .filter(|rated| seeds.contains(&rated.seed) && rated.rating.is_finite())
@@ -197,26 +199,55 @@ fn reused(
         .collect()
 }
 
-/// Makes images as one batch; each is written as soon as it is decoded. Gives the tokens that were
-/// cut off the prompt.
+/// As many of so many images as fit into memory at a time.
+fn fitting(request: &Request, asked: usize, model: &mut Model) -> anyhow::Result<usize> {
+    let mut at_a_time = asked;
+    loop {
+        let checked = model
+            .pipeline
+            .check_memory(&request.clone().count(at_a_time));
+        match checked {
+            Err(PipelineError::Memory { .. }) if at_a_time > 1 => at_a_time /= 2,
+            checked => return Ok(checked.map(|()| at_a_time)?),
+        }
+    }
+}
+
+/// The request with its prompts encoded, once for all batches.
+fn encoded(request: &Request, model: &mut Model) -> anyhow::Result<Request> {
+    let text = model.pipeline.encode_prompt(request)?;
+    warn_of_cut("prompt", text.dropped_tokens());
+    warn_of_cut("negative prompt", text.dropped_negative_tokens());
+    Ok(request.clone().embeddings(text.prompt, text.negative))
+}
+
+/// Makes images as one batch; each is written as soon as it is decoded.
 fn make(
     missing: &[&Candidate],
     request: &Request,
     model: &mut Model,
-) -> anyhow::Result<Vec<usize>> {
+    record: impl Fn(u64, Made, &Model) -> Record,
+) -> anyhow::Result<()> {
     let request = request
         .clone()
         .count(missing.len())
         .seeds(missing.iter().map(|one| one.seed).collect());
-    let generation = model.pipeline.generate_each(
-        &request,
-        &mut |_| StepAction::Continue,
+    let settings = request.validate(model.pipeline.spec())?;
+    let made = Made {
+        in_tiles: model.pipeline.decodes_in_tiles(&settings)?,
+        together: missing.len(),
+    };
+    let records = missing.iter().map(|one| record(one.seed, made, model));
+    let records: Vec<Record> = records.collect();
+    model.pipeline.generate_settings(
+        &settings,
+        &mut |_: StepInfo<'_>| StepAction::Continue,
         &mut |index, image| {
-            let one = missing[index];
-            Ok(image::save_png(&one.path, image, &one.record.texts())?)
+            let path = &missing[index].path;
+            Ok(image::save_png(path, image, &records[index].texts())?)
         },
     )?;
-    Ok(generation.dropped_tokens)
+    Ok(())
 }
 
 /// What is known so far.
@@ -275,10 +306,10 @@ fn finish(
     }
     for (index, path) in kept.iter().zip(paths) {
         let Candidate {
-            seed,
-            path: from,
-            record,
+            seed, path: from, ..
         } = &candidates[*index];
+        // With what it says of how it was made.
+        let record = Record(image::read_text(from)?);
         image::save(path, &image::load(from)?, &record.texts())?;
         let rating = match all[*index] {
             Rating::Score(score) => format!("score {score}"),

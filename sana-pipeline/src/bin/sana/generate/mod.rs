@@ -13,21 +13,19 @@ pub mod paths;
 pub mod request;
 mod verifier;
 
-use std::io::Write;
-
 use anyhow::bail;
 use sana_pipeline::image::{self, RgbImage};
 use sana_pipeline::{StepAction, StepInfo};
 
 use self::args::RecordedArgs;
+use self::metadata::Made;
 use self::paths::FILE;
-use self::request::warn_of_cut;
+use self::request::{warn_of_cut, write_notes};
 use crate::files::Files;
 use crate::terminal::{Progress, output, write_stages};
 
 pub use self::args::GenerateArgs;
 pub use self::batch::read_prompts;
-use self::metadata::Made;
 pub use self::metadata::Record;
 pub use self::options::quoted;
 
@@ -77,12 +75,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         "model {}, device {}, seed {}",
         model.name, model.device.name, settings.seed
     ))?;
-    if args.aspect.is_some() || args.bucket {
-        writeln!(out, "bucket {}x{}", settings.width, settings.height)?;
-    }
-    for note in settings.notes().iter().cloned().chain(args.note()) {
-        writeln!(out, "note: {note}")?;
-    }
+    write_notes(&settings, &args, &mut out)?;
     let progress = Progress::new(settings.steps(), "encoding the prompt");
     let seeds = settings.seeds();
     let made = Made {

@@ -1,6 +1,7 @@
 //! What the options of an image ask of a pipeline, and how they were applied.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
 use std::path::Path;
 
 use sana_pipeline::image::RgbImage;
@@ -103,6 +104,17 @@ impl ImageArgs {
             start: self.start.applied(settings),
         }
     }
+}
+
+/// Prints what a user may want to know of a request before it is fulfilled.
+pub fn write_notes(settings: &Settings, args: &ImageArgs, out: &mut impl Write) -> io::Result<()> {
+    if args.aspect.is_some() || args.bucket {
+        writeln!(out, "bucket {}x{}", settings.width, settings.height)?;
+    }
+    for note in settings.notes().iter().cloned().chain(args.note()) {
+        writeln!(out, "note: {note}")?;
+    }
+    Ok(())
 }
 
 /// Warns of tokens that did not fit into a prompt.

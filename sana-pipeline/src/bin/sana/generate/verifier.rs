@@ -50,8 +50,7 @@ impl FromStr for VerifierName {
                 Ok(Self::Command(program.to_owned()))
             }
             Some(("clip", _)) => Err(
-                "there is no CLIP in this version: give scenes, or a program \
-                                      with command:PROGRAM"
+                "no verifier uses CLIP yet: give scenes, or a program with command:PROGRAM"
                     .to_owned(),
             ),
             _ => Err("expected scenes or command:PROGRAM".to_owned()),

@@ -4,17 +4,21 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
+use rayon::prelude::*;
+use sana_linear_attn::weights::read_bounded;
 use sana_pipeline::image;
 use sana_pipeline::metrics::Clip;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::lines::Lines;
 use super::prompts::{self, Prompt};
 use super::provenance::{COMMIT, VERSION};
-use crate::args::{CpuArgs, positive};
+use super::result_file::ResultFile;
+use crate::args::{CpuArgs, many, positive};
 use crate::device::{DeviceName, OpenDevice};
+use crate::files::Files;
 use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
@@ -41,9 +45,10 @@ pub struct ClipScoreArgs {
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
     /// Score the first N prompts of the file [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = many())]
     count: Option<usize>,
-    /// Write the score of each image to this file, a line of JSON each, and continue from it
+    /// Write the score of each image to this file, a line of JSON each, and continue from it: images
+    /// of the same names are taken for the same
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Images scored at a time; no more are in memory
@@ -72,13 +77,19 @@ struct Scored {
 
 /// Runs `sana metrics clip-score`.
 pub fn run(args: &ClipScoreArgs) -> anyhow::Result<()> {
+    let mut files = Files::default();
+    files.reads(&args.prompts, "the prompts");
+    files.reads_folder(&args.clip, "CLIP");
+    if let Some(path) = &args.out {
+        files.writes(path, "--out", "the scores")?;
+    }
     let prompts = prompts::read(&args.prompts, args.count)?;
     let device = OpenDevice::open(args.device)?;
     let clip = Clip::load(&args.clip, &device.device)?;
     let header = header(args, &clip);
-    let (mut lines, known) = match &args.out {
+    let (mut results, known) = match &args.out {
         Some(path) => {
-            Lines::open::<Scored>(path, &header).map(|(lines, known)| (Some(lines), known))?
+            ResultFile::open::<Scored>(path, &header).map(|(file, known)| (Some(file), known))?
         }
         None => (None, Vec::new()),
     };
@@ -94,8 +105,8 @@ pub fn run(args: &ClipScoreArgs) -> anyhow::Result<()> {
     let mut done = prompts.len() - missing.len();
     for batch in missing.chunks(args.batch) {
         let scored = score(args, &clip, batch)?;
-        if let Some(lines) = &mut lines {
-            lines.add(&scored)?;
+        if let Some(results) = &mut results {
+            results.add(&scored)?;
         }
         for scored in scored {
             scores.insert(scored.key.clone(), scored);
@@ -108,15 +119,16 @@ pub fn run(args: &ClipScoreArgs) -> anyhow::Result<()> {
 }
 
 fn score(args: &ClipScoreArgs, clip: &Clip, batch: &[&Prompt]) -> anyhow::Result<Vec<Scored>> {
-    let mut images = Vec::with_capacity(batch.len());
-    let mut seeds = Vec::with_capacity(batch.len());
-    for prompt in batch {
+    let read = |prompt: &&Prompt| -> anyhow::Result<_> {
         let path = prompts::image(&args.images, &prompt.key)?;
-        images.push(image::load(&path)?);
-        let text = image::read_text(&path)?;
+        let bytes = read_bounded(&path, image::LARGEST_FILE)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text = image::text_of(&path, &bytes)?;
         let seed = text.into_iter().find(|(key, _)| key == "seed");
-        seeds.push(seed.map(|(_, seed)| seed));
-    }
+        Ok((image::decode(&path, &bytes)?, seed.map(|(_, seed)| seed)))
+    };
+    let read: anyhow::Result<Vec<_>> = batch.par_iter().map(read).collect();
+    let (images, seeds): (Vec<_>, Vec<_>) = read?.into_iter().unzip();
     let texts: Vec<&str> = batch.iter().map(|prompt| prompt.text.as_str()).collect();
     let scores = clip.scores(&images, &texts)?;
     batch
@@ -165,8 +177,7 @@ fn print(
         let cut = scored().filter(|scored| scored.dropped_tokens > 0).count();
         header["prompts_cut"] = json!(cut);
         header["seeds"] = json!(scored().map(|scored| &scored.seed).collect::<Vec<_>>());
-        serde_json::to_writer_pretty(&mut out, &header)?;
-        writeln!(out)?;
+        out.json(&header)?;
     } else {
         writeln!(out, "{mean:.4}")?;
     }

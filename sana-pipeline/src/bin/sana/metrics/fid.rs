@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
+use rayon::prelude::*;
 use sana_pipeline::image;
 use sana_pipeline::metrics::{
     FeatureAccumulator, FeatureStatistics, FidInception, FidResize, frechet_distance,
@@ -15,8 +16,9 @@ use serde_json::json;
 
 use super::prompts;
 use super::provenance::{COMMIT, VERSION};
-use crate::args::{CpuArgs, positive};
+use crate::args::{CpuArgs, many, positive};
 use crate::device::{DeviceName, OpenDevice};
+use crate::files::Files;
 use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
@@ -54,7 +56,7 @@ pub struct FidArgs {
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Take the first N images [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = many())]
     count: Option<usize>,
     /// Images at a time; no more are in memory
     #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = positive())]
@@ -103,7 +105,18 @@ pub fn run(args: &FidArgs) -> anyhow::Result<()> {
             FidInception::FEATURES
         );
     }
+    let mut files = Files::default();
+    files.reads(&args.inception, "the weights");
+    for (path, what) in [
+        (&args.reference, "the reference"),
+        (&args.prompts, "the prompts"),
+    ] {
+        if let Some(path) = path {
+            files.reads(path, what);
+        }
+    }
     if let Some(path) = &args.save {
+        files.writes(path, "--save", "the statistics")?;
         image::check_writable(path)?;
     }
     let paths = paths(args)?;
@@ -132,12 +145,15 @@ pub fn run(args: &FidArgs) -> anyhow::Result<()> {
             "version": VERSION,
             "commit": COMMIT,
         });
-        serde_json::to_writer_pretty(&mut out, &result)?;
-        writeln!(out)?;
+        out.json(&result)?;
         return Ok(());
     }
     if let Some(path) = &args.save {
-        writeln!(out, "wrote {} of {} images", path.display(), paths.len())?;
+        out.line(format_args!(
+            "wrote {} of {} images",
+            path.display(),
+            paths.len()
+        ))?;
     }
     if let Some(distance) = distance {
         writeln!(out, "{distance:.6}")?;
@@ -153,7 +169,7 @@ fn statistics(
     let mut sums = FeatureAccumulator::new(FidInception::FEATURES)?;
     let progress = Progress::new(paths.len(), "reading features");
     for batch in paths.chunks(args.batch) {
-        let images: Result<Vec<_>, _> = batch.iter().map(|path| image::load(path)).collect();
+        let images: Result<Vec<_>, _> = batch.par_iter().map(|path| image::load(path)).collect();
         for features in network.features(&images?, args.resize.0)? {
             sums.push(&features)?;
         }
@@ -165,6 +181,9 @@ fn statistics(
 
 /// The images to read: those of the prompts' keys in their order, or all by name.
 fn paths(args: &FidArgs) -> anyhow::Result<Vec<PathBuf>> {
+    if args.count == Some(1) {
+        bail!("--count 1: a covariance needs at least 2 images");
+    }
     let mut paths = match &args.prompts {
         Some(file) => prompts::read(file, args.count)?
             .iter()

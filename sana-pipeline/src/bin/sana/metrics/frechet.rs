@@ -76,7 +76,6 @@ pub fn run(args: &FrechetArgs) -> anyhow::Result<()> {
         version: VERSION,
         commit: COMMIT,
     };
-    serde_json::to_writer_pretty(&mut out, &distance)?;
-    writeln!(out)?;
+    out.json(&distance)?;
     Ok(())
 }

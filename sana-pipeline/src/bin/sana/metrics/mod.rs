@@ -3,9 +3,9 @@
 mod clip_score;
 mod fid;
 mod frechet;
-mod lines;
 mod prompts;
 mod provenance;
+mod result_file;
 
 use clap::{Args, Subcommand};
 
