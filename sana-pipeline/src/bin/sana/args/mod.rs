@@ -1,6 +1,7 @@
 //! Options that several subcommands share.
 
 mod cpu;
+mod shard;
 mod values;
 
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use crate::device::DeviceName;
 use crate::files::Files;
 
 pub use self::cpu::{Bf16Args, CpuArgs};
+#[allow(unused_imports)] // for commands that split their work
+pub use self::shard::Shard;
 pub use self::values::{
     Aspect, Bytes, Color, Dtype, NoiseLevels, ScaledPath, Size, as_typed, many, path_as_typed,
     positive,
