@@ -70,11 +70,11 @@ pub mod autoencoder {
 
 /// What options, pipelines and errors take from `sana-linear-attn`.
 pub mod transformer {
+    pub use sana_linear_attn::transformer::depth;
     pub use sana_linear_attn::transformer::{
         ConfigError, ControlNetError, F16Clamp, LoraError, PerturbedBlocks, PerturbedBlocksError,
         Place,
     };
-    pub use sana_linear_attn::transformer::{growth, pruning};
     pub use sana_linear_attn::{
         ControlWiring, SanaControlNet, SanaControlNetConfig, SanaTransformer,
         SanaTransformerConfig, WeightError,

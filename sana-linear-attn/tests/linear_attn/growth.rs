@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_linear_attn::parity::{Fixture, device, fixture_path, values, weights_folder};
-use sana_linear_attn::transformer::growth::{
+use sana_linear_attn::transformer::depth::{
     BlockSource, DepthPlan, GrowthError, GrowthOptions, GrowthStrategy,
 };
 use sana_linear_attn::transformer::{F16Clamp, TransformerInput};

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 use sana_linear_attn::parity::{Fixture, device, fixture_path, values};
-use sana_linear_attn::transformer::growth::GrowthError;
-use sana_linear_attn::transformer::pruning::BlockImportance;
+use sana_linear_attn::transformer::depth::BlockImportance;
+use sana_linear_attn::transformer::depth::GrowthError;
 use sana_linear_attn::transformer::{BlockPart, F16Clamp, Place, TransformerInput};
 use sana_linear_attn::{SanaTransformer, SanaTransformerConfig, Weights};
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use sana_linear_attn::WeightError;
-use sana_linear_attn::transformer::growth::GrowthError;
+use sana_linear_attn::transformer::depth::GrowthError;
 use sana_linear_attn::transformer::{ConfigError, ControlNetError, LoraError};
 
 use crate::checkpoint::Component;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sana_dcae::{DcAeError, DecoderPlace};
 use sana_linear_attn::WeightError;
-use sana_linear_attn::transformer::growth::GrowthError;
+use sana_linear_attn::transformer::depth::GrowthError;
 use sana_linear_attn::transformer::{
     ConfigError, ControlNetError, LoraError, PerturbedBlocksError, Place,
 };

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, Tiling};
-use sana_linear_attn::transformer::pruning::BlockImportance;
+use sana_linear_attn::transformer::depth::BlockImportance;
 use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SanaTransformer};
 use sana_text::{Gemma2Model, PromptTokenizer};
 

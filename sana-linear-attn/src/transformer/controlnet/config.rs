@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::error::ControlNetError;
 use crate::transformer::config::{ConfigError, SanaTransformerConfig, parse, read_text};
-use crate::transformer::wiring::ControlWiring;
+use crate::transformer::input::ControlWiring;
 
 /// Blocks of the released ControlNets.
 const RELEASED_BLOCKS: usize = 7;

@@ -11,15 +11,13 @@ use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
 use crate::weights::{LoadOptions, WeightError, Weights, check_module, load_module};
 
-use super::block::{SanaBlock, SanaBlockConfig};
 use super::checkpoint::{F16Clamp, without_prefix};
-use super::context::TextContext;
-use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
-use super::input::Observe;
+use super::input::{BlockPart, ControlWiring, Observe, Place, TextContext};
 use super::model::SanaTransformer;
-use super::place::{BlockPart, Place};
-use super::trunk::{Conditions, Patches, Trunk};
-use super::wiring::ControlWiring;
+use super::trunk::{
+    CaptionProjection, Conditions, PatchEmbed, Patches, SanaBlock, SanaBlockConfig, TimeEmbed,
+    Trunk,
+};
 
 pub use config::SanaControlNetConfig;
 pub use error::ControlNetError;

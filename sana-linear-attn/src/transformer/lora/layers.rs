@@ -5,9 +5,8 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::cast;
 use crate::layers::{LowRank, PointwiseConv, TorchLinear};
-use crate::transformer::block::SanaBlock;
-use crate::transformer::embed::SinusoidMlp;
 use crate::transformer::model::SanaTransformer;
+use crate::transformer::trunk::{SanaBlock, SinusoidMlp};
 
 /// A layer that a LoRA can change.
 pub(super) enum Layer<'a> {

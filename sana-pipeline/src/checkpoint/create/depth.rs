@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::transformer::F16Clamp;
-use sana_linear_attn::transformer::growth::DepthPlan;
+use sana_linear_attn::transformer::depth::DepthPlan;
 use serde_json::{Map, Value};
 
 use super::folder::{text, transformer_json};

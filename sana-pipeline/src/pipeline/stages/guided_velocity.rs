@@ -3,7 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use sana_linear_attn::transformer::pruning::BlockImportance;
+use sana_linear_attn::transformer::depth::BlockImportance;
 use sana_linear_attn::transformer::{Place, Residuals, TextContext, TransformerInput};
 use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};

@@ -1,6 +1,6 @@
 //! How much each block of the transformer changes, while it denoises.
 
-use sana_linear_attn::transformer::pruning::BlockImportance;
+use sana_linear_attn::transformer::depth::BlockImportance;
 
 use super::denoise::Encoded;
 use crate::error::PipelineError;

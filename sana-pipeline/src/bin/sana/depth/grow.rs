@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use sana_pipeline::transformer::growth::{GrowthOptions, GrowthStrategy};
+use sana_pipeline::transformer::depth::{GrowthOptions, GrowthStrategy};
 
 use super::OutArgs;
 use crate::args::positive;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use sana_pipeline::transformer::growth::DepthPlan;
+use sana_pipeline::transformer::depth::DepthPlan;
 use sana_pipeline::{Checkpoint, FolderLock, create};
 
 use crate::args::Dtype;

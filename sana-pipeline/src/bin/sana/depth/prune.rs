@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use sana_linear_attn::weights::replace_file;
-use sana_pipeline::transformer::pruning::BlockImportance;
+use sana_pipeline::transformer::depth::BlockImportance;
 use sana_pipeline::{Request, StepAction, image};
 
 use super::OutArgs;

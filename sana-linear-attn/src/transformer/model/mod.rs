@@ -1,3 +1,5 @@
+mod non_finite;
+
 use std::borrow::Cow;
 
 use burn::module::{Initializer, Module, Param};
@@ -8,15 +10,16 @@ use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
 use crate::weights::{KeyMap, LoadOptions, WeightError, Weights, check_module, load_module};
 
-use super::block::{SanaBlock, SanaBlockConfig};
 use super::checkpoint::{F16Clamp, LOSS_WEIGHTING, OriginalLayout, without_prefix};
 use super::config::SanaTransformerConfig;
-use super::context::TextContext;
-use super::embed::{CaptionProjection, PatchEmbed, TimeEmbed};
-use super::input::{Observe, Perturbed, Residuals, TransformerInput, TransformerOutput};
-use super::place::Place;
-use super::trunk::{Conditions, Patches, Trunk};
-use super::wiring::ControlWiring;
+use super::input::{
+    ControlWiring, Observe, Perturbed, Place, Residuals, TextContext, TransformerInput,
+    TransformerOutput,
+};
+use super::trunk::{
+    CaptionProjection, Conditions, PatchEmbed, Patches, SanaBlock, SanaBlockConfig, TimeEmbed,
+    Trunk,
+};
 
 impl SanaTransformerConfig {
     /// Builds the network with lazily initialised weights: nothing is allocated before use.
@@ -80,7 +83,7 @@ impl SanaTransformerConfig {
 
 /// How weights under the names of the published layout are read. The loss weighting of
 /// Sana-Sprint's training is of no use for inference.
-pub(super) const PUBLISHED_OPTIONS: LoadOptions = LoadOptions {
+pub(in crate::transformer) const PUBLISHED_OPTIONS: LoadOptions = LoadOptions {
     dtype: None,
     key_map: KeyMap(&[]),
     strip_prefix: "",
@@ -88,7 +91,7 @@ pub(super) const PUBLISHED_OPTIONS: LoadOptions = LoadOptions {
 };
 
 /// The weights under the names of the published layout, whichever layout they are in.
-pub(super) fn published<'a>(
+pub(in crate::transformer) fn published<'a>(
     weights: &'a Weights,
     model: &SanaTransformer,
 ) -> Result<Cow<'a, Weights>, WeightError> {
@@ -102,7 +105,7 @@ pub(super) fn published<'a>(
 ///
 /// # Errors
 /// When they are not.
-pub(super) fn checked<'a>(
+pub(in crate::transformer) fn checked<'a>(
     weights: &'a Weights,
     model: &SanaTransformer,
 ) -> Result<Cow<'a, Weights>, WeightError> {
@@ -117,13 +120,13 @@ pub(super) fn checked<'a>(
 /// embedding to the output projection.
 #[derive(Module, Debug)]
 pub struct SanaTransformer {
-    pub(super) patch_embed: PatchEmbed,
-    pub(super) time_embed: TimeEmbed,
-    pub(super) caption_projection: CaptionProjection,
-    pub(super) caption_norm: RmsNormAffine,
-    pub(super) transformer_blocks: Vec<SanaBlock>,
+    pub(in crate::transformer) patch_embed: PatchEmbed,
+    pub(in crate::transformer) time_embed: TimeEmbed,
+    pub(in crate::transformer) caption_projection: CaptionProjection,
+    pub(in crate::transformer) caption_norm: RmsNormAffine,
+    pub(in crate::transformer) transformer_blocks: Vec<SanaBlock>,
     scale_shift_table: Param<Tensor<2>>,
-    pub(super) proj_out: TorchLinear,
+    pub(in crate::transformer) proj_out: TorchLinear,
     #[module(skip)]
     config: SanaTransformerConfig,
     #[module(skip)]
@@ -303,7 +306,7 @@ impl SanaTransformer {
         }
     }
 
-    pub(super) fn trunk(&self) -> Trunk<'_> {
+    pub(in crate::transformer) fn trunk(&self) -> Trunk<'_> {
         Trunk {
             patch_embed: &self.patch_embed,
             caption_projection: &self.caption_projection,

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::SanaTransformerConfig;
     use crate::parity::fixture_path;
-    use crate::transformer::growth::{GrowthOptions, GrowthStrategy};
+    use crate::transformer::depth::{GrowthOptions, GrowthStrategy};
 
     /// Many files hold what one does.
     #[test]

@@ -8,8 +8,8 @@ use crate::layers::TextKeysValues;
 /// keys and values, and the mask.
 #[derive(Debug, Clone)]
 pub struct TextContext {
-    pub(super) blocks: Vec<TextKeysValues>,
-    pub(super) bias: Option<Tensor<4>>,
+    pub(in crate::transformer) blocks: Vec<TextKeysValues>,
+    pub(in crate::transformer) bias: Option<Tensor<4>>,
 }
 
 impl TextContext {

@@ -8,8 +8,8 @@ use crate::layers::{
 };
 use crate::precision::Bf16Gemm;
 
-use super::config::SanaTransformerConfig;
-use super::place::BlockPart;
+use crate::transformer::config::SanaTransformerConfig;
+use crate::transformer::input::BlockPart;
 
 /// Options of [`SanaBlock`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,10 +128,10 @@ impl Modulation {
 }
 
 /// One of the forms of the self-attention.
-pub(super) type Attend = fn(&LinearAttention, Tensor<3>) -> Tensor<3>;
+pub(in crate::transformer) type Attend = fn(&LinearAttention, Tensor<3>) -> Tensor<3>;
 
 /// What a block is given next to the tokens.
-pub(super) struct BlockConditions<'a> {
+pub(in crate::transformer) struct BlockConditions<'a> {
     /// `[batch, 6 * channels]`, before the block's table is added.
     pub modulation: Tensor<2>,
     pub text: &'a TextKeysValues,
@@ -176,7 +176,7 @@ impl SanaBlock {
 
     /// [`forward`](Self::forward) with the given form of the self-attention; `observe` is called with
     /// the modulation and with the tokens after each part.
-    pub(super) fn forward_with(
+    pub(in crate::transformer) fn forward_with(
         &self,
         attend: Attend,
         x: Tensor<3>,

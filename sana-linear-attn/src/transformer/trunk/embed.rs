@@ -91,8 +91,8 @@ pub fn sinusoidal(values: Tensor<1>, channels: usize) -> Tensor<2> {
 /// Two linear layers with SiLU between, from sinusoidal features to the network's width.
 #[derive(Module, Debug)]
 pub struct SinusoidMlp {
-    pub(super) linear_1: TorchLinear,
-    pub(super) linear_2: TorchLinear,
+    pub(in crate::transformer) linear_1: TorchLinear,
+    pub(in crate::transformer) linear_2: TorchLinear,
 }
 
 impl LinearLayers for SinusoidMlp {
@@ -119,7 +119,7 @@ impl SinusoidMlp {
 /// The level of nesting that models without embedded guidance have in checkpoints.
 #[derive(Module, Debug)]
 pub struct TimestepOnly {
-    pub(super) timestep_embedder: SinusoidMlp,
+    pub(in crate::transformer) timestep_embedder: SinusoidMlp,
 }
 
 impl LinearLayers for TimestepOnly {
@@ -131,10 +131,10 @@ impl LinearLayers for TimestepOnly {
 /// Embedding of the timestep, and in Sprint of the guidance scale, and the modulation made of it.
 #[derive(Module, Debug)]
 pub struct TimeEmbed {
-    pub(super) emb: Option<TimestepOnly>,
-    pub(super) timestep_embedder: Option<SinusoidMlp>,
-    pub(super) guidance_embedder: Option<SinusoidMlp>,
-    pub(super) linear: TorchLinear,
+    pub(in crate::transformer) emb: Option<TimestepOnly>,
+    pub(in crate::transformer) timestep_embedder: Option<SinusoidMlp>,
+    pub(in crate::transformer) guidance_embedder: Option<SinusoidMlp>,
+    pub(in crate::transformer) linear: TorchLinear,
 }
 
 impl LinearLayers for TimeEmbed {
@@ -206,8 +206,8 @@ impl TimeEmbed {
 /// Two linear layers with GELU (tanh form) between, from text channels to the network's width.
 #[derive(Module, Debug)]
 pub struct CaptionProjection {
-    pub(super) linear_1: TorchLinear,
-    pub(super) linear_2: TorchLinear,
+    pub(in crate::transformer) linear_1: TorchLinear,
+    pub(in crate::transformer) linear_2: TorchLinear,
 }
 
 impl LinearLayers for CaptionProjection {

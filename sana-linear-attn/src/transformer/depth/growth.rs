@@ -1,28 +1,7 @@
-//! Growing a transformer in depth (SANA-1.5, arXiv 2501.18427, section 2.2): a trained network of
-//! few blocks begins one of many.
-//!
-//! [`SanaTransformerConfig::grow`] says where each block of the larger network comes from, a
-//! [`DepthPlan`]; [`DepthPlan::write`] writes its weights, tensor by tensor.
-//!
-//! ```
-//! use sana_linear_attn::SanaTransformerConfig;
-//! use sana_linear_attn::transformer::growth::{BlockSource, GrowthOptions};
-//!
-//! let small = SanaTransformerConfig::sana_1600m_1024px();
-//! let plan = small.grow(&GrowthOptions::new(60))?;
-//! assert_eq!(plan.config(), &SanaTransformerConfig::sana_1_5_4800m());
-//! assert_eq!(plan.blocks()[17], BlockSource::Copy(17));
-//! assert_eq!(plan.blocks()[18], BlockSource::Identity);
-//! # Ok::<(), sana_linear_attn::transformer::growth::GrowthError>(())
-//! ```
+//! How a transformer grows, and which of its blocks are kept.
 
-mod plan;
-mod tensors;
-mod write;
-
-use super::config::{ConfigError, QkNorm, SanaTransformerConfig};
-
-pub use plan::{BlockSource, DepthPlan};
+use super::plan::{BlockSource, DepthPlan};
+use crate::transformer::config::{ConfigError, QkNorm, SanaTransformerConfig};
 
 /// Blocks at the end that partial preservation leaves out: the most specific to the trained task,
 /// behind which new blocks were seen to learn nothing (section 3.3 of the paper).

@@ -1,8 +1,16 @@
+//! What goes through a forward pass, and what can be seen of it.
+
+mod context;
+mod perturbed;
+mod place;
+mod wiring;
+
 use burn::tensor::Tensor;
 
-use super::context::TextContext;
-use super::perturbed::PerturbedBlocks;
-use super::place::Place;
+pub use context::TextContext;
+pub use perturbed::{PerturbedBlocks, PerturbedBlocksError};
+pub use place::{BlockPart, Place};
+pub use wiring::ControlWiring;
 
 /// A look at the values of a forward pass, place by place; see [`TransformerInput::observer`].
 pub type Observer<'a> = dyn FnMut(Place, &Tensor<3>) + 'a;
@@ -124,7 +132,7 @@ impl<'a> TransformerInput<'a> {
 }
 
 /// The observer of a forward pass, if there is one.
-pub(super) struct Observe<'a>(pub Option<&'a mut Observer<'a>>);
+pub(in crate::transformer) struct Observe<'a>(pub Option<&'a mut Observer<'a>>);
 
 impl Observe<'_> {
     pub fn tokens(&mut self, place: Place, values: &Tensor<3>) {

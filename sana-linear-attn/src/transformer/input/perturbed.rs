@@ -1,4 +1,4 @@
-use super::config::SanaTransformerConfig;
+use crate::transformer::config::SanaTransformerConfig;
 
 /// The blocks whose self-attention is replaced by the identity in perturbed attention guidance
 /// (Ahn et al., arXiv 2403.17377), by exact index: block 1 is that one, not 10 to 19 as well.
@@ -43,7 +43,7 @@ impl PerturbedBlocks {
     }
 
     /// The first of them: what comes before it, the perturbed path shares with the other.
-    pub(super) fn first(&self) -> usize {
+    pub(in crate::transformer) fn first(&self) -> usize {
         self.indices[0]
     }
 }

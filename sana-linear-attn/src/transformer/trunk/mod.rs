@@ -1,20 +1,26 @@
+//! What the transformer and the ControlNet have in common: embeddings, blocks, and the way through
+//! them.
+
+mod block;
+mod embed;
+
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::layers::{LinearAttention, RmsNormAffine, mask_bias};
 
-use super::block::{Attend, BlockConditions, SanaBlock};
 use super::config::SanaTransformerConfig;
-use super::context::TextContext;
-use super::embed::{CaptionProjection, PatchEmbed, sin_cos_positions};
-use super::input::Observe;
-use super::place::{BlockPart, Place};
-use super::wiring::ControlWiring;
+use super::input::{BlockPart, ControlWiring, Observe, Place, TextContext};
+
+use block::{Attend, BlockConditions};
+
+pub use block::{SanaBlock, SanaBlockConfig};
+pub use embed::{CaptionProjection, PatchEmbed, SinusoidMlp, TimeEmbed, sin_cos_positions};
 
 /// What a transformer and a ControlNet have in common: latents and texts become tokens, and the
 /// blocks run on them.
-pub(super) struct Trunk<'a> {
+pub(in crate::transformer) struct Trunk<'a> {
     pub patch_embed: &'a PatchEmbed,
     pub caption_projection: &'a CaptionProjection,
     pub caption_norm: &'a RmsNormAffine,
@@ -26,7 +32,7 @@ pub(super) struct Trunk<'a> {
 
 /// How latents are cut into tokens, and where these are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patches {
+pub(in crate::transformer) struct Patches {
     /// Channels of a token.
     pub width: usize,
     /// Latent pixels per token side.
@@ -49,7 +55,7 @@ impl Patches {
 }
 
 /// What every block is given next to the tokens.
-pub(super) struct Conditions<'a> {
+pub(in crate::transformer) struct Conditions<'a> {
     /// `[batch, 6 * width]`, made of the timestep.
     pub modulation: Tensor<2>,
     pub context: &'a TextContext,

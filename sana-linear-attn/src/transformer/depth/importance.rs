@@ -1,11 +1,9 @@
-//! Which blocks of a transformer matter (SANA-1.5, arXiv 2501.18427, section 2.4): those that
-//! change their input little can be removed, by
-//! [`SanaTransformerConfig::keep_blocks`](crate::SanaTransformerConfig::keep_blocks).
+//! Which blocks of a transformer matter.
 
 use burn::tensor::{DType, Tensor};
 
 use super::growth::GrowthError;
-use super::place::{BlockPart, Place};
+use crate::transformer::input::{BlockPart, Place};
 
 /// Block importance: one minus the mean cosine between what goes into a block and what comes out,
 ///
@@ -17,7 +15,7 @@ use super::place::{BlockPart, Place};
 /// that changes no direction, to 2.
 ///
 /// It is an observer of a forward pass
-/// ([`TransformerInput::observer`](super::TransformerInput::observer)). Of the hidden states it
+/// ([`TransformerInput::observer`](crate::transformer::TransformerInput::observer)). Of the hidden states it
 /// holds the last one only, and for each block a sum on the device, which is read at the end.
 #[derive(Debug, Clone)]
 pub struct BlockImportance {

@@ -4,10 +4,8 @@ use burn::tensor::Tensor;
 
 use crate::precision::is_finite;
 
-use super::context::TextContext;
-use super::input::TransformerInput;
-use super::model::SanaTransformer;
-use super::place::{BlockPart, Place};
+use super::SanaTransformer;
+use crate::transformer::input::{BlockPart, Place, TextContext, TransformerInput};
 
 impl SanaTransformer {
     /// Repeats a forward pass and names the first place whose values are not all finite, or `None`
