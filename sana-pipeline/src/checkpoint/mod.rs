@@ -10,22 +10,14 @@
 //! controlnet/config.json                 controlnet/diffusion_pytorch_model.safetensors, optional
 //! ```
 
-#[cfg(feature = "scenes-model")]
-mod built_in;
-pub mod check;
 mod component;
 mod contents;
-mod controlnet_folder;
 pub mod create;
-pub mod describe;
-pub(crate) mod dtype;
-mod fit;
+mod external;
+mod inspect;
 mod keys;
-mod lora_file;
 mod scheduler;
-mod transformer_file;
 pub mod variants;
-mod weight_files;
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -39,13 +31,14 @@ use serde_json::{Map, Value};
 
 use crate::error::{CheckpointError, PipelineError};
 
-use transformer_file::TransformerFile;
+use external::{TRANSFORMER_CLASS, TransformerFile};
 
 pub use component::Component;
-pub use controlnet_folder::ControlNetFolder;
-pub(crate) use fit::{check_caption, check_latents};
+pub(crate) use contents::dtype;
+pub use external::{ControlNetFolder, LoraFile, LoraMode};
+pub use inspect::{check, describe};
+pub(crate) use inspect::{check_caption, check_latents};
 pub use keys::{CheckpointInstruction, SanaKeys};
-pub use lora_file::{LoraFile, LoraMode};
 pub use scheduler::{Schedule, Scheduler, Solver};
 
 const INDEX: &str = "model_index.json";
@@ -214,7 +207,7 @@ impl Checkpoint {
         };
         let file = TransformerFile::open(path, variant, &base)?;
         self.classes
-            .insert(Component::Transformer, transformer_file::CLASS.to_owned());
+            .insert(Component::Transformer, TRANSFORMER_CLASS.to_owned());
         self.transformer = Some(Box::new(file));
         Ok(self)
     }

@@ -14,7 +14,7 @@ use image::imageops::FilterType;
 use image::{DynamicImage, GrayImage, RgbImage};
 use rayon::prelude::*;
 
-use super::read::shortened;
+use super::file::shortened;
 
 /// Pixels of a mask from this value on are regenerated. What is darker, such as the noise that JPEG
 /// leaves next to an edge, regenerates no cell by itself; it only has a weight in pixels.

@@ -1,17 +1,10 @@
 //! Images as files and as tensors: RGB8, files with text next to the pixels, PSNR.
 
-mod color;
 mod edges;
-mod exif;
-#[cfg(test)]
-mod file_tests;
-mod formats;
+mod file;
 mod grid;
 mod mask;
-mod read;
 mod resize;
-mod text;
-mod write;
 
 use std::path::Path;
 
@@ -22,16 +15,15 @@ use crate::files;
 
 pub use image::{GrayImage, RgbImage};
 
-#[cfg(feature = "train")]
-pub(crate) use self::read::load_as_is;
-pub use self::read::{
-    LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, decode, decode_mask, decode_with_alpha, load,
-    load_mask, load_over,
-};
-pub(crate) use self::read::{dimensions, shortened};
-pub use self::text::{LARGEST_TEXT, read_text, text_of};
-pub use self::write::{FileFormat, JPEG_QUALITY, check_text, encode, save, save_png};
 pub use edges::{Canny, edges};
+#[cfg(feature = "train")]
+pub(crate) use file::load_as_is;
+pub use file::{
+    FileFormat, JPEG_QUALITY, LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, LARGEST_TEXT, check_text,
+    decode, decode_mask, decode_with_alpha, encode, load, load_mask, load_over, read_text, save,
+    save_png, text_of,
+};
+pub(crate) use file::{dimensions, shortened};
 pub use grid::{GridOptions, grid, grid_of_files};
 pub(crate) use mask::{blended, fit_mask, has_white, kept_cells, pixel_weights};
 pub(crate) use resize::resize_and_crop;

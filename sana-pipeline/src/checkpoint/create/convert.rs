@@ -12,7 +12,7 @@ use super::folder::transformer_json;
 use super::random::WeightDtype;
 use super::write_text;
 use crate::checkpoint::Component;
-use crate::checkpoint::transformer_file::TransformerFile;
+use crate::checkpoint::external::TransformerFile;
 use crate::error::{CheckpointError, PipelineError};
 
 /// A transformer to convert.

@@ -121,7 +121,7 @@ fn copy(checkpoint: &Checkpoint, component: Component, folder: &Path) -> Result<
 
 #[cfg(feature = "scenes-model")]
 fn copy_built_in(component: Component, to: &Path) -> Result<(), PipelineError> {
-    for (name, bytes) in crate::checkpoint::built_in::files_of(component.folder()) {
+    for (name, bytes) in crate::checkpoint::contents::built_in::files_of(component.folder()) {
         let target = to.join(name);
         write_whole(&target, |out| io::Write::write_all(out, bytes))
             .map_err(PipelineError::write(&target))?;

@@ -76,7 +76,7 @@ fn built_in_tokenizer() -> Result<Vec<File>, PipelineError> {
         .filter_map(|name| {
             Some((
                 name,
-                crate::checkpoint::built_in::file(&format!("tokenizer/{name}"))?,
+                crate::checkpoint::contents::built_in::file(&format!("tokenizer/{name}"))?,
             ))
         })
         .collect())

@@ -8,9 +8,6 @@ mod generate;
 mod guided_velocity;
 mod image_to_image;
 mod importance;
-#[cfg(test)]
-#[cfg(feature = "flex")]
-mod looking_tests;
 mod preview;
 mod text;
 

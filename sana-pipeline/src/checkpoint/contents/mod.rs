@@ -1,5 +1,10 @@
 //! What is in a checkpoint: its files, configs, tokenizer and weights.
 
+#[cfg(feature = "scenes-model")]
+pub(super) mod built_in;
+pub(crate) mod dtype;
+pub(super) mod weight_files;
+
 use std::borrow::Cow;
 
 use sana_dcae::{DcAeConfig, DcAeError};
@@ -8,13 +13,12 @@ use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::{Gemma2Config, GemmaTokenizer, LARGEST_TOKENIZER};
 
-#[cfg(feature = "scenes-model")]
-use super::built_in;
 use super::component::Component;
 use super::scheduler::Scheduler;
-use super::weight_files::{has_f16_files, open_weights};
 use super::{Checkpoint, Source};
 use crate::error::{CheckpointError, PipelineError};
+
+use weight_files::{has_f16_files, open_weights};
 
 impl Checkpoint {
     /// The bytes of a file, by its path relative to the checkpoint with `/` between folders.

@@ -13,8 +13,8 @@ use sana_linear_attn::{ControlWiring, SanaControlNetConfig, SanaTransformerConfi
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::component::Component;
-use super::weight_files::{has_f16_files, open_weights};
+use crate::checkpoint::component::Component;
+use crate::checkpoint::contents::weight_files::{has_f16_files, open_weights};
 use crate::error::{CheckpointError, PipelineError};
 use crate::escape::escaped;
 use crate::units::{grouped, human};
@@ -89,7 +89,7 @@ impl ControlNetFolder {
     }
 
     /// Not asked for, but found in a checkpoint.
-    pub(super) fn found(self) -> Self {
+    pub(in crate::checkpoint) fn found(self) -> Self {
         Self {
             requested: false,
             ..self

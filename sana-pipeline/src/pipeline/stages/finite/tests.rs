@@ -1,4 +1,5 @@
-//! Predictions looked at after the run, as on a GPU, against those looked at in each step.
+//! Which predictions are found, and predictions looked at after the run, as on a GPU, against those
+//! looked at in each step.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,9 @@ use sana_linear_attn::transformer::{BlockPart, Place};
 use sana_sampler::AdaptiveProjection;
 use tempfile::TempDir;
 
-use super::denoise::Encoded;
-use super::finite::When;
+use super::{Call, FiniteCheck, When};
 use crate::error::PipelineError;
+use crate::pipeline::stages::denoise::Encoded;
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::Request;
 
@@ -143,4 +144,58 @@ fn a_run_that_was_stopped() {
             ..
         })
     ));
+}
+
+/// Predictions of which those of the steps in `bad` are not finite.
+fn looked_at(when: When, bad: &[usize]) -> (Vec<Option<usize>>, FiniteCheck) {
+    let mut check = FiniteCheck::new(when);
+    let device = Device::flex();
+    let found = (1..=5).map(|step| {
+        let latents = Tensor::<4>::full([1, 2, 1, 3], step as f32, &device);
+        let (time, sigma) = (step as f64, 0.5);
+        let call = Call {
+            step,
+            latents: latents.clone(),
+            time,
+            sigma,
+        };
+        let value = match (bad.contains(&step), step % 2) {
+            (false, _) => -2.0,
+            (true, 0) => f32::NAN,
+            (true, _) => f32::NEG_INFINITY,
+        };
+        // One element is enough.
+        let prediction = latents.slice_fill([0..1, 1..2, 0..1, 2..3], value);
+        let found = check.look(prediction, call).unwrap();
+        found.map(|call| call.step)
+    });
+    (found.collect(), check)
+}
+
+#[test]
+fn each_step_on_the_cpu() {
+    assert_eq!(When::on(&Device::flex()), When::EachStep);
+    let (found, mut check) = looked_at(When::EachStep, &[2, 5]);
+    assert_eq!(found, [None, Some(2), None, None, Some(5)]);
+    assert_eq!(check.reads, 5);
+    assert!(check.first().unwrap().is_none());
+    assert_eq!(check.reads, 5);
+}
+
+/// One read, however many steps there were, and the first of the bad steps with its inputs.
+#[test]
+fn after_the_run_elsewhere() {
+    for bad in [vec![], vec![1], vec![3, 4], vec![2, 5]] {
+        let (found, mut check) = looked_at(When::AfterTheRun, &bad);
+        assert_eq!(found, [None; 5]);
+        assert_eq!(check.reads, 0);
+        let call = check.first().unwrap();
+        assert_eq!(check.reads, 1);
+        assert_eq!(call.as_ref().map(|call| call.step), bad.first().copied());
+        if let Some(call) = call {
+            let latents: Vec<f32> = call.latents.into_data().try_to_vec().unwrap();
+            assert_eq!(latents, [call.step as f32; 6]);
+            assert_eq!((call.time, call.sigma), (call.step as f64, 0.5));
+        }
+    }
 }

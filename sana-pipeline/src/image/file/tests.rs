@@ -8,7 +8,7 @@ use image::codecs::webp::WebPEncoder;
 use image::{DynamicImage, ImageEncoder, Rgb, Rgba};
 use moxcms::ColorProfile;
 
-use super::*;
+use crate::image::*;
 
 const NAME: &str = "given";
 

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use sana_linear_attn::weights::read_bounded;
 
-use super::{GrayImage, RgbImage, color, formats};
+use super::{color, formats};
 use crate::error::{ImageError, PipelineError};
 
 /// Bytes of an image file, at most: 256 MiB.

@@ -10,10 +10,8 @@ use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::Gemma2Model;
 use serde::Serialize;
 
-use super::component::Component;
-use super::lora_file::LoraFile;
-use super::weight_files::{has_variant_files, variants_in};
-use super::{Checkpoint, ControlNetFolder};
+use crate::checkpoint::contents::weight_files::{has_variant_files, variants_in};
+use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile};
 use crate::error::{CheckpointError, PipelineError};
 use crate::escape::escaped;
 

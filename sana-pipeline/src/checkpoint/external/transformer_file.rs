@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use serde_json::{Map, Value};
 
-use super::component::Component;
-use super::weight_files::{has_f16_files, has_variant_files, open_weights, says_f16, variants_in};
+use crate::checkpoint::component::Component;
+use crate::checkpoint::contents::weight_files::{
+    has_f16_files, has_variant_files, open_weights, says_f16, variants_in,
+};
 use crate::error::{CheckpointError, PipelineError};
 
 const CONFIG: &str = "config.json";

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
-use super::RgbImage;
 use super::exif::{self, LARGEST_TEXTS};
 use super::text::{LARGEST_TEXT, MOST_TEXTS};
 use crate::error::{ImageError, PipelineError};
@@ -192,8 +191,8 @@ fn write_by(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{load, psnr, read_text, text_of};
     use super::*;
+    use crate::image::{load, psnr, read_text, text_of};
 
     fn image() -> RgbImage {
         let ramp = |x: u32, y: u32| [4 * x as u8, 8 * y as u8, (3 * (x + y)) as u8];

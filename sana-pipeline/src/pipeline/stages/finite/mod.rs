@@ -1,5 +1,9 @@
 //! Whether every step's prediction has finite values only, without a wait in every step.
 
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests;
+
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::precision::is_cpu;
 
@@ -104,64 +108,4 @@ fn read(values: Tensor<1>) -> Result<Vec<f32>, PipelineError> {
         .map_err(|error| failed(format!("{error:?}")))?;
     data.try_into_vec()
         .map_err(|error| failed(format!("{error:?}")))
-}
-
-#[cfg(test)]
-#[cfg(feature = "flex")]
-mod tests {
-    use super::*;
-
-    /// Predictions of which those of the steps in `bad` are not finite.
-    fn looked_at(when: When, bad: &[usize]) -> (Vec<Option<usize>>, FiniteCheck) {
-        let mut check = FiniteCheck::new(when);
-        let device = Device::flex();
-        let found = (1..=5).map(|step| {
-            let latents = Tensor::<4>::full([1, 2, 1, 3], step as f32, &device);
-            let (time, sigma) = (step as f64, 0.5);
-            let call = Call {
-                step,
-                latents: latents.clone(),
-                time,
-                sigma,
-            };
-            let value = match (bad.contains(&step), step % 2) {
-                (false, _) => -2.0,
-                (true, 0) => f32::NAN,
-                (true, _) => f32::NEG_INFINITY,
-            };
-            // One element is enough.
-            let prediction = latents.slice_fill([0..1, 1..2, 0..1, 2..3], value);
-            let found = check.look(prediction, call).unwrap();
-            found.map(|call| call.step)
-        });
-        (found.collect(), check)
-    }
-
-    #[test]
-    fn each_step_on_the_cpu() {
-        assert_eq!(When::on(&Device::flex()), When::EachStep);
-        let (found, mut check) = looked_at(When::EachStep, &[2, 5]);
-        assert_eq!(found, [None, Some(2), None, None, Some(5)]);
-        assert_eq!(check.reads, 5);
-        assert!(check.first().unwrap().is_none());
-        assert_eq!(check.reads, 5);
-    }
-
-    /// One read, however many steps there were, and the first of the bad steps with its inputs.
-    #[test]
-    fn after_the_run_elsewhere() {
-        for bad in [vec![], vec![1], vec![3, 4], vec![2, 5]] {
-            let (found, mut check) = looked_at(When::AfterTheRun, &bad);
-            assert_eq!(found, [None; 5]);
-            assert_eq!(check.reads, 0);
-            let call = check.first().unwrap();
-            assert_eq!(check.reads, 1);
-            assert_eq!(call.as_ref().map(|call| call.step), bad.first().copied());
-            if let Some(call) = call {
-                let latents: Vec<f32> = call.latents.into_data().try_to_vec().unwrap();
-                assert_eq!(latents, [call.step as f32; 6]);
-                assert_eq!((call.time, call.sigma), (call.step as f64, 0.5));
-            }
-        }
-    }
 }

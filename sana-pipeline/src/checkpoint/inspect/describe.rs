@@ -6,9 +6,7 @@ use std::fmt;
 use sana_linear_attn::Weights;
 use serde::Serialize;
 
-use super::component::Component;
-use super::scheduler::Solver;
-use super::{Checkpoint, variants};
+use crate::checkpoint::{Checkpoint, Component, Solver, variants};
 use crate::error::PipelineError;
 use crate::escape::escaped;
 use crate::units::{grouped, human};
