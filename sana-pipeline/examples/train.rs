@@ -7,11 +7,11 @@ use std::error::Error;
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
+use sana_pipeline::create::{CheckpointFiles, write_autoencoder, write_denoiser};
 use sana_pipeline::train::{
-    AutoencoderOptions, AutoencoderTask, CheckpointFiles, Data, Denoiser, LatentPool,
-    MAX_PROMPT_TOKENS, Run, RunOptions, TransformerOptions, TransformerTask, export_autoencoder,
-    export_denoiser, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer, scenes_transformer,
-    with_measured_scale,
+    AutoencoderOptions, AutoencoderTask, Data, Denoiser, LatentPool, MAX_PROMPT_TOKENS, Run,
+    RunOptions, TransformerOptions, TransformerTask, scenes_autoencoder, scenes_text_encoder,
+    scenes_tokenizer, scenes_transformer, with_measured_scale,
 };
 use sana_pipeline::{CheckpointInstruction, SanaKeys};
 use sana_text::{GemmaTokenizer, PromptTokenizer};
@@ -88,7 +88,11 @@ pub fn train(folder: &Path, steps: usize) -> Result<(), Box<dyn Error>> {
         flow_shift: task.options.flow_shift,
         keys: &keys,
     };
-    export_autoencoder(&autoencoder, folder, DType::F32)?;
-    export_denoiser(&run.averaged_model(), &files, folder, DType::F32)?;
+    write_autoencoder(&autoencoder, folder, DType::F32)?;
+    let Denoiser {
+        transformer,
+        text_encoder,
+    } = run.averaged_model();
+    write_denoiser(&transformer, &text_encoder, &files, folder, DType::F32)?;
     Ok(())
 }

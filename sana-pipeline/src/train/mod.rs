@@ -31,7 +31,6 @@ struct Page;
 
 mod data;
 mod error;
-mod export;
 mod memory;
 mod optimizer;
 mod run;
@@ -42,7 +41,6 @@ mod tests;
 
 pub use data::{Data, Sample};
 pub use error::TrainError;
-pub use export::{CheckpointFiles, export_autoencoder, export_denoiser, with_measured_scale};
 pub use memory::{check_autoencoder_run, check_transformer_run};
 pub use optimizer::{OptimizerKind, OptimizerOptions};
 pub use run::{
@@ -55,5 +53,5 @@ pub use scenes_model::{
 };
 pub use tasks::{
     AutoencoderOptions, AutoencoderTask, Denoiser, LatentPool, Task, TransformerOptions,
-    TransformerTask, flow_loss,
+    TransformerTask, flow_loss, with_measured_scale,
 };

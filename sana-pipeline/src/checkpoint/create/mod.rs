@@ -1,11 +1,13 @@
 //! Checkpoints of released sizes with random weights, for benchmarks and tests at real size,
-//! ControlNets to train, checkpoints of another depth, and transformers in another layout.
+//! ControlNets to train, networks in memory, checkpoints of another depth, and transformers in
+//! another layout.
 
 mod controlnet;
 mod convert;
 mod depth;
 pub(crate) mod folder;
 mod random;
+mod trained;
 
 use std::fs;
 use std::io::Write;
@@ -31,6 +33,7 @@ pub use controlnet::write_controlnet;
 pub use convert::{ConvertOptions, convert_transformer};
 pub use depth::write_with_depth;
 pub use sana_linear_attn::transformer::TransformerLayout;
+pub use trained::{CheckpointFiles, write_autoencoder, write_denoiser};
 
 /// Bytes of tensors in one file: more make shards, as in published checkpoints.
 const SHARD_BYTES: u64 = 5_000_000_000;

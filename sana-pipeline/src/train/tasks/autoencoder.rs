@@ -6,6 +6,7 @@ use sana_sampler::noise;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::latent_scale::{latent_std, scale_of};
 use super::task::Task;
 use crate::train::data::Data;
 use crate::train::error::{TrainError, at_least_one, not_negative};
@@ -171,41 +172,4 @@ impl Task for AutoencoderTask {
             + difference.abs().mean() * absolute
             + latents.square().mean() * latent_decay)
     }
-}
-
-/// The scaling factor that goes with this standard deviation, if both are finite.
-pub fn scale_of(std: f64) -> Option<f64> {
-    let scale = 1.0 / std;
-    (scale.is_finite() && std.is_finite()).then_some(scale)
-}
-
-/// Standard deviation of raw latents over `count` images: its reciprocal is the autoencoder's
-/// scaling factor.
-///
-/// # Errors
-/// When an image cannot be read or has a size that does not divide.
-pub fn latent_std(
-    model: &DcAe,
-    data: &Data,
-    count: usize,
-    seed: u64,
-    device: &Device,
-) -> Result<f64, TrainError> {
-    let (mut sum, mut squares, mut total) = (0f64, 0f64, 0f64);
-    // A second look at the same images adds nothing.
-    for image in 0..count.min(data.count().unwrap_or(count)) {
-        let size = data.size();
-        let sample = data.sample_at(seed, image as u64)?;
-        let pixels = TensorData::new(sample.pixels, [1, 3, size, size]);
-        let latents = model.encode_raw(Tensor::from_data(pixels, (device, DType::F32)))?;
-        for value in latents.into_data().iter::<f32>().map(f64::from) {
-            sum += value;
-            squares += value * value;
-            total += 1.0;
-        }
-    }
-    let mean = sum / total;
-    let variance = squares / total - mean * mean;
-    // Below zero by rounding alone; not a number stays one.
-    Ok(if variance < 0.0 { 0.0 } else { variance.sqrt() })
 }

@@ -2,12 +2,12 @@
 
 mod autoencoder;
 mod latent_pool;
+mod latent_scale;
 mod task;
 mod transformer;
 
 pub use autoencoder::{AutoencoderOptions, AutoencoderTask};
 pub use latent_pool::LatentPool;
+pub use latent_scale::with_measured_scale;
 pub use task::Task;
 pub use transformer::{Denoiser, TransformerOptions, TransformerTask, flow_loss};
-
-pub(super) use autoencoder::{latent_std, scale_of};

@@ -3,9 +3,9 @@
 use anyhow::ensure;
 use burn::tensor::DType;
 use sana_dcae::{DcAe, DcAeConfig};
+use sana_pipeline::create::write_autoencoder;
 use sana_pipeline::train::{
-    self, AutoencoderOptions, AutoencoderTask, Run, Task, export_autoencoder, scenes_autoencoder,
-    with_measured_scale,
+    self, AutoencoderOptions, AutoencoderTask, Run, Task, scenes_autoencoder, with_measured_scale,
 };
 
 use super::args::{AutoencoderArgs, RunArgs};
@@ -95,5 +95,5 @@ fn export_average(
     if !decoder_only {
         model = with_measured_scale(&model, &task.data, common.seed, &task.device)?;
     }
-    Ok(export_autoencoder(&model, &common.out, DType::F32)?)
+    Ok(write_autoencoder(&model, &common.out, DType::F32)?)
 }

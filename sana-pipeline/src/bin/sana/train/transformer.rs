@@ -2,10 +2,11 @@
 
 use anyhow::ensure;
 use burn::tensor::DType;
+use sana_pipeline::create::{CheckpointFiles, write_autoencoder, write_denoiser};
 use sana_pipeline::train::{
-    self, CheckpointFiles, LatentPool, TransformerOptions, TransformerTask, export_autoencoder,
-    export_denoiser,
+    self, Denoiser, LatentPool, TransformerOptions, TransformerTask,
 };
+use sana_pipeline::PipelineError;
 use sana_text::{GemmaTokenizer, PromptTokenizer};
 
 use super::args::TransformerArgs;
@@ -95,11 +96,14 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
         keys: &keys,
     };
     let (_lock, mut run) = common.open(model, options, settings)?;
+    let export = |Denoiser { transformer, text_encoder }| -> Result<(), PipelineError> {
+        write_denoiser(&transformer, &text_encoder, &files, &common.out, DType::BF16)
+    };
     // The checkpoint is complete from the first save on, so that a long run can be looked at.
-    export_autoencoder(&autoencoder, &common.out, DType::BF16)?;
+    write_autoencoder(&autoencoder, &common.out, DType::BF16)?;
     if run.step() >= common.steps {
         run.save()?;
-        export_denoiser(&run.averaged_model(), &files, &common.out, DType::BF16)?;
+        export(run.averaged_model())?;
         output().line(format_args!("wrote {}", common.out.display()))?;
         return Ok(());
     }
@@ -120,7 +124,7 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
     run.train(&task, |run, step| {
         progress.advance(step.step as u64, step.steps as u64);
         if common.is_saved(step) {
-            exported = export_denoiser(&run.averaged_model(), &files, &common.out, DType::BF16);
+            exported = export(run.averaged_model());
         }
         exported.is_ok()
     })?;
