@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use sana_benches::{Case, run};
-use sana_pipeline::{Checkpoint, LoadOptions, Request, SanaPipeline, Solver, StepAction};
+use sana_pipeline::sampler::Solver;
+use sana_pipeline::{Checkpoint, LoadOptions, Request, SanaPipeline, StepAction};
 use sana_sampler::Order;
 
 fn main() -> ExitCode {

@@ -11,8 +11,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{DType, Device};
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::memory::MemoryPolicy;
 use sana_pipeline::memory::{peak_resident_bytes, reset_peak};
-use sana_pipeline::{Checkpoint, Component, LoadOptions, MemoryPolicy, SanaPipeline};
+use sana_pipeline::{Checkpoint, LoadOptions, SanaPipeline};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -7,13 +7,13 @@ use std::error::Error;
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
-use sana_pipeline::create::{CheckpointFiles, write_autoencoder, write_denoiser};
+use sana_pipeline::checkpoint::create::{CheckpointFiles, write_autoencoder, write_denoiser};
+use sana_pipeline::checkpoint::{CheckpointInstruction, SanaKeys};
 use sana_pipeline::train::{
     AutoencoderOptions, AutoencoderTask, Data, Denoiser, LatentPool, MAX_PROMPT_TOKENS, Run,
     RunOptions, TransformerOptions, TransformerTask, scenes_autoencoder, scenes_text_encoder,
     scenes_tokenizer, scenes_transformer, with_measured_scale,
 };
-use sana_pipeline::{CheckpointInstruction, SanaKeys};
 use sana_text::{GemmaTokenizer, PromptTokenizer};
 
 /// Side of the images in pixels.

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod best_of;
-mod checkpoint;
-mod error;
+pub mod checkpoint;
+pub mod error;
 mod escape;
 #[cfg(feature = "scenes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
@@ -19,44 +19,37 @@ pub mod memory;
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub mod metrics;
 mod pipeline;
-mod request;
+pub mod request;
 #[cfg(feature = "scenes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
 pub mod scenes;
-mod spec;
+pub mod spec;
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub mod train;
 mod units;
 
-pub use checkpoint::{
-    Checkpoint, CheckpointInstruction, Component, ControlNetFolder, LoraFile, LoraMode, SanaKeys,
-    Schedule, Scheduler, Solver, check, create, describe, variants,
-};
-pub use error::{CheckpointError, ImageError, ImageToImageError, PipelineError, RequestError};
+pub use checkpoint::opened::Checkpoint;
+pub use error::pipeline::PipelineError;
 #[doc(hidden)]
 pub use escape::{escaped, escaped_lines};
 #[doc(hidden)]
 pub use files::FolderLock;
-pub use pipeline::{
-    Generation, LoadOptions, MemoryPolicy, ObserverError, SanaPipeline, StepAction, StepInfo,
-    TextConditioning,
-};
-pub use request::{
-    ControlImage, ControlSettings, ImageToImageSettings, InstructionChoice, Request, Settings,
-};
-pub use spec::{Buckets, Defaults, ModelSpec};
+pub use pipeline::{Generation, LoadOptions, SanaPipeline, StepAction, StepInfo};
+pub use request::builder::Request;
 
-/// What requests, settings and errors take from `sana-sampler`.
+/// The scheduler of a checkpoint, and what requests, settings and errors take from `sana-sampler`.
 pub mod sampler {
+    pub use crate::checkpoint::scheduler::{Schedule, Scheduler, Solver};
     pub use sana_sampler::{
         AdaptiveProjection, FlowSchedule, Guidance, GuidanceInterval, Order, SamplerError,
         ScmSchedule, ScmTimesteps, SigmaData, Timesteps,
     };
 }
 
-/// What requests, pipelines and errors take from `sana-text`.
+/// Encoded prompts, and what requests, pipelines and errors take from `sana-text`.
 pub mod text {
+    pub use crate::pipeline::TextConditioning;
     pub use sana_text::{
         Gemma2Config, Gemma2Model, Instruction, PromptEmbeds, PromptOptions, PromptTokenizer,
         TextError,

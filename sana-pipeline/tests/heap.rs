@@ -13,10 +13,11 @@ use sana_dcae::{DcAe, DcAeConfig, MemoryOptions, Tiling};
 use sana_linear_attn::SanaTransformerConfig;
 use sana_linear_attn::parity::built_in_fixture_path;
 use sana_linear_attn::transformer::TransformerInput;
+use sana_pipeline::memory::MemoryPolicy;
 use sana_pipeline::memory::activations::{
     Denoising, decode_elements, denoise_elements, text_elements,
 };
-use sana_pipeline::{Checkpoint, LoadOptions, MemoryPolicy, Request, SanaPipeline, StepAction};
+use sana_pipeline::{Checkpoint, LoadOptions, Request, SanaPipeline, StepAction};
 use sana_text::Gemma2Config;
 
 #[global_allocator]

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryAdvice {
-    /// [`MemoryPolicy::OneStageAtATime`](crate::MemoryPolicy) and decoding in
+    /// [`MemoryPolicy::OneStageAtATime`](crate::memory::MemoryPolicy) and decoding in
     /// [tiles](crate::LoadOptions::tiling).
     LowMemory,
     /// [`LoadOptions::dtype`](crate::LoadOptions::dtype) bf16.

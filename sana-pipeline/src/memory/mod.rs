@@ -1,14 +1,15 @@
-//! Memory: what a request needs before it starts ([`estimate`], [`activations`]), and what its
-//! stages took ([`measure`]).
+//! Memory: what a request needs before it starts ([`MemoryEstimate`], [`activations`]), and what its
+//! stages took ([`StageReport`]).
 
 pub mod activations;
 mod batch;
-pub mod estimate;
-pub mod measure;
+mod estimate;
+mod measure;
 mod model;
+mod policy;
 mod summary;
 
-pub use crate::error::MemoryAdvice;
+pub use crate::error::memory::MemoryAdvice;
 pub(crate) use batch::images_decoded_at_once;
 pub(crate) use estimate::Way;
 pub use estimate::{MemoryEstimate, MemoryShortage, StageEstimate};
@@ -16,4 +17,5 @@ pub use measure::{
     StageMeter, StageReport, available_bytes, peak_resident_bytes, reset_peak, resident_bytes,
 };
 pub(crate) use model::{LoadedPart, MemoryModel, Workload, text_length};
+pub use policy::MemoryPolicy;
 pub use summary::{ImageMemory, ImageMemoryIn};

@@ -19,13 +19,13 @@ use crate::checkpoint::LoraMode;
 use crate::checkpoint::Scheduler;
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
-use crate::memory::{LoadedPart, MemoryModel, MemoryShortage};
+use crate::memory::{LoadedPart, MemoryModel, MemoryPolicy, MemoryShortage};
 use crate::spec::ModelSpec;
 
 use networks::Networks;
 
-pub use observer::{ObserverError, StepAction, StepInfo};
-pub use options::{LoadOptions, MemoryPolicy};
+pub use observer::{StepAction, StepInfo};
+pub use options::LoadOptions;
 pub use stages::{Generation, TextConditioning};
 
 /// A text-to-image model of the Sana family: tokenizer, text encoder, transformer, autoencoder and
@@ -175,7 +175,7 @@ impl SanaPipeline {
     /// Puts networks together that are in memory already, for example in training.
     ///
     /// # Errors
-    /// [`CheckpointError::ComponentsDiffer`](crate::CheckpointError::ComponentsDiffer) when they do not fit each other.
+    /// [`CheckpointError::ComponentsDiffer`](crate::error::CheckpointError::ComponentsDiffer) when they do not fit each other.
     pub fn from_networks(
         tokenizer: PromptTokenizer,
         text_encoder: Gemma2Model,
@@ -296,7 +296,7 @@ impl SanaPipeline {
     /// The ControlNet, loaded now if it was not.
     ///
     /// # Errors
-    /// When its weights are not usable; [`RequestError::NoControlNet`](crate::RequestError::NoControlNet) without one.
+    /// When its weights are not usable; [`RequestError::NoControlNet`](crate::error::RequestError::NoControlNet) without one.
     pub fn controlnet(&mut self) -> Result<&SanaControlNet, PipelineError> {
         self.networks.controlnet()
     }

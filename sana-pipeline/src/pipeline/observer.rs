@@ -1,12 +1,11 @@
 //! What an observer of the steps sees and answers.
 
-use std::error::Error;
 use std::fmt;
 
 use burn::tensor::Tensor;
 use sana_sampler::Step;
 
-use crate::error::PipelineError;
+use crate::error::{ObserverError, PipelineError};
 use crate::image::RgbImage;
 
 /// What an observer sees after each step.
@@ -58,7 +57,7 @@ impl<'a> StepInfo<'a> {
     /// [`StepAction::Stop`] now.
     ///
     /// The autoencoder is loaded at the first preview and stays. `None` where only one stage may be
-    /// in memory at a time ([`MemoryPolicy`](crate::MemoryPolicy)) and it is not there. A preview
+    /// in memory at a time ([`MemoryPolicy`](crate::memory::MemoryPolicy)) and it is not there. A preview
     /// takes memory next to that of the denoising stage, which the
     /// [estimate](crate::SanaPipeline::memory_estimate) does not count.
     ///
@@ -99,10 +98,6 @@ impl fmt::Debug for StepInfo<'_> {
 /// What an observer answers, as it is or as the `Ok` of a `Result`: continue, stop with the estimate
 /// of the clean latents, or continue from or stop with other latents.
 pub type StepAction = sana_sampler::StepAction<4>;
-
-/// An error of an observer. It ends the run as [`PipelineError::Observer`], or as it is where it is
-/// a [`PipelineError`].
-pub type ObserverError = Box<dyn Error + Send + Sync>;
 
 /// An observer as the stages call it.
 pub(crate) type Observer<'a> = dyn FnMut(StepInfo<'_>) -> Result<StepAction, PipelineError> + 'a;

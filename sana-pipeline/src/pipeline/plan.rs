@@ -7,9 +7,10 @@ use crate::error::MemoryAdvice;
 use crate::error::PipelineError;
 use crate::memory::available_bytes;
 use crate::memory::{
-    MemoryEstimate, MemoryModel, MemoryShortage, StageEstimate, Way, Workload, text_length,
+    MemoryEstimate, MemoryModel, MemoryPolicy, MemoryShortage, StageEstimate, Way, Workload,
+    text_length,
 };
-use crate::pipeline::{MemoryPolicy, SanaPipeline};
+use crate::pipeline::SanaPipeline;
 use crate::request::{Request, Settings};
 use crate::units::human;
 

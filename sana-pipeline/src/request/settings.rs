@@ -7,9 +7,9 @@ use sana_linear_attn::transformer::PerturbedBlocks;
 use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval};
 use sana_text::{PromptEmbeds, PromptOptions, TextError};
 
+use super::builder::{InstructionChoice, Request, SizeChoice};
 use super::control::{ControlImage, ControlSettings};
 use super::image_to_image::{ImageToImage, ImageToImageSettings};
-use super::{InstructionChoice, Request, SizeChoice};
 use crate::checkpoint::{Schedule, Solver};
 use crate::error::{ImageToImageError, PipelineError, RequestError};
 use crate::image::{LARGEST_SIDE, LARGEST_TEXT};

@@ -84,7 +84,7 @@ impl ModelSpec {
     /// Of components that fit each other, without a ControlNet.
     ///
     /// # Errors
-    /// [`CheckpointError::ComponentsDiffer`](crate::CheckpointError::ComponentsDiffer) when the autoencoder's latents are not the transformer's.
+    /// [`CheckpointError::ComponentsDiffer`](crate::error::CheckpointError::ComponentsDiffer) when the autoencoder's latents are not the transformer's.
     pub(crate) fn new(
         transformer: SanaTransformerConfig,
         autoencoder: DcAeConfig,

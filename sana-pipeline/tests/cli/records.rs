@@ -30,7 +30,7 @@ fn decoding_in_tiles() {
     let here = Workplace::new();
     let pipeline = SanaPipeline::load(&checkpoint(), &burn::tensor::Device::flex()).unwrap();
     let request = Request::new("a red circle").size(1024, 768).steps(1);
-    let request = request.instruction(sana_pipeline::InstructionChoice::None);
+    let request = request.instruction(sana_pipeline::request::InstructionChoice::None);
     let need = pipeline.memory_estimate(&request).unwrap();
     let limit = need
         .one_stage_at_a_time(true)

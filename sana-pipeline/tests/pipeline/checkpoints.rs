@@ -1,11 +1,12 @@
 //! Checkpoint folders: what is read from them, and what can be wrong with them.
 
-use sana_pipeline::CheckpointError;
+use sana_pipeline::error::CheckpointError;
 use std::fs;
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::WeightError;
-use sana_pipeline::{Component, PipelineError, StepAction};
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::{PipelineError, StepAction};
 
 use super::*;
 

@@ -6,8 +6,10 @@ use std::path::Path;
 use burn::tensor::{DType, TensorData};
 use sana_linear_attn::Weights;
 use sana_linear_attn::parity::{values, write_original};
-use sana_pipeline::create::{ConvertOptions, TransformerLayout, convert_transformer};
-use sana_pipeline::{CheckpointError, Component, PipelineError};
+use sana_pipeline::PipelineError;
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::checkpoint::create::{ConvertOptions, TransformerLayout, convert_transformer};
+use sana_pipeline::error::CheckpointError;
 
 use super::parity::sampled;
 use super::*;

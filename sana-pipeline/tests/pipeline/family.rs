@@ -6,7 +6,7 @@ use sana_linear_attn::Weights;
 use sana_linear_attn::parity::{original_tensors, values};
 use sana_linear_attn::transformer::TransformerInput;
 use sana_linear_attn::weights::write_tensors;
-use sana_pipeline::{Schedule, Solver};
+use sana_pipeline::sampler::{Schedule, Solver};
 
 use super::original::tensors_of;
 use super::parity::sampled;

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sana_linear_attn::{WeightError, Weights};
-use sana_pipeline::check::{LoadedWith, Misfit};
-use sana_pipeline::{CheckpointError, LoraFile, PipelineError};
+use sana_pipeline::PipelineError;
+use sana_pipeline::checkpoint::LoraFile;
+use sana_pipeline::checkpoint::check::{LoadedWith, Misfit};
+use sana_pipeline::error::CheckpointError;
 use serde_json::{Map, Value, json};
 
 use super::*;

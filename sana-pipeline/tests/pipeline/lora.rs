@@ -5,8 +5,10 @@ use sana_linear_attn::Weights;
 use sana_linear_attn::parity::{assert_close, dropped_in_fixtures, tolerance, values};
 use sana_linear_attn::transformer::LoraError;
 use sana_linear_attn::weights::write_tensors;
-use sana_pipeline::CheckpointError;
-use sana_pipeline::{LoraFile, LoraMode, MemoryPolicy, PipelineError, StepAction};
+use sana_pipeline::checkpoint::{LoraFile, LoraMode};
+use sana_pipeline::error::CheckpointError;
+use sana_pipeline::memory::MemoryPolicy;
+use sana_pipeline::{PipelineError, StepAction};
 
 use super::parity::{Reference, sampled};
 use super::*;
@@ -131,7 +133,7 @@ fn they_are_applied_whenever_the_transformer_is_loaded() {
     let mut pipeline = load_with(&sana_folder(), options);
     for _ in 0..2 {
         assert_eq!(draw(&mut pipeline), expected);
-        assert!(!pipeline.is_loaded(sana_pipeline::Component::Transformer));
+        assert!(!pipeline.is_loaded(sana_pipeline::checkpoint::Component::Transformer));
     }
 }
 

@@ -2,12 +2,13 @@
 //! so that nothing here depends on the machine.
 
 use sana_dcae::Tiling;
+use sana_pipeline::checkpoint::Component;
 use sana_pipeline::image::psnr;
 use sana_pipeline::memory::MemoryEstimate;
+use sana_pipeline::memory::MemoryPolicy;
 use sana_pipeline::memory::{MemoryAdvice, MemoryShortage};
-use sana_pipeline::{
-    Component, Generation, InstructionChoice, MemoryPolicy, PipelineError, StepAction,
-};
+use sana_pipeline::request::InstructionChoice;
+use sana_pipeline::{Generation, PipelineError, StepAction};
 
 use super::*;
 
@@ -131,9 +132,9 @@ fn weights_in_bf16_need_half() {
 fn loras_count() {
     let plain = estimate(&small()).stages[1];
     let file = "pipeline/lora/pytorch_lora_weights.safetensors";
-    let lora = sana_pipeline::LoraFile::new(built_in_fixture_path(CRATE, file));
+    let lora = sana_pipeline::checkpoint::LoraFile::new(built_in_fixture_path(CRATE, file));
     let options = LoadOptions {
-        loras: vec![lora.mode(sana_pipeline::LoraMode::Unmerged)],
+        loras: vec![lora.mode(sana_pipeline::checkpoint::LoraMode::Unmerged)],
         ..LoadOptions::default()
     };
     let pipeline = load_with(&sana_folder(), options);

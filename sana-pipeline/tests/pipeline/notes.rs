@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use sana_pipeline::StepAction;
 use sana_pipeline::image::RgbImage;
-use sana_pipeline::{Schedule, Scheduler, Solver, StepAction};
+use sana_pipeline::sampler::{Schedule, Scheduler, Solver};
 use sana_sampler::{AdaptiveProjection, FlowSchedule, GuidanceInterval, ScmSchedule};
 
 use super::*;

@@ -5,8 +5,9 @@ use sana_linear_attn::parity::{original_tensors, values, write_original};
 use sana_linear_attn::transformer::ConfigError;
 use sana_linear_attn::weights::write_tensors;
 use sana_linear_attn::{WeightError, Weights};
-use sana_pipeline::CheckpointError;
-use sana_pipeline::{Component, PipelineError};
+use sana_pipeline::PipelineError;
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::error::CheckpointError;
 
 use super::parity::sampled;
 use super::*;

@@ -3,8 +3,10 @@
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::{Fixture, fixture_path, tolerance};
 use sana_linear_attn::transformer::TransformerInput;
+use sana_pipeline::StepAction;
 use sana_pipeline::image::from_tensor;
-use sana_pipeline::{InstructionChoice, Schedule, Solver, StepAction};
+use sana_pipeline::request::InstructionChoice;
+use sana_pipeline::sampler::{Schedule, Solver};
 use sana_text::{Instruction, PromptEmbeds, PromptOptions};
 
 use super::*;

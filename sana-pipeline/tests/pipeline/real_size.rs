@@ -1,8 +1,10 @@
 //! The largest released model at its real size, with random weights.
 
 use burn::tensor::{DType, Device};
-use sana_pipeline::create::write_checkpoint;
-use sana_pipeline::{InstructionChoice, MemoryPolicy, StepAction};
+use sana_pipeline::StepAction;
+use sana_pipeline::checkpoint::create::write_checkpoint;
+use sana_pipeline::memory::MemoryPolicy;
+use sana_pipeline::request::InstructionChoice;
 
 use super::*;
 

@@ -1,8 +1,9 @@
 //! What a request can get wrong.
 
 use burn::tensor::Tensor;
-use sana_pipeline::RequestError;
-use sana_pipeline::{PipelineError, Schedule, Solver};
+use sana_pipeline::PipelineError;
+use sana_pipeline::error::RequestError;
+use sana_pipeline::sampler::{Schedule, Solver};
 use sana_sampler::{AdaptiveProjection, FlowSchedule, GuidanceInterval, SamplerError, ScmSchedule};
 use sana_text::PromptEmbeds;
 
@@ -13,7 +14,7 @@ fn refused(request: Request) -> PipelineError {
     // Found before anything is loaded.
     let mut pipeline = sana();
     assert!(pipeline.encode_prompt(&request).is_err());
-    assert!(!pipeline.is_loaded(sana_pipeline::Component::TextEncoder));
+    assert!(!pipeline.is_loaded(sana_pipeline::checkpoint::Component::TextEncoder));
     error
 }
 

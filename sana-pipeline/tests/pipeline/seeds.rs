@@ -1,9 +1,10 @@
 //! A seed for each image, the prompts of a request, and the dtypes of its parts.
 
 use burn::tensor::DType;
-use sana_pipeline::RequestError;
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::error::RequestError;
 use sana_pipeline::image::psnr;
-use sana_pipeline::{Component, PipelineError, StepAction};
+use sana_pipeline::{PipelineError, StepAction};
 
 use super::*;
 

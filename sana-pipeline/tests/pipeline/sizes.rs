@@ -2,8 +2,10 @@
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::transformer::sin_cos_positions;
-use sana_pipeline::RequestError;
-use sana_pipeline::{PipelineError, Settings, StepAction, variants};
+use sana_pipeline::checkpoint::variants;
+use sana_pipeline::error::RequestError;
+use sana_pipeline::request::Settings;
+use sana_pipeline::{PipelineError, StepAction};
 
 use super::*;
 
@@ -178,7 +180,7 @@ fn positions_of_buckets() {
         ("sana-1600m-4kpx", 0.25, [256, 64], tall),
     ] {
         let config = variants::find(name).unwrap().transformer();
-        let buckets = sana_pipeline::Buckets::of_model(32 * config.sample_size, 32);
+        let buckets = sana_pipeline::spec::Buckets::of_model(32 * config.sample_size, 32);
         let size = buckets.nearest(1.0 / aspect);
         assert_eq!(size, [32 * height, 32 * width], "{name}");
         let (base, scale) = (config.sample_size, config.interpolation_scale.unwrap());

@@ -1,10 +1,11 @@
 //! What to do about an error, in options of the command.
 
+use sana_pipeline::PipelineError;
+use sana_pipeline::error::{CheckpointError, RequestError};
 #[cfg(feature = "hub")]
 use sana_pipeline::hub::HubError;
 use sana_pipeline::memory::MemoryAdvice;
 use sana_pipeline::transformer::WeightError;
-use sana_pipeline::{CheckpointError, PipelineError, RequestError};
 
 /// The options that help, of those that the command has, if the error is one that options help with.
 pub fn advice(error: &anyhow::Error, has: &[String]) -> Option<String> {

@@ -117,7 +117,7 @@ impl Cli {
 mod tests {
     use clap::error::ErrorKind;
 
-    use sana_pipeline::{LoraFile, LoraMode};
+    use sana_pipeline::checkpoint::{LoraFile, LoraMode};
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use sana_pipeline::create::{self, ConvertOptions, TransformerLayout};
+use sana_pipeline::checkpoint::create::{self, ConvertOptions, TransformerLayout};
 
 use crate::args::Dtype;
 use crate::terminal::{self, Progress, output};

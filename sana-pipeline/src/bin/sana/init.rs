@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use sana_pipeline::{Checkpoint, create, variants};
+use sana_pipeline::Checkpoint;
+use sana_pipeline::checkpoint::{create, variants};
 
 use crate::args::{Dtype, positive};
 use crate::device::OpenDevice;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use sana_pipeline::check::{LoadedWith, Misfit};
-use sana_pipeline::describe::Description;
+use sana_pipeline::checkpoint::check::{LoadedWith, Misfit};
+use sana_pipeline::checkpoint::describe::Description;
+use sana_pipeline::checkpoint::{ControlNetFolder, LoraFile};
 use sana_pipeline::memory::ImageMemory;
-use sana_pipeline::{Checkpoint, ControlNetFolder, LoraFile, Request, image};
+use sana_pipeline::{Checkpoint, Request, image};
 use serde::Serialize;
 
 use crate::args::{ScaledPath, Size};

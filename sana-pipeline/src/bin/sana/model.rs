@@ -7,9 +7,11 @@ use anyhow::{Context, bail};
 use burn::tensor::DType;
 use clap::ValueEnum;
 use sana_dcae::Tiling;
+use sana_pipeline::checkpoint::LoraFile;
+use sana_pipeline::memory::MemoryPolicy;
 use sana_pipeline::memory::MemoryShortage;
 use sana_pipeline::transformer::ControlWiring;
-use sana_pipeline::{Checkpoint, LoadOptions, LoraFile, MemoryPolicy, SanaPipeline};
+use sana_pipeline::{Checkpoint, LoadOptions, SanaPipeline};
 
 use crate::args::{Dtype, ModelArgs, ResourceArgs};
 use crate::device::OpenDevice;

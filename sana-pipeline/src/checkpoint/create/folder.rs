@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::component::Component;
+use crate::checkpoint::contents::weight_files::F16_CLAMP;
 use crate::checkpoint::keys::SanaKeys;
 use crate::checkpoint::scheduler::Scheduler;
-use crate::checkpoint::contents::weight_files::F16_CLAMP;
 
 /// The `config.json` of a component: its class and its config.
 pub(crate) fn config_json(component: Component, config: &impl Serialize) -> String {

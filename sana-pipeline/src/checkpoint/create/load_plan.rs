@@ -12,7 +12,8 @@ use sana_linear_attn::{WeightError, Weights};
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::describe::MemoryNeed;
-use crate::pipeline::{LoadOptions, MemoryPolicy, SanaPipeline};
+use crate::memory::MemoryPolicy;
+use crate::pipeline::{LoadOptions, SanaPipeline};
 
 const VARIANT: &str = "sana-1.5-4.8b";
 const TRANSFORMER: u64 = 4_721_825_952;

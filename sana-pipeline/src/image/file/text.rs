@@ -23,7 +23,7 @@ const LARGEST_CHUNKS: usize = 16 << 20;
 ///
 /// # Errors
 /// [`PipelineError::Read`] when there is no such file,
-/// [`ImageError::Unreadable`](crate::ImageError::Unreadable) when it is no such image or has more
+/// [`ImageError::Unreadable`](crate::error::ImageError::Unreadable) when it is no such image or has more
 /// text.
 pub fn read_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError> {
     text_of(path, &read(path)?)
@@ -32,7 +32,7 @@ pub fn read_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError> {
 /// [`read_text`] of bytes; `origin` names them in errors.
 ///
 /// # Errors
-/// [`ImageError::Unreadable`](crate::ImageError::Unreadable).
+/// [`ImageError::Unreadable`](crate::error::ImageError::Unreadable).
 pub fn text_of(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, PipelineError> {
     if matches!(guess_format(bytes), Ok(ImageFormat::Png)) {
         return png_text(origin, bytes);

@@ -14,9 +14,9 @@ use super::image_to_image::{Composite, Inpainting, Known};
 use super::preview::Preview;
 use crate::checkpoint::Component;
 use crate::checkpoint::{Schedule, Scheduler, Solver};
-use crate::error::{PipelineError, RequestError};
+use crate::error::{ObserverError, PipelineError, RequestError};
 use crate::pipeline::networks::Denoiser;
-use crate::pipeline::observer::{self, Observer, ObserverError};
+use crate::pipeline::observer::{self, Observer};
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::{Request, Settings};
 

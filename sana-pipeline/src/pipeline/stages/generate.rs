@@ -3,11 +3,11 @@
 use super::denoise::Encoded;
 use super::image_to_image::Composite;
 use crate::checkpoint::Component;
-use crate::error::PipelineError;
+use crate::error::{ObserverError, PipelineError};
 use crate::image::RgbImage;
 use crate::memory::{StageMeter, StageReport};
 use crate::pipeline::SanaPipeline;
-use crate::pipeline::observer::{self, Deliver, Observer, ObserverError, StepAction, StepInfo};
+use crate::pipeline::observer::{self, Deliver, Observer, StepAction, StepInfo};
 use crate::request::{ControlImage, Request, Settings};
 
 /// What [`SanaPipeline::generate`] made.

@@ -3,9 +3,9 @@
 use sana_linear_attn::transformer::depth::BlockImportance;
 
 use super::denoise::Encoded;
-use crate::error::PipelineError;
+use crate::error::{ObserverError, PipelineError};
 use crate::pipeline::SanaPipeline;
-use crate::pipeline::observer::{self, ObserverError, StepAction, StepInfo};
+use crate::pipeline::observer::{self, StepAction, StepInfo};
 use crate::request::Request;
 
 impl SanaPipeline {

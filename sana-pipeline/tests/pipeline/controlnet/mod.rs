@@ -4,7 +4,7 @@ mod folders;
 mod requests;
 mod wiring;
 
-use sana_pipeline::{CheckpointError, RequestError};
+use sana_pipeline::error::{CheckpointError, RequestError};
 use std::fs;
 
 use burn::tensor::{DType, Tensor};
@@ -12,11 +12,12 @@ use sana_linear_attn::parity::{Fixture, dropped_in_fixtures, tolerance, values};
 use sana_linear_attn::transformer::{ConfigError, ControlNetError};
 use sana_linear_attn::weights::write_tensors;
 use sana_linear_attn::{WeightError, Weights};
-use sana_pipeline::create::write_controlnet;
+use sana_pipeline::checkpoint::create::write_controlnet;
+use sana_pipeline::checkpoint::{Component, ControlNetFolder};
 use sana_pipeline::image::{RgbImage, fit};
-use sana_pipeline::{
-    Component, ControlImage, ControlNetFolder, Generation, MemoryPolicy, PipelineError, StepAction,
-};
+use sana_pipeline::memory::MemoryPolicy;
+use sana_pipeline::request::ControlImage;
+use sana_pipeline::{Generation, PipelineError, StepAction};
 use sana_sampler::GuidanceInterval;
 
 use super::parity::{Reference, sampled};

@@ -1,6 +1,6 @@
 //! Configs, one by one and in a checkpoint's folder.
 
-use sana_pipeline::CheckpointError;
+use sana_pipeline::error::CheckpointError;
 use std::fs;
 
 use proptest::prelude::*;
@@ -8,7 +8,8 @@ use sana_dcae::DcAeConfig;
 use sana_linear_attn::parity::device;
 use sana_linear_attn::weights::parameter_shapes;
 use sana_linear_attn::{KeyMap, SanaTransformerConfig};
-use sana_pipeline::{Checkpoint, Component, PipelineError, SanaPipeline};
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::{Checkpoint, PipelineError, SanaPipeline};
 use sana_text::Gemma2Config;
 use serde_json::Value;
 

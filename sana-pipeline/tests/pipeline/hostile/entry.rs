@@ -8,8 +8,10 @@ use std::path::Path;
 use sana_dcae::DcAeConfig;
 use sana_linear_attn::transformer::Lora;
 use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
-use sana_pipeline::check::check_part;
-use sana_pipeline::{Component, Scheduler, image};
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::checkpoint::check::check_part;
+use sana_pipeline::image;
+use sana_pipeline::sampler::Scheduler;
 use sana_text::{Gemma2Config, GemmaTokenizer, TextError};
 
 /// What the bytes are called; every error has to say it.

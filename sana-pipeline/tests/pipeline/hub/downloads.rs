@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sana_pipeline::Component;
+use sana_pipeline::checkpoint::Component;
 
 use super::*;
 

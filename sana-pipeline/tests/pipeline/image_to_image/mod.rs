@@ -3,16 +3,18 @@
 mod inpainting;
 mod refused;
 
-use sana_pipeline::RequestError;
+use sana_pipeline::error::RequestError;
 use std::collections::HashSet;
 
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::{tolerance, values};
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::error::ImageToImageError;
 use sana_pipeline::image::{GrayImage, RgbImage};
-use sana_pipeline::{
-    Component, ImageToImageError, InstructionChoice, MemoryPolicy, PipelineError, Schedule, Solver,
-    StepAction, StepInfo,
-};
+use sana_pipeline::memory::MemoryPolicy;
+use sana_pipeline::request::InstructionChoice;
+use sana_pipeline::sampler::{Schedule, Solver};
+use sana_pipeline::{PipelineError, StepAction, StepInfo};
 use sana_sampler::{FlowSchedule, SamplerError, ScmSchedule, ScmTimesteps, noise};
 
 use super::parity::{Reference, sampled};

@@ -5,9 +5,12 @@ mod observers;
 
 use burn::tensor::Tensor;
 use sana_linear_attn::parity::values;
-use sana_pipeline::CheckpointError;
+use sana_pipeline::checkpoint::Component;
+use sana_pipeline::error::CheckpointError;
 use sana_pipeline::image::{GrayImage, RgbImage};
-use sana_pipeline::{Component, MemoryPolicy, PipelineError, Solver, StepAction};
+use sana_pipeline::memory::MemoryPolicy;
+use sana_pipeline::sampler::Solver;
+use sana_pipeline::{PipelineError, StepAction};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval};
 
 use super::*;

@@ -7,7 +7,7 @@ mod values;
 use std::path::PathBuf;
 
 use clap::Args;
-use sana_pipeline::{LoraFile, LoraMode};
+use sana_pipeline::checkpoint::{LoraFile, LoraMode};
 use serde::Serialize;
 
 use crate::device::DeviceName;

@@ -296,7 +296,7 @@ mod tests {
     use crate::args::Dtype;
     use crate::bench::models::Weights;
     use sana_linear_attn::SanaTransformerConfig;
-    use sana_pipeline::Scheduler;
+    use sana_pipeline::sampler::Scheduler;
     use sana_sampler::SigmaData;
 
     fn measured(models: &Models, component: Component, steps: Option<usize>) -> Measurement {

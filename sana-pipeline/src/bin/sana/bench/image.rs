@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use burn::tensor::{DType, Tensor};
 use sana_linear_attn::SanaTransformer;
 use sana_linear_attn::transformer::TextContext;
-use sana_pipeline::{Schedule, Scheduler};
+use sana_pipeline::sampler::{Schedule, Scheduler};
 use sana_sampler::{Guidance, StepAction, dpm_solver, flow_euler, scm, trigflow};
 
 use super::components::{Bench, GUIDANCE, predict};

@@ -7,7 +7,8 @@ use sana_linear_attn::SanaTransformerConfig;
 use sana_linear_attn::layers::LinearLayers;
 use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::weights::parameter_shapes;
-use sana_pipeline::{Scheduler, variants};
+use sana_pipeline::checkpoint::variants;
+use sana_pipeline::sampler::Scheduler;
 use sana_text::Gemma2Config;
 
 /// The built-in model's name among the variants.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use sana_pipeline::checkpoint::create;
 use sana_pipeline::transformer::depth::DepthPlan;
-use sana_pipeline::{Checkpoint, FolderLock, create};
+use sana_pipeline::{Checkpoint, FolderLock};
 
 use crate::args::Dtype;
 use crate::device::OpenDevice;

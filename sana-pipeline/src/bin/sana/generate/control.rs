@@ -7,8 +7,9 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use sana_pipeline::image::{Canny, FileFormat, edges};
+use sana_pipeline::request::Settings;
 use sana_pipeline::transformer::ControlWiring;
-use sana_pipeline::{Request, SanaPipeline, Settings, image};
+use sana_pipeline::{Request, SanaPipeline, image};
 use serde::Serialize;
 
 use crate::args::{as_typed, path_as_typed};

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sana_pipeline::{Request, Settings, image};
+use sana_pipeline::request::Settings;
+use sana_pipeline::{Request, image};
 use serde::Serialize;
 
 use crate::args::{Color, as_typed, path_as_typed};

@@ -4,7 +4,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Error, bail};
-use sana_pipeline::{Settings, escaped};
+use sana_pipeline::escaped;
+use sana_pipeline::request::Settings;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use sana_pipeline::image::RgbImage;
-use sana_pipeline::{
-    InstructionChoice, ModelSpec, PipelineError, Request, SanaPipeline, Settings, Solver,
-};
+use sana_pipeline::request::{InstructionChoice, Settings};
+use sana_pipeline::sampler::Solver;
+use sana_pipeline::spec::ModelSpec;
+use sana_pipeline::{PipelineError, Request, SanaPipeline};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use image::imageops::thumbnail;
+use sana_pipeline::Request;
 use sana_pipeline::image::{GrayImage, RgbImage};
-use sana_pipeline::{ModelSpec, Request, Settings};
+use sana_pipeline::request::Settings;
+use sana_pipeline::spec::ModelSpec;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::args::Limits;

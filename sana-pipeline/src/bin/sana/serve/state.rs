@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::http::HeaderValue;
-use sana_pipeline::ModelSpec;
 use sana_pipeline::image::RgbImage;
+use sana_pipeline::spec::ModelSpec;
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;

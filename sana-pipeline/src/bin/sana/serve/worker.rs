@@ -4,8 +4,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use sana_pipeline::error::ObserverError;
 use sana_pipeline::image::RgbImage;
-use sana_pipeline::{ObserverError, PipelineError, Request, StepAction, StepInfo};
+use sana_pipeline::{PipelineError, Request, StepAction, StepInfo};
 
 use super::error::ApiError;
 use super::job::{Event, Job, Made, Signal};

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use burn::tensor::DType;
 use sana_dcae::{DcAe, DcAeConfig};
-use sana_pipeline::create::write_autoencoder;
+use sana_pipeline::checkpoint::create::write_autoencoder;
 use sana_pipeline::train::{
     self, AutoencoderOptions, AutoencoderTask, Run, Task, scenes_autoencoder, with_measured_scale,
 };

@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::{DType, Device};
 use sana_dcae::DcAe;
+use sana_pipeline::Checkpoint;
+use sana_pipeline::checkpoint::{CheckpointInstruction, Component, SanaKeys};
 use sana_pipeline::train::{
     Denoiser, MAX_PROMPT_TOKENS, TransformerOptions, scenes_text_encoder, scenes_tokenizer,
     scenes_transformer,
 };
-use sana_pipeline::{Checkpoint, CheckpointInstruction, Component, SanaKeys};
 use sana_text::{EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer};
 
 /// The autoencoder of a checkpoint or of a run.

@@ -2,11 +2,9 @@
 
 use anyhow::ensure;
 use burn::tensor::DType;
-use sana_pipeline::create::{CheckpointFiles, write_autoencoder, write_denoiser};
-use sana_pipeline::train::{
-    self, Denoiser, LatentPool, TransformerOptions, TransformerTask,
-};
 use sana_pipeline::PipelineError;
+use sana_pipeline::checkpoint::create::{CheckpointFiles, write_autoencoder, write_denoiser};
+use sana_pipeline::train::{self, Denoiser, LatentPool, TransformerOptions, TransformerTask};
 use sana_text::{GemmaTokenizer, PromptTokenizer};
 
 use super::args::TransformerArgs;
@@ -96,8 +94,18 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
         keys: &keys,
     };
     let (_lock, mut run) = common.open(model, options, settings)?;
-    let export = |Denoiser { transformer, text_encoder }| -> Result<(), PipelineError> {
-        write_denoiser(&transformer, &text_encoder, &files, &common.out, DType::BF16)
+    let export = |Denoiser {
+                      transformer,
+                      text_encoder,
+                  }|
+     -> Result<(), PipelineError> {
+        write_denoiser(
+            &transformer,
+            &text_encoder,
+            &files,
+            &common.out,
+            DType::BF16,
+        )
     };
     // The checkpoint is complete from the first save on, so that a long run can be looked at.
     write_autoencoder(&autoencoder, &common.out, DType::BF16)?;

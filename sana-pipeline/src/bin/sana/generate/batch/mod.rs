@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use sana_pipeline::memory::StageReport;
-use sana_pipeline::{FolderLock, Generation, Request, Settings, StepAction, StepInfo, image};
+use sana_pipeline::request::Settings;
+use sana_pipeline::{FolderLock, Generation, Request, StepAction, StepInfo, image};
 
 use self::plan::{BatchImage, Line, batches, images, lines};
 use self::prompt_file::Problems;
