@@ -275,12 +275,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError::NoComponent`] when it does not have the part.
-    pub fn class(&self, part: Component) -> Result<&str, PipelineError> {
-        self.classes.get(&part).map(String::as_str).ok_or_else(|| {
-            PipelineError::Checkpoint(CheckpointError::NoComponent {
-                component: part,
-                origin: self.origin(),
-            })
+    pub fn class(&self, part: Component) -> Result<&str, CheckpointError> {
+        let class = self.classes.get(&part).map(String::as_str);
+        class.ok_or_else(|| CheckpointError::NoComponent {
+            component: part,
+            origin: self.origin(),
         })
     }
 }

@@ -6,7 +6,7 @@ use sana_sampler::{DpmSolverOptions, SigmaData};
 use sana_text::Gemma2Config;
 
 use crate::checkpoint::Scheduler;
-use crate::error::{CheckpointError, PipelineError};
+use crate::error::CheckpointError;
 
 /// A released model.
 #[derive(Debug, Clone, Copy)]
@@ -122,15 +122,13 @@ pub fn names() -> Vec<&'static str> {
 ///
 /// # Errors
 /// [`CheckpointError::UnknownVariant`], which lists the names there are.
-pub fn find(name: &str) -> Result<&'static Variant, PipelineError> {
+pub fn find(name: &str) -> Result<&'static Variant, CheckpointError> {
     VARIANTS
         .iter()
         .find(|variant| variant.name == name)
-        .ok_or_else(|| {
-            PipelineError::Checkpoint(CheckpointError::UnknownVariant {
-                found: name.to_owned(),
-                known: names(),
-            })
+        .ok_or_else(|| CheckpointError::UnknownVariant {
+            found: name.to_owned(),
+            known: names(),
         })
 }
 
@@ -190,10 +188,7 @@ mod tests {
     #[test]
     fn unknown_names_list_the_known_ones() {
         let error = find("sana-9b").unwrap_err();
-        assert!(matches!(
-            error,
-            PipelineError::Checkpoint(CheckpointError::UnknownVariant { .. })
-        ));
+        assert!(matches!(error, CheckpointError::UnknownVariant { .. }));
         assert!(error.to_string().contains("sana-1.5-4.8b"), "{error}");
     }
 }

@@ -42,6 +42,9 @@ pub enum RequestError {
         /// The largest length.
         largest: usize,
     },
+    /// A request that keeps no token of its prompts.
+    #[error("max_tokens is 0: at least 1 token of a prompt has to be kept")]
+    NoTokensKept,
     /// A request for no images.
     #[error("nothing to generate: 0 images per prompt were asked for")]
     NoImages,

@@ -40,7 +40,7 @@ impl Default for GridOptions {
 /// # Errors
 /// [`ImageError::EmptyGrid`] without images, [`ImageError::GridSize`] when even cells of
 /// one pixel and their gaps are too much for a sheet.
-pub fn grid(images: &[RgbImage], options: &GridOptions) -> Result<RgbImage, PipelineError> {
+pub fn grid(images: &[RgbImage], options: &GridOptions) -> Result<RgbImage, ImageError> {
     let mut sheet = Sheet::new(images.iter().map(RgbImage::dimensions), options)?;
     for (position, image) in images.iter().enumerate() {
         sheet.place(position, image);
@@ -78,10 +78,10 @@ impl Sheet {
     fn new(
         sizes: impl ExactSizeIterator<Item = (u32, u32)>,
         options: &GridOptions,
-    ) -> Result<Self, PipelineError> {
+    ) -> Result<Self, ImageError> {
         let images = sizes.len();
         if images == 0 {
-            return Err(PipelineError::Image(ImageError::EmptyGrid));
+            return Err(ImageError::EmptyGrid);
         }
         let square = images.isqrt() + usize::from(images.isqrt().pow(2) < images);
         let columns = options.columns.map_or(square, NonZeroUsize::get);
@@ -92,12 +92,10 @@ impl Sheet {
         });
         let scale = scale(counts, largest, options.gap);
         let cell = largest.map(|side| scaled(side, scale));
-        let too_many = || {
-            PipelineError::Image(ImageError::GridSize {
-                images,
-                columns,
-                largest: LARGEST_SHEET,
-            })
+        let too_many = || ImageError::GridSize {
+            images,
+            columns,
+            largest: LARGEST_SHEET,
         };
         let sides = [0, 1].map(|axis| side(counts[axis], cell[axis], options.gap));
         let [Some(width), Some(height)] = sides else {
@@ -285,10 +283,7 @@ mod tests {
     #[test]
     fn what_makes_no_sheet() {
         let error = grid(&[], &GridOptions::default()).unwrap_err();
-        assert!(
-            matches!(error, PipelineError::Image(ImageError::EmptyGrid)),
-            "{error}"
-        );
+        assert!(matches!(error, ImageError::EmptyGrid), "{error}");
         let wide = GridOptions {
             gap: u32::MAX,
             ..GridOptions::default()
@@ -303,10 +298,7 @@ mod tests {
             ..GridOptions::default()
         };
         let error = grid(&vec![plain(1, 1, 0); 9], &wide).unwrap_err();
-        assert!(
-            matches!(error, PipelineError::Image(ImageError::GridSize { .. })),
-            "{error}"
-        );
+        assert!(matches!(error, ImageError::GridSize { .. }), "{error}");
     }
 
     #[test]

@@ -42,12 +42,12 @@ pub fn check_writable(path: &Path) -> Result<(), PipelineError> {
 ///
 /// # Errors
 /// [`ImageError::Sizes`] when they differ in size.
-pub fn psnr(left: &RgbImage, right: &RgbImage) -> Result<f64, PipelineError> {
+pub fn psnr(left: &RgbImage, right: &RgbImage) -> Result<f64, ImageError> {
     if left.dimensions() != right.dimensions() {
-        return Err(PipelineError::Image(ImageError::Sizes {
+        return Err(ImageError::Sizes {
             left: left.dimensions().into(),
             right: right.dimensions().into(),
-        }));
+        });
     }
     let squares: f64 = left
         .as_raw()
@@ -287,10 +287,7 @@ mod tests {
             "{decibels}"
         );
         let error = psnr(&other, &RgbImage::new(3, 5)).unwrap_err();
-        assert!(matches!(
-            error,
-            PipelineError::Image(ImageError::Sizes { .. })
-        ));
+        assert!(matches!(error, ImageError::Sizes { .. }));
         assert!(error.to_string().contains("5x3"), "{error}");
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::error::{PipelineError, RequestError};
+use crate::error::RequestError;
 use crate::image::RgbImage;
 use crate::spec::ModelSpec;
 
@@ -81,37 +81,32 @@ impl ControlRequest {
         spec: &ModelSpec,
         prompts: usize,
         latents: [usize; 3],
-    ) -> Result<Option<ControlSettings>, PipelineError> {
+    ) -> Result<Option<ControlSettings>, RequestError> {
         let controlnet = spec.controlnet.as_ref();
         let images = self.images.len();
         if images == 0 {
             return match controlnet.filter(|controlnet| controlnet.is_requested()) {
-                Some(controlnet) => Err(PipelineError::Request(RequestError::NoControlImage {
+                Some(controlnet) => Err(RequestError::NoControlImage {
                     folder: controlnet.folder().to_path_buf(),
-                })),
+                }),
                 None => Ok(None),
             };
         }
         if controlnet.is_none() {
-            return Err(PipelineError::Request(RequestError::NoControlNet));
+            return Err(RequestError::NoControlNet);
         }
         if images > 1 && images != prompts {
-            return Err(PipelineError::Request(RequestError::ControlCount {
+            return Err(RequestError::ControlCount {
                 expected: prompts,
                 found: images,
-            }));
+            });
         }
         if !(self.scale >= 0.0 && self.scale.is_finite()) {
-            return Err(PipelineError::Request(RequestError::ControlScale {
-                found: self.scale,
-            }));
+            return Err(RequestError::ControlScale { found: self.scale });
         }
         let [start, end] = self.interval;
         if !(0.0 <= start && start < end && end <= 1.0) {
-            return Err(PipelineError::Request(RequestError::ControlInterval {
-                start,
-                end,
-            }));
+            return Err(RequestError::ControlInterval { start, end });
         }
         for image in self.images.iter() {
             check_image(image, latents)?;
@@ -124,22 +119,18 @@ impl ControlRequest {
     }
 }
 
-fn check_image(image: &ControlImage, latents: [usize; 3]) -> Result<(), PipelineError> {
+fn check_image(image: &ControlImage, latents: [usize; 3]) -> Result<(), RequestError> {
     let [channels, height, width] = latents;
     let expected = [1, channels, height, width];
     match image {
-        ControlImage::Image(image) if image.as_raw().is_empty() => {
-            Err(PipelineError::Request(RequestError::EmptyImage {
-                what: "the control image",
-            }))
-        }
-        ControlImage::Latents(latents) if latents.dims() != expected => {
-            Err(PipelineError::Request(RequestError::Shape {
-                what: "the control latents",
-                expected: expected.to_vec(),
-                found: latents.dims().to_vec(),
-            }))
-        }
+        ControlImage::Image(image) if image.as_raw().is_empty() => Err(RequestError::EmptyImage {
+            what: "the control image",
+        }),
+        ControlImage::Latents(latents) if latents.dims() != expected => Err(RequestError::Shape {
+            what: "the control latents",
+            expected: expected.to_vec(),
+            found: latents.dims().to_vec(),
+        }),
         ControlImage::Image(_) | ControlImage::Latents(_) => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use crate::checkpoint::Schedule;
-use crate::error::{ImageToImageError, PipelineError, RequestError};
+use crate::error::{ImageToImageError, RequestError};
 use crate::image::{self as images, GrayImage, RgbImage, fit_mask, has_white};
 use crate::spec::ModelSpec;
 
@@ -44,7 +44,7 @@ impl ImageToImage {
         prompts: usize,
         size: [usize; 2],
         schedule: &Schedule,
-    ) -> Result<Option<(ImageToImageSettings, Self)>, PipelineError> {
+    ) -> Result<Option<(ImageToImageSettings, Self)>, RequestError> {
         let no_image = |option| Err(ImageToImageError::NoImage { option }.into());
         if self.mask.is_some() && self.images.is_empty() {
             return no_image("a mask");
@@ -108,7 +108,7 @@ impl ImageToImage {
     }
 
     /// Ready latents must be those of one image, or of one for each prompt.
-    pub fn check_latents(&self, prompts: usize, latents: [usize; 3]) -> Result<(), PipelineError> {
+    pub fn check_latents(&self, prompts: usize, latents: [usize; 3]) -> Result<(), RequestError> {
         let Some(found) = self.latents.as_ref().map(Tensor::dims) else {
             return Ok(());
         };
@@ -117,11 +117,11 @@ impl ImageToImage {
             return Ok(());
         }
         let [channels, height, width] = latents;
-        Err(PipelineError::Request(RequestError::Shape {
+        Err(RequestError::Shape {
             what: "the image's latents",
             expected: vec![prompts, channels, height, width],
             found: found.to_vec(),
-        }))
+        })
     }
 
     /// The size that follows from the images.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use sana_linear_attn::transformer::PerturbedBlocks;
 use sana_sampler::{AdaptiveProjection, Guidance, GuidanceInterval};
-use sana_text::{PromptEmbeds, PromptOptions, TextError};
+use sana_text::{PromptEmbeds, PromptOptions};
 
 use super::builder::{InstructionChoice, Request, SizeChoice};
 use super::control::{ControlImage, ControlSettings};
 use super::image_to_image::{ImageToImage, ImageToImageSettings};
 use crate::checkpoint::{Schedule, Solver};
-use crate::error::{ImageToImageError, PipelineError, RequestError};
+use crate::error::{ImageToImageError, RequestError};
 use crate::image::{LARGEST_SIDE, LARGEST_TEXT};
 use crate::spec::ModelSpec;
 
@@ -149,35 +149,35 @@ impl Request {
     ///
     /// # Errors
     /// When there is nothing to make, a number is out of its range, the solver or the guidance does
-    /// not fit the model, or a tensor does not fit the rest; see [`PipelineError`].
-    pub fn validate(&self, spec: &ModelSpec) -> Result<Settings, PipelineError> {
+    /// not fit the model, or a tensor does not fit the rest.
+    pub fn validate(&self, spec: &ModelSpec) -> Result<Settings, RequestError> {
         let prompts = match &self.embeddings {
             Some((embeds, _)) => embeds.embeds.dims()[0],
             None => self.prompts.len(),
         };
         if prompts == 0 {
-            return Err(PipelineError::Request(RequestError::NoPrompt));
+            return Err(RequestError::NoPrompt);
         }
         if self.count == 0 {
-            return Err(PipelineError::Request(RequestError::NoImages));
+            return Err(RequestError::NoImages);
         }
         if self.negatives.len() > 1 && self.negatives.len() != prompts {
-            return Err(PipelineError::Request(RequestError::NegativeCount {
+            return Err(RequestError::NegativeCount {
                 expected: prompts,
                 found: self.negatives.len(),
-            }));
+            });
         }
         self.check_texts()?;
         let images = prompts.saturating_mul(self.count);
         let seeds = self.seeds.as_ref();
         if let Some(seeds) = seeds.filter(|seeds| seeds.len() != images) {
-            return Err(PipelineError::Request(RequestError::SeedCount {
+            return Err(RequestError::SeedCount {
                 expected: images,
                 found: seeds.len(),
-            }));
+            });
         }
         if self.max_tokens == Some(0) {
-            return Err(TextError::NoTokensKept.into());
+            return Err(RequestError::NoTokensKept);
         }
         let (output_size, [width, height]) = self.checked_size(spec)?;
         let defaults = spec.defaults();
@@ -237,7 +237,7 @@ impl Request {
         Ok(settings)
     }
 
-    fn check_texts(&self) -> Result<(), PipelineError> {
+    fn check_texts(&self) -> Result<(), RequestError> {
         let texts = [
             ("prompt", &self.prompts),
             ("negative prompt", &self.negatives),
@@ -245,11 +245,11 @@ impl Request {
         for (what, texts) in texts {
             let longest = texts.iter().map(String::len).max().unwrap_or(0);
             if longest > LARGEST_TEXT {
-                return Err(PipelineError::Request(RequestError::TextLength {
+                return Err(RequestError::TextLength {
                     what,
                     bytes: longest,
                     largest: LARGEST_TEXT,
-                }));
+                });
             }
         }
         Ok(())
@@ -259,7 +259,7 @@ impl Request {
     fn checked_size(
         &self,
         spec: &ModelSpec,
-    ) -> Result<(Option<[usize; 2]>, [usize; 2]), PipelineError> {
+    ) -> Result<(Option<[usize; 2]>, [usize; 2]), RequestError> {
         let compression = spec.compression();
         let from_latents = self.latents.as_ref().map(|latents| {
             let [_, _, height, width] = latents.dims();
@@ -279,11 +279,11 @@ impl Request {
             Some(SizeChoice::Bucket([width, height])) => {
                 let largest = LARGEST_SIDE;
                 if !(1..=largest).contains(&width) || !(1..=largest).contains(&height) {
-                    return Err(PipelineError::Request(RequestError::OutputSize {
+                    return Err(RequestError::OutputSize {
                         width,
                         height,
                         largest,
-                    }));
+                    });
                 }
                 let made = bucket(height as f64 / width as f64);
                 (Some([width, height]).filter(|size| *size != made), made)
@@ -291,10 +291,7 @@ impl Request {
             Some(SizeChoice::Aspect([width, height])) => {
                 let positive = |number: f64| number > 0.0 && number.is_finite();
                 if !positive(width) || !positive(height) {
-                    return Err(PipelineError::Request(RequestError::Aspect {
-                        width,
-                        height,
-                    }));
+                    return Err(RequestError::Aspect { width, height });
                 }
                 (None, bucket(height / width))
             }
@@ -309,17 +306,17 @@ impl Request {
             let rounded = side.min(largest).saturating_add(multiple / 2) / multiple * multiple;
             rounded.clamp(multiple, largest.max(multiple))
         };
-        Err(PipelineError::Request(RequestError::Size {
+        Err(RequestError::Size {
             width,
             height,
             multiple,
             largest,
             nearest: [nearest(width), nearest(height)],
-        }))
+        })
     }
 
     /// Refuses guidance that needs more than one prediction.
-    fn check_embedded_guidance(&self) -> Result<(), PipelineError> {
+    fn check_embedded_guidance(&self) -> Result<(), RequestError> {
         let options = [
             (
                 self.perturbed_attention > 0.0 || self.perturbed_blocks.is_some(),
@@ -332,9 +329,7 @@ impl Request {
             ),
         ];
         match options.into_iter().find(|(asked, _)| *asked) {
-            Some((_, option)) => Err(PipelineError::Request(RequestError::EmbeddedGuidance {
-                option,
-            })),
+            Some((_, option)) => Err(RequestError::EmbeddedGuidance { option }),
             None => Ok(()),
         }
     }
@@ -343,7 +338,7 @@ impl Request {
     fn checked_perturbed_blocks(
         &self,
         spec: &ModelSpec,
-    ) -> Result<Option<PerturbedBlocks>, PipelineError> {
+    ) -> Result<Option<PerturbedBlocks>, RequestError> {
         let config = &spec.transformer;
         let blocks = match &self.perturbed_blocks {
             Some(indices) => config.perturbed_blocks(indices.iter().copied())?,
@@ -352,7 +347,7 @@ impl Request {
         Ok((self.perturbed_attention > 0.0).then_some(blocks))
     }
 
-    fn checked_schedule(&self, spec: &ModelSpec) -> Result<(Solver, Schedule), PipelineError> {
+    fn checked_schedule(&self, spec: &ModelSpec) -> Result<(Solver, Schedule), RequestError> {
         let scheduler = &spec.scheduler;
         let solver = self.solver.unwrap_or(scheduler.solver());
         scheduler.check_solver(solver)?;

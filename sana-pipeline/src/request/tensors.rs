@@ -6,7 +6,7 @@ use sana_text::PromptEmbeds;
 use super::Request;
 use super::settings::Settings;
 use crate::checkpoint::Solver;
-use crate::error::{PipelineError, RequestError};
+use crate::error::RequestError;
 
 impl Settings {
     /// Checks embeddings against the request and the transformer.
@@ -14,40 +14,40 @@ impl Settings {
         &self,
         prompt: &PromptEmbeds,
         negative: Option<&PromptEmbeds>,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<(), RequestError> {
         let channels = self.inputs.caption_channels;
         let check = |what: &'static str, embeds: &PromptEmbeds, rows: &[usize]| {
             let [found_rows, tokens, found] = embeds.embeds.dims();
             if rows.contains(&found_rows) && found == channels {
                 return Ok(());
             }
-            Err(PipelineError::Request(RequestError::Shape {
+            Err(RequestError::Shape {
                 what,
                 expected: vec![self.prompts, tokens, channels],
                 found: vec![found_rows, tokens, found],
-            }))
+            })
         };
         check("the prompt embeddings", prompt, &[self.prompts])?;
         match negative {
             Some(negative) => check("the negative embeddings", negative, &[self.prompts, 1]),
-            None if self.classifier_free => Err(PipelineError::Request(RequestError::NoNegative {
+            None if self.classifier_free => Err(RequestError::NoNegative {
                 guidance: self.guidance.scale(),
-            })),
+            }),
             None => Ok(()),
         }
     }
 }
 
 impl Request {
-    pub(super) fn check_tensors(&self, settings: &Settings) -> Result<(), PipelineError> {
+    pub(super) fn check_tensors(&self, settings: &Settings) -> Result<(), RequestError> {
         let expected = settings.latent_shape();
         let check = |what: &'static str, tensor: &Tensor<4>| match tensor.dims() {
             found if found == expected => Ok(()),
-            found => Err(PipelineError::Request(RequestError::Shape {
+            found => Err(RequestError::Shape {
                 what,
                 expected: expected.to_vec(),
                 found: found.to_vec(),
-            })),
+            }),
         };
         if let Some(latents) = &self.latents {
             check("the initial latents", latents)?;
@@ -63,11 +63,11 @@ impl Request {
                 0
             };
             if noise.len() < needed {
-                return Err(PipelineError::Request(RequestError::StepNoiseCount {
+                return Err(RequestError::StepNoiseCount {
                     steps,
                     expected: needed,
                     found: noise.len(),
-                }));
+                });
             }
             noise
                 .iter()
@@ -75,11 +75,11 @@ impl Request {
         }
         if let Some((prompts, negatives)) = &self.embeddings {
             if !self.prompts.is_empty() && self.prompts.len() != settings.prompts {
-                return Err(PipelineError::Request(RequestError::Shape {
+                return Err(RequestError::Shape {
                     what: "the prompt embeddings",
                     expected: shape_with_rows(prompts, self.prompts.len()),
                     found: prompts.embeds.dims().to_vec(),
-                }));
+                });
             }
             let negatives = negatives.as_ref().filter(|_| settings.classifier_free);
             settings.check_conditioning(prompts, negatives)?;

@@ -10,7 +10,7 @@ use sana_text::PromptOptions;
 use crate::checkpoint::{
     Checkpoint, ControlNetFolder, Scheduler, Solver, check_caption, check_latents, variants,
 };
-use crate::error::PipelineError;
+use crate::error::{CheckpointError, PipelineError};
 
 pub use buckets::Buckets;
 
@@ -84,13 +84,13 @@ impl ModelSpec {
     /// Of components that fit each other, without a ControlNet.
     ///
     /// # Errors
-    /// [`CheckpointError::ComponentsDiffer`](crate::error::CheckpointError::ComponentsDiffer) when the autoencoder's latents are not the transformer's.
+    /// [`CheckpointError::ComponentsDiffer`] when the autoencoder's latents are not the transformer's.
     pub(crate) fn new(
         transformer: SanaTransformerConfig,
         autoencoder: DcAeConfig,
         scheduler: Scheduler,
         prompt_options: PromptOptions,
-    ) -> Result<Self, PipelineError> {
+    ) -> Result<Self, CheckpointError> {
         check_latents(&transformer, &autoencoder)?;
         let (scheduler, note) = fitting(scheduler, &transformer);
         Ok(Self {
@@ -182,7 +182,7 @@ impl ModelSpec {
     }
 
     /// That a text encoder's hidden states are the transformer's captions.
-    pub(crate) fn check_caption(&self, hidden_size: usize) -> Result<(), PipelineError> {
+    pub(crate) fn check_caption(&self, hidden_size: usize) -> Result<(), CheckpointError> {
         check_caption(&self.transformer, hidden_size)
     }
 }

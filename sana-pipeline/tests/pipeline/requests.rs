@@ -9,7 +9,7 @@ use sana_text::PromptEmbeds;
 
 use super::*;
 
-fn refused(request: Request) -> PipelineError {
+fn refused(request: Request) -> RequestError {
     let error = request.validate(sana().spec()).unwrap_err();
     // Found before anything is loaded.
     let mut pipeline = sana();
@@ -61,9 +61,9 @@ fn sizes_that_do_not_work_list_the_nearest() {
     ];
     for ([width, height], expected) in cases {
         match refused(Request::new("a").size(width, height)) {
-            PipelineError::Request(RequestError::Size {
+            RequestError::Size {
                 nearest, multiple, ..
-            }) => assert_eq!((nearest, multiple), (expected, 32)),
+            } => assert_eq!((nearest, multiple), (expected, 32)),
             other => panic!("{other}"),
         }
     }
@@ -84,11 +84,11 @@ fn sizes_that_do_not_work_list_the_nearest() {
     let error = Request::new("a").size(96, 64).validate(&spec).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Request(RequestError::Size {
+        RequestError::Size {
             multiple: 64,
             nearest: [128, 64],
             ..
-        })
+        }
     ));
 }
 
@@ -97,12 +97,9 @@ fn nothing_to_make() {
     let none: [&str; 0] = [];
     assert!(matches!(
         refused(Request::batch(none)),
-        PipelineError::Request(RequestError::NoPrompt)
+        RequestError::NoPrompt
     ));
-    assert!(matches!(
-        refused(small().count(0)),
-        PipelineError::Request(RequestError::NoImages)
-    ));
+    assert!(matches!(refused(small().count(0)), RequestError::NoImages));
 }
 
 #[test]
@@ -117,16 +114,13 @@ fn numbers_out_of_range() {
     ];
     for (request, expected) in cases {
         let error = refused(request);
-        assert!(
-            matches!(error, PipelineError::Request(RequestError::Sampler(_))),
-            "{error}"
-        );
+        assert!(matches!(error, RequestError::Sampler(_)), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
     let error = small().steps(0).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Request(RequestError::Sampler(SamplerError::ZeroSteps))
+        RequestError::Sampler(SamplerError::ZeroSteps)
     ));
     let many = small().steps(usize::MAX);
     for spec in [sana().spec(), sprint().spec()] {
@@ -155,17 +149,11 @@ fn blocks_to_perturb() {
     for scale in [0.0, 2.0] {
         let request = || small().perturbed_attention(scale);
         let error = refused(request().perturbed_blocks([1, 3]));
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::PerturbedBlocks(_))
-        ));
+        assert!(matches!(error, RequestError::PerturbedBlocks(_)));
         let message = error.to_string();
         assert!(message.contains("block 3: this transformer has 3, 0 to 2"));
         let error = refused(request().perturbed_blocks([]));
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::PerturbedBlocks(_))
-        ));
+        assert!(matches!(error, RequestError::PerturbedBlocks(_)));
         assert!(error.to_string().contains("no block"), "{error}");
     }
 }
@@ -185,10 +173,7 @@ fn guidance_that_sprint_does_not_have() {
     ];
     for (request, expected) in cases {
         let error = request.validate(sprint().spec()).unwrap_err();
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::EmbeddedGuidance { .. })
-        ));
+        assert!(matches!(error, RequestError::EmbeddedGuidance { .. }));
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.to_string().contains("Sprint"), "{error}");
     }
@@ -204,10 +189,7 @@ fn solvers_and_schedules_of_the_other_kind() {
     let scm = Schedule::Scm(ScmSchedule::paper(4).unwrap());
     for request in [small().solver(Solver::Scm), small().schedule(scm.clone())] {
         let error = refused(request);
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::SolverMismatch { .. })
-        ));
+        assert!(matches!(error, RequestError::SolverMismatch { .. }));
         assert!(
             error.to_string().contains("flow-dpm or flow-euler"),
             "{error}"
@@ -218,10 +200,7 @@ fn solvers_and_schedules_of_the_other_kind() {
         small().schedule(flow.clone()),
     ] {
         let error = request.validate(sprint().spec()).unwrap_err();
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::SolverMismatch { .. })
-        ));
+        assert!(matches!(error, RequestError::SolverMismatch { .. }));
     }
     assert_eq!(
         small()
@@ -248,21 +227,21 @@ fn negative_prompts_of_another_number() {
         .negatives(["d", "e"]);
     assert!(matches!(
         refused(request),
-        PipelineError::Request(RequestError::NegativeCount {
+        RequestError::NegativeCount {
             expected: 3,
             found: 2
-        })
+        }
     ));
 }
 
 #[test]
 fn tensors_that_do_not_fit() {
-    let shape = |error: PipelineError| match error {
-        PipelineError::Request(RequestError::Shape {
+    let shape = |error: RequestError| match error {
+        RequestError::Shape {
             what,
             expected,
             found,
-        }) => (what, expected, found),
+        } => (what, expected, found),
         other => panic!("{other}"),
     };
     let request = small().count(2).latents(latents([1, 32, 1, 2]));
@@ -281,11 +260,11 @@ fn tensors_that_do_not_fit() {
         .validate(sprint().spec());
     assert!(matches!(
         error.unwrap_err(),
-        PipelineError::Request(RequestError::StepNoiseCount {
+        RequestError::StepNoiseCount {
             steps: 4,
             expected: 3,
             found: 2
-        })
+        }
     ));
     let error = small()
         .steps(2)
@@ -318,7 +297,7 @@ fn embeddings_that_do_not_fit() {
     let refused = |request: Request| request.validate(sana().spec()).unwrap_err();
     assert!(matches!(
         refused(request().embeddings(ready(2, channels), None)),
-        PipelineError::Request(RequestError::NoNegative { guidance }) if guidance == 4.5
+        RequestError::NoNegative { guidance } if guidance == 4.5
     ));
     let bad = [
         request().embeddings(ready(2, channels + 1), Some(ready(1, channels))),
@@ -328,10 +307,7 @@ fn embeddings_that_do_not_fit() {
     ];
     for request in bad {
         let error = refused(request);
-        assert!(
-            matches!(error, PipelineError::Request(RequestError::Shape { .. })),
-            "{error}"
-        );
+        assert!(matches!(error, RequestError::Shape { .. }), "{error}");
     }
 }
 

@@ -1,10 +1,10 @@
 //! A seed for each image, the prompts of a request, and the dtypes of its parts.
 
 use burn::tensor::DType;
+use sana_pipeline::StepAction;
 use sana_pipeline::checkpoint::Component;
 use sana_pipeline::error::RequestError;
 use sana_pipeline::image::psnr;
-use sana_pipeline::{PipelineError, StepAction};
 
 use super::*;
 
@@ -42,10 +42,7 @@ fn another_number_of_seeds_than_of_images() {
         let request = Request::batch(["a", "b"]).count(3).seeds(seeds.clone());
         let error = request.validate(sana().spec()).unwrap_err();
         let message = format!("{} seeds for 6 images: give one for each", seeds.len());
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::SeedCount { .. })
-        ));
+        assert!(matches!(error, RequestError::SeedCount { .. }));
         assert_eq!(error.to_string(), message);
     }
 }

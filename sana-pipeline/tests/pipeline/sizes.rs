@@ -2,10 +2,10 @@
 
 use burn::tensor::{DType, Device};
 use sana_linear_attn::transformer::sin_cos_positions;
+use sana_pipeline::StepAction;
 use sana_pipeline::checkpoint::variants;
 use sana_pipeline::error::RequestError;
 use sana_pipeline::request::Settings;
-use sana_pipeline::{PipelineError, StepAction};
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn settings(pipeline: &SanaPipeline, request: Request) -> Settings {
     request.validate(pipeline.spec()).unwrap()
 }
 
-fn refused(request: Request) -> PipelineError {
+fn refused(request: Request) -> RequestError {
     request.validate(sana().spec()).unwrap_err()
 }
 
@@ -96,13 +96,7 @@ fn an_image_of_a_bucket_is_resized_and_cropped() {
 fn sizes_that_are_not_sizes() {
     for (width, height) in [(0, 64), (64, 0), (usize::MAX, 64), (64, 16385)] {
         let error = refused(Request::new("a").bucketed_size(width, height));
-        assert!(
-            matches!(
-                error,
-                PipelineError::Request(RequestError::OutputSize { .. })
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, RequestError::OutputSize { .. }), "{error}");
         assert!(error.to_string().contains("16384"), "{error}");
     }
     for (width, height) in [
@@ -112,10 +106,7 @@ fn sizes_that_are_not_sizes() {
         (1.0, f64::INFINITY),
     ] {
         let error = refused(Request::new("a").aspect(width, height));
-        assert!(
-            matches!(error, PipelineError::Request(RequestError::Aspect { .. })),
-            "{error}"
-        );
+        assert!(matches!(error, RequestError::Aspect { .. }), "{error}");
         assert!(error.to_string().contains("positive"), "{error}");
     }
     let extreme = Request::new("a").aspect(f64::MIN_POSITIVE, f64::MAX);
@@ -123,10 +114,7 @@ fn sizes_that_are_not_sizes() {
     // A bucket is a size like any other to what comes with the request.
     let latents = burn::tensor::Tensor::zeros([1, 32, 2, 2], &device());
     let error = refused(Request::new("a").aspect(1.0, 1.0).latents(latents));
-    assert!(
-        matches!(error, PipelineError::Request(RequestError::Shape { .. })),
-        "{error}"
-    );
+    assert!(matches!(error, RequestError::Shape { .. }), "{error}");
 }
 
 #[test]

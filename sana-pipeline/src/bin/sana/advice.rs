@@ -20,9 +20,22 @@ pub fn advice(error: &anyhow::Error, has: &[String]) -> Option<String> {
             _ => None,
         };
     }
-    let error = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<PipelineError>())?;
+    // Nested errors are causes of those that nest them.
+    error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref() {
+            return about_pipeline(error, has);
+        }
+        if let Some(error) = cause.downcast_ref() {
+            return about_request(error);
+        }
+        if let Some(error) = cause.downcast_ref() {
+            return about_checkpoint(error);
+        }
+        about_weights(cause.downcast_ref()?)
+    })
+}
+
+fn about_pipeline(error: &PipelineError, has: &[String]) -> Option<String> {
     match error {
         PipelineError::Memory { advice, .. } => {
             let options: Vec<String> = advice.iter().filter_map(options).collect();
@@ -44,21 +57,36 @@ pub fn advice(error: &anyhow::Error, has: &[String]) -> Option<String> {
             let scales = known(scales.map(str::to_owned).to_vec(), has);
             Some(format!("usual numbers are below 20: {}", scales.join(", ")))
         }
-        PipelineError::Request(RequestError::NoControlNet) => {
+        _ => None,
+    }
+}
+
+fn about_request(error: &RequestError) -> Option<String> {
+    match error {
+        RequestError::NoControlNet => {
             Some("name the folder of a ControlNet with --controlnet DIR".to_owned())
         }
-        PipelineError::Request(RequestError::NoControlImage { .. }) => {
+        RequestError::NoControlImage { .. } => {
             Some("give a control image with --control IMG".to_owned())
         }
-        PipelineError::Checkpoint(CheckpointError::Weights(WeightError::NoWeights {
-            variants,
-            ..
-        })) => choose(variants),
-        PipelineError::Checkpoint(CheckpointError::Weights(WeightError::Corrupt { .. })) => Some(
+        _ => None,
+    }
+}
+
+fn about_checkpoint(error: &CheckpointError) -> Option<String> {
+    match error {
+        CheckpointError::NoVariant { found, .. } => without_or(found),
+        _ => None,
+    }
+}
+
+fn about_weights(error: &WeightError) -> Option<String> {
+    match error {
+        WeightError::NoWeights { variants, .. } => choose(variants),
+        WeightError::Corrupt { .. } => Some(
             "download it again; sana inspect OWNER/NAME --check does so for a model from the Hub"
                 .to_owned(),
         ),
-        PipelineError::Checkpoint(CheckpointError::NoVariant { found, .. }) => without_or(found),
         _ => None,
     }
 }

@@ -74,7 +74,8 @@ impl Checkpoint {
     /// When it is missing, or as [`Scheduler::from_json`].
     pub fn scheduler(&self) -> Result<Scheduler, PipelineError> {
         let text = self.config_text(Component::Scheduler)?;
-        Scheduler::from_json(&self.name_of(Component::Scheduler.config_file()), &text)
+        let origin = self.name_of(Component::Scheduler.config_file());
+        Ok(Scheduler::from_json(&origin, &text)?)
     }
 
     /// The transformer's config.
@@ -150,7 +151,7 @@ impl Checkpoint {
             return Ok(file.weights.clone());
         }
         match &self.source {
-            Source::Folder(folder) => open_weights(&folder.join(part.folder()), stem, variant),
+            Source::Folder(folder) => Ok(open_weights(&folder.join(part.folder()), stem, variant)?),
             #[cfg(feature = "scenes-model")]
             Source::BuiltIn => {
                 let file = format!("{}/{stem}.safetensors", part.folder());

@@ -8,21 +8,18 @@ use sana_linear_attn::weights::{
 use sana_linear_attn::{WeightError, Weights};
 use serde_json::Value;
 
-use crate::error::PipelineError;
-
 /// Opens weights of a variant, or the plain ones where it has no files.
 pub(crate) fn open_weights(
     folder: &Path,
     stem: &str,
     variant: Option<&str>,
-) -> Result<Weights, PipelineError> {
-    let opened = Weights::open_folder(folder, stem, variant);
-    Ok(match opened {
+) -> Result<Weights, WeightError> {
+    match Weights::open_folder(folder, stem, variant) {
         Err(WeightError::NoWeights { .. }) if variant.is_some() => {
-            Weights::open_folder(folder, stem, None)?
+            Weights::open_folder(folder, stem, None)
         }
-        opened => opened?,
-    })
+        opened => opened,
+    }
 }
 
 /// Whether a folder has weights of a variant.

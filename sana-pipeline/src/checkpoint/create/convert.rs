@@ -115,7 +115,7 @@ fn stem() -> &'static str {
 }
 
 /// Refuses a place with something that would be replaced or mixed with what is written.
-fn check_new(layout: TransformerLayout, out: &Path) -> Result<(), PipelineError> {
+fn check_new(layout: TransformerLayout, out: &Path) -> Result<(), CheckpointError> {
     let taken = match layout {
         TransformerLayout::Original => out.symlink_metadata().is_ok(),
         TransformerLayout::Diffusers => {
@@ -126,9 +126,9 @@ fn check_new(layout: TransformerLayout, out: &Path) -> Result<(), PipelineError>
         }
     };
     match taken {
-        true => Err(PipelineError::Checkpoint(CheckpointError::WeightsExist {
+        true => Err(CheckpointError::WeightsExist {
             path: out.to_path_buf(),
-        })),
+        }),
         false => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::checkpoint::component::Component;
-use crate::error::{CheckpointError, PipelineError};
+use crate::error::CheckpointError;
 
 /// Elements drawn at a time by one thread.
 pub(super) const CHUNK: usize = 1 << 16;
@@ -24,14 +24,14 @@ pub(super) enum WeightDtype {
 }
 
 impl WeightDtype {
-    pub(super) fn new(dtype: DType) -> Result<Self, PipelineError> {
+    pub(super) fn new(dtype: DType) -> Result<Self, CheckpointError> {
         match dtype {
             DType::F32 => Ok(Self::F32),
             DType::F16 => Ok(Self::F16),
             DType::BF16 => Ok(Self::Bf16),
-            other => Err(PipelineError::Checkpoint(CheckpointError::WeightDtype {
+            other => Err(CheckpointError::WeightDtype {
                 found: crate::checkpoint::dtype::name(other),
-            })),
+            }),
         }
     }
 

@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sana_linear_attn::{ControlWiring, SanaControlNetConfig, SanaTransformerConfig, Weights};
+use sana_linear_attn::transformer::ControlNetError;
+use sana_linear_attn::{
+    ControlWiring, SanaControlNetConfig, SanaTransformerConfig, WeightError, Weights,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -118,8 +121,8 @@ impl ControlNetFolder {
     }
 
     /// Checks that it can steer a transformer.
-    pub(crate) fn check(&self, transformer: &SanaTransformerConfig) -> Result<(), PipelineError> {
-        Ok(self.config.check_transformer(transformer)?)
+    pub(crate) fn check(&self, transformer: &SanaTransformerConfig) -> Result<(), ControlNetError> {
+        self.config.check_transformer(transformer)
     }
 
     /// Opens its weights; nothing but their headers is read. Without files of the variant it is
@@ -127,7 +130,7 @@ impl ControlNetFolder {
     ///
     /// # Errors
     /// When there is no weight file, or a file is damaged.
-    pub fn weights(&self, variant: Option<&str>) -> Result<Weights, PipelineError> {
+    pub fn weights(&self, variant: Option<&str>) -> Result<Weights, WeightError> {
         let stem = Component::ControlNet.weights_stem().unwrap_or_default();
         open_weights(&self.folder, stem, variant)
     }
@@ -141,7 +144,7 @@ impl ControlNetFolder {
     ///
     /// # Errors
     /// As [`weights`](Self::weights).
-    pub fn describe(&self, variant: Option<&str>) -> Result<ControlNetDescription, PipelineError> {
+    pub fn describe(&self, variant: Option<&str>) -> Result<ControlNetDescription, WeightError> {
         let weights = self.weights(variant)?;
         Ok(ControlNetDescription {
             origin: self.folder.display().to_string(),

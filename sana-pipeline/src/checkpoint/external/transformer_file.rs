@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sana_linear_attn::transformer::ConfigError;
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use serde_json::{Map, Value};
 
@@ -73,7 +74,7 @@ impl TransformerFile {
 
 impl TransformerFile {
     /// That its folder has files of a variant.
-    pub fn check_variant(&self, variant: Option<&str>) -> Result<(), PipelineError> {
+    pub fn check_variant(&self, variant: Option<&str>) -> Result<(), CheckpointError> {
         let (Some(folder), Some(variant)) = (&self.folder, variant) else {
             return Ok(());
         };
@@ -81,11 +82,11 @@ impl TransformerFile {
         if has_variant_files(folder, stem, variant) {
             return Ok(());
         }
-        Err(PipelineError::Checkpoint(CheckpointError::NoVariant {
+        Err(CheckpointError::NoVariant {
             variant: variant.to_owned(),
             origin: folder.display().to_string(),
             found: variants_in(folder, stem),
-        }))
+        })
     }
 }
 
@@ -96,7 +97,7 @@ fn is_f16(path: &Path) -> bool {
 }
 
 /// The transformer's config in a folder; `None` for that of another model.
-fn config_in(folder: &Path) -> Result<Option<SanaTransformerConfig>, PipelineError> {
+fn config_in(folder: &Path) -> Result<Option<SanaTransformerConfig>, ConfigError> {
     let path = folder.join(CONFIG);
     let Ok(text) = std::fs::read_to_string(&path) else {
         return Ok(None);
@@ -108,7 +109,7 @@ fn config_in(folder: &Path) -> Result<Option<SanaTransformerConfig>, PipelineErr
             Some(Component::Transformer.classes().contains(&class))
         });
     match class {
-        Some(true) => Ok(Some(SanaTransformerConfig::from_json(&text, &path)?)),
+        Some(true) => SanaTransformerConfig::from_json(&text, &path).map(Some),
         _ => Ok(None),
     }
 }

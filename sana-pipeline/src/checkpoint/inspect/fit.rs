@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use sana_dcae::{DcAe, DcAeConfig};
-use sana_linear_attn::{SanaTransformerConfig, Weights};
+use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
 use sana_text::Gemma2Model;
 use serde::Serialize;
 
@@ -70,17 +70,21 @@ impl Checkpoint {
             let folder = component.folder();
             let checked = self.check_component(component, &weights, &device);
             let checked = checked.and_then(|()| match component {
-                Component::Vae => check_latents(&transformer, &self.vae_config()?),
-                Component::TextEncoder => {
-                    check_caption(&transformer, self.text_config()?.hidden_size)
-                }
+                Component::Vae => Ok(check_latents(&transformer, &self.vae_config()?)?),
+                Component::TextEncoder => Ok(check_caption(
+                    &transformer,
+                    self.text_config()?.hidden_size,
+                )?),
                 _ => Ok(()),
             });
             add(folder, checked);
         }
         if let Some(controlnet) = controlnet {
-            let checked = controlnet.check_weights(&controlnet.weights(variant)?, &device);
-            let checked = checked.and_then(|()| controlnet.check(&transformer));
+            let weights = controlnet.weights(variant)?;
+            let checked = controlnet.check_weights(&weights, &device);
+            let checked = checked
+                .map_err(PipelineError::from)
+                .and_then(|()| Ok(controlnet.check(&transformer)?));
             add(Component::ControlNet.folder(), checked);
         }
         for file in &with.loras {
@@ -99,7 +103,7 @@ impl Checkpoint {
         &self,
         variant: Option<&str>,
         controlnet: Option<&ControlNetFolder>,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<(), CheckpointError> {
         let Some(variant) = variant else {
             return Ok(());
         };
@@ -127,11 +131,11 @@ impl Checkpoint {
             .iter()
             .flat_map(|(folder, stem)| variants_in(folder, stem))
             .collect();
-        Err(PipelineError::Checkpoint(CheckpointError::NoVariant {
+        Err(CheckpointError::NoVariant {
             variant: variant.to_owned(),
             origin: self.origin(),
             found: found.into_iter().collect(),
-        }))
+        })
     }
 
     /// Its components with weights, but a ControlNet.
@@ -165,8 +169,8 @@ impl ControlNetFolder {
         &self,
         weights: &Weights,
         device: &Device,
-    ) -> Result<(), PipelineError> {
-        Ok(self.config().check(weights, device)?)
+    ) -> Result<(), WeightError> {
+        self.config().check(weights, device)
     }
 }
 
@@ -174,16 +178,14 @@ impl ControlNetFolder {
 pub(crate) fn check_latents(
     transformer: &SanaTransformerConfig,
     autoencoder: &DcAeConfig,
-) -> Result<(), PipelineError> {
+) -> Result<(), CheckpointError> {
     let differ = |what, found, expected| {
-        Err(PipelineError::Checkpoint(
-            CheckpointError::ComponentsDiffer {
-                component: Component::Vae,
-                what,
-                found,
-                expected,
-            },
-        ))
+        Err(CheckpointError::ComponentsDiffer {
+            component: Component::Vae,
+            what,
+            found,
+            expected,
+        })
     };
     let (channels, latent) = (transformer.in_channels, autoencoder.latent_channels);
     if channels != latent {
@@ -204,16 +206,14 @@ pub(crate) fn check_latents(
 pub(crate) fn check_caption(
     transformer: &SanaTransformerConfig,
     hidden_size: usize,
-) -> Result<(), PipelineError> {
+) -> Result<(), CheckpointError> {
     if transformer.caption_channels == hidden_size {
         return Ok(());
     }
-    Err(PipelineError::Checkpoint(
-        CheckpointError::ComponentsDiffer {
-            component: Component::TextEncoder,
-            what: "channels",
-            found: hidden_size,
-            expected: transformer.caption_channels,
-        },
-    ))
+    Err(CheckpointError::ComponentsDiffer {
+        component: Component::TextEncoder,
+        what: "channels",
+        found: hidden_size,
+        expected: transformer.caption_channels,
+    })
 }

@@ -6,7 +6,7 @@ use sana_sampler::{DpmSolverOptions, Order, SigmaData};
 use serde_json::{Map, Value, json};
 
 use super::{DPM, EULER, SCM, Scheduler};
-use crate::error::{CheckpointError, PipelineError};
+use crate::error::CheckpointError;
 
 const CLASSES: &[&str] = &[DPM, EULER, SCM];
 
@@ -18,24 +18,24 @@ impl Scheduler {
     /// # Errors
     /// [`CheckpointError::Json`], [`CheckpointError::SchedulerClass`] or
     /// [`CheckpointError::SchedulerOption`].
-    pub fn from_json(origin: &str, text: &str) -> Result<Self, PipelineError> {
+    pub fn from_json(origin: &str, text: &str) -> Result<Self, CheckpointError> {
         let options: Map<String, Value> =
             serde_json::from_str(&quote_non_finite(text)).map_err(|source| {
-                PipelineError::Checkpoint(CheckpointError::Json {
+                CheckpointError::Json {
                     origin: origin.to_owned(),
                     source,
-                })
+                }
             })?;
         let options = Options { origin, options };
         match options.text("_class_name") {
             Some(DPM) => options.dpm(),
             Some(EULER) => options.euler(),
             Some(SCM) => options.scm(),
-            found => Err(PipelineError::Checkpoint(CheckpointError::SchedulerClass {
+            found => Err(CheckpointError::SchedulerClass {
                 origin: origin.to_owned(),
                 found: found.unwrap_or_default().to_owned(),
                 expected: CLASSES,
-            })),
+            }),
         }
     }
 
@@ -90,13 +90,13 @@ impl Options<'_> {
         self.get(option).and_then(Value::as_str)
     }
 
-    fn unsupported(&self, option: &'static str, found: &Value, supported: &str) -> PipelineError {
-        PipelineError::Checkpoint(CheckpointError::SchedulerOption {
+    fn unsupported(&self, option: &'static str, found: &Value, supported: &str) -> CheckpointError {
+        CheckpointError::SchedulerOption {
             origin: self.origin.to_owned(),
             option,
             found: found.to_string(),
             supported: supported.to_owned(),
-        })
+        }
     }
 
     /// Refuses an option whose value, or whose default where it is absent, is not `supported`.
@@ -105,7 +105,7 @@ impl Options<'_> {
         option: &'static str,
         default: Value,
         supported: Value,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<(), CheckpointError> {
         let found = self.get(option).unwrap_or(&default);
         let same_number = found.as_f64().zip(supported.as_f64());
         if *found == supported || same_number.is_some_and(|(a, b)| a == b) {
@@ -114,13 +114,13 @@ impl Options<'_> {
         Err(self.unsupported(option, found, &supported.to_string()))
     }
 
-    fn off(&self, options: &[&'static str]) -> Result<(), PipelineError> {
+    fn off(&self, options: &[&'static str]) -> Result<(), CheckpointError> {
         options
             .iter()
             .try_for_each(|option| self.require(option, json!(false), json!(false)))
     }
 
-    fn number(&self, option: &'static str, default: f64) -> Result<f64, PipelineError> {
+    fn number(&self, option: &'static str, default: f64) -> Result<f64, CheckpointError> {
         match self.get(option) {
             None => Ok(default),
             Some(value) => value
@@ -132,7 +132,7 @@ impl Options<'_> {
         }
     }
 
-    fn flag(&self, option: &'static str, default: bool) -> Result<bool, PipelineError> {
+    fn flag(&self, option: &'static str, default: bool) -> Result<bool, CheckpointError> {
         match self.get(option) {
             None => Ok(default),
             Some(value) => value
@@ -143,7 +143,7 @@ impl Options<'_> {
 
     /// With flow sigmas and a final sigma of zero, the betas, `timestep_spacing`, `steps_offset`,
     /// `lambda_min_clipped`, `variance_type` and `euler_at_final` have no effect.
-    fn dpm(&self) -> Result<Scheduler, PipelineError> {
+    fn dpm(&self) -> Result<Scheduler, CheckpointError> {
         self.require("num_train_timesteps", json!(1000), json!(1000))?;
         // The reference maps these names of other schedulers to the one and the other.
         if self.text("algorithm_type") != Some("deis") {
@@ -183,7 +183,7 @@ impl Options<'_> {
         })
     }
 
-    fn euler(&self) -> Result<Scheduler, PipelineError> {
+    fn euler(&self) -> Result<Scheduler, CheckpointError> {
         self.require("num_train_timesteps", json!(1000), json!(1000))?;
         self.off(&[
             "use_dynamic_shifting",
@@ -202,10 +202,21 @@ impl Options<'_> {
         })
     }
 
-    fn scm(&self) -> Result<Scheduler, PipelineError> {
+    fn sigma_data(&self) -> Result<SigmaData, CheckpointError> {
+        let found = self.number("sigma_data", 0.5)?;
+        SigmaData::new(found).map_err(|_| {
+            self.unsupported(
+                "sigma_data",
+                &json!(found),
+                "a positive number from 1e-6 to 1e6",
+            )
+        })
+    }
+
+    fn scm(&self) -> Result<Scheduler, CheckpointError> {
         self.require("prediction_type", json!("trigflow"), json!("trigflow"))?;
         Ok(Scheduler::Scm {
-            sigma_data: SigmaData::new(self.number("sigma_data", 0.5)?)?,
+            sigma_data: self.sigma_data()?,
         })
     }
 }

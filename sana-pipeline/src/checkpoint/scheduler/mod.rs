@@ -6,7 +6,7 @@ use std::fmt;
 
 use sana_sampler::{DpmSolverOptions, FlowSchedule, Order, ScmSchedule, ScmTimesteps, SigmaData};
 
-use crate::error::{PipelineError, RequestError};
+use crate::error::RequestError;
 
 const DPM: &str = "DPMSolverMultistepScheduler";
 const EULER: &str = "FlowMatchEulerDiscreteScheduler";
@@ -62,7 +62,7 @@ impl Schedule {
     ///
     /// # Errors
     /// A strength out of its range, or one that leaves no step.
-    pub fn for_strength(&self, strength: f64) -> Result<Self, PipelineError> {
+    pub fn for_strength(&self, strength: f64) -> Result<Self, RequestError> {
         Ok(match self {
             Self::Flow(schedule) => Self::Flow(schedule.for_strength(strength)?),
             Self::Scm(schedule) => Self::Scm(schedule.for_strength(strength)?),
@@ -148,7 +148,7 @@ impl Scheduler {
         solver: Solver,
         steps: usize,
         shift: Option<f64>,
-    ) -> Result<Schedule, PipelineError> {
+    ) -> Result<Schedule, RequestError> {
         self.check_solver(solver)?;
         let shift = shift.or(self.shift()).unwrap_or(1.0);
         Ok(match solver {
@@ -170,16 +170,12 @@ impl Scheduler {
         steps: usize,
         shift: Option<f64>,
         times: ScmTimesteps,
-    ) -> Result<Schedule, PipelineError> {
+    ) -> Result<Schedule, RequestError> {
         self.check_solver(solver)?;
         match (solver, times) {
             (Solver::Scm, _) => Ok(Schedule::Scm(times.schedule(steps)?)),
             (_, ScmTimesteps::Reference) => self.schedule(solver, steps, shift),
-            (_, ScmTimesteps::Paper) => {
-                Err(PipelineError::Request(RequestError::TimestepsMismatch {
-                    timesteps: times,
-                }))
-            }
+            (_, ScmTimesteps::Paper) => Err(RequestError::TimestepsMismatch { timesteps: times }),
         }
     }
 
@@ -187,19 +183,19 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`RequestError::SolverMismatch`] if not.
-    pub(crate) fn check_solver(&self, solver: Solver) -> Result<(), PipelineError> {
+    pub(crate) fn check_solver(&self, solver: Solver) -> Result<(), RequestError> {
         let consistency = matches!(self, Self::Scm { .. });
         if consistency == (solver == Solver::Scm) {
             return Ok(());
         }
-        Err(PipelineError::Request(RequestError::SolverMismatch {
+        Err(RequestError::SolverMismatch {
             solver: solver.to_string(),
             expected: if consistency {
                 "scm"
             } else {
                 "flow-dpm or flow-euler"
             },
-        }))
+        })
     }
 }
 

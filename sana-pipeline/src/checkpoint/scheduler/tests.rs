@@ -4,7 +4,7 @@ use super::json::quote_non_finite;
 use super::*;
 use crate::error::{CheckpointError, RequestError};
 
-fn read(text: &str) -> Result<Scheduler, PipelineError> {
+fn read(text: &str) -> Result<Scheduler, CheckpointError> {
     Scheduler::from_json("scheduler_config.json", text)
 }
 
@@ -135,10 +135,7 @@ fn refusals_name_the_option_and_what_is_supported() {
     for (config, supported) in cases {
         let error = read(&config.to_string()).unwrap_err();
         assert!(
-            matches!(
-                error,
-                PipelineError::Checkpoint(CheckpointError::SchedulerOption { .. })
-            ),
+            matches!(error, CheckpointError::SchedulerOption { .. }),
             "{config}: {error}"
         );
         let message = error.to_string();
@@ -161,15 +158,12 @@ fn unknown_classes_and_broken_files_are_named() {
     ] {
         let error = read(text).unwrap_err();
         assert!(
-            matches!(&error, PipelineError::Checkpoint(CheckpointError::SchedulerClass { found: class, .. }) if class == found)
+            matches!(&error, CheckpointError::SchedulerClass { found: class, .. } if class == found)
         );
         assert!(error.to_string().contains(SCM), "{error}");
     }
     let error = read("{").unwrap_err();
-    assert!(matches!(
-        error,
-        PipelineError::Checkpoint(CheckpointError::Json { .. })
-    ));
+    assert!(matches!(error, CheckpointError::Json { .. }));
     assert!(
         error.to_string().contains("scheduler_config.json"),
         "{error}"
@@ -196,10 +190,7 @@ fn solvers_fit_the_kind_of_model() {
     assert_eq!(scm.schedule(Solver::Scm, 2, None).unwrap().steps(), 2);
     for (scheduler, solver) in [(flow, Solver::Scm), (scm, dpm), (scm, Solver::FlowEuler)] {
         let error = scheduler.schedule(solver, 2, None).unwrap_err();
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::SolverMismatch { .. })
-        ));
+        assert!(matches!(error, RequestError::SolverMismatch { .. }));
         assert!(error.to_string().contains(&solver.to_string()), "{error}");
     }
     assert_eq!(

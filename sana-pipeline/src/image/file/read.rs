@@ -74,7 +74,7 @@ impl Decoded {
 /// [`PipelineError::Read`] when there is no such file, it is not a regular one or too large,
 /// [`ImageError::Unreadable`] when it is no image, one of another format, or too large a one.
 pub fn load(path: &Path) -> Result<RgbImage, PipelineError> {
-    decode(path, &read(path)?)
+    Ok(decode(path, &read(path)?)?)
 }
 
 /// [`load`] with transparent pixels on a `background` of another colour.
@@ -95,14 +95,14 @@ pub fn load_over(path: &Path, background: [u8; 3]) -> Result<RgbImage, PipelineE
 /// # Errors
 /// As [`load`].
 pub fn load_mask(path: &Path) -> Result<GrayImage, PipelineError> {
-    decode_mask(path, &read(path)?)
+    Ok(decode_mask(path, &read(path)?)?)
 }
 
 /// [`load_mask`] of bytes; `origin` names them in errors.
 ///
 /// # Errors
 /// [`ImageError::Unreadable`].
-pub fn decode_mask(origin: &Path, bytes: &[u8]) -> Result<GrayImage, PipelineError> {
+pub fn decode_mask(origin: &Path, bytes: &[u8]) -> Result<GrayImage, ImageError> {
     let mask = decode_as_is(origin, bytes, Reading::MASK)?;
     Ok(DynamicImage::from(mask.into_rgb8()).into_luma8())
 }
@@ -111,10 +111,7 @@ pub fn decode_mask(origin: &Path, bytes: &[u8]) -> Result<GrayImage, PipelineErr
 ///
 /// # Errors
 /// [`ImageError::Unreadable`].
-pub fn decode_with_alpha(
-    origin: &Path,
-    bytes: &[u8],
-) -> Result<(RgbImage, GrayImage), PipelineError> {
+pub fn decode_with_alpha(origin: &Path, bytes: &[u8]) -> Result<(RgbImage, GrayImage), ImageError> {
     let unpacked = unpacked(origin, bytes, Reading::IMAGE.srgb)?;
     let (width, height) = (unpacked.pixels.width(), unpacked.pixels.height());
     let alpha = match unpacked.pixels.color().has_alpha() {
@@ -136,7 +133,7 @@ pub fn decode_with_alpha(
 ///
 /// # Errors
 /// [`ImageError::Unreadable`].
-pub fn decode(origin: &Path, bytes: &[u8]) -> Result<RgbImage, PipelineError> {
+pub fn decode(origin: &Path, bytes: &[u8]) -> Result<RgbImage, ImageError> {
     Ok(decode_as_is(origin, bytes, Reading::IMAGE)?.into_rgb8())
 }
 
@@ -196,7 +193,7 @@ struct Unpacked {
     profile: Option<Vec<u8>>,
 }
 
-fn unpacked(origin: &Path, bytes: &[u8], with_profile: bool) -> Result<Unpacked, PipelineError> {
+fn unpacked(origin: &Path, bytes: &[u8], with_profile: bool) -> Result<Unpacked, ImageError> {
     let mut decoder = decoder(origin, Cursor::new(bytes))?;
     if bytes.starts_with(b"\xff\xd8") && !formats::jpeg_is_whole(bytes) {
         let reason = "the file ends before the JPEG does: it was cut off, perhaps in a download";
@@ -216,7 +213,7 @@ fn unpacked(origin: &Path, bytes: &[u8], with_profile: bool) -> Result<Unpacked,
     })
 }
 
-fn decode_as_is(origin: &Path, bytes: &[u8], reading: Reading) -> Result<Decoded, PipelineError> {
+fn decode_as_is(origin: &Path, bytes: &[u8], reading: Reading) -> Result<Decoded, ImageError> {
     Ok(flattened(unpacked(origin, bytes, reading.srgb)?, reading))
 }
 
@@ -237,7 +234,7 @@ fn flattened(unpacked: Unpacked, reading: Reading) -> Decoded {
 pub(super) fn decoder<'a, R: BufRead + Seek + 'a>(
     origin: &Path,
     mut file: R,
-) -> Result<impl ImageDecoder + use<'a, R>, PipelineError> {
+) -> Result<impl ImageDecoder + use<'a, R>, ImageError> {
     let head = file.fill_buf().map_err(|error| unreadable(origin, error))?;
     if let Some(reason) = formats::refusal(head) {
         return Err(unreadable(origin, reason));
@@ -271,11 +268,11 @@ pub(super) fn decoder<'a, R: BufRead + Seek + 'a>(
     Ok(decoder)
 }
 
-pub(super) fn unreadable(origin: &Path, reason: impl ToString) -> PipelineError {
-    PipelineError::Image(ImageError::Unreadable {
+pub(super) fn unreadable(origin: &Path, reason: impl ToString) -> ImageError {
+    ImageError::Unreadable {
         path: origin.to_path_buf(),
         reason: reason.to_string(),
-    })
+    }
 }
 
 /// Cuts what would stick out anyway off both ends of an image that is far longer than `width` x

@@ -7,7 +7,7 @@ use image::{ImageDecoder, ImageFormat, guess_format};
 
 use super::exif::{self, LARGEST_TEXTS};
 use super::read::{decoder, read, unreadable};
-use crate::error::PipelineError;
+use crate::error::{ImageError, PipelineError};
 
 /// Text chunks of a PNG, at most.
 pub(super) const MOST_TEXTS: usize = 256;
@@ -23,17 +23,17 @@ const LARGEST_CHUNKS: usize = 16 << 20;
 ///
 /// # Errors
 /// [`PipelineError::Read`] when there is no such file,
-/// [`ImageError::Unreadable`](crate::error::ImageError::Unreadable) when it is no such image or has more
+/// [`ImageError::Unreadable`] when it is no such image or has more
 /// text.
 pub fn read_text(path: &Path) -> Result<Vec<(String, String)>, PipelineError> {
-    text_of(path, &read(path)?)
+    Ok(text_of(path, &read(path)?)?)
 }
 
 /// [`read_text`] of bytes; `origin` names them in errors.
 ///
 /// # Errors
-/// [`ImageError::Unreadable`](crate::error::ImageError::Unreadable).
-pub fn text_of(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, PipelineError> {
+/// [`ImageError::Unreadable`].
+pub fn text_of(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, ImageError> {
     if matches!(guess_format(bytes), Ok(ImageFormat::Png)) {
         return png_text(origin, bytes);
     }
@@ -52,7 +52,7 @@ pub fn text_of(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, Pip
     Ok(texts.read)
 }
 
-fn png_text(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, PipelineError> {
+fn png_text(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, ImageError> {
     let failed = |error: png::DecodingError| unreadable(origin, error);
     let limits = png::Limits {
         bytes: LARGEST_CHUNKS,
@@ -95,7 +95,7 @@ struct Texts<'a> {
 }
 
 impl Texts<'_> {
-    fn push(&mut self, keyword: &str, text: String) -> Result<(), PipelineError> {
+    fn push(&mut self, keyword: &str, text: String) -> Result<(), ImageError> {
         self.bytes += keyword.len() + text.len();
         let too_much = text.len() > LARGEST_TEXT || self.bytes > LARGEST_TEXTS;
         if self.read.len() == MOST_TEXTS || too_much {

@@ -34,15 +34,15 @@ impl FileFormat {
     ///
     /// # Errors
     /// [`ImageError::Ending`] for any other.
-    pub fn of(path: &Path) -> Result<Self, PipelineError> {
+    pub fn of(path: &Path) -> Result<Self, ImageError> {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         match ending.to_str() {
             Some("png") => Ok(Self::Png),
             Some("jpg" | "jpeg") => Ok(Self::Jpeg),
             Some("webp") => Ok(Self::WebP),
-            _ => Err(PipelineError::Image(ImageError::Ending {
+            _ => Err(ImageError::Ending {
                 path: path.to_path_buf(),
-            })),
+            }),
         }
     }
 }
@@ -71,14 +71,14 @@ pub fn encode(
     format: FileFormat,
     quality: u8,
     text: &[(&str, &str)],
-) -> Result<Vec<u8>, PipelineError> {
+) -> Result<Vec<u8>, ImageError> {
     check_text_of(format, text)?;
     let mut file = Vec::new();
     match write(&mut file, image, format, quality, text) {
         Ok(()) => Ok(file),
-        Err(error) => Err(PipelineError::Image(ImageError::Encode {
+        Err(error) => Err(ImageError::Encode {
             reason: error.to_string(),
-        })),
+        }),
     }
 }
 
@@ -98,17 +98,12 @@ pub fn save_png(path: &Path, image: &RgbImage, text: &[(&str, &str)]) -> Result<
 /// # Errors
 /// [`ImageError::Ending`], [`ImageError::TextKeyword`] for a keyword that PNG does not allow, and
 /// [`ImageError::TextLength`] for too long a text.
-pub fn check_text(path: &Path, text: &[(&str, &str)]) -> Result<(), PipelineError> {
+pub fn check_text(path: &Path, text: &[(&str, &str)]) -> Result<(), ImageError> {
     check_text_of(FileFormat::of(path)?, text)
 }
 
-fn check_text_of(format: FileFormat, text: &[(&str, &str)]) -> Result<(), PipelineError> {
-    let too_long = |bytes, largest| {
-        Err(PipelineError::Image(ImageError::TextLength {
-            bytes,
-            largest,
-        }))
-    };
+fn check_text_of(format: FileFormat, text: &[(&str, &str)]) -> Result<(), ImageError> {
+    let too_long = |bytes, largest| Err(ImageError::TextLength { bytes, largest });
     let bytes: usize = text
         .iter()
         .map(|(keyword, value)| keyword.len() + value.len())
@@ -124,9 +119,9 @@ fn check_text_of(format: FileFormat, text: &[(&str, &str)]) -> Result<(), Pipeli
             .chars()
             .all(|c| matches!(c, ' '..='~' | '\u{a1}'..='\u{ff}'));
         if !latin1 || !(1..=79).contains(&keyword.chars().count()) {
-            return Err(PipelineError::Image(ImageError::TextKeyword {
+            return Err(ImageError::TextKeyword {
                 keyword: (*keyword).to_owned(),
-            }));
+            });
         }
     }
     let largest = match format {
@@ -214,7 +209,7 @@ mod tests {
         for name in ["a", "png", ".png", "a.gif", "a.jpg.", "a.avif", ""] {
             let error = format(name).unwrap_err();
             assert!(
-                matches!(error, PipelineError::Image(ImageError::Ending { .. })),
+                matches!(error, ImageError::Ending { .. }),
                 "{name}: {error}"
             );
             assert!(error.to_string().contains(".png, .jpg, .jpeg or .webp"));
@@ -317,10 +312,7 @@ mod tests {
         let many = vec![("a", "b"); MOST_TEXTS + 1];
         for texts in [&several[..], &many] {
             let error = check_text(Path::new("a.png"), texts).unwrap_err();
-            assert!(
-                matches!(error, PipelineError::Image(ImageError::TextLength { .. })),
-                "{error}"
-            );
+            assert!(matches!(error, ImageError::TextLength { .. }), "{error}");
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");

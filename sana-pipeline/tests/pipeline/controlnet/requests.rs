@@ -72,9 +72,7 @@ fn it_combines_with_guidance() {
                 let request = request.perturbed_attention(perturbed).perturbed_blocks([1]);
                 let made = match request.validate(pipeline.spec()) {
                     // Without an image there is to be no ControlNet.
-                    Err(PipelineError::Request(RequestError::NoControlImage { .. })) => {
-                        latents(&mut sana(), &request)
-                    }
+                    Err(RequestError::NoControlImage { .. }) => latents(&mut sana(), &request),
                     settings => {
                         assert!(settings.unwrap().control.is_some());
                         latents(&mut pipeline, &request)
@@ -96,7 +94,7 @@ fn it_combines_with_guidance() {
     assert_parity("no guidance", made, expected);
 }
 
-fn refused(pipeline: &SanaPipeline, request: Request) -> PipelineError {
+fn refused(pipeline: &SanaPipeline, request: Request) -> RequestError {
     request.validate(pipeline.spec()).unwrap_err()
 }
 
@@ -104,17 +102,11 @@ fn refused(pipeline: &SanaPipeline, request: Request) -> PipelineError {
 fn requests_that_do_not_fit() {
     let pipeline = controlled();
     let error = refused(&sana(), request());
-    assert!(matches!(
-        error,
-        PipelineError::Request(RequestError::NoControlNet)
-    ));
+    assert!(matches!(error, RequestError::NoControlNet));
     assert!(error.to_string().contains("no ControlNet"), "{error}");
 
     let error = refused(&pipeline, small());
-    assert!(matches!(
-        error,
-        PipelineError::Request(RequestError::NoControlImage { .. })
-    ));
+    assert!(matches!(error, RequestError::NoControlImage { .. }));
     assert!(
         error.to_string().contains("needs a control image"),
         "{error}"
@@ -132,14 +124,11 @@ fn requests_that_do_not_fit() {
     let error = refused(&pipeline, three);
     let (expected, found) = (3, 2);
     assert!(
-        matches!(error, PipelineError::Request(RequestError::ControlCount { expected: e, found: f }) if (e, f) == (expected, found))
+        matches!(error, RequestError::ControlCount { expected: e, found: f } if (e, f) == (expected, found))
     );
     for scale in [-0.1, f64::NAN, f64::INFINITY] {
         let error = refused(&pipeline, request().control_scale(scale));
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::ControlScale { .. })
-        ));
+        assert!(matches!(error, RequestError::ControlScale { .. }));
         assert!(error.to_string().contains(&scale.to_string()), "{error}");
     }
     let intervals = [
@@ -151,10 +140,7 @@ fn requests_that_do_not_fit() {
     ];
     for [start, end] in intervals {
         let error = refused(&pipeline, request().control_interval(start, end));
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::ControlInterval { .. })
-        ));
+        assert!(matches!(error, RequestError::ControlInterval { .. }));
         assert!(
             error.to_string().contains(&format!("{start}..{end}")),
             "{error}"
@@ -162,10 +148,7 @@ fn requests_that_do_not_fit() {
     }
     for (width, height) in [(0, 0), (0, 7), (7, 0)] {
         let error = refused(&pipeline, small().control(RgbImage::new(width, height)));
-        assert!(matches!(
-            error,
-            PipelineError::Request(RequestError::EmptyImage { .. })
-        ));
+        assert!(matches!(error, RequestError::EmptyImage { .. }));
         assert!(error.to_string().contains("control image"), "{error}");
     }
     for shape in [[1, 32, 2, 2], [2, 32, 1, 2], [1, 31, 1, 2]] {
@@ -173,10 +156,10 @@ fn requests_that_do_not_fit() {
         let error = refused(&pipeline, small().control(wrong));
         assert!(matches!(
             error,
-            PipelineError::Request(RequestError::Shape {
+            RequestError::Shape {
                 what: "the control latents",
                 ..
-            })
+            }
         ));
     }
 }

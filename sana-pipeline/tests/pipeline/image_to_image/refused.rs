@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn refused(request: Request) -> PipelineError {
+fn refused(request: Request) -> RequestError {
     let mut pipeline = sana();
     let error = request.validate(pipeline.spec()).unwrap_err();
     // Found before anything is loaded.
@@ -18,7 +18,7 @@ fn refused(request: Request) -> PipelineError {
 
 fn refused_edit(request: Request) -> ImageToImageError {
     match refused(request) {
-        PipelineError::Request(RequestError::ImageToImage(error)) => error,
+        RequestError::ImageToImage(error) => error,
         other => panic!("{other}"),
     }
 }
@@ -89,9 +89,7 @@ fn strengths_that_do_not_work() {
     for found in [0.0, -1.0, 1.5] {
         let error = refused(edit().strength(found));
         let expected = SamplerError::InvalidStrength { found };
-        assert!(
-            matches!(error, PipelineError::Request(RequestError::Sampler(error)) if error == expected)
-        );
+        assert!(matches!(error, RequestError::Sampler(error) if error == expected));
     }
     let nan = refused(edit().strength(f64::NAN)).to_string();
     assert!(nan.contains("above 0 and at most 1, found NaN"), "{nan}");
@@ -100,10 +98,7 @@ fn strengths_that_do_not_work() {
     let error = edit().steps(1).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Request(RequestError::Sampler(SamplerError::StrengthTooSmall {
-            steps: 1,
-            ..
-        }))
+        RequestError::Sampler(SamplerError::StrengthTooSmall { steps: 1, .. })
     ));
 }
 
@@ -114,7 +109,7 @@ fn tensors_that_do_not_fit() {
     ready([1, 32, 2, 3]).validate(sana().spec()).unwrap();
     for shape in [[1, 16, 2, 3], [1, 32, 3, 2], [2, 32, 2, 3]] {
         match refused(ready(shape)) {
-            PipelineError::Request(RequestError::Shape { what, found, .. }) => {
+            RequestError::Shape { what, found, .. } => {
                 assert_eq!(what, "the image's latents");
                 assert_eq!(found, shape);
             }
@@ -132,11 +127,11 @@ fn tensors_that_do_not_fit() {
     let error = request(0).validate(sprint().spec()).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Request(RequestError::StepNoiseCount {
+        RequestError::StepNoiseCount {
             steps: 2,
             expected: 1,
             found: 0
-        })
+        }
     ));
 
     let request = edit().mask(mask(hole));
@@ -187,18 +182,16 @@ fn schedules_by_name() {
     let error = schedule(3, ScmTimesteps::Paper).unwrap_err();
     assert!(matches!(
         error,
-        PipelineError::Request(RequestError::Sampler(SamplerError::NoPaperTimesteps {
-            found: 3
-        }))
+        RequestError::Sampler(SamplerError::NoPaperTimesteps { found: 3 })
     ));
     assert!(error.to_string().contains("the reference's"), "{error}");
 
     let error = refused(small().timesteps(ScmTimesteps::Paper));
     assert!(matches!(
         error,
-        PipelineError::Request(RequestError::TimestepsMismatch {
+        RequestError::TimestepsMismatch {
             timesteps: ScmTimesteps::Paper
-        })
+        }
     ));
     assert!(error.to_string().contains("Sana-Sprint"), "{error}");
     small()

@@ -7,6 +7,7 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sana_pipeline::PipelineError;
+use sana_pipeline::error::{ImageError, RequestError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -117,6 +118,18 @@ impl ApiError {
     /// As JSON, for an event of a stream.
     pub fn json(&self) -> serde_json::Value {
         serde_json::to_value(self.body()).unwrap_or_default()
+    }
+}
+
+impl From<&RequestError> for ApiError {
+    fn from(error: &RequestError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<&ImageError> for ApiError {
+    fn from(error: &ImageError) -> Self {
+        Self::invalid(error.to_string())
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use axum::body::Bytes;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use sana_pipeline::PipelineError;
 use sana_pipeline::error::ImageError;
 use sana_pipeline::image::{self, FileFormat, GrayImage, RgbImage};
 use serde::{Deserialize, Serialize};
@@ -68,9 +67,7 @@ pub async fn encoded(
         let texts = record.as_ref().map(Record::texts).unwrap_or_default();
         let format = FileFormat::from(format);
         match image::encode(&image, format, quality, &texts) {
-            Err(PipelineError::Image(ImageError::TextLength { .. })) => {
-                image::encode(&image, format, quality, &[])
-            }
+            Err(ImageError::TextLength { .. }) => image::encode(&image, format, quality, &[]),
             file => file,
         }
     };
