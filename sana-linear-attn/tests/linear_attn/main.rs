@@ -8,14 +8,13 @@ mod config;
 mod controlnet;
 #[cfg(feature = "cubecl-backend")]
 mod cube_kernels;
+mod depth;
 mod empty;
-mod growth;
 mod kernels;
 mod lora;
 mod non_finite;
 mod original;
 mod precision;
 mod properties;
-mod pruning;
 mod transformer;
 mod weights;
