@@ -14,6 +14,7 @@ mod files;
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub mod hub;
 pub mod image;
+mod json;
 pub mod memory;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
@@ -35,6 +36,8 @@ pub use error::pipeline::PipelineError;
 pub use escape::{escaped, escaped_lines};
 #[doc(hidden)]
 pub use files::FolderLock;
+#[doc(hidden)]
+pub use json::InOrder;
 pub use pipeline::{Generation, LoadOptions, SanaPipeline, StepAction, StepInfo};
 pub use request::builder::Request;
 

@@ -1,14 +1,13 @@
 //! Texts with keywords in EXIF: a JSON object in the comment of the user (tag 0x9286), in ASCII, so that
 //! no reader has to guess an encoding.
 
-use std::fmt;
 use std::io::Cursor;
 
 use exif::experimental::Writer;
 use exif::{Context, Field, In, Reader, Tag, Value};
-use serde::de::{Error, MapAccess, Visitor};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::json::InOrder;
 
 /// Bytes of all texts of an image together, unpacked.
 pub(super) const LARGEST_TEXTS: usize = 4 << 20;
@@ -20,8 +19,13 @@ const UNICODE: &[u8; 8] = b"UNICODE\0";
 /// The keyword of a comment that is no object of texts: another program wrote it.
 const COMMENT: &str = "UserComment";
 
-/// Keywords in order, each with its texts: several where a keyword occurs several times.
-struct Object(Vec<(String, Vec<String>)>);
+/// The texts of a keyword: several where it occurs several times.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    One(String),
+    Several(Vec<String>),
+}
 
 /// EXIF that holds the texts, without the `Exif` that JPEG has before it.
 pub(super) fn with_texts(texts: &[(&str, &str)]) -> Vec<u8> {
@@ -32,8 +36,15 @@ pub(super) fn with_texts(texts: &[(&str, &str)]) -> Vec<u8> {
             None => object.push(((*keyword).to_owned(), vec![(*text).to_owned()])),
         }
     }
+    let object = object.into_iter().map(|(keyword, mut texts)| {
+        let texts = match texts.len() {
+            1 => Texts::One(texts.remove(0)),
+            _ => Texts::Several(texts),
+        };
+        (keyword, texts)
+    });
     // Strings are written to memory: neither can fail.
-    let json = serde_json::to_string(&Object(object)).unwrap_or_default();
+    let json = serde_json::to_string(&InOrder(object.collect())).unwrap_or_default();
     let mut comment = ASCII.to_vec();
     for c in json.chars() {
         if c.is_ascii() {
@@ -79,14 +90,17 @@ pub(super) fn texts(mut metadata: Vec<u8>) -> Vec<(String, String)> {
         return Vec::new();
     };
     match serde_json::from_str(&comment) {
-        Ok(Object(object)) => {
+        Ok(InOrder(object)) if !object.is_empty() => {
             let texts = object.into_iter().flat_map(|(keyword, texts)| {
-                let pair = move |text| (keyword.clone(), text);
-                texts.into_iter().map(pair)
+                let texts = match texts {
+                    Texts::One(text) => vec![text],
+                    Texts::Several(texts) => texts,
+                };
+                texts.into_iter().map(move |text| (keyword.clone(), text))
             });
             texts.collect()
         }
-        Err(_) => vec![(COMMENT.to_owned(), comment)],
+        _ => vec![(COMMENT.to_owned(), comment)],
     }
 }
 
@@ -114,58 +128,6 @@ fn decoded(comment: &[u8]) -> Option<String> {
         _ => String::from_utf8_lossy(text).into_owned(),
     };
     Some(text.trim_end_matches(['\0', ' ']).to_owned())
-}
-
-impl Serialize for Object {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (keyword, texts) in &self.0 {
-            match texts.as_slice() {
-                [text] => map.serialize_entry(keyword, text)?,
-                texts => map.serialize_entry(keyword, texts)?,
-            }
-        }
-        map.end()
-    }
-}
-
-/// One text, or several.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Texts {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Object;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of texts")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut object = Vec::new();
-                while let Some((keyword, texts)) = map.next_entry()? {
-                    let texts = match texts {
-                        Texts::One(text) => vec![text],
-                        Texts::Several(texts) => texts,
-                    };
-                    object.push((keyword, texts));
-                }
-                match object.is_empty() {
-                    true => Err(A::Error::custom("no texts")),
-                    false => Ok(Object(object)),
-                }
-            }
-        }
-
-        deserializer.deserialize_map(InOrder)
-    }
 }
 
 #[cfg(test)]

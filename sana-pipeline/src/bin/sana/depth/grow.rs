@@ -1,11 +1,9 @@
 //! `sana grow`: a deeper transformer that begins with a trained one.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 use sana_pipeline::transformer::depth::{GrowthOptions, GrowthStrategy};
 
-use super::OutArgs;
+use super::{OutArgs, SourceArgs};
 use crate::args::positive;
 use crate::model;
 use crate::terminal::{note, output};
@@ -24,15 +22,8 @@ trained, with `sana train transformer --from`.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct GrowArgs {
-    /// Checkpoint folder in the diffusers layout, or owner/name on the Hugging Face Hub [default:
-    /// the built-in model]
-    model: Option<PathBuf>,
-    /// Branch, tag or commit of a model from the Hub [default: main]
-    #[arg(long, value_name = "REV", requires = "model")]
-    revision: Option<String>,
-    /// Weight files of this variant where the folder has them, such as fp16
-    #[arg(long, value_name = "NAME")]
-    variant: Option<String>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Blocks of the new transformer
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive())]
     layers: usize,
@@ -86,9 +77,14 @@ impl From<StrategyName> for GrowthStrategy {
 
 /// Runs `sana grow`.
 pub fn run(args: GrowArgs) -> anyhow::Result<()> {
-    let variant = args.variant.as_deref();
     let _lock = args.out.lock()?;
-    let found = model::find(args.model.as_deref(), args.revision.as_deref(), variant)?;
+    let SourceArgs {
+        model,
+        revision,
+        variant,
+    } = &args.source;
+    let variant = variant.as_deref();
+    let found = model::find(model.as_deref(), revision.as_deref(), variant)?;
     let checkpoint = found.checkpoint;
     let config = checkpoint.transformer_config()?;
     let mut options = GrowthOptions::new(args.layers)

@@ -19,6 +19,20 @@ use crate::terminal::Progress;
 pub use grow::{GrowArgs, run as run_grow};
 pub use prune::{PruneArgs, run as run_prune};
 
+/// The checkpoint whose transformer gets another depth.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Checkpoint folder in the diffusers layout, or owner/name on the Hugging Face Hub [default:
+    /// the built-in model]
+    model: Option<PathBuf>,
+    /// Branch, tag or commit of a model from the Hub [default: main]
+    #[arg(long, value_name = "REV", requires = "model")]
+    revision: Option<String>,
+    /// Weight files of this variant where the folder has them, such as fp16
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+}
+
 /// The folder that is written.
 #[derive(Debug, Args)]
 pub struct OutArgs {

@@ -10,12 +10,12 @@ use sana_linear_attn::weights::replace_file;
 use sana_pipeline::transformer::depth::BlockImportance;
 use sana_pipeline::{Request, StepAction, image};
 
-use super::OutArgs;
+use super::{OutArgs, SourceArgs};
 use crate::args::{Dtype, ModelArgs, ResourceArgs, positive};
 use crate::device::DeviceName;
 use crate::files::Files;
 use crate::generate;
-use crate::model::{self, Model};
+use crate::model::Model;
 use crate::terminal::{Progress, output};
 
 const EXAMPLES: &str = "\
@@ -36,15 +36,8 @@ const BAR: f64 = 40.0;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PruneArgs {
-    /// Checkpoint folder in the diffusers layout, or owner/name on the Hugging Face Hub [default:
-    /// the built-in model]
-    model: Option<PathBuf>,
-    /// Branch, tag or commit of a model from the Hub [default: main]
-    #[arg(long, value_name = "REV", requires = "model")]
-    revision: Option<String>,
-    /// Weight files of this variant where the folder has them, such as fp16
-    #[arg(long, value_name = "NAME")]
-    variant: Option<String>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Prompts, one a line, as for `sana generate --prompts`; 100 different ones do
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
@@ -87,24 +80,22 @@ pub fn run(args: PruneArgs) -> anyhow::Result<()> {
     files.reads(&args.prompts, "the prompts");
     let table = args.out.folder().join(TABLE);
     files.writes(&table, "--out", "the table of the blocks")?;
-    let variant = args.variant.as_deref();
-    let found = model::find(args.model.as_deref(), args.revision.as_deref(), variant)?;
-    let config = found.checkpoint.transformer_config()?;
+    let model_args = ModelArgs {
+        model: args.source.model.clone(),
+        revision: args.source.revision.clone(),
+        variant: args.source.variant.clone(),
+        device: args.device,
+        dtype: args.dtype,
+        ..ModelArgs::default()
+    };
+    let mut model = Model::open(&model_args, &args.resources)?;
+    let config = model.pipeline.spec().transformer.clone();
     let blocks = config.num_layers;
     // What cannot be kept is known before the work.
     config.keep_blocks(&(0..args.keep).collect::<Vec<_>>())?;
     let _lock = args.out.lock()?;
     image::check_writable(&table)?;
 
-    let model_args = ModelArgs {
-        model: args.model.clone(),
-        revision: args.revision.clone(),
-        variant: args.variant.clone(),
-        device: args.device,
-        dtype: args.dtype,
-        ..ModelArgs::default()
-    };
-    let mut model = Model::open(&model_args, &args.resources)?;
     let importance = measure(&args, &mut model, &prompts, blocks)?;
     model.print_notes();
     let kept = importance.most_important(args.keep)?;
@@ -118,11 +109,13 @@ pub fn run(args: PruneArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", table.display()))?;
 
     let plan = config.keep_blocks(&kept)?;
-    args.out.write(&found.checkpoint, variant, &plan)?;
+    let checkpoint = model.pipeline.checkpoint().context("no checkpoint")?;
+    args.out
+        .write(checkpoint, args.source.variant.as_deref(), &plan)?;
     output().line(format_args!(
         "wrote {}: {} with {} of {blocks} blocks",
         args.out.folder().display(),
-        found.name,
+        model.name,
         args.keep
     ))?;
     Ok(())

@@ -13,11 +13,12 @@ use sana_pipeline::metrics::Clip;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::args::MeasureArgs;
 use super::prompts::{self, Prompt};
 use super::provenance::{COMMIT, VERSION};
 use super::result_file::ResultFile;
-use crate::args::{CpuArgs, many, positive};
-use crate::device::{DeviceName, OpenDevice};
+use crate::args::many;
+use crate::device::OpenDevice;
 use crate::files::Files;
 use crate::terminal::{Progress, output};
 
@@ -51,17 +52,8 @@ pub struct ClipScoreArgs {
     /// of the same names are taken for the same
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Images scored at a time; no more are in memory
-    #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = positive())]
-    batch: usize,
-    /// Where to compute, as for `sana generate` [default: the first GPU that works, else flex]
-    #[arg(short, long, value_name = "DEVICE")]
-    device: Option<DeviceName>,
     #[command(flatten)]
-    pub cpu: CpuArgs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    pub measure: MeasureArgs,
 }
 
 /// The score of one image.
@@ -84,7 +76,7 @@ pub fn run(args: &ClipScoreArgs) -> anyhow::Result<()> {
         files.writes(path, "--out", "the scores")?;
     }
     let prompts = prompts::read(&args.prompts, args.count)?;
-    let device = OpenDevice::open(args.device)?;
+    let device = OpenDevice::open(args.measure.device)?;
     let clip = Clip::load(&args.clip, &device.device)?;
     let header = header(args, &clip);
     let (mut results, known) = match &args.out {
@@ -103,7 +95,7 @@ pub fn run(args: &ClipScoreArgs) -> anyhow::Result<()> {
         .filter(|prompt| !scores.contains_key(&prompt.key))
         .collect();
     let mut done = prompts.len() - missing.len();
-    for batch in missing.chunks(args.batch) {
+    for batch in missing.chunks(args.measure.batch) {
         let scored = score(args, &clip, batch)?;
         if let Some(results) = &mut results {
             results.add(&scored)?;
@@ -171,7 +163,7 @@ fn print(
     let count = scored().count();
     let mean = scored().map(|scored| f64::from(scored.score)).sum::<f64>() / count as f64;
     let mut out = output();
-    if args.json {
+    if args.measure.json {
         header["value"] = json!(mean);
         header["count"] = json!(count);
         let cut = scored().filter(|scored| scored.dropped_tokens > 0).count();

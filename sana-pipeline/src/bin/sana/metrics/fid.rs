@@ -14,10 +14,11 @@ use sana_pipeline::metrics::{
 };
 use serde_json::json;
 
+use super::args::MeasureArgs;
 use super::prompts;
 use super::provenance::{COMMIT, VERSION};
-use crate::args::{CpuArgs, many, positive};
-use crate::device::{DeviceName, OpenDevice};
+use crate::args::many;
+use crate::device::OpenDevice;
 use crate::files::Files;
 use crate::terminal::{Progress, output};
 
@@ -58,17 +59,8 @@ pub struct FidArgs {
     /// Take the first N images [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = many())]
     count: Option<usize>,
-    /// Images at a time; no more are in memory
-    #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = positive())]
-    batch: usize,
-    /// Where to compute, as for `sana generate` [default: the first GPU that works, else flex]
-    #[arg(short, long, value_name = "DEVICE")]
-    device: Option<DeviceName>,
     #[command(flatten)]
-    pub cpu: CpuArgs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    pub measure: MeasureArgs,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +112,7 @@ pub fn run(args: &FidArgs) -> anyhow::Result<()> {
         image::check_writable(path)?;
     }
     let paths = paths(args)?;
-    let device = OpenDevice::open(args.device)?;
+    let device = OpenDevice::open(args.measure.device)?;
     let network = FidInception::load(&args.inception, &device.device)?;
     let statistics = statistics(args, &network, &paths)?;
     if let Some(path) = &args.save {
@@ -131,7 +123,7 @@ pub fn run(args: &FidArgs) -> anyhow::Result<()> {
         .map(|reference| frechet_distance(reference, &statistics))
         .transpose()?;
     let mut out = output();
-    if args.json {
+    if args.measure.json {
         let result = json!({
             "metric": "fid",
             "value": distance,
@@ -168,7 +160,7 @@ fn statistics(
 ) -> anyhow::Result<FeatureStatistics> {
     let mut sums = FeatureAccumulator::new(FidInception::FEATURES)?;
     let progress = Progress::new(paths.len(), "reading features");
-    for batch in paths.chunks(args.batch) {
+    for batch in paths.chunks(args.measure.batch) {
         let images: Result<Vec<_>, _> = batch.par_iter().map(|path| image::load(path)).collect();
         for features in network.features(&images?, args.resize.0)? {
             sums.push(&features)?;

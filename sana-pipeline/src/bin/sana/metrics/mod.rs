@@ -1,5 +1,6 @@
 //! `sana metrics`: the measures that papers report of generated images.
 
+mod args;
 mod clip_score;
 mod fid;
 mod frechet;
@@ -39,8 +40,8 @@ enum Measure {
 /// Runs `sana metrics`.
 pub fn run(args: MetricsArgs) -> anyhow::Result<()> {
     match args.measure {
-        Measure::ClipScore(args) => args.cpu.run(|| clip_score::run(&args)),
-        Measure::Fid(args) => args.cpu.run(|| fid::run(&args)),
+        Measure::ClipScore(args) => args.measure.cpu.run(|| clip_score::run(&args)),
+        Measure::Fid(args) => args.measure.cpu.run(|| fid::run(&args)),
         Measure::Frechet(args) => frechet::run(&args),
     }
 }

@@ -1,12 +1,11 @@
 //! Prompt files that name an image each, in the order of the file.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use sana_linear_attn::weights::read_text_bounded;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use sana_pipeline::InOrder;
+use serde::Deserialize;
 
 /// Bytes of a prompt file, at most: MJHQ-30K's has 8 MB.
 const LARGEST: u64 = 256 << 20;
@@ -19,10 +18,7 @@ pub struct Prompt {
     pub text: String,
 }
 
-/// Keys and prompts of a JSON object, `{"KEY": {"prompt": "..."}}` or `{"KEY": "..."}`, whose order
-/// counts: "the first n" are those of the file.
-struct Object(Vec<Prompt>);
-
+/// What a key has: `{"prompt": "..."}` or `"..."`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
@@ -30,39 +26,20 @@ enum Entry {
     Fields { prompt: String },
 }
 
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Object;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object {\"KEY\": {\"prompt\": \"...\"}}")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object, M::Error> {
-                let mut prompts = Vec::new();
-                while let Some((key, entry)) = map.next_entry()? {
-                    let text = match entry {
-                        Entry::Text(text) | Entry::Fields { prompt: text } => text,
-                    };
-                    prompts.push(Prompt { key, text });
-                }
-                Ok(Object(prompts))
-            }
-        }
-
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
 /// The first `count` prompts of a file, or all.
 pub fn read(path: &Path, count: Option<usize>) -> anyhow::Result<Vec<Prompt>> {
     let text = read_text_bounded(path, LARGEST)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    let Object(mut prompts) = serde_json::from_str(&text)
+    // Their order counts: the first `count` are those of the file.
+    let InOrder(entries) = serde_json::from_str(&text)
         .with_context(|| format!("{} is not a file of prompts by key", path.display()))?;
+    let entries = entries.into_iter();
+    let mut prompts: Vec<Prompt> = entries
+        .map(|(key, entry)| {
+            let (Entry::Text(text) | Entry::Fields { prompt: text }) = entry;
+            Prompt { key, text }
+        })
+        .collect();
     if let Some(count) = count {
         if prompts.len() < count {
             bail!(

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use sana_pipeline::InOrder;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{StreamDeserializer, Value, de::StrRead};
 
@@ -206,11 +208,8 @@ impl<'de> Deserialize<'de> for Fields {
                 Ok(Fields(vec![("prompt".to_owned(), prompt.into())]))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fields, A::Error> {
+                let InOrder(fields) = InOrder::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Fields(fields))
             }
         }
