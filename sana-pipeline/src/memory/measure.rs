@@ -3,10 +3,9 @@
 //! On Linux the peak is `VmHWM` of `/proc/self/status`: the largest resident size of the process,
 //! which counts touched pages of mapped weight files too. Elsewhere it is unknown.
 
-use std::time::Instant;
-
 use burn::tensor::Device;
 use serde::Serialize;
+use web_time::Instant;
 
 /// What a stage took.
 #[derive(Debug, Clone, PartialEq, Serialize)]

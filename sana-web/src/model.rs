@@ -1,0 +1,189 @@
+//! The model as the worker calls it.
+
+use std::error::Error;
+
+use burn::tensor::Device;
+use sana_pipeline::error::ObserverError;
+use sana_pipeline::image::{FileFormat, RgbImage, encode};
+use sana_pipeline::request::Settings;
+use sana_pipeline::spec::ModelSpec;
+use sana_pipeline::{PipelineError, Request, SanaPipeline, StepAction, StepInfo};
+use serde_json::json;
+use wasm_bindgen::JsError;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::events::Events;
+use crate::request::{AskError, Asked, MAX_IMAGES, MAX_STEPS, Start, max_pixels};
+
+/// Previews of an image are fewer: each costs a decode.
+const PREVIEWS: usize = 10;
+
+/// The built-in model on the CPU backend.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Model {
+    pipeline: SanaPipeline,
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Opens the model.
+    ///
+    /// # Errors
+    /// When it is not usable, which would be a bug.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Result<Self, JsError> {
+        let pipeline = SanaPipeline::built_in(&Device::flex()).map_err(js_error)?;
+        Ok(Self { pipeline })
+    }
+
+    /// The model as JSON: what `GET /v1/models` of `sana serve` has of it.
+    pub fn describe(&self) -> String {
+        description(self.pipeline.spec())
+    }
+
+    /// Makes images one after the other. `asked` is JSON with the fields of `POST
+    /// /v1/images/generations` that the page sends; `image` and `mask` are files, of which the
+    /// transparent part of the mask is regenerated.
+    ///
+    /// # Errors
+    /// What the request lacks or the model does not do.
+    pub fn generate(
+        &mut self,
+        asked: &str,
+        image: Option<Vec<u8>>,
+        mask: Option<Vec<u8>>,
+        events: &Events,
+    ) -> Result<(), JsError> {
+        self.make(asked, image.as_deref(), mask.as_deref(), events)
+            .map_err(js_error)
+    }
+}
+
+impl Model {
+    fn make(
+        &mut self,
+        asked: &str,
+        image: Option<&[u8]>,
+        mask: Option<&[u8]>,
+        events: &Events,
+    ) -> Result<(), AskError> {
+        let asked = Asked::from_json(asked)?;
+        let start = image.map(|image| Start::decode(image, mask)).transpose()?;
+        let request = asked.request(self.pipeline.spec(), start.as_ref())?;
+        for number in 0..asked.images() {
+            let seed = asked.seed.wrapping_add(number as u64);
+            let request = request.clone().seed(seed);
+            self.make_one(&asked, &request, seed, number, events)?;
+        }
+        Ok(())
+    }
+
+    fn make_one(
+        &mut self,
+        asked: &Asked,
+        request: &Request,
+        seed: u64,
+        number: usize,
+        events: &Events,
+    ) -> Result<(), PipelineError> {
+        let settings = request.validate(self.pipeline.spec())?;
+        let mut observe = |mut step: StepInfo<'_>| -> Result<StepAction, ObserverError> {
+            let done = step.index + 1;
+            // The last is the image.
+            let steps = step.steps;
+            let part = |steps_done: usize| steps_done * PREVIEWS / steps;
+            if done < steps
+                && part(done) > part(step.index)
+                && let Some(preview) = step.decode_preview()?.unwrap_or_default().first()
+            {
+                events.preview(png(preview, &[])?);
+            }
+            events.step(number * steps + done, asked.images() * steps);
+            Ok(StepAction::Continue)
+        };
+        let mut deliver = |_: usize, image: &RgbImage| -> Result<(), ObserverError> {
+            Ok(deliver(events, image, asked, &settings, seed)?)
+        };
+        let made = self
+            .pipeline
+            .generate_settings(&settings, &mut observe, &mut deliver);
+        made.map(drop)
+    }
+}
+
+/// The model as the page asks for it.
+pub(crate) fn description(spec: &ModelSpec) -> String {
+    let (defaults, buckets) = (spec.defaults(), spec.buckets());
+    let sizes: Vec<[usize; 2]> = buckets
+        .sizes()
+        .iter()
+        .map(|[height, width]| [*width, *height])
+        .collect();
+    let model = json!({
+        "id": "built-in",
+        "object": "model",
+        "owned_by": "sana",
+        "sana": {
+            "size": defaults.size,
+            "sizes": sizes,
+            "multiple": spec.size_multiple(),
+            "steps": defaults.steps,
+            "guidance": defaults.guidance,
+            "max_images": MAX_IMAGES,
+            "max_steps": MAX_STEPS,
+            "max_pixels": max_pixels(spec),
+            "simd": cfg!(target_feature = "simd128"),
+        },
+    });
+    model.to_string()
+}
+
+/// Sends an image with its settings in it.
+pub(crate) fn deliver(
+    events: &Events,
+    image: &RgbImage,
+    asked: &Asked,
+    settings: &Settings,
+    seed: u64,
+) -> Result<(), PipelineError> {
+    let texts = texts(asked, settings, seed);
+    let texts: Vec<(&str, &str)> = texts.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let (width, height) = image.dimensions();
+    events.image(png(image, &texts)?, seed as f64, width, height);
+    Ok(())
+}
+
+fn png(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>, PipelineError> {
+    Ok(encode(image, FileFormat::Png, 100, texts)?)
+}
+
+/// What `sana inspect` and `sana generate --from-image` read.
+fn texts(asked: &Asked, settings: &Settings, seed: u64) -> Vec<(&'static str, String)> {
+    let [width, height] = settings.size();
+    let mut texts = vec![
+        ("prompt", asked.prompt.clone()),
+        ("negative", asked.negative_prompt.clone()),
+        ("seed", seed.to_string()),
+        ("size", format!("{width}x{height}")),
+        ("steps", settings.steps().to_string()),
+        ("guidance", settings.guidance.scale().to_string()),
+    ];
+    if let Some(start) = &settings.image_to_image {
+        texts.push(("strength", start.strength.to_string()));
+    }
+    texts.push(("model", "built-in".to_owned()));
+    texts.push(("Software", format!("sana {}", env!("CARGO_PKG_VERSION"))));
+    texts
+}
+
+/// The message of an error with its causes.
+pub(crate) fn js_error(error: impl Error) -> JsError {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    JsError::new(&message)
+}
