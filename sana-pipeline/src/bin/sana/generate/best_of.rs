@@ -97,7 +97,14 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
     if at_a_time < asked && run.batch.batch.is_some() {
         bail!("--batch {asked}: of these images {at_a_time} fit into memory at a time");
     }
-    let record = |seed| Record::new(&args, &loaded, &settings, seed, &model, Made::default());
+    let record = |seed| {
+        Record::new(
+            args.applied(&settings, seed),
+            &loaded,
+            &model,
+            Made::default(),
+        )
+    };
     let candidates = candidates(count, &folder, settings.seed, record);
     for one in &candidates {
         files.writes(&one.path, "--best-of", "an image to choose from")?;
@@ -127,7 +134,7 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
                 none => none.insert(encoded(&request, &mut model)?),
             };
             make(&missing, request, &mut model, |seed, made, model| {
-                Record::new(&args, &loaded, &settings, seed, model, made)
+                Record::new(args.applied(&settings, seed), &loaded, model, made)
             })?;
         }
         for one in batch {

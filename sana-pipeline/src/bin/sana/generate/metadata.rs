@@ -5,7 +5,6 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Error, bail};
 use sana_pipeline::escaped;
-use sana_pipeline::request::Settings;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -37,16 +36,8 @@ pub struct Made {
 const RENAMED: [(&str, &str); 2] = [("lora-apart", "lora-unmerged"), ("schedule", "timesteps")];
 
 impl Record {
-    /// The record of one image.
-    pub fn new(
-        args: &ImageArgs,
-        loaded: &LoadedArgs,
-        settings: &Settings,
-        seed: u64,
-        model: &Model,
-        made: Made,
-    ) -> Self {
-        let image = args.applied(settings, seed);
+    /// The record of one image, of its options as they were [applied](ImageArgs::applied).
+    pub fn new(image: ImageArgs, loaded: &LoadedArgs, model: &Model, made: Made) -> Self {
         let named = loaded.model.model.as_deref();
         let applied = RecordedArgs {
             loaded: LoadedArgs {

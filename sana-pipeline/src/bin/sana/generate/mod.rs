@@ -82,7 +82,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         in_tiles,
         together: seeds.len(),
     };
-    let record = |seed: &u64| Record::new(&args, &loaded, &settings, *seed, &model, made);
+    let record = |seed: &u64| Record::new(args.applied(&settings, *seed), &loaded, &model, made);
     let records: Vec<Record> = seeds.iter().map(record).collect();
     for (path, record) in paths.iter().zip(&records) {
         image::check_text(path, &record.texts())?;

@@ -22,10 +22,7 @@ impl ImageArgs {
     pub fn check_memory(&self, pipeline: &mut SanaPipeline) -> anyhow::Result<()> {
         let fits = self.start.image.is_some() || self.control.control.is_some();
         if fits && (self.size.is_some() || self.aspect.is_some()) {
-            let mut request = self.text_request(pipeline.spec())?;
-            if self.control.control.is_some() {
-                request = request.control(RgbImage::new(1, 1));
-            }
+            let request = self.request_without_files(pipeline.spec())?;
             // What else is wrong is found with the images.
             if let Err(error @ PipelineError::Memory { .. }) = pipeline.check_memory(&request) {
                 return Err(error.into());
@@ -43,6 +40,20 @@ impl ImageArgs {
         let request = self.start.apply(self.text_request(pipeline.spec())?)?;
         self.control
             .apply(request, pipeline, self.start.background(), control_save)
+    }
+
+    /// What takes as much memory as what they ask of a model, for options of a certain size: a pixel
+    /// is in place of the images that they name.
+    pub fn request_without_files(&self, spec: &ModelSpec) -> anyhow::Result<Request> {
+        let mut request = self.text_request(spec)?;
+        if self.start.image.is_some() {
+            // A strength of less might leave none of few steps.
+            request = request.image(RgbImage::new(1, 1)).strength(1.0);
+        }
+        if self.control.control.is_some() {
+            request = request.control(RgbImage::new(1, 1));
+        }
+        Ok(request)
     }
 
     /// What they ask of a model, without the images that they name.

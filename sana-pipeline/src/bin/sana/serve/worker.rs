@@ -107,14 +107,8 @@ fn make_together(
         .iter()
         .map(|place| {
             let (draft, settings) = (&jobs[place.0].draft, &jobs[place.0].settings);
-            Record::new(
-                &draft.args,
-                loaded,
-                settings,
-                seed(jobs, *place),
-                model,
-                how,
-            )
+            let applied = draft.args.applied(settings, seed(jobs, *place));
+            Record::new(applied, loaded, model, how)
         })
         .collect();
     let mut last = None;

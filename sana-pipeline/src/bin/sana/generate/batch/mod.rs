@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use sana_pipeline::memory::StageReport;
-use sana_pipeline::request::Settings;
 use sana_pipeline::{FolderLock, Generation, Request, StepAction, StepInfo, image};
 
 use self::plan::{BatchImage, Line, batches, images, lines};
@@ -76,14 +75,14 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     }
 
     let mut model = loaded.open(&args.resources)?;
-    let (mut settings, mut notes) = (Vec::with_capacity(lines.len()), BTreeSet::new());
+    let (mut applied, mut notes) = (Vec::with_capacity(lines.len()), BTreeSet::new());
     for line in &lines {
         let fits = line.args.check_memory(&mut model.pipeline);
         let request = fits.and_then(|()| line.args.request(&model.pipeline, None));
         match request.and_then(|request| Ok(request.validate(model.pipeline.spec())?)) {
             Ok(checked) => {
                 notes.extend(checked.notes().iter().cloned().chain(line.args.note()));
-                settings.push(checked);
+                applied.push(line.args.applied(&checked, checked.seed));
             }
             Err(error) => problems.add(line.number, format!("{error:#}")),
         }
@@ -111,22 +110,21 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     let (existing, wanted): (Vec<&BatchImage>, Vec<&BatchImage>) =
         images.iter().partition(|image| image.path.exists());
     for image in &wanted {
-        let (line, settings) = (&lines[image.line], &settings[image.line]);
         let made = Made {
             in_tiles: true,
             together: images.len(),
         };
-        let record = Record::new(&line.args, loaded, settings, image.seed, &model, made);
+        let record = Record::new(image.applied(&applied), loaded, &model, made);
         image::check_text(&image.path, &record.texts())
-            .with_context(|| format!("line {}", line.number))?;
+            .with_context(|| format!("line {}", lines[image.line].number))?;
     }
-    warn(&differing(&existing, &lines, &settings, loaded, &model)?);
+    warn(&differing(&existing, &applied, loaded, &model)?);
     if let Some(first) = wanted.first() {
         image::check_writable(&first.path)?;
     }
 
     let batches = batches(&wanted, &lines, args.run.batch.batch.unwrap_or(1));
-    check_memory(&batches, &lines, &mut model)?;
+    check_memory(&batches, &lines, &applied, &mut model)?;
 
     let mut out = output();
     out.line(format_args!(
@@ -141,7 +139,7 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
         out.line(format_args!("note: {note}"))?;
     }
     let started = Instant::now();
-    let (stages, cut) = make(&batches, &lines, &settings, loaded, &mut model)?;
+    let (stages, cut) = make(&batches, &lines, &applied, loaded, &mut model)?;
     let seconds = started.elapsed().as_secs_f64();
     model.print_notes();
     warn(&cut);
@@ -178,8 +176,7 @@ fn folder(out: Option<&Path>) -> anyhow::Result<PathBuf> {
 /// When a file exists that is not an image: it was not made here.
 fn differing(
     existing: &[&BatchImage],
-    lines: &[Line],
-    settings: &[Settings],
+    applied: &[ImageArgs],
     loaded: &LoadedArgs,
     model: &Model,
 ) -> anyhow::Result<Vec<String>> {
@@ -189,9 +186,7 @@ fn differing(
         let text = image::read_text(&image.path).with_context(|| {
             format!("{path} exists, but is not an image: remove it, and its image is made")
         })?;
-        let (line, settings) = (&lines[image.line], &settings[image.line]);
-        let made = Made::default();
-        let now = Record::new(&line.args, loaded, settings, image.seed, model, made);
+        let now = Record::new(image.applied(applied), loaded, model, Made::default());
         if let Some(key) = now.difference(&Record(text)) {
             warnings.push(format!(
                 "{path} was made with another {key}: remove it, and it is made again"
@@ -221,13 +216,16 @@ fn warn(warnings: &[String]) {
 fn check_memory(
     batches: &[Vec<&BatchImage>],
     lines: &[Line],
+    applied: &[ImageArgs],
     model: &mut Model,
 ) -> anyhow::Result<()> {
     let mut checked = HashSet::new();
     for batch in batches {
         let line = &lines[batch[0].line];
         if checked.insert((&line.in_common, batch.len())) {
-            let request = request(batch, lines, model)?;
+            // Their size is known by now, so the images that they name are not read for it.
+            let first = applied[batch[0].line].request_without_files(model.pipeline.spec())?;
+            let request = together(first, batch, lines);
             model.pipeline.check_memory(&request).with_context(|| {
                 format!(
                     "{} images at a time with the options of line {}; nothing was made",
@@ -245,7 +243,7 @@ fn check_memory(
 fn make(
     batches: &[Vec<&BatchImage>],
     lines: &[Line],
-    settings: &[Settings],
+    applied: &[ImageArgs],
     loaded: &LoadedArgs,
     model: &mut Model,
 ) -> anyhow::Result<(Vec<StageReport>, Vec<String>)> {
@@ -286,9 +284,7 @@ fn make(
             together: batch.len(),
         };
         for (image, made) in batch.iter().zip(&generation.images) {
-            let line = &lines[image.line];
-            let settings = &settings[image.line];
-            let record = Record::new(&line.args, loaded, settings, image.seed, model, how);
+            let record = Record::new(image.applied(applied), loaded, model, how);
             image::save(&image.path, made, &record.texts())?;
         }
         cut.extend(cuts(batch, lines, &generation, &mut reported));
@@ -302,10 +298,15 @@ fn make(
 
 /// The request for a batch.
 fn request(batch: &[&BatchImage], lines: &[Line], model: &Model) -> anyhow::Result<Request> {
+    let first = lines[batch[0].line].args.request(&model.pipeline, None)?;
+    Ok(together(first, batch, lines))
+}
+
+/// A request of the first line of a batch, for all images of it.
+fn together(request: Request, batch: &[&BatchImage], lines: &[Line]) -> Request {
     let args = |image: &&BatchImage| &lines[image.line].args;
     let first = &lines[batch[0].line].args;
-    let request = first
-        .request(&model.pipeline, None)?
+    let request = request
         .with_prompts(batch.iter().map(|one| args(one).prompt()))
         .count(1)
         .seeds(batch.iter().map(|one| one.seed).collect());
@@ -313,10 +314,10 @@ fn request(batch: &[&BatchImage], lines: &[Line], model: &Model) -> anyhow::Resu
     let shared = batch
         .iter()
         .all(|one| args(one).negative() == first.negative());
-    Ok(match shared {
+    match shared {
         true => request.negative(first.negative()),
         false => request.negatives(batch.iter().map(|one| args(one).negative())),
-    })
+    }
 }
 
 /// What was cut off prompts that are too long; each text is reported once.

@@ -28,6 +28,16 @@ pub struct BatchImage {
     pub path: PathBuf,
 }
 
+impl BatchImage {
+    /// Its options as they are applied, of those of each line.
+    pub fn applied(&self, lines: &[ImageArgs]) -> ImageArgs {
+        ImageArgs {
+            seed: Some(self.seed),
+            ..lines[self.line].clone()
+        }
+    }
+}
+
 /// The prompts with their options: those of the line over those of the whole run, `of_all`. The
 /// `i`-th prompt from 0 has the run's seed plus `i`, unless its line gives another.
 pub fn lines(entries: Vec<Entry>, of_all: &ImageArgs, problems: &mut Problems) -> Vec<Line> {
