@@ -27,5 +27,4 @@ pub use inspect::{check, describe};
 pub(crate) use inspect::{check_caption, check_latents};
 pub use keys::{CheckpointInstruction, SanaKeys};
 pub(crate) use opened::Checkpoint;
-use opened::{INDEX, Source};
 pub(crate) use scheduler::{Schedule, Scheduler, Solver};

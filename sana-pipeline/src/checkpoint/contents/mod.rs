@@ -14,8 +14,8 @@ use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::{Gemma2Config, GemmaTokenizer, LARGEST_TOKENIZER};
 
 use super::component::Component;
+use super::opened::{Checkpoint, Source};
 use super::scheduler::Scheduler;
-use super::{Checkpoint, Source};
 use crate::error::{CheckpointError, PipelineError};
 
 use weight_files::{has_f16_files, open_weights};

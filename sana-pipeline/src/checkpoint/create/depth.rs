@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::folder::{text, transformer_json};
 use super::random::WeightDtype;
 use super::{create_folder, write_text};
-use crate::checkpoint::{Checkpoint, Component, INDEX};
+use crate::checkpoint::Component;
+use crate::checkpoint::opened::{Checkpoint, INDEX};
 use crate::error::{CheckpointError, PipelineError};
 use crate::files::write_whole;
 
