@@ -38,7 +38,7 @@ pub use escape::{escaped, escaped_lines};
 pub use files::FolderLock;
 #[doc(hidden)]
 pub use json::InOrder;
-pub use pipeline::{Generation, LoadOptions, SanaPipeline, StepAction, StepInfo};
+pub use pipeline::{Generation, LoadOptions, Plan, SanaPipeline, StepAction, StepInfo};
 pub use request::builder::Request;
 
 /// The scheduler of a checkpoint, and what requests, settings and errors take from `sana-sampler`.

@@ -88,6 +88,7 @@ impl Model {
         events: &Events,
     ) -> Result<(), PipelineError> {
         let settings = request.validate(self.pipeline.spec())?;
+        let plan = self.pipeline.plan(settings)?;
         let mut observe = |mut step: StepInfo<'_>| -> Result<StepAction, ObserverError> {
             let done = step.index + 1;
             // The last is the image.
@@ -103,11 +104,11 @@ impl Model {
             Ok(StepAction::Continue)
         };
         let mut deliver = |_: usize, image: &RgbImage| -> Result<(), ObserverError> {
-            Ok(deliver(events, image, asked, &settings, seed)?)
+            Ok(deliver(events, image, asked, plan.settings(), seed)?)
         };
         let made = self
             .pipeline
-            .generate_settings(&settings, &mut observe, &mut deliver);
+            .generate_plan(&plan, &mut observe, &mut deliver);
         made.map(drop)
     }
 }

@@ -26,6 +26,7 @@ use networks::Networks;
 
 pub use observer::{StepAction, StepInfo};
 pub use options::LoadOptions;
+pub use plan::Plan;
 pub use stages::{Generation, TextConditioning};
 
 /// A text-to-image model of the Sana family: tokenizer, text encoder, transformer, autoencoder and

@@ -17,6 +17,27 @@ use crate::units::human;
 /// What the notes on memory begin with: a request replaces those of the one before.
 const NOTE: &str = "memory: ";
 
+/// How the images of a request are made in the memory that there was when it was
+/// [planned](SanaPipeline::plan).
+#[derive(Debug, Clone)]
+pub struct Plan {
+    settings: Settings,
+    pub(in crate::pipeline) one_stage: bool,
+    pub(in crate::pipeline) tiling: Option<Tiling>,
+}
+
+impl Plan {
+    /// The settings of the request.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether images are decoded in tiles, which changes pixels a little.
+    pub fn decodes_in_tiles(&self) -> bool {
+        self.tiling.is_some()
+    }
+}
+
 impl SanaPipeline {
     /// What a request needs, before anything is loaded.
     ///
@@ -74,33 +95,39 @@ impl SanaPipeline {
         }
     }
 
-    /// Decides before anything is loaded which networks stay in memory, and returns the tiles to
-    /// decode in.
+    /// Decides, before anything is loaded, how the images of a request that was
+    /// [validated](Request::validate) against this pipeline's [`spec`](Self::spec) are made in the
+    /// memory there is now. [`generate_plan`](Self::generate_plan) makes them.
     ///
     /// # Errors
     /// [`PipelineError::Memory`] when the request does not fit in any way.
+    pub fn plan(&mut self, settings: Settings) -> Result<Plan, PipelineError> {
+        let way = self.choose_way(&settings)?;
+        Ok(Plan {
+            settings,
+            one_stage: way.one_stage,
+            tiling: self.tiles(way),
+        })
+    }
+
+    /// Decides which networks stay in memory, and returns the tiles to decode in.
     pub(crate) fn plan_request(
         &mut self,
         settings: &Settings,
     ) -> Result<Option<Tiling>, PipelineError> {
+        let way = self.choose_way(settings)?;
+        self.one_stage_at_a_time = way.one_stage;
+        Ok(self.tiles(way))
+    }
+
+    fn choose_way(&mut self, settings: &Settings) -> Result<Way, PipelineError> {
         let work = workload(settings);
         let stages: &[bool] = match self.memory_policy {
             MemoryPolicy::Auto => &[false, true],
             MemoryPolicy::KeepAll => &[false],
             MemoryPolicy::OneStageAtATime => &[true],
         };
-        let way = self.choose(stages, &work, MemoryModel::estimate)?;
-        self.one_stage_at_a_time = way.one_stage;
-        Ok(self.tiles(way))
-    }
-
-    /// Whether a request is decoded in tiles in the memory there is now, which changes pixels a
-    /// little.
-    ///
-    /// # Errors
-    /// As [`check_memory`](Self::check_memory).
-    pub fn decodes_in_tiles(&mut self, settings: &Settings) -> Result<bool, PipelineError> {
-        Ok(self.plan_request(settings)?.is_some())
+        self.choose(stages, &work, MemoryModel::estimate)
     }
 
     /// Refuses an image of `[width, height]` pixels that cannot be encoded, and decoded again, in the

@@ -228,6 +228,24 @@ fn decoding_in_tiles_where_whole_images_do_not_fit() {
     assert!(kept >= 25.0, "{kept:.1} dB");
 }
 
+/// A plan is kept, whatever is planned after it.
+#[test]
+fn a_plan_is_what_is_done() {
+    let limit = estimate(&wide()).one_stage_at_a_time(false) - 1;
+    let mut pipeline = limited(limit, LoadOptions::default());
+    let mut plan = |request: Request| {
+        let settings = request.validate(pipeline.spec()).unwrap();
+        pipeline.plan(settings).unwrap()
+    };
+    let (tiled, whole) = (plan(wide()), plan(small()));
+    assert!(tiled.decodes_in_tiles() && !whole.decodes_in_tiles());
+    assert_eq!(tiled.settings().images(), 1);
+    let keep_running = &mut |_: sana_pipeline::StepInfo<'_>| StepAction::Continue;
+    let made = pipeline.generate_plan(&tiled, keep_running, &mut |_, _| Ok(()));
+    let expected = generate(&mut pipeline, &wide()).unwrap();
+    assert_eq!(made.unwrap().images, expected.images);
+}
+
 #[test]
 fn what_does_not_fit_is_refused_before_anything_is_loaded() {
     let request = wide();

@@ -6,9 +6,10 @@ use crate::checkpoint::Component;
 use crate::error::{ObserverError, PipelineError};
 use crate::image::RgbImage;
 use crate::memory::{StageMeter, StageReport};
+use crate::pipeline::Plan;
 use crate::pipeline::SanaPipeline;
 use crate::pipeline::observer::{self, Deliver, Observer, StepAction, StepInfo};
-use crate::request::{ControlImage, Request, Settings};
+use crate::request::{ControlImage, Request};
 
 /// What [`SanaPipeline::generate`] made.
 #[derive(Debug, Clone)]
@@ -66,17 +67,18 @@ impl SanaPipeline {
         R: Into<Result<StepAction, ObserverError>>,
     {
         let settings = request.validate(&self.spec)?;
-        self.generate_settings(&settings, observe, deliver)
+        let plan = self.plan(settings)?;
+        self.generate_plan(&plan, observe, deliver)
     }
 
-    /// [`generate_each`](Self::generate_each) of a request that was
-    /// [validated](Request::validate) against this pipeline's [`spec`](Self::spec).
+    /// [`generate_each`](Self::generate_each) of a request that was [planned](Self::plan) by this
+    /// pipeline.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
-    pub fn generate_settings<R>(
+    pub fn generate_plan<R>(
         &mut self,
-        settings: &Settings,
+        plan: &Plan,
         observe: &mut dyn FnMut(StepInfo<'_>) -> R,
         deliver: &mut Deliver<'_>,
     ) -> Result<Generation, PipelineError>
@@ -84,9 +86,9 @@ impl SanaPipeline {
         R: Into<Result<StepAction, ObserverError>>,
     {
         let mut observe = |step: StepInfo<'_>| observer::answer(observe(step));
-        let made = self.generate_observed(settings, &mut observe, deliver);
+        let made = self.generate_observed(plan, &mut observe, deliver);
         made.map_err(|error| {
-            let mut scales = settings.extreme_scales();
+            let mut scales = plan.settings().extreme_scales();
             scales.extend(self.networks.extreme_loras());
             error.of_scales(scales)
         })
@@ -94,11 +96,12 @@ impl SanaPipeline {
 
     fn generate_observed(
         &mut self,
-        settings: &Settings,
+        plan: &Plan,
         observe: &mut Observer<'_>,
         deliver: &mut Deliver<'_>,
     ) -> Result<Generation, PipelineError> {
-        let tiling = self.plan_request(settings)?;
+        self.one_stage_at_a_time = plan.one_stage;
+        let (settings, tiling) = (plan.settings(), plan.tiling);
         let inputs = &settings.inputs;
         let text_encoder = inputs
             .embeddings

@@ -240,14 +240,15 @@ fn make(
         .count(missing.len())
         .seeds(missing.iter().map(|one| one.seed).collect());
     let settings = request.validate(model.pipeline.spec())?;
+    let plan = model.pipeline.plan(settings)?;
     let made = Made {
-        in_tiles: model.pipeline.decodes_in_tiles(&settings)?,
+        in_tiles: plan.decodes_in_tiles(),
         together: missing.len(),
     };
     let records = missing.iter().map(|one| record(one.seed, made, model));
     let records: Vec<Record> = records.collect();
-    model.pipeline.generate_settings(
-        &settings,
+    model.pipeline.generate_plan(
+        &plan,
         &mut |_: StepInfo<'_>| StepAction::Continue,
         &mut |index, image| {
             let path = &missing[index].path;

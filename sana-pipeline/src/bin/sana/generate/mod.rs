@@ -68,21 +68,22 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let request = args.request(&model.pipeline, control_save)?;
     let settings = request.validate(model.pipeline.spec())?;
     drop(request);
-    let in_tiles = model.pipeline.decodes_in_tiles(&settings)?;
+    let plan = model.pipeline.plan(settings)?;
+    let settings = plan.settings();
 
     let mut out = output();
     out.line(format_args!(
         "model {}, device {}, seed {}",
         model.name, model.device.name, settings.seed
     ))?;
-    write_notes(&settings, &args, &mut out)?;
+    write_notes(settings, &args, &mut out)?;
     let progress = Progress::new(settings.steps(), "encoding the prompt");
     let seeds = settings.seeds();
     let made = Made {
-        in_tiles,
+        in_tiles: plan.decodes_in_tiles(),
         together: seeds.len(),
     };
-    let record = |seed: &u64| Record::new(args.applied(&settings, *seed), &loaded, &model, made);
+    let record = |seed: &u64| Record::new(args.applied(settings, *seed), &loaded, &model, made);
     let records: Vec<Record> = seeds.iter().map(record).collect();
     for (path, record) in paths.iter().zip(&records) {
         image::check_text(path, &record.texts())?;
@@ -103,7 +104,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     };
     let generation = model
         .pipeline
-        .generate_settings(&settings, &mut observe, &mut save)?;
+        .generate_plan(&plan, &mut observe, &mut save)?;
     progress.finish();
     model.print_notes();
     warn_of_cut("prompt", &generation.dropped_tokens);

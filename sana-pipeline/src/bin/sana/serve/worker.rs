@@ -96,9 +96,10 @@ fn make_together(
 ) -> Result<(), ApiError> {
     let together = request(jobs, places).validate(model.pipeline.spec());
     let together = together.map_err(|error| ApiError::from(&error))?;
-    let in_tiles = model.pipeline.decodes_in_tiles(&together);
+    let plan = model.pipeline.plan(together);
+    let plan = plan.map_err(|error| ApiError::from(&error))?;
     let how = metadata::Made {
-        in_tiles: in_tiles.map_err(|error| ApiError::from(&error))?,
+        in_tiles: plan.decodes_in_tiles(),
         together: places.len(),
     };
     let mut signals: Vec<&Signal> = places.iter().map(|(job, _)| &jobs[*job].signal).collect();
@@ -172,7 +173,7 @@ fn make_together(
     };
     let result = model
         .pipeline
-        .generate_settings(&together, &mut observe, &mut deliver);
+        .generate_plan(&plan, &mut observe, &mut deliver);
     match result {
         Ok(generation) => {
             shared.metrics.made(&generation);

@@ -264,13 +264,11 @@ fn make(
         let made = request(batch, lines, model)
             .and_then(|request| Ok(request.validate(model.pipeline.spec())?))
             .and_then(|together| {
-                let in_tiles = model.pipeline.decodes_in_tiles(&together)?;
+                let plan = model.pipeline.plan(together)?;
                 let keep_running = &mut |_: StepInfo<'_>| StepAction::Continue;
                 let keep = &mut |_, _: &_| Ok(());
-                let generation = model
-                    .pipeline
-                    .generate_settings(&together, keep_running, keep)?;
-                Ok((generation, in_tiles))
+                let generation = model.pipeline.generate_plan(&plan, keep_running, keep)?;
+                Ok((generation, plan.decodes_in_tiles()))
             });
         let (generation, in_tiles) = made.with_context(|| {
             format!(
