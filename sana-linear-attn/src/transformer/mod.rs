@@ -19,8 +19,8 @@ pub use config::{ConfigError, QkNorm};
 pub use controlnet::ControlNetError;
 pub use convert::TransformerLayout;
 pub use input::{
-    BlockPart, MakeResiduals, Observer, Perturbed, PerturbedBlocks, PerturbedBlocksError, Place,
-    Residuals, TextContext, TransformerInput, TransformerOutput,
+    BlockPart, ControlInput, MakeResiduals, Observer, Perturbed, PerturbedBlocks,
+    PerturbedBlocksError, Place, Residuals, TextContext, TransformerInput, TransformerOutput,
 };
 pub use lora::{Lora, LoraError, LoraKind, LoraMismatch, LoraMode, ScaledLora};
 #[doc(hidden)]

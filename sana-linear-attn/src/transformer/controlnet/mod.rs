@@ -12,7 +12,7 @@ use crate::precision::{Bf16Gemm, compute_dtype};
 use crate::weights::{LoadOptions, WeightError, Weights, check_module, load_module};
 
 use super::checkpoint::{F16Clamp, without_prefix};
-use super::input::{BlockPart, ControlWiring, Observe, Place, TextContext};
+use super::input::{BlockPart, ControlInput, ControlWiring, Observe, Place, TextContext};
 use super::model::SanaTransformer;
 use super::trunk::{
     CaptionProjection, Conditions, PatchEmbed, Patches, SanaBlock, SanaBlockConfig, TimeEmbed,
@@ -209,21 +209,11 @@ impl SanaControlNet {
     ///
     /// # Shapes
     /// - latents `[batch, in, height, width]`, as for the transformer
-    /// - timestep `[batch]` in f32, as for the transformer
-    /// - condition `[batch, tokens, width]` from [`condition`](Self::condition), or
-    ///   `[1, tokens, width]` for all of the batch
     /// - output: for each block `[batch, tokens, width]`
-    pub fn forward(
-        &self,
-        latents: Tensor<4>,
-        timestep: Tensor<1>,
-        text: &TextContext,
-        condition: Tensor<3>,
-        scale: f64,
-    ) -> Vec<Tensor<3>> {
+    pub fn forward(&self, latents: Tensor<4>, input: ControlInput<'_>) -> Vec<Tensor<3>> {
         let trunk = self.trunk();
         let grid = trunk.grid(&latents);
-        self.residuals(trunk.embed(latents), grid, timestep, text, condition, scale)
+        self.residuals(trunk.embed(latents), grid, input)
     }
 
     /// The residuals of one step with the [original wiring](ControlWiring::Original), for
@@ -232,35 +222,34 @@ impl SanaControlNet {
     /// # Shapes
     /// - tokens `[batch, tokens, width]` after the transformer's block 0
     /// - grid: height and width in tokens
-    /// - the others as for [`forward`](Self::forward)
+    /// - output: for each block `[batch, tokens, width]`
     pub fn forward_from_tokens(
         &self,
         tokens: Tensor<3>,
         grid: [usize; 2],
-        timestep: Tensor<1>,
-        text: &TextContext,
-        condition: Tensor<3>,
-        scale: f64,
+        input: ControlInput<'_>,
     ) -> Vec<Tensor<3>> {
-        let tokens = cast(tokens, self.compute_dtype());
-        self.residuals(tokens, grid, timestep, text, condition, scale)
+        self.residuals(cast(tokens, self.compute_dtype()), grid, input)
     }
 
     fn residuals(
         &self,
         tokens: Tensor<3>,
         grid: [usize; 2],
-        timestep: Tensor<1>,
-        text: &TextContext,
-        condition: Tensor<3>,
-        scale: f64,
+        input: ControlInput<'_>,
     ) -> Vec<Tensor<3>> {
+        let ControlInput {
+            timestep,
+            context,
+            condition,
+            scale,
+        } = input;
         let trunk = self.trunk();
         let x = tokens + condition;
         let (_, modulation) = self.time_embed.forward(timestep, None);
         let conditions = Conditions {
             modulation,
-            context: text,
+            context,
             grid,
             perturbed: &[],
             residuals: &[],

@@ -55,6 +55,22 @@ pub struct TransformerInput<'a> {
     pub observer: Option<&'a mut Observer<'a>>,
 }
 
+/// Input of [`SanaControlNet::forward`](crate::SanaControlNet::forward), next to the latents or tokens
+/// of a step.
+#[derive(Debug, Clone)]
+pub struct ControlInput<'a> {
+    /// `[batch]` in f32, as for the transformer.
+    pub timestep: Tensor<1>,
+    /// The prompts, from [`SanaControlNet::text_context`](crate::SanaControlNet::text_context): not the
+    /// transformer's.
+    pub context: &'a TextContext,
+    /// `[batch, tokens, width]` from [`SanaControlNet::condition`](crate::SanaControlNet::condition), or
+    /// `[1, tokens, width]` for all of the batch.
+    pub condition: Tensor<3>,
+    /// What the residuals are multiplied with: 1 as they were trained, 0 for none.
+    pub scale: f64,
+}
+
 /// Perturbed attention guidance's part of a [`TransformerInput`]: in the chosen blocks every token
 /// attends to itself alone
 /// ([`LinearAttention::forward_identity`](crate::LinearAttention::forward_identity)).

@@ -14,7 +14,8 @@ use sana_linear_attn::parity::{
     values,
 };
 use sana_linear_attn::transformer::{
-    BlockPart, ConfigError, ControlNetError, F16Clamp, Place, QkNorm, TextContext, TransformerInput,
+    BlockPart, ConfigError, ControlInput, ControlNetError, F16Clamp, Place, QkNorm, TextContext,
+    TransformerInput,
 };
 use sana_linear_attn::weights::parameter_shapes;
 use sana_linear_attn::{
@@ -77,10 +78,12 @@ impl Pair {
         let text = self.text(|caption, mask| self.controlnet.text_context(caption, mask));
         self.controlnet.forward(
             self.tensor("input"),
-            self.tensor("timestep"),
-            &text,
-            self.controlnet.condition(self.tensor("condition")),
-            scale,
+            ControlInput {
+                timestep: self.tensor("timestep"),
+                context: &text,
+                condition: self.controlnet.condition(self.tensor("condition")),
+                scale,
+            },
         )
     }
 
@@ -134,10 +137,12 @@ fn the_original_wiring_equals_the_authors_code() {
         let residuals = pair.controlnet.forward_from_tokens(
             tokens,
             [height, width],
-            pair.tensor("timestep"),
-            &text,
-            pair.controlnet.condition(pair.tensor("condition")),
-            pair.scale(),
+            ControlInput {
+                timestep: pair.tensor("timestep"),
+                context: &text,
+                condition: pair.controlnet.condition(pair.tensor("condition")),
+                scale: pair.scale(),
+            },
         );
         *made.borrow_mut() = residuals.clone();
         residuals
@@ -273,10 +278,12 @@ fn a_batch_is_its_items() {
         let timestep: Tensor<1> = pair.tensor("timestep");
         pair.controlnet.forward(
             latents.narrow(0, start, count),
-            timestep.narrow(0, start, count),
-            &text.items(items),
-            condition,
-            1.0,
+            ControlInput {
+                timestep: timestep.narrow(0, start, count),
+                context: &text.items(items),
+                condition,
+                scale: 1.0,
+            },
         )
     };
     let shared = run(pair.controlnet.condition(item(0)), 0..2);

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use burn::tensor::{DType, Tensor};
 use sana_dcae::Tiling;
-use sana_linear_attn::transformer::{Residuals, TextContext};
+use sana_linear_attn::transformer::{ControlInput, Residuals, TextContext};
 use sana_linear_attn::{ControlWiring, SanaControlNet};
 use sana_text::PromptEmbeds;
 
@@ -158,18 +158,20 @@ impl<'a> ControlRun<'a> {
         };
         let text = self.guided.as_ref().filter(|_| both);
         let text = text.unwrap_or_else(|| self.plain());
-        let (network, scale) = (self.network, self.settings.scale);
+        let network = self.network;
+        let input = ControlInput {
+            timestep,
+            context: text,
+            condition,
+            scale: self.settings.scale,
+        };
         match network.config().wiring {
-            ControlWiring::Diffusers => {
-                let residuals = network.forward(latents, timestep, text, condition, scale);
-                StepResiduals::Ready(residuals)
-            }
+            ControlWiring::Diffusers => StepResiduals::Ready(network.forward(latents, input)),
             ControlWiring::Original => {
                 let patch = network.config().transformer.patch_size;
                 let grid = [height / patch, width / patch];
                 StepResiduals::FromTokens(Box::new(move |tokens| {
-                    let (timestep, condition) = (timestep.clone(), condition.clone());
-                    network.forward_from_tokens(tokens, grid, timestep, text, condition, scale)
+                    network.forward_from_tokens(tokens, grid, input.clone())
                 }))
             }
         }
