@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// The file that makes a folder a checkpoint.
+pub(crate) const INDEX: &str = "model_index.json";
+/// The config of a network in its folder.
+pub(crate) const CONFIG: &str = "config.json";
+
 /// A component of a checkpoint, named as its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

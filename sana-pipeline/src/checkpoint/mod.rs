@@ -21,10 +21,11 @@ pub(crate) mod scheduler;
 pub mod variants;
 
 pub use component::Component;
+pub(crate) use component::{CONFIG, INDEX};
 pub(crate) use contents::dtype;
 pub use external::{ControlNetFolder, LoraFile, LoraMode};
 pub use inspect::{check, describe};
-pub(crate) use inspect::{check_caption, check_latents};
+pub(crate) use inspect::{check_caption, check_latents, fitting_scheduler};
 pub use keys::{CheckpointInstruction, SanaKeys};
 pub(crate) use opened::Checkpoint;
 pub(crate) use scheduler::{Schedule, Scheduler, Solver};

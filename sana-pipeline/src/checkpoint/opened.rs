@@ -10,12 +10,11 @@ use sana_linear_attn::weights::LARGEST_CONFIG;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::component::Component;
+use super::component::{Component, INDEX};
 use super::external::{ControlNetFolder, TRANSFORMER_CLASS, TransformerFile};
 use super::keys::SanaKeys;
 use crate::error::{CheckpointError, PipelineError};
 
-pub(super) const INDEX: &str = "model_index.json";
 /// Pipelines whose parts are those of text to image.
 const PIPELINES: &[&str] = &[
     "SanaPipeline",

@@ -36,7 +36,7 @@ use self::cache::{Files, RepoCache};
 use self::client::Client;
 use self::download::Source;
 use self::list::read_list;
-use crate::checkpoint::{Checkpoint, Component};
+use crate::checkpoint::{Checkpoint, Component, INDEX};
 use crate::error::PipelineError;
 
 pub use error::HubError;
@@ -166,14 +166,14 @@ struct Fetching<'a> {
 impl Fetching<'_> {
     /// First what lists the files, then the weights.
     fn all(&mut self, variant: Option<&str>) -> Result<(), HubError> {
-        if !self.files.contains_key(plan::INDEX) {
+        if !self.files.contains_key(INDEX) {
             let otherwise = HubError::NotCheckpoint {
                 repo: self.repo.id().to_owned(),
             };
-            return Err(self.absent(vec![plan::INDEX.to_owned()], otherwise));
+            return Err(self.absent(vec![INDEX.to_owned()], otherwise));
         }
-        self.get(&[plan::INDEX.to_owned()])?;
-        let index = self.cache.snapshot(self.commit).join(plan::INDEX);
+        self.get(&[INDEX.to_owned()])?;
+        let index = self.cache.snapshot(self.commit).join(INDEX);
         let text = std::fs::read(&index).map_err(HubError::cache(&index))?;
         let parts = plan::parts(&text).ok_or_else(|| HubError::NotCheckpoint {
             repo: self.repo.id().to_owned(),

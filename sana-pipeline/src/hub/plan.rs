@@ -11,7 +11,6 @@ use super::error::HubError;
 use crate::checkpoint::Component;
 
 /// What lists the components.
-pub(super) const INDEX: &str = "model_index.json";
 
 /// The parts that a `model_index.json` names.
 pub(super) fn parts(index: &[u8]) -> Option<Vec<Component>> {

@@ -4,11 +4,11 @@ mod buckets;
 
 use sana_dcae::DcAeConfig;
 use sana_linear_attn::SanaTransformerConfig;
-use sana_sampler::{DpmSolverOptions, SigmaData};
 use sana_text::PromptOptions;
 
 use crate::checkpoint::{
-    Checkpoint, ControlNetFolder, Scheduler, Solver, check_caption, check_latents, variants,
+    Checkpoint, ControlNetFolder, Scheduler, Solver, check_caption, check_latents,
+    fitting_scheduler,
 };
 use crate::error::{CheckpointError, PipelineError};
 
@@ -92,7 +92,7 @@ impl ModelSpec {
         prompt_options: PromptOptions,
     ) -> Result<Self, CheckpointError> {
         check_latents(&transformer, &autoencoder)?;
-        let (scheduler, note) = fitting(scheduler, &transformer);
+        let (scheduler, note) = fitting_scheduler(scheduler, &transformer);
         Ok(Self {
             transformer,
             autoencoder,
@@ -185,36 +185,4 @@ impl ModelSpec {
     pub(crate) fn check_caption(&self, hidden_size: usize) -> Result<(), CheckpointError> {
         check_caption(&self.transformer, hidden_size)
     }
-}
-
-/// The scheduler, or one that fits the transformer: with the guidance scale as an input it is a
-/// consistency model, without it a flow model, and neither makes images with the solver of the other.
-fn fitting(
-    scheduler: Scheduler,
-    transformer: &SanaTransformerConfig,
-) -> (Scheduler, Option<String>) {
-    let consistency = matches!(scheduler, Scheduler::Scm { .. });
-    if consistency == transformer.guidance_embeds {
-        return (scheduler, None);
-    }
-    let released = variants::recognize(transformer).map(|variant| variant.scheduler());
-    let fitting = released.unwrap_or(match transformer.guidance_embeds {
-        true => Scheduler::Scm {
-            sigma_data: SigmaData::default(),
-        },
-        false => Scheduler::FlowDpm {
-            options: DpmSolverOptions::default(),
-            shift: 3.0,
-        },
-    });
-    let kind = match transformer.guidance_embeds {
-        true => "Sana-Sprint, a consistency model",
-        false => "a flow model, and not Sana-Sprint",
-    };
-    let note = format!(
-        "the scheduler is {}, but the transformer is {kind}: {} is used instead",
-        scheduler.class_name(),
-        fitting.class_name()
-    );
-    (fitting, Some(note))
 }

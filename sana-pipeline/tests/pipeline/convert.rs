@@ -202,6 +202,25 @@ fn trained_in_f16_stays_known() {
     assert!(clamps(&sana_folder(), &path("model.fp16.safetensors")));
 }
 
+/// The config that is given counts, and not the one next to the weights.
+#[test]
+fn a_config_next_to_the_weights_is_replaced() {
+    let folder = copy_of(&sana_folder());
+    let next_to = folder.path().join("transformer/config.json");
+    let given = folder.path().join("given.json");
+    fs::rename(&next_to, &given).unwrap();
+    let wrong = r#"{"_class_name": "SanaTransformer2DModel", "num_layers": "many"}"#;
+    fs::write(&next_to, wrong).unwrap();
+    let out = folder.path().join("out");
+    let without = ConvertOptions::new(folder.path());
+    convert_transformer(&without, &out, &mut |_, _| ()).unwrap_err();
+    let options = ConvertOptions {
+        config: Some(given),
+        ..without
+    };
+    assert!(convert(&options, &out).is_empty());
+}
+
 #[test]
 fn nothing_is_replaced() {
     let files = tempfile::tempdir().unwrap();

@@ -179,6 +179,8 @@ fn a_scheduler_of_another_kind_is_replaced_and_said() {
     assert!(note.starts_with(expected), "{note}");
     assert!(note.ends_with("SCMScheduler is used instead"), "{note}");
     assert_eq!(pipeline.spec().defaults().steps, 2);
+    let checkpoint = pipeline.checkpoint().unwrap();
+    assert_eq!(checkpoint.describe(None).unwrap().solver, "scm");
     assert_eq!(latents(&mut pipeline), latents(&mut sprint()));
 
     let folder = with_scheduler_of(&sana_folder, &sprint_folder);

@@ -8,6 +8,8 @@ use sana_linear_attn::weights::{
 use sana_linear_attn::{WeightError, Weights};
 use serde_json::Value;
 
+use crate::checkpoint::component::CONFIG;
+
 /// Opens weights of a variant, or the plain ones where it has no files.
 pub(crate) fn open_weights(
     folder: &Path,
@@ -43,7 +45,7 @@ pub(crate) fn has_f16_files(folder: &Path) -> bool {
 pub(crate) const F16_CLAMP: [&str; 2] = ["_sana", "f16_clamp"];
 
 pub(crate) fn says_f16(folder: &Path) -> bool {
-    let Ok(text) = read_text_bounded(&folder.join("config.json"), LARGEST_CONFIG) else {
+    let Ok(text) = read_text_bounded(&folder.join(CONFIG), LARGEST_CONFIG) else {
         return false;
     };
     let [keys, clamp] = F16_CLAMP;

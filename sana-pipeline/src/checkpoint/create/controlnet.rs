@@ -8,7 +8,7 @@ use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SaveOptions, save_m
 use super::folder::config_json;
 use super::random::WeightDtype;
 use super::write_text;
-use crate::checkpoint::{Checkpoint, Component};
+use crate::checkpoint::{CONFIG, Checkpoint, Component};
 use crate::error::{CheckpointError, PipelineError};
 
 /// Writes the ControlNet that training starts from: the embeddings and the first `layers` blocks of
@@ -32,7 +32,7 @@ pub fn write_controlnet(
     device: &Device,
 ) -> Result<(), PipelineError> {
     dtype.map(WeightDtype::new).transpose()?;
-    let path = folder.join("config.json");
+    let path = folder.join(CONFIG);
     if path.exists() {
         return Err(PipelineError::Checkpoint(CheckpointError::Exists {
             folder: folder.to_path_buf(),

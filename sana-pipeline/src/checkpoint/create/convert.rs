@@ -11,8 +11,8 @@ use sana_linear_attn::weights::{LARGEST_CONFIG, file_names, read_text_bounded};
 use super::folder::transformer_json;
 use super::random::WeightDtype;
 use super::write_text;
-use crate::checkpoint::Component;
 use crate::checkpoint::external::TransformerFile;
+use crate::checkpoint::{CONFIG, Component, INDEX};
 use crate::error::{CheckpointError, PipelineError};
 
 /// A transformer to convert.
@@ -70,22 +70,13 @@ pub fn convert_transformer(
     } else {
         &options.from
     };
-    let base = match &options.config {
-        Some(path) => Some(read_config(path)?),
-        None => None,
-    };
     let variant = options.variant.as_deref();
-    let mut file = TransformerFile::open(
-        from,
-        variant,
-        base.as_ref().unwrap_or(&SanaTransformerConfig::default()),
-    )?;
+    let mut file = match &options.config {
+        Some(path) => TransformerFile::with_config(from, variant, read_config(path)?)?,
+        None => TransformerFile::open(from, variant, &SanaTransformerConfig::default())?,
+    };
     file.check_variant(variant)?;
     let mut notes: Vec<String> = file.note.take().into_iter().collect();
-    if let Some(base) = base {
-        file.config = base;
-        notes.clear();
-    }
     let (weights, config) = (&file.weights, &file.config);
     let in_f16 = file.f16 || weights.dtypes().contains_key("f16");
     let clamp = config.qk_norm.is_none() && in_f16;
@@ -108,8 +99,6 @@ pub fn convert_transformer(
     Ok(notes)
 }
 
-const CONFIG: &str = "config.json";
-
 fn stem() -> &'static str {
     Component::Transformer.weights_stem().unwrap_or_default()
 }
@@ -119,9 +108,8 @@ fn check_new(layout: TransformerLayout, out: &Path) -> Result<(), CheckpointErro
     let taken = match layout {
         TransformerLayout::Original => out.symlink_metadata().is_ok(),
         TransformerLayout::Diffusers => {
-            let theirs = |name: &String| {
-                name == CONFIG || name == "model_index.json" || name.starts_with(stem())
-            };
+            let theirs =
+                |name: &String| name == CONFIG || name == INDEX || name.starts_with(stem());
             (out.exists() && !out.is_dir()) || file_names(out).iter().any(theirs)
         }
     };

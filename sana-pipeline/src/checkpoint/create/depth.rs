@@ -10,8 +10,7 @@ use serde_json::{Map, Value};
 use super::folder::{text, transformer_json};
 use super::random::WeightDtype;
 use super::{create_folder, write_text};
-use crate::checkpoint::Component;
-use crate::checkpoint::opened::{Checkpoint, INDEX};
+use crate::checkpoint::{CONFIG, Checkpoint, Component, INDEX};
 use crate::error::{CheckpointError, PipelineError};
 use crate::files::write_whole;
 
@@ -48,10 +47,7 @@ pub fn write_with_depth(
     let part = create_folder(folder, Component::Transformer)?;
     plan.write(&weights, &part, dtype, device, progress)?;
     let clamp = is_clamped(checkpoint, plan)?;
-    write_text(
-        &part.join("config.json"),
-        &transformer_json(plan.config(), clamp),
-    )?;
+    write_text(&part.join(CONFIG), &transformer_json(plan.config(), clamp))?;
     for component in checkpoint.parts() {
         match component {
             Component::Transformer | Component::ControlNet => {}

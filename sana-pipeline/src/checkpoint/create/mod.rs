@@ -22,10 +22,8 @@ use serde_json::{Map, Value, json};
 
 use self::folder::{config_json, index_json};
 use self::random::{RandomTensor, WeightDtype};
-use crate::checkpoint::Component;
-use crate::checkpoint::SanaKeys;
-use crate::checkpoint::Scheduler;
 use crate::checkpoint::variants::{self, Variant};
+use crate::checkpoint::{CONFIG, Component, INDEX, SanaKeys, Scheduler};
 use crate::error::{CheckpointError, PipelineError};
 use crate::files::{self, write_whole};
 
@@ -125,7 +123,7 @@ impl<'a> RandomModel<'a> {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), PipelineError> {
         let dtype = WeightDtype::new(dtype)?;
-        if folder.join("model_index.json").exists() {
+        if folder.join(INDEX).exists() {
             return Err(PipelineError::Checkpoint(CheckpointError::Exists {
                 folder: folder.to_path_buf(),
             }));
@@ -185,7 +183,7 @@ impl<'a> RandomModel<'a> {
                 })
                 .collect();
             let part_folder = create_folder(folder, part)?;
-            write_text(&part_folder.join("config.json"), &config)?;
+            write_text(&part_folder.join(CONFIG), &config)?;
             let stem = part.weights_stem().unwrap_or_default();
             write_weights(
                 &part_folder,
@@ -212,7 +210,7 @@ impl<'a> RandomModel<'a> {
             ..SanaKeys::default()
         };
         let index = index_json(&self.scheduler, "GemmaTokenizerFast", &keys);
-        write_text(&folder.join("model_index.json"), &index)
+        write_text(&folder.join(INDEX), &index)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::folder::{index_json, text, transformer_json};
 use super::{create_folder, write_text};
-use crate::checkpoint::{Component, SanaKeys, Scheduler};
+use crate::checkpoint::{CONFIG, Component, INDEX, SanaKeys, Scheduler};
 use crate::error::PipelineError;
 
 /// What reads the `tokenizer.json` of such a checkpoint in the reference library.
@@ -68,13 +68,10 @@ pub fn write_denoiser(
     // The files may no longer be of f16, which else would show it.
     let f16_clamp = transformer.has_f16_clamp();
     write_text(
-        &transformer_folder.join("config.json"),
+        &transformer_folder.join(CONFIG),
         &transformer_json(transformer.config(), f16_clamp),
     )?;
-    write_text(
-        &text_folder.join("config.json"),
-        &text_encoder.config().to_json(),
-    )?;
+    write_text(&text_folder.join(CONFIG), &text_encoder.config().to_json())?;
     write_text(&tokenizer_folder.join("tokenizer.json"), files.tokenizer)?;
     let tokenizer = json!({
         "tokenizer_class": TOKENIZER_CLASS,
@@ -98,5 +95,5 @@ pub fn write_denoiser(
         ..files.keys.clone()
     };
     let index = index_json(&scheduler, TOKENIZER_CLASS, &keys);
-    write_text(&folder.join("model_index.json"), &index)
+    write_text(&folder.join(INDEX), &index)
 }

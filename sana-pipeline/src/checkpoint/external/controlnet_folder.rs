@@ -16,13 +16,11 @@ use sana_linear_attn::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::component::Component;
+use crate::checkpoint::component::{CONFIG, Component};
 use crate::checkpoint::contents::weight_files::{has_f16_files, open_weights};
 use crate::error::{CheckpointError, PipelineError};
 use crate::escape::escaped;
 use crate::units::{grouped, human};
-
-const CONFIG: &str = "config.json";
 
 /// The folder of a ControlNet, opened: its config has been read, its weights have not.
 #[derive(Debug, Clone)]

@@ -3,16 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use sana_linear_attn::transformer::ConfigError;
-use sana_linear_attn::{SanaTransformerConfig, Weights};
+use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
 use serde_json::{Map, Value};
 
-use crate::checkpoint::component::Component;
+use crate::checkpoint::component::{CONFIG, Component};
 use crate::checkpoint::contents::weight_files::{
     has_f16_files, has_variant_files, open_weights, says_f16, variants_in,
 };
 use crate::error::{CheckpointError, PipelineError};
 
-const CONFIG: &str = "config.json";
 pub(crate) const CLASS: &str = "SanaTransformer2DModel";
 
 /// The weights and the config of such a transformer.
@@ -38,17 +37,8 @@ impl TransformerFile {
         variant: Option<&str>,
         base: &SanaTransformerConfig,
     ) -> Result<Self, PipelineError> {
-        let weights = if path.is_dir() {
-            let stem = Component::Transformer.weights_stem().unwrap_or_default();
-            open_weights(path, stem, variant)?
-        } else {
-            Weights::open_file(path)?
-        };
-        let folder = match path.is_dir() {
-            true => path,
-            false => path.parent().unwrap_or(Path::new("")),
-        };
-        let (config, note) = match config_in(folder)? {
+        let weights = weights_at(path, variant)?;
+        let (config, note) = match config_in(folder_of(path))? {
             Some(config) => (config, None),
             None => {
                 let inferred = SanaTransformerConfig::infer(&weights, base)?;
@@ -62,13 +52,52 @@ impl TransformerFile {
             }
         };
         Ok(Self {
+            // The config next to a single file is its own, if it was taken.
+            f16: is_f16(path) || (note.is_none() && says_f16(folder_of(path))),
+            ..Self::new(path, weights, config, note)
+        })
+    }
+
+    /// As [`open`](Self::open), with this config in place of the one next to the weights, which is not
+    /// read.
+    pub fn with_config(
+        path: &Path,
+        variant: Option<&str>,
+        config: SanaTransformerConfig,
+    ) -> Result<Self, WeightError> {
+        Ok(Self::new(path, weights_at(path, variant)?, config, None))
+    }
+
+    fn new(
+        path: &Path,
+        weights: Weights,
+        config: SanaTransformerConfig,
+        note: Option<String>,
+    ) -> Self {
+        Self {
             weights,
             config,
             folder: path.is_dir().then(|| path.to_path_buf()),
-            // The config next to a single file is its own, if it was taken.
-            f16: is_f16(path) || (note.is_none() && says_f16(folder)),
             note,
-        })
+            f16: is_f16(path),
+        }
+    }
+}
+
+/// The weights in a file, or in a folder.
+fn weights_at(path: &Path, variant: Option<&str>) -> Result<Weights, WeightError> {
+    if !path.is_dir() {
+        return Weights::open_file(path);
+    }
+    let stem = Component::Transformer.weights_stem().unwrap_or_default();
+    open_weights(path, stem, variant)
+}
+
+/// Where a config of the weights would be.
+fn folder_of(path: &Path) -> &Path {
+    match path.is_dir() {
+        true => path,
+        false => path.parent().unwrap_or(Path::new("")),
     }
 }
 

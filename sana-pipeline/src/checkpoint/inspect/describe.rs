@@ -6,6 +6,7 @@ use std::fmt;
 use sana_linear_attn::Weights;
 use serde::Serialize;
 
+use super::fit::fitting_scheduler;
 use crate::checkpoint::{Checkpoint, Component, Solver, variants};
 use crate::error::PipelineError;
 use crate::escape::escaped;
@@ -20,7 +21,7 @@ pub struct Description {
     pub variant: Option<String>,
     /// Class of the pipeline, such as `SanaPipeline`.
     pub pipeline: String,
-    /// The solver it is sampled by.
+    /// The solver it is sampled by: that of its scheduler, or of the one that fits its transformer.
     pub solver: String,
     /// Its parts, by name.
     pub parts: Vec<PartDescription>,
@@ -155,11 +156,12 @@ impl Checkpoint {
                 on_disk_only,
             ));
         }
+        let (scheduler, _) = fitting_scheduler(self.scheduler()?, &self.transformer_config()?);
         Ok(Description::new(
             self.origin(),
             self.variant_name()?,
             self.pipeline_class().to_owned(),
-            self.scheduler()?.solver(),
+            scheduler.solver(),
             parts,
         ))
     }

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use sana_dcae::{DcAe, DcAeConfig};
 use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
+use sana_sampler::{DpmSolverOptions, SigmaData};
 use sana_text::Gemma2Model;
 use serde::Serialize;
 
 use crate::checkpoint::contents::weight_files::{has_variant_files, variants_in};
-use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile};
+use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile, Scheduler, variants};
 use crate::error::{CheckpointError, PipelineError};
 use crate::escape::escaped;
 
@@ -216,4 +217,36 @@ pub(crate) fn check_caption(
         found: hidden_size,
         expected: transformer.caption_channels,
     })
+}
+
+/// The scheduler, or one that fits the transformer: with the guidance scale as an input it is a
+/// consistency model, without it a flow model, and neither makes images with the solver of the other.
+pub(crate) fn fitting_scheduler(
+    scheduler: Scheduler,
+    transformer: &SanaTransformerConfig,
+) -> (Scheduler, Option<String>) {
+    let consistency = matches!(scheduler, Scheduler::Scm { .. });
+    if consistency == transformer.guidance_embeds {
+        return (scheduler, None);
+    }
+    let released = variants::recognize(transformer).map(|variant| variant.scheduler());
+    let fitting = released.unwrap_or(match transformer.guidance_embeds {
+        true => Scheduler::Scm {
+            sigma_data: SigmaData::default(),
+        },
+        false => Scheduler::FlowDpm {
+            options: DpmSolverOptions::default(),
+            shift: 3.0,
+        },
+    });
+    let kind = match transformer.guidance_embeds {
+        true => "Sana-Sprint, a consistency model",
+        false => "a flow model, and not Sana-Sprint",
+    };
+    let note = format!(
+        "the scheduler is {}, but the transformer is {kind}: {} is used instead",
+        scheduler.class_name(),
+        fitting.class_name()
+    );
+    (fitting, Some(note))
 }

@@ -4,4 +4,4 @@ pub mod check;
 pub mod describe;
 mod fit;
 
-pub(crate) use fit::{check_caption, check_latents};
+pub(crate) use fit::{check_caption, check_latents, fitting_scheduler};
