@@ -7,6 +7,7 @@
 //! tokenizer/tokenizer.json
 //! transformer/config.json                transformer/diffusion_pytorch_model.safetensors
 //! vae/config.json                        vae/diffusion_pytorch_model.safetensors
+//! vae/latent_rgb.json                    optional: colours of latents, for previews
 //! controlnet/config.json                 controlnet/diffusion_pytorch_model.safetensors, optional
 //! ```
 

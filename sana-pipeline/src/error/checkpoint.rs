@@ -169,6 +169,14 @@ pub enum CheckpointError {
         /// What needs it.
         needs: &'static str,
     },
+    /// A map of latents to colours that cannot be used, or fitted.
+    #[error("{origin} is not usable for previews: {reason}")]
+    LatentRgb {
+        /// The file, or the autoencoder.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A change of the transformer's depth that is not possible.
     #[error("{0}")]
     Depth(#[from] GrowthError),

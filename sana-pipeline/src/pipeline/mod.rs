@@ -19,7 +19,9 @@ use crate::checkpoint::LoraMode;
 use crate::checkpoint::Scheduler;
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
+use crate::image::RgbImage;
 use crate::memory::{LoadedPart, MemoryModel, MemoryPolicy, MemoryShortage};
+use crate::preview::{FittedLatentRgb, LatentRgb};
 use crate::spec::ModelSpec;
 
 use networks::Networks;
@@ -46,6 +48,8 @@ pub struct SanaPipeline {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) memory_shortage: MemoryShortage,
     pub(crate) spec: ModelSpec,
+    /// The colours of latents, for previews.
+    pub(crate) latent_rgb: Option<LatentRgb>,
     /// Of the blocks, while it is measured.
     pub(crate) importance: Option<BlockImportance>,
 }
@@ -110,6 +114,7 @@ impl SanaPipeline {
             lora_notes.extend(scaled.notes());
             lora_elements.push(scaled.lora().total_elements());
         }
+        let latent_rgb = checkpoint.latent_rgb()?;
         let mut text = None;
         let mut loaded = Vec::new();
         if let Some(controlnet) = &spec.controlnet {
@@ -164,6 +169,7 @@ impl SanaPipeline {
             networks: Networks::of_checkpoint(checkpoint, options, device)
                 .with_controlnet(spec.controlnet.clone()),
             spec,
+            latent_rgb,
             importance: None,
         };
         for note in pipeline.spec.notes.iter().cloned().chain(lora_notes) {
@@ -216,6 +222,7 @@ impl SanaPipeline {
             memory_policy: MemoryPolicy::KeepAll,
             memory_limit: None,
             memory_shortage: MemoryShortage::Refuse,
+            latent_rgb: LatentRgb::published(&spec.autoencoder),
             spec,
             importance: None,
             networks,
@@ -300,6 +307,30 @@ impl SanaPipeline {
     /// When its weights are not usable; [`RequestError::NoControlNet`](crate::error::RequestError::NoControlNet) without one.
     pub fn controlnet(&mut self) -> Result<&SanaControlNet, PipelineError> {
         self.networks.controlnet()
+    }
+
+    /// The colours of latents that [previews](StepInfo::preview) are made with: those of the
+    /// [checkpoint](Checkpoint::latent_rgb), or what was [fitted](Self::fit_latent_rgb).
+    pub fn latent_rgb(&self) -> Option<&LatentRgb> {
+        self.latent_rgb.as_ref()
+    }
+
+    /// [Fits](LatentRgb::fit) the colours of latents to the autoencoder and uses them from now on;
+    /// `what` says what the images are.
+    ///
+    /// # Errors
+    /// When the autoencoder cannot be loaded, and as [`LatentRgb::fit`].
+    pub fn fit_latent_rgb(
+        &mut self,
+        what: &str,
+        images: impl Iterator<Item = RgbImage>,
+    ) -> Result<FittedLatentRgb, PipelineError> {
+        self.load_for(Component::Vae)?;
+        let side = self.spec.transformer.sample_size;
+        let autoencoder = self.networks.autoencoder()?;
+        let fitted = LatentRgb::fit(what, autoencoder, images, side, &self.device)?;
+        self.latent_rgb = Some(fitted.latent_rgb.clone());
+        Ok(fitted)
     }
 
     /// Loads a network for its stage, and drops the others where one stage runs at a time.

@@ -28,8 +28,12 @@ pub struct StepInfo<'a> {
     decoder: &'a mut (dyn PreviewDecoder + 'a),
 }
 
-/// Decodes the estimate of a step.
+/// Makes images of the estimate of a step.
 pub(crate) trait PreviewDecoder {
+    /// By the colours of latents.
+    fn colors(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError>;
+
+    /// By the autoencoder.
     fn decode(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError>;
 }
 
@@ -50,6 +54,33 @@ impl<'a> StepInfo<'a> {
             denoised,
             decoder,
         }
+    }
+
+    /// The [estimate](Self::denoised) of this step as small images, one pixel for each latent, by the
+    /// [colours of latents](crate::preview::LatentRgb); [`enlarged`](crate::preview::enlarged)
+    /// makes them larger. Next to [`decode_preview`](Self::decode_preview) it costs nothing: no
+    /// network runs, and nothing is loaded. It waits for the device, which a step without previews
+    /// does not. `None` for a model whose colours of latents are not known:
+    /// [`SanaPipeline::latent_rgb`](crate::SanaPipeline::latent_rgb).
+    ///
+    /// ```no_run
+    /// use sana_pipeline::{PipelineError, Request, SanaPipeline, StepAction, image, preview};
+    ///
+    /// fn generate(pipeline: &mut SanaPipeline, request: &Request) -> Result<(), PipelineError> {
+    ///     pipeline.generate(request, &mut |mut step| {
+    ///         for small in step.preview()?.unwrap_or_default() {
+    ///             image::save_png("preview.png".as_ref(), &preview::enlarged(&small), &[])?;
+    ///         }
+    ///         Ok(StepAction::Continue)
+    ///     })?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`PipelineError::Device`] when the latents cannot be read.
+    pub fn preview(&mut self) -> Result<Option<Vec<RgbImage>>, PipelineError> {
+        self.decoder.colors(self.denoised.clone())
     }
 
     /// Decodes the [estimate](Self::denoised) of this step: the images that

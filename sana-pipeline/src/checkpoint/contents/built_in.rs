@@ -20,6 +20,7 @@ static FILES: &[(&str, &[u8])] = files![
     "transformer/diffusion_pytorch_model.safetensors",
     "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
+    "vae/latent_rgb.json",
 ];
 
 /// The bytes of a file, by its path relative to the checkpoint.

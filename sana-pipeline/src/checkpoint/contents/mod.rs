@@ -6,6 +6,8 @@ pub(crate) mod dtype;
 pub(super) mod weight_files;
 
 use std::borrow::Cow;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use sana_dcae::{DcAeConfig, DcAeError};
 use sana_linear_attn::transformer::F16Clamp;
@@ -17,6 +19,7 @@ use super::component::Component;
 use super::opened::{Checkpoint, Source};
 use super::scheduler::Scheduler;
 use crate::error::{CheckpointError, PipelineError};
+use crate::preview::{LATENT_RGB, LatentRgb};
 
 use weight_files::{has_f16_files, open_weights};
 
@@ -103,6 +106,35 @@ impl Checkpoint {
                 source: Box::new(source),
             })?,
         )
+    }
+
+    /// The map of its latents to colours, for previews: that of the file `vae/latent_rgb.json`, else
+    /// the published one where the autoencoder is the published one by its config. `None` for
+    /// another autoencoder, for which one can be [fitted](crate::SanaPipeline::fit_latent_rgb).
+    ///
+    /// # Errors
+    /// When the autoencoder's config is missing, or there is a file that is not usable.
+    pub fn latent_rgb(&self) -> Result<Option<LatentRgb>, PipelineError> {
+        let config = self.vae_config()?;
+        match self.read_bounded(LATENT_RGB, LARGEST_CONFIG) {
+            Ok(json) => {
+                let origin = self.name_of(LATENT_RGB);
+                Ok(Some(LatentRgb::from_json(
+                    &origin,
+                    &json,
+                    config.latent_channels,
+                )?))
+            }
+            Err(PipelineError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Ok(LatentRgb::published(&config))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the map of its latents to colours is kept; `None` for the built-in checkpoint.
+    pub fn latent_rgb_path(&self) -> Option<PathBuf> {
+        self.folder().map(|folder| folder.join(LATENT_RGB))
     }
 
     /// The text encoder's config.

@@ -136,6 +136,7 @@ impl SanaPipeline {
                 _ => 1.0,
             },
             composite,
+            latent_rgb: self.latent_rgb.as_ref(),
         };
         let mut observe = |step| observe(StepInfo::new(step, &mut preview));
         let control = controlnet.zip(control.clone());

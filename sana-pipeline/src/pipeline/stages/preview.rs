@@ -11,9 +11,10 @@ use crate::error::PipelineError;
 use crate::image::RgbImage;
 use crate::pipeline::networks::Autoencoder;
 use crate::pipeline::observer::PreviewDecoder;
+use crate::preview::LatentRgb;
 use crate::request::Settings;
 
-/// Decodes the estimate of a step as the result of the run is decoded.
+/// Makes images of the estimate of a step; decoded, as the result of the run is.
 pub(super) struct Preview<'a> {
     pub autoencoder: Autoencoder<'a>,
     /// Whether it may be in memory with the networks of the denoising stage.
@@ -23,17 +24,32 @@ pub(super) struct Preview<'a> {
     /// What latents are multiplied with in the solver.
     pub unit: f64,
     pub composite: &'a OnceCell<Option<Composite>>,
+    pub latent_rgb: Option<&'a LatentRgb>,
+}
+
+impl Preview<'_> {
+    /// The estimate as scaled latents.
+    fn scaled(&self, denoised: Tensor<4>) -> Tensor<4> {
+        match self.unit {
+            1.0 => denoised,
+            unit => denoised.div_scalar(unit),
+        }
+    }
 }
 
 impl PreviewDecoder for Preview<'_> {
+    fn colors(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError> {
+        let Some(latent_rgb) = self.latent_rgb else {
+            return Ok(None);
+        };
+        latent_rgb.images(self.scaled(denoised)).map(Some)
+    }
+
     fn decode(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError> {
         if !self.may_load && !self.autoencoder.is_loaded() {
             return Ok(None);
         }
-        let latents = match self.unit {
-            1.0 => denoised,
-            unit => denoised.div_scalar(unit),
-        };
+        let latents = self.scaled(denoised);
         let size = self.settings.output_size;
         let images = decode_images(
             self.autoencoder.load()?,

@@ -9,6 +9,7 @@ use sana_pipeline::checkpoint::Component;
 use sana_pipeline::error::CheckpointError;
 use sana_pipeline::image::{GrayImage, RgbImage};
 use sana_pipeline::memory::MemoryPolicy;
+use sana_pipeline::preview::LatentRgb;
 use sana_pipeline::sampler::Solver;
 use sana_pipeline::{PipelineError, StepAction};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval};

@@ -163,3 +163,94 @@ fn an_error_of_the_observer_ends_the_run() {
         "{error}"
     );
 }
+
+/// Small previews are the colours of the scaled estimate, for a flow and for consistency sampling, and
+/// need no network: with one stage in memory at a time they are there too, and nothing is loaded.
+#[test]
+fn small_previews_are_colors_of_latents() {
+    for (folder, unit) in [(sana_folder(), 1.0), (sprint_folder(), 0.5)] {
+        let one_stage = || LoadOptions {
+            memory: MemoryPolicy::OneStageAtATime,
+            ..LoadOptions::default()
+        };
+        let mut pipeline = load_with(&folder, one_stage());
+        assert_eq!(pipeline.latent_rgb(), None);
+        let request = small().count(2);
+        let conditioning = pipeline.encode_prompt(&request).unwrap();
+        pipeline
+            .sample(&request, &conditioning, &mut |mut step| {
+                assert_eq!(step.preview()?, None);
+                Ok(StepAction::Continue)
+            })
+            .unwrap();
+
+        let factors = (0..32).map(|i| [0.01 * i as f32, -0.02, 0.03]).collect();
+        let map = LatentRgb::new("a test", factors, [0.4, 0.5, 0.6]).unwrap();
+        let copied = copy_of(&folder);
+        map.save(&copied.path().join("vae/latent_rgb.json"))
+            .unwrap();
+        let mut pipeline = load_with(copied.path(), one_stage());
+        assert_eq!(pipeline.latent_rgb(), Some(&map));
+        let mut seen = 0;
+        pipeline
+            .sample(&request, &conditioning, &mut |mut step| {
+                let expected = map.images(step.denoised.clone() / unit)?;
+                assert_eq!(expected.len(), 2);
+                assert_eq!(expected[0].dimensions(), (2, 1));
+                assert_eq!(step.preview()?.unwrap(), expected);
+                seen += 1;
+                Ok(StepAction::Continue)
+            })
+            .unwrap();
+        assert_eq!(seen, 2);
+        assert!(!pipeline.is_loaded(Component::Vae));
+    }
+}
+
+/// A map that is not for this autoencoder is an error when the checkpoint is opened.
+#[test]
+fn colors_of_other_latents_are_refused() {
+    let copied = copy_of(&sana_folder());
+    let map = LatentRgb::new("a test", vec![[0.0; 3]; 31], [0.0; 3]).unwrap();
+    map.save(&copied.path().join("vae/latent_rgb.json"))
+        .unwrap();
+    let error = SanaPipeline::load(copied.path(), &device())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("latent_rgb.json") && error.contains("31 channels, not 32"),
+        "{error}"
+    );
+}
+
+/// Previews of the built-in model against its decoded image: at the last step, each latent's colour is
+/// near the mean colour of its pixels. On such images that were held out the map has 19.6 dB on average,
+/// single images up to 4 dB less; one colour for all latents has 6.6 dB.
+#[cfg(feature = "scenes-model")]
+#[test]
+fn previews_of_the_built_in_model() {
+    let mut pipeline = SanaPipeline::built_in(&device()).unwrap();
+    let request = Request::new("a large red circle left of a blue square")
+        .seed(3)
+        .steps(8);
+    let mut last = Vec::new();
+    let generation = pipeline
+        .generate(&request, &mut |mut step| {
+            last = step.preview()?.unwrap_or_default();
+            Ok(StepAction::Continue)
+        })
+        .unwrap();
+    let decoded = &generation.images[0];
+    let means = RgbImage::from_fn(4, 4, |column, row| {
+        let mut sums = [0u32; 3];
+        for (x, y) in (0..32).flat_map(|y| (0..32).map(move |x| (x, y))) {
+            let pixel = decoded.get_pixel(32 * column + x, 32 * row + y);
+            sums.iter_mut()
+                .zip(pixel.0)
+                .for_each(|(sum, value)| *sum += u32::from(value));
+        }
+        image::Rgb(sums.map(|sum| (sum / 1024) as u8))
+    });
+    let decibels = sana_pipeline::image::psnr(&last[0], &means).unwrap();
+    assert!(decibels > 15.0, "{decibels}");
+}
