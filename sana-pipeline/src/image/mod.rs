@@ -19,9 +19,9 @@ pub use edges::{Canny, edges};
 #[cfg(feature = "train")]
 pub(crate) use file::load_as_is;
 pub use file::{
-    FileFormat, JPEG_QUALITY, LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE, LARGEST_TEXT, check_text,
-    decode, decode_mask, decode_with_alpha, encode, load, load_mask, load_over, read_text, save,
-    save_png, text_of,
+    DigitalSourceType, FileFormat, JPEG_QUALITY, LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE,
+    LARGEST_TEXT, PARAMETERS, XMP, check_text, decode, decode_mask, decode_with_alpha, encode,
+    load, load_mask, load_over, read_text, save, save_png, source_type, text_of,
 };
 pub(crate) use file::{dimensions, shortened};
 pub use grid::{GridOptions, grid, grid_of_files};

@@ -8,6 +8,7 @@ mod read;
 mod tests;
 mod text;
 mod write;
+mod xmp;
 
 #[cfg(feature = "train")]
 pub(crate) use read::load_as_is;
@@ -16,5 +17,6 @@ pub use read::{
     load_mask, load_over,
 };
 pub(crate) use read::{dimensions, shortened};
-pub use text::{LARGEST_TEXT, read_text, text_of};
+pub use text::{LARGEST_TEXT, PARAMETERS, read_text, text_of};
 pub use write::{FileFormat, JPEG_QUALITY, check_text, encode, save, save_png};
+pub use xmp::{DigitalSourceType, XMP, source_type};

@@ -7,7 +7,12 @@ use image::{ImageDecoder, ImageFormat, guess_format};
 
 use super::exif::{self, LARGEST_TEXTS};
 use super::read::{decoder, read, unreadable};
+use super::xmp::XMP;
 use crate::error::{ImageError, PipelineError};
+
+/// The keyword of the text that AUTOMATIC1111's web UI writes into a PNG: how the image was made, in a
+/// form that front ends and galleries read.
+pub const PARAMETERS: &str = "parameters";
 
 /// Text chunks of a PNG, at most.
 pub(super) const MOST_TEXTS: usize = 256;
@@ -18,7 +23,7 @@ const LARGEST_CHUNKS: usize = 16 << 20;
 
 /// The texts of an image, with their keywords: of a PNG its text chunks, in the order of the file by
 /// kind (`tEXt`, `zTXt`, `iTXt`), of a JPEG or WebP what [`save`](super::save) wrote into its EXIF, or
-/// the comment there under `UserComment`. Pixels are passed over. A megabyte of text is read at most,
+/// the comment there under `UserComment`, and its XMP under [`XMP`]. Pixels are passed over. A megabyte of text is read at most,
 /// 4 in all chunks together, and 256 chunks.
 ///
 /// # Errors
@@ -48,6 +53,11 @@ pub fn text_of(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, Ima
     };
     for (keyword, text) in metadata.map(exif::texts).unwrap_or_default() {
         texts.push(&keyword, text)?;
+    }
+    // What is in it beyond a limit, or cannot be read, is nobody's record.
+    let xmp = decoder.xmp_metadata().ok().flatten();
+    if let Some(xmp) = xmp.filter(|xmp| xmp.len() <= LARGEST_TEXT) {
+        texts.push(XMP, String::from_utf8_lossy(&xmp).into_owned())?;
     }
     Ok(texts.read)
 }

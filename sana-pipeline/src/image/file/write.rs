@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
-use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use image_webp::{ColorType, EncodingError, WebPEncoder};
 
 use super::exif::{self, LARGEST_TEXTS};
-use super::text::{LARGEST_TEXT, MOST_TEXTS};
+use super::text::{LARGEST_TEXT, MOST_TEXTS, PARAMETERS};
+use super::xmp::{self, XMP};
 use crate::error::{ImageError, PipelineError};
 use crate::files;
 
@@ -49,7 +50,10 @@ impl FileFormat {
 
 /// Writes an image in the format that the name's ending says ([`FileFormat::of`]), with texts by
 /// keyword that [`read_text`](super::read_text) reads again: text chunks of PNG (`iTXt`), EXIF of JPEG
-/// and WebP (the comment of the user, as JSON). The file appears whole or not at all.
+/// and WebP (the comment of the user, as JSON). Two keywords are others' and go where these look for
+/// them: [`XMP`] into the format's own place for it, and [`PARAMETERS`] as AUTOMATIC1111's web UI writes
+/// it into a PNG, and nowhere else. A PNG says that its colours are sRGB. The file appears whole or not
+/// at all.
 ///
 /// # Errors
 /// Those of [`check_text`], [`PipelineError::Write`], also for an image larger than the format can
@@ -124,19 +128,32 @@ fn check_text_of(format: FileFormat, text: &[(&str, &str)]) -> Result<(), ImageE
             });
         }
     }
-    let largest = match format {
+    let [largest, largest_xmp] = match format {
         FileFormat::Png => return Ok(()),
-        FileFormat::Jpeg => LARGEST_JPEG_EXIF,
-        FileFormat::WebP => LARGEST_TEXTS,
+        FileFormat::Jpeg => [LARGEST_JPEG_EXIF, xmp::LARGEST_JPEG],
+        FileFormat::WebP => [LARGEST_TEXTS; 2],
     };
-    match exif::with_texts(text).len() {
+    let (xmp, own) = separated(text);
+    if let Some(xmp) = xmp.filter(|xmp| xmp.len() > largest_xmp) {
+        return too_long(xmp.len(), largest_xmp);
+    }
+    match exif::with_texts(&own).len() {
         bytes if bytes > largest => too_long(bytes, largest),
         _ => Ok(()),
     }
 }
 
+/// The XMP of texts, and those that EXIF holds.
+fn separated<'a>(text: &[(&'a str, &'a str)]) -> (Option<&'a str>, Vec<(&'a str, &'a str)>) {
+    let xmp = text.iter().find(|(keyword, _)| *keyword == XMP);
+    let own = text
+        .iter()
+        .filter(|(keyword, _)| ![XMP, PARAMETERS].contains(keyword));
+    (xmp.map(|(_, xmp)| *xmp), own.copied().collect())
+}
+
 fn write(
-    file: impl Write,
+    mut file: impl Write,
     image: &RgbImage,
     format: FileFormat,
     quality: u8,
@@ -145,10 +162,10 @@ fn write(
     match format {
         FileFormat::Png => write_png(file, image, text),
         FileFormat::Jpeg => {
-            let encoder = JpegEncoder::new_with_quality(file, quality.clamp(1, 100));
-            write_by(encoder, image, text)
+            let bytes = jpeg(image, quality.clamp(1, 100), text)?;
+            file.write_all(&bytes)
         }
-        FileFormat::WebP => write_by(WebPEncoder::new_lossless(file), image, text),
+        FileFormat::WebP => write_webp(file, image, text),
     }
 }
 
@@ -156,8 +173,14 @@ fn write_png(file: impl Write, image: &RgbImage, text: &[(&str, &str)]) -> io::R
     let mut encoder = png::Encoder::new(file, image.width(), image.height());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
     for (keyword, value) in text {
-        encoder.add_itxt_chunk((*keyword).to_owned(), (*value).to_owned())?;
+        let (keyword, value) = ((*keyword).to_owned(), (*value).to_owned());
+        // As the web UI does, for readers that know no other chunk.
+        match keyword == PARAMETERS && is_latin1(&value) {
+            true => encoder.add_text_chunk(keyword, value)?,
+            false => encoder.add_itxt_chunk(keyword, value)?,
+        }
     }
     let mut writer = encoder.write_header()?;
     writer.write_image_data(image.as_raw())?;
@@ -165,14 +188,18 @@ fn write_png(file: impl Write, image: &RgbImage, text: &[(&str, &str)]) -> io::R
     Ok(())
 }
 
-fn write_by(
-    mut encoder: impl ImageEncoder,
-    image: &RgbImage,
-    text: &[(&str, &str)],
-) -> io::Result<()> {
-    if !text.is_empty() {
+/// Whether a `tEXt` chunk can hold it.
+fn is_latin1(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, '\u{1}'..='\u{ff}'))
+}
+
+fn jpeg(image: &RgbImage, quality: u8, text: &[(&str, &str)]) -> io::Result<Vec<u8>> {
+    let mut file = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut file, quality);
+    let (xmp, own) = separated(text);
+    if !own.is_empty() {
         encoder
-            .set_exif_metadata(exif::with_texts(text))
+            .set_exif_metadata(exif::with_texts(&own))
             .map_err(io::Error::other)?;
     }
     let (width, height) = image.dimensions();
@@ -180,6 +207,28 @@ fn write_by(
         .write_image(image.as_raw(), width, height, ExtendedColorType::Rgb8)
         .map_err(|error| match error {
             image::ImageError::IoError(error) => error,
+            error => io::Error::other(error),
+        })?;
+    match xmp {
+        Some(xmp) => Ok(xmp::in_jpeg(&file, xmp)),
+        None => Ok(file),
+    }
+}
+
+fn write_webp(file: impl Write, image: &RgbImage, text: &[(&str, &str)]) -> io::Result<()> {
+    let mut encoder = WebPEncoder::new(file);
+    let (xmp, own) = separated(text);
+    if !own.is_empty() {
+        encoder.set_exif_metadata(exif::with_texts(&own));
+    }
+    if let Some(xmp) = xmp {
+        encoder.set_xmp_metadata(xmp.into());
+    }
+    let (width, height) = image.dimensions();
+    encoder
+        .encode(image.as_raw(), width, height, ColorType::Rgb8)
+        .map_err(|error| match error {
+            EncodingError::IoError(error) => error,
             error => io::Error::other(error),
         })
 }
