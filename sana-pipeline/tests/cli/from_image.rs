@@ -1,14 +1,14 @@
 //! `sana generate --from-image`.
 
 use sana_linear_attn::parity::built_in_fixture_path;
-use sana_pipeline::image::{RgbImage, psnr, read_text, save_png};
+use sana_pipeline::image::{PARAMETERS, RgbImage, psnr, read_text, save_png};
 
 use crate::support::{Workplace, checkpoint, lora, sprint_checkpoint};
 
-/// The text of an image, without one key.
+/// The text of an image, without one key and without what repeats all of them for others.
 fn text_without(here: &Workplace, name: &str, key: &str) -> Vec<(String, String)> {
     let mut text = read_text(&here.path(name)).unwrap();
-    text.retain(|(own, _)| own != key);
+    text.retain(|(own, _)| own != key && own != PARAMETERS);
     text
 }
 

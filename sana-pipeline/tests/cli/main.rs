@@ -14,6 +14,7 @@ mod devices;
 #[path = "../pipeline/metrics/fid_inputs.rs"]
 mod fid_inputs;
 mod files;
+mod foreign;
 mod formats;
 mod from_image;
 mod generate;
@@ -24,6 +25,7 @@ mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod other_commands;
+mod preview;
 mod records;
 #[cfg(feature = "serve")]
 mod serve;

@@ -12,12 +12,15 @@ use crate::evaluate::EvaluateArgs;
 use crate::generate::GenerateArgs;
 use crate::init::InitArgs;
 use crate::inspect::InspectArgs;
+use crate::latent_rgb::LatentRgbArgs;
 #[cfg(feature = "metrics")]
 use crate::metrics::{self, MetricsArgs};
 #[cfg(feature = "serve")]
 use crate::serve::{self, ServeArgs};
 use crate::train::TrainArgs;
-use crate::{bench, convert, depth, devices, encode, evaluate, generate, init, inspect, train};
+use crate::{
+    bench, convert, depth, devices, encode, evaluate, generate, init, inspect, latent_rgb, train,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,6 +49,7 @@ enum Command {
     Convert(ConvertArgs),
     Encode(EncodeArgs),
     Decode(DecodeArgs),
+    LatentRgb(LatentRgbArgs),
     Evaluate(EvaluateArgs),
     #[cfg(feature = "metrics")]
     Metrics(MetricsArgs),
@@ -68,6 +72,7 @@ impl Cli {
             Command::Convert(_) => "convert",
             Command::Encode(_) => "encode",
             Command::Decode(_) => "decode",
+            Command::LatentRgb(_) => "latent-rgb",
             Command::Evaluate(_) => "evaluate",
             #[cfg(feature = "metrics")]
             Command::Metrics(_) => "metrics",
@@ -97,6 +102,7 @@ impl Cli {
             Command::Convert(args) => CpuArgs::default().run(|| convert::run(args)),
             Command::Encode(args) => args.resources.cpu.run(|| encode::run_encode(args)),
             Command::Decode(args) => args.resources.cpu.run(|| encode::run_decode(args)),
+            Command::LatentRgb(args) => args.resources.cpu.run(|| latent_rgb::run(args)),
             Command::Evaluate(args) => args.resources.cpu.run(|| evaluate::run(args)),
             #[cfg(feature = "metrics")]
             Command::Metrics(args) => metrics::run(args),

@@ -188,18 +188,40 @@ fn inspect_image(path: &Path, json: bool) -> anyhow::Result<()> {
             path.display()
         );
     }
+    let source = record.source_type();
+    // Ours says the same, and more.
+    let foreign = record.parameters().filter(|_| !record.is_ours());
     let mut out = output();
     if json {
-        out.json(&record.object())?;
+        let mut object = record.object();
+        if let Some(foreign) = &foreign {
+            object.remove("UserComment");
+            object.insert("parameters".to_owned(), foreign.object().into());
+        }
+        object.extend(source.map(|source| ("source-type".to_owned(), source.into())));
+        out.json(&object)?;
         return Ok(());
     }
-    for (key, value) in &record.0 {
+    let read = foreign.is_some();
+    for (key, value) in record
+        .own()
+        .filter(|(key, _)| !(read && key == "UserComment"))
+    {
         // A key of somebody else could look like the command below.
         let key = match Record::knows(key) {
             true => key.clone(),
             false => format!("{key:?}"),
         };
         out.line(format_args!("{key:<14} {value}"))?;
+    }
+    if let Some(source) = source {
+        out.line(format_args!("{:<14} {source}", "source-type"))?;
+    }
+    if let Some(foreign) = &foreign {
+        writeln!(out, "as AUTOMATIC1111's web UI writes it:")?;
+        for (key, value) in foreign.lines() {
+            out.line(format_args!("  {key:<18} {value}"))?;
+        }
     }
     let command = match record.command() {
         Some(command) => command,

@@ -20,9 +20,12 @@ mod generate;
 mod hub;
 mod init;
 mod inspect;
+mod latent_rgb;
+mod marked;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model;
+mod preview;
 #[cfg(feature = "serve")]
 mod serve;
 mod terminal;

@@ -78,6 +78,7 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
     let table = next_to(&file, "-best-of.json");
     files.writes(&table, "--out", "the ratings")?;
     image::check_writable(&table)?;
+    let mut previews = run.preview.open(run.no_mark, &mut files)?;
 
     let RecordedArgs {
         image: args,
@@ -97,14 +98,11 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
     if at_a_time < asked && run.batch.batch.is_some() {
         bail!("--batch {asked}: of these images {at_a_time} fit into memory at a time");
     }
-    let record = |seed| {
-        Record::new(
-            args.applied(&settings, seed),
-            &loaded,
-            &model,
-            Made::default(),
-        )
+    let unmade = Made {
+        no_mark: run.no_mark,
+        ..Made::default()
     };
+    let record = |seed| Record::new(args.applied(&settings, seed), &loaded, &model, unmade);
     let candidates = candidates(count, &folder, settings.seed, record);
     for one in &candidates {
         files.writes(&one.path, "--best-of", "an image to choose from")?;
@@ -122,6 +120,7 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
 
     let mut started: Option<Box<dyn Verifier>> = None;
     let progress = Progress::new(count, "generating and rating");
+    previews.prepare(&mut model, [settings.width, settings.height])?;
     let mut with_text = None;
     for (path, one) in paths.iter().zip(&candidates) {
         image::check_text(path, &one.record.texts())?;
@@ -133,9 +132,18 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
                 Some(request) => request,
                 none => none.insert(encoded(&request, &mut model)?),
             };
-            make(&missing, request, &mut model, |seed, made, model| {
+            let record = |seed, made, model: &Model| {
+                let made = Made {
+                    no_mark: run.no_mark,
+                    ..made
+                };
                 Record::new(args.applied(&settings, seed), &loaded, model, made)
-            })?;
+            };
+            let mut observe = |mut step: StepInfo<'_>| {
+                previews.show(&mut step, &progress);
+                StepAction::Continue
+            };
+            make(&missing, request, &mut model, record, &mut observe)?;
         }
         for one in batch {
             if rated.contains_key(&one.seed) {
@@ -234,6 +242,7 @@ fn make(
     request: &Request,
     model: &mut Model,
     record: impl Fn(u64, Made, &Model) -> Record,
+    observe: &mut dyn FnMut(StepInfo<'_>) -> StepAction,
 ) -> anyhow::Result<()> {
     let request = request
         .clone()
@@ -244,17 +253,17 @@ fn make(
     let made = Made {
         in_tiles: plan.decodes_in_tiles(),
         together: missing.len(),
+        start: plan.settings().image_to_image,
+        ..Made::default()
     };
     let records = missing.iter().map(|one| record(one.seed, made, model));
     let records: Vec<Record> = records.collect();
-    model.pipeline.generate_plan(
-        &plan,
-        &mut |_: StepInfo<'_>| StepAction::Continue,
-        &mut |index, image| {
+    model
+        .pipeline
+        .generate_plan(&plan, observe, &mut |index, image| {
             let path = &missing[index].path;
             Ok(image::save_png(path, image, &records[index].texts())?)
-        },
-    )?;
+        })?;
     Ok(())
 }
 

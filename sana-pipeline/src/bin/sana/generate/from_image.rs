@@ -115,7 +115,7 @@ mod tests {
             .filter(writes)
             .filter_map(Arg::get_long)
             .collect();
-        assert_eq!(written, ["out", "control-save", "grid"]);
+        assert_eq!(written, ["out", "control-save", "preview", "grid"]);
         let recorded = options::names::<RecordedArgs>();
         for key in written.into_iter().chain(["from-image", "prompts"]) {
             assert!(!recorded.contains(&key.to_owned()), "{key}");

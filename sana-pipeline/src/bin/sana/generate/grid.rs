@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use sana_pipeline::image::{self, FileFormat, GridOptions, RgbImage};
+use sana_pipeline::image::{self, FileFormat, GridOptions};
 
 use super::paths;
 use crate::args::positive;
@@ -53,9 +53,4 @@ impl GridArgs {
 /// `NAME-grid.png` with the ending of `out`, next to the images of one prompt.
 pub fn next_to(out: &Path) -> PathBuf {
     paths::suffixed(out, "-grid")
-}
-
-/// Writes a grid.
-pub fn save(path: &Path, grid: &RgbImage) -> anyhow::Result<()> {
-    Ok(image::save(path, grid, &[])?)
 }

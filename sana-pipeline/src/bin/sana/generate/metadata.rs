@@ -5,11 +5,13 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Error, bail};
 use sana_pipeline::escaped;
+use sana_pipeline::request::ImageToImageSettings;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::args::{ImageArgs, LoadedArgs, RecordedArgs};
 use super::options::{self, quoted};
+use super::parameters::for_others;
 use crate::args::{Bf16Args, ModelArgs};
 use crate::model::{BUILT_IN, Model};
 
@@ -30,6 +32,10 @@ pub struct Made {
     pub in_tiles: bool,
     /// How many were generated at a time.
     pub together: usize,
+    /// How they were begun from another image, if they were.
+    pub start: Option<ImageToImageSettings>,
+    /// Without the mark that a model made them.
+    pub no_mark: bool,
 }
 
 /// Options that had other names when images were made that are still read.
@@ -65,6 +71,8 @@ impl Record {
         }
         let software = format!("sana {}", env!("CARGO_PKG_VERSION"));
         pairs.push((SOFTWARE.to_owned(), software));
+        let others = for_others(&applied.image, made.start, &model.name, made.no_mark);
+        pairs.extend(others);
         Self(pairs)
     }
 
@@ -83,10 +91,11 @@ impl Record {
             .collect()
     }
 
-    /// As a JSON object; a key that occurs several times has a list.
+    /// As a JSON object without what is written for others; a key that occurs several times has a
+    /// list.
     pub fn object(&self) -> Map<String, Value> {
         let mut object = Map::new();
-        for (key, value) in &self.0 {
+        for (key, value) in self.own() {
             let value = Value::String(value.clone());
             match object.get_mut(key) {
                 None => {
@@ -166,7 +175,7 @@ impl Record {
     pub fn command(&self) -> Option<String> {
         // Escaped it would be another text.
         let plain = |text: &str| escaped(text) == text;
-        if !self.0.iter().all(|(_, value)| plain(value)) {
+        if !self.own().all(|(_, value)| plain(value)) {
             return None;
         }
         let mut options = self.options().ok().flatten()?;

@@ -4,11 +4,13 @@ pub mod args;
 mod batch;
 mod best_of;
 mod control;
+mod for_others;
 mod from_image;
 mod grid;
 mod image_to_image;
 pub mod metadata;
 mod options;
+pub mod parameters;
 pub mod paths;
 pub mod request;
 mod verifier;
@@ -22,6 +24,7 @@ use self::metadata::Made;
 use self::paths::FILE;
 use self::request::{warn_of_cut, write_notes};
 use crate::files::Files;
+use crate::marked;
 use crate::terminal::{Progress, output, write_stages};
 
 pub use self::args::GenerateArgs;
@@ -57,6 +60,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     if let Some(path) = &run.control_save {
         control::check_writable(path, &mut files)?;
     }
+    let mut previews = run.preview.open(run.no_mark, &mut files)?;
     let grid_path = run.grid.path(self::grid::next_to(&file), &mut files)?;
     let RecordedArgs {
         image: args,
@@ -68,6 +72,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let request = args.request(&model.pipeline, control_save)?;
     let settings = request.validate(model.pipeline.spec())?;
     drop(request);
+    previews.prepare(&mut model, [settings.width, settings.height])?;
     let plan = model.pipeline.plan(settings)?;
     let settings = plan.settings();
 
@@ -82,13 +87,16 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let made = Made {
         in_tiles: plan.decodes_in_tiles(),
         together: seeds.len(),
+        start: settings.image_to_image,
+        no_mark: run.no_mark,
     };
     let record = |seed: &u64| Record::new(args.applied(settings, *seed), &loaded, &model, made);
     let records: Vec<Record> = seeds.iter().map(record).collect();
     for (path, record) in paths.iter().zip(&records) {
         image::check_text(path, &record.texts())?;
     }
-    let mut observe = |step: StepInfo<'_>| {
+    let mut observe = |mut step: StepInfo<'_>| {
+        previews.show(&mut step, &progress);
         let done = step.index + 1;
         progress.advance(done as u64, step.steps as u64);
         progress.phase(match done == step.steps {
@@ -116,7 +124,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     }
     if let Some(path) = grid_path {
         let grid = image::grid(&generation.images, &run.grid.options())?;
-        self::grid::save(&path, &grid)?;
+        marked::save(&path, &grid, run.no_mark)?;
         out.line(format_args!("wrote {}", path.display()))?;
     }
     Ok(())

@@ -39,6 +39,13 @@ pub struct ServeArgs {
     pub listen: ListenArgs,
     #[command(flatten)]
     pub limits: Limits,
+    /// Decode all previews, which is sharp and costs a decode each [default: those of up to 64
+    /// latents; for others the colours of latents are shown]
+    #[arg(long, help_heading = "Server")]
+    pub decode_previews: bool,
+    /// Leave out of images the mark that a model made them, as for generate
+    #[arg(long, help_heading = "Server")]
+    pub no_mark: bool,
 }
 
 /// Where the server listens, and who may use it.

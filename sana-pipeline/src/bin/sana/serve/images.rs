@@ -55,8 +55,8 @@ impl Format {
     }
 }
 
-/// The file of an image with what it was made of; previews have no record. A record that is too long
-/// for the format is left out. It is encoded next to the threads that answer.
+/// The file of an image with what it was made of; previews have no record. Of a record that is too long
+/// for the format the mark remains. It is encoded next to the threads that answer.
 pub async fn encoded(
     image: RgbImage,
     record: Option<Record>,
@@ -67,7 +67,10 @@ pub async fn encoded(
         let texts = record.as_ref().map(Record::texts).unwrap_or_default();
         let format = FileFormat::from(format);
         match image::encode(&image, format, quality, &texts) {
-            Err(ImageError::TextLength { .. }) => image::encode(&image, format, quality, &[]),
+            Err(ImageError::TextLength { .. }) => {
+                let mark = record.as_ref().map(Record::mark).unwrap_or_default();
+                image::encode(&image, format, quality, &mark)
+            }
             file => file,
         }
     };

@@ -53,6 +53,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
         resources,
         listen,
         limits,
+        decode_previews,
+        no_mark,
     } = args;
     let loaded = LoadedArgs {
         model,
@@ -70,6 +72,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
         running: state::Running::default(),
         metrics: Metrics::new(&model.name, &model.device.name.to_string()),
         limits,
+        decode_previews,
+        no_mark,
         ready: false.into(),
     });
     let server: Server = Arc::new(State {

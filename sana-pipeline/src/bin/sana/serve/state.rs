@@ -26,6 +26,10 @@ pub struct Shared {
     pub running: Running,
     pub metrics: Metrics,
     pub limits: Limits,
+    /// Whether all previews are decoded.
+    pub decode_previews: bool,
+    /// Whether images are without the mark that a model made them.
+    pub no_mark: bool,
     /// Whether an image was made, so that all weights are there.
     pub ready: AtomicBool,
 }

@@ -14,6 +14,8 @@ use super::state::Shared;
 use crate::generate::args::{ImageArgs, LoadedArgs};
 use crate::generate::metadata::{self, Record};
 use crate::model::Model;
+use crate::preview;
+use crate::terminal::warning;
 
 /// An image of a batch: the number of its job, and its number within the job.
 type Place = (usize, usize);
@@ -96,11 +98,18 @@ fn make_together(
 ) -> Result<(), ApiError> {
     let together = request(jobs, places).validate(model.pipeline.spec());
     let together = together.map_err(|error| ApiError::from(&error))?;
+    let shows = places.iter().any(|place| jobs[place.0].draft.previews > 0);
+    if shows || shared.running.is_watched() {
+        prepare_previews(model, shared, [together.width, together.height]);
+    }
+    let start = together.image_to_image;
     let plan = model.pipeline.plan(together);
     let plan = plan.map_err(|error| ApiError::from(&error))?;
     let how = metadata::Made {
         in_tiles: plan.decodes_in_tiles(),
         together: places.len(),
+        start,
+        no_mark: shared.no_mark,
     };
     let mut signals: Vec<&Signal> = places.iter().map(|(job, _)| &jobs[*job].signal).collect();
     signals.dedup_by(|one, other| std::ptr::eq(*one, *other));
@@ -132,7 +141,7 @@ fn make_together(
         let mut previews = match places.iter().any(|place| wanted(&jobs[place.0]))
             || shared.running.is_watched()
         {
-            true => step.decode_preview()?.unwrap_or_default(),
+            true => preview::of_step(&mut step, shared.decode_previews)?,
             false => Vec::new(),
         };
         if let Some(first) = previews.first() {
@@ -181,6 +190,19 @@ fn make_together(
         }
         Err(PipelineError::Observer(error)) if error.is::<Cancelled>() => Ok(()),
         Err(error) => Err(ApiError::from(&error)),
+    }
+}
+
+/// Fits the colours of latents where previews need them and they are not known. Where that fails
+/// previews are decoded.
+fn prepare_previews(model: &mut Model, shared: &Shared, size: [usize; 2]) {
+    let latents = size.map(|side| side / model.pipeline.spec().compression());
+    let decoded = shared.decode_previews || preview::is_decoded(latents);
+    if !decoded
+        && model.pipeline.latent_rgb().is_none()
+        && let Err(error) = preview::fit(model)
+    {
+        warning(format!("previews are decoded: {error}"));
     }
 }
 

@@ -54,6 +54,11 @@ impl Progress {
         }
     }
 
+    /// Does what writes to the terminal itself, without the bar in its way.
+    pub fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
+        self.bar.suspend(write)
+    }
+
     /// Removes the bar.
     pub fn finish(self) {
         self.bar.finish_and_clear();

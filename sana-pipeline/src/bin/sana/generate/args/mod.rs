@@ -15,6 +15,7 @@ use super::grid::GridArgs;
 use super::options;
 use super::verifier::BestOfArgs;
 use crate::args::{ResourceArgs, positive};
+use crate::preview::PreviewArgs;
 
 pub use image::{GuidanceArgs, ImageArgs, InstructionTemplate, SolverName};
 pub use loaded::LoadedArgs;
@@ -33,6 +34,7 @@ Examples:
   sana generate \"a red circle\" --image sana.png --strength 0.7
   sana generate \"a red circle\" --image sana.png --mask mask.png --mask-feather 8
   sana generate --prompts prompts.txt --out images --grid
+  sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --preview preview.png
   sana generate \"a red circle left of a blue square\" --best-of 16 --verifier scenes
   sana generate --from-image sana.png --steps 40
 
@@ -48,7 +50,8 @@ The seed and every setting are stored in the image: `sana inspect sana.png` show
             .required(true)
             .multiple(true)
     ),
-    group(ArgGroup::new("several").args(["prompts", "best_of"]))
+    group(ArgGroup::new("several").args(["prompts", "best_of"])),
+    group(ArgGroup::new("shown").args(["preview", "preview_terminal"]).multiple(true))
 )]
 pub struct GenerateArgs {
     #[command(flatten)]
@@ -86,8 +89,14 @@ pub struct RunArgs {
         help_heading = "ControlNet"
     )]
     pub control_save: Option<PathBuf>,
+    /// Leave out of the files the mark that a model made the images: XMP with the digital source type
+    /// trainedAlgorithmicMedia of the IPTC
+    #[arg(long)]
+    pub no_mark: bool,
     #[command(flatten)]
     pub batch: BatchArgs,
+    #[command(flatten)]
+    pub preview: PreviewArgs,
     #[command(flatten)]
     pub grid: GridArgs,
     #[command(flatten)]

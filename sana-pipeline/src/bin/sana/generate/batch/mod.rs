@@ -17,10 +17,11 @@ use sana_pipeline::{FolderLock, Generation, Request, StepAction, StepInfo, image
 use self::plan::{BatchImage, Line, batches, images, lines};
 use self::prompt_file::Problems;
 use super::args::{GenerateArgs, ImageArgs, LoadedArgs, RecordedArgs};
-use super::grid::save;
 use super::metadata::{Made, Record};
 use crate::files::Files;
+use crate::marked;
 use crate::model::Model;
+use crate::preview::Previews;
 use crate::terminal::{Progress, output, warning, write_stages};
 
 /// Where images go without --out.
@@ -106,6 +107,7 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     for line in &lines {
         line.args.add_files(&mut files);
     }
+    let previews = args.run.preview.open(args.run.no_mark, &mut files)?;
     let grid_path = args.run.grid.path(folder.join("grid.png"), &mut files)?;
     let (existing, wanted): (Vec<&BatchImage>, Vec<&BatchImage>) =
         images.iter().partition(|image| image.path.exists());
@@ -113,6 +115,8 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
         let made = Made {
             in_tiles: true,
             together: images.len(),
+            no_mark: args.run.no_mark,
+            ..Made::default()
         };
         let record = Record::new(image.applied(&applied), loaded, &model, made);
         image::check_text(&image.path, &record.texts())
@@ -139,7 +143,15 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
         out.line(format_args!("note: {note}"))?;
     }
     let started = Instant::now();
-    let (stages, cut) = make(&batches, &lines, &applied, loaded, &mut model)?;
+    let (stages, cut) = make(
+        &batches,
+        &lines,
+        &applied,
+        loaded,
+        &mut model,
+        previews,
+        args.run.no_mark,
+    )?;
     let seconds = started.elapsed().as_secs_f64();
     model.print_notes();
     warn(&cut);
@@ -149,7 +161,7 @@ pub fn run(file: &Path, args: &GenerateArgs) -> anyhow::Result<()> {
     out.line(format_args!("wrote {}", folder.display()))?;
     if let Some(path) = grid_path {
         let grid = image::grid_of_files(&paths, &args.run.grid.options())?;
-        save(&path, &grid)?;
+        marked::save(&path, &grid, args.run.no_mark)?;
         out.line(format_args!("wrote {}", path.display()))?;
     }
     Ok(())
@@ -246,6 +258,8 @@ fn make(
     applied: &[ImageArgs],
     loaded: &LoadedArgs,
     model: &mut Model,
+    mut previews: Previews,
+    no_mark: bool,
 ) -> anyhow::Result<(Vec<StageReport>, Vec<String>)> {
     let all: usize = batches.iter().map(Vec::len).sum();
     let (mut done, mut stages) = (0, Vec::new());
@@ -264,13 +278,18 @@ fn make(
         let made = request(batch, lines, model)
             .and_then(|request| Ok(request.validate(model.pipeline.spec())?))
             .and_then(|together| {
+                previews.prepare(model, [together.width, together.height])?;
+                let start = together.image_to_image;
                 let plan = model.pipeline.plan(together)?;
-                let keep_running = &mut |_: StepInfo<'_>| StepAction::Continue;
+                let observe = &mut |mut step: StepInfo<'_>| {
+                    previews.show(&mut step, &progress);
+                    StepAction::Continue
+                };
                 let keep = &mut |_, _: &_| Ok(());
-                let generation = model.pipeline.generate_plan(&plan, keep_running, keep)?;
-                Ok((generation, plan.decodes_in_tiles()))
+                let generation = model.pipeline.generate_plan(&plan, observe, keep)?;
+                Ok((generation, plan.decodes_in_tiles(), start))
             });
-        let (generation, in_tiles) = made.with_context(|| {
+        let (generation, in_tiles, start) = made.with_context(|| {
             format!(
                 "the images of line {} were not made; {done} of {all} were, and the same command \
                  continues from there",
@@ -280,6 +299,8 @@ fn make(
         let how = Made {
             in_tiles,
             together: batch.len(),
+            start,
+            no_mark,
         };
         for (image, made) in batch.iter().zip(&generation.images) {
             let record = Record::new(image.applied(applied), loaded, model, how);

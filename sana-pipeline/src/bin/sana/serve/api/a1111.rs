@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::generation::Generation;
 use crate::args::Size;
 use crate::generate::args::SolverName;
+use crate::generate::parameters::sampler;
 use crate::serve::error::ApiError;
 use crate::serve::images::{self, Format};
 use crate::serve::job::{Draft, Made, Start};
@@ -68,9 +69,17 @@ pub struct Answer {
 
 /// The samplers of the web UI that are the solvers of the model.
 const SAMPLERS: [(&str, &str, SolverName); 3] = [
-    ("Flow DPM++ 2M", "flow_dpm", SolverName::FlowDpm),
-    ("Euler", "flow_euler", SolverName::FlowEuler),
-    ("SCM", "scm", SolverName::Scm),
+    (
+        sampler(SolverName::FlowDpm),
+        "flow_dpm",
+        SolverName::FlowDpm,
+    ),
+    (
+        sampler(SolverName::FlowEuler),
+        "flow_euler",
+        SolverName::FlowEuler,
+    ),
+    (sampler(SolverName::Scm), "scm", SolverName::Scm),
 ];
 
 impl TextToImage {
@@ -220,24 +229,7 @@ fn info(made: &[Made], model: &str) -> Value {
         value => value,
     };
     let seeds: Vec<u64> = made.iter().map(|made| made.seed).collect();
-    let infotext = |made: &Made| {
-        let plain = |key: &str| text(key).as_str().unwrap_or_default().to_owned();
-        let negative = plain("negative");
-        let negative = match negative.is_empty() {
-            true => String::new(),
-            false => format!("\nNegative prompt: {negative}"),
-        };
-        format!(
-            "{}{negative}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {model}",
-            plain("prompt"),
-            plain("steps"),
-            plain("solver"),
-            plain("guidance"),
-            made.seed,
-            made.image.width(),
-            made.image.height(),
-        )
-    };
+    let infotext = |made: &Made| made.record.parameters_text().unwrap_or_default().to_owned();
     json!({
         "prompt": text("prompt"),
         "negative_prompt": text("negative"),
