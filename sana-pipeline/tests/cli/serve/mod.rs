@@ -1,5 +1,6 @@
 //! `sana serve`, over its socket.
 
+mod load;
 mod openai;
 mod page;
 mod queue;

@@ -24,11 +24,11 @@ fn images_equal_those_of_the_command() {
     assert_eq!(image(&file), here.image("a.png"));
     // And it says how it is made again.
     std::fs::write(here.path("b.png"), file).unwrap();
-    for key in [
-        "prompt", "seed", "steps", "guidance", "solver", "size", "model",
-    ] {
+    for key in ["prompt", "seed", "steps", "guidance", "solver", "size"] {
         assert_eq!(here.text("b.png", key), here.text("a.png", key), "{key}");
     }
+    // But for the folder of the model, which is the server's.
+    assert_eq!(here.text("b.png", "model").as_deref(), Some("./sana"));
 }
 
 #[test]
@@ -156,4 +156,64 @@ fn edits_keep_what_the_mask_keeps() {
     server
         .post_form(edits, &fields, &several)
         .fails(400, &["one image"]);
+}
+
+/// Files say how and that they were made, and not where the model is.
+#[test]
+fn files_name_no_folder() {
+    let server = Server::start(&[]);
+    let here = Workplace::new();
+    for (format, name) in [("png", "a.png"), ("jpeg", "a.jpg"), ("webp", "a.webp")] {
+        let answer = server
+            .post(
+                GENERATIONS,
+                &with(quick("a"), json!({ "output_format": format })),
+            )
+            .ok();
+        let file = decoded(&answer["data"][0]["b64_json"]);
+        std::fs::write(here.path(name), &file).unwrap();
+        assert_eq!(here.text(name, "model").as_deref(), Some("./sana"));
+        assert!(
+            here.text(name, image::XMP)
+                .unwrap()
+                .contains("trainedAlgorithmicMedia")
+        );
+        let folder = crate::support::checkpoint();
+        let folder = folder.parent().unwrap().to_str().unwrap();
+        assert!(
+            !file
+                .windows(folder.len())
+                .any(|part| part == folder.as_bytes()),
+            "{name}"
+        );
+    }
+    let text = here.text("a.png", image::PARAMETERS).unwrap();
+    assert!(
+        text.ends_with(&format!(
+            "Model: sana, Version: sana {}",
+            env!("CARGO_PKG_VERSION")
+        )),
+        "{text}"
+    );
+    let unmarked = Server::start(&["--no-mark"]);
+    let answer = unmarked.post(GENERATIONS, &quick("a")).ok();
+    std::fs::write(here.path("b.png"), decoded(&answer["data"][0]["b64_json"])).unwrap();
+    assert_eq!(here.text("b.png", image::XMP), None);
+}
+
+/// Previews of images of more than 64 latents are the colours of these, unless all are decoded.
+#[test]
+fn previews_of_larger_images() {
+    for (options, size) in [(&[][..], (48, 384)), (&["--decode-previews"], (96, 768))] {
+        let server = Server::start(options);
+        let wanted = json!({ "stream": true, "partial_images": 1, "size": "96x768" });
+        let events = server.post(GENERATIONS, &with(quick("a"), wanted)).events();
+        let preview = image(&decoded(&events[0]["b64_json"]));
+        assert_eq!(preview.dimensions(), size);
+        assert_eq!(events[0]["size"], format!("{}x{}", size.0, size.1));
+        assert_eq!(
+            image(&decoded(&events[1]["b64_json"])).dimensions(),
+            (96, 768)
+        );
+    }
 }

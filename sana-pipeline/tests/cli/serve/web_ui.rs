@@ -90,3 +90,32 @@ fn interrupting_gives_the_image_as_it_is() {
     let answer = Answer::read(waiting).ok();
     assert_eq!(image(&decoded(&answer["images"][0])).dimensions(), (96, 64));
 }
+
+/// What front ends ask for at their start: lists of what is not here.
+#[test]
+fn lists_are_empty() {
+    let server = Server::start(&[]);
+    let paths = [
+        "schedulers",
+        "upscalers",
+        "sd-vae",
+        "loras",
+        "latent-upscale-modes",
+        "face-restorers",
+    ];
+    for path in paths {
+        assert_eq!(
+            server.get(&format!("/sdapi/v1/{path}")).ok(),
+            json!([]),
+            "{path}"
+        );
+    }
+    assert_eq!(server.get("/sdapi/v1/embeddings").ok()["loaded"], json!({}));
+    assert_eq!(server.get("/sdapi/v1/scripts").ok()["txt2img"], json!([]));
+    assert_eq!(
+        server
+            .post("/sdapi/v1/refresh-checkpoints", &json!({}))
+            .ok(),
+        Value::Null
+    );
+}

@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::queue::Refused;
+use crate::terminal::warning;
 
 /// Why a request was not fulfilled.
 #[derive(Debug, Clone)]
@@ -141,6 +142,13 @@ impl From<&PipelineError> for ApiError {
                 code: Some("too_little_memory"),
                 ..Self::invalid(error.to_string())
             },
+            // They name files of this machine.
+            PipelineError::Read { .. }
+            | PipelineError::Write { .. }
+            | PipelineError::Checkpoint(_) => {
+                warning(error);
+                Self::internal("a file of the model cannot be used: the server's output names it")
+            }
             _ => Self::internal(error.to_string()),
         }
     }

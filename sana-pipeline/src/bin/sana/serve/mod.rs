@@ -9,6 +9,7 @@ mod job;
 mod kept;
 mod key;
 mod metrics;
+mod names;
 mod queue;
 mod state;
 mod submit;
@@ -102,6 +103,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
     shared.ready.store(true, Ordering::Relaxed);
     writeln!(out, "ready")?;
     out.flush()?;
+    let loaded = names::without_folders(&loaded, &model.name, model.revision.is_some());
     worker::work(&mut model, &loaded, &shared);
     // It has ended where the server has.
     let _ = worked.send(());

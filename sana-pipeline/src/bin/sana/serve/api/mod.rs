@@ -4,6 +4,7 @@ mod a1111;
 mod answer;
 mod edit;
 mod generation;
+mod lists;
 mod openai;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use axum::routing::{get, post};
 use tower_http::cors::CorsLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 
 use super::auth::{of_own_origin, with_key};
 use super::error::ApiError;
@@ -86,6 +88,7 @@ pub fn routes(server: Server) -> Router {
             "/sdapi/v1/options",
             get(a1111::options).post(a1111::set_options),
         )
+        .merge(lists::routes())
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(server.clone(), with_key));
     let mut routes = keyed
@@ -158,8 +161,28 @@ async fn metrics(State(server): State<Server>) -> Result<Response, ApiError> {
     Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
-async fn openapi() -> Json<utoipa::openapi::OpenApi> {
-    Json(Description::openapi())
+async fn openapi(State(server): State<Server>) -> Json<utoipa::openapi::OpenApi> {
+    Json(description(server.key.is_some()))
+}
+
+/// The description of the API; `with_key` where requests must have one.
+fn description(with_key: bool) -> utoipa::openapi::OpenApi {
+    const KEY: &str = "key";
+    let mut description = Description::openapi();
+    description.merge(lists::Description::openapi());
+    if with_key {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "The key of the server; also as the password of any user",
+            ));
+        description
+            .components
+            .get_or_insert_default()
+            .add_security_scheme(KEY, SecurityScheme::Http(bearer.build()));
+        description.security = Some(vec![SecurityRequirement::new(KEY, [""; 0])]);
+    }
+    description
 }
 
 /// An image of an earlier answer.
@@ -182,6 +205,21 @@ async fn not_found() -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_description_asks_for_the_key() {
+        let json = |with_key| serde_json::to_value(description(with_key)).unwrap();
+        let described = json(true);
+        let scheme = &described["components"]["securitySchemes"]["key"];
+        assert_eq!(
+            (&scheme["type"], &scheme["scheme"]),
+            (&"http".into(), &"bearer".into())
+        );
+        assert_eq!(described["security"], serde_json::json!([{ "key": [] }]));
+        let open = json(false);
+        assert!(open["security"].is_null() && open["components"]["securitySchemes"].is_null());
+        assert!(open["paths"]["/sdapi/v1/upscalers"].is_object());
+    }
 
     #[test]
     fn the_description_names_every_route() {
