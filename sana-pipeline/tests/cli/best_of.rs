@@ -107,6 +107,7 @@ fn a_stopped_run_continues_and_asks_about_no_image_twice() {
     assert_ne!(here.bytes("sana-candidates/1.png"), made);
 }
 
+#[cfg(feature = "scenes-model")]
 #[test]
 fn scenes_are_rated_by_their_evaluator() {
     let here = Workplace::new();

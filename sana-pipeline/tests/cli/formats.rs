@@ -87,6 +87,7 @@ fn a_folder_of_one_format() {
         .fails(2, &["--format"]);
 }
 
+#[cfg(feature = "scenes-model")]
 #[test]
 fn options_without_effect_are_said() {
     let here = Workplace::new();

@@ -4,10 +4,12 @@
 
 mod bad_input;
 mod batch;
+#[cfg(feature = "scenes-model")]
 mod bench;
 mod best_of;
 mod check;
 mod control;
+#[cfg(feature = "scenes-model")]
 mod depth;
 mod devices;
 #[cfg(feature = "metrics")]

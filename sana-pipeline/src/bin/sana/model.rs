@@ -8,8 +8,7 @@ use burn::tensor::DType;
 use clap::ValueEnum;
 use sana_dcae::Tiling;
 use sana_pipeline::checkpoint::LoraFile;
-use sana_pipeline::memory::MemoryPolicy;
-use sana_pipeline::memory::MemoryShortage;
+use sana_pipeline::memory::{MemoryPolicy, MemoryShortage};
 use sana_pipeline::transformer::ControlWiring;
 use sana_pipeline::{Checkpoint, LoadOptions, SanaPipeline};
 

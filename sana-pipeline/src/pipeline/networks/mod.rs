@@ -1,19 +1,21 @@
 //! The networks of a pipeline, each loaded at first need.
 
 mod autoencoder;
+mod clamp;
 mod source;
 
 use burn::tensor::{DType, Device};
 use sana_dcae::DcAe;
 use sana_linear_attn::transformer::F16Clamp;
-use sana_linear_attn::{SanaControlNet, SanaTransformer, SanaTransformerConfig, Weights};
+use sana_linear_attn::{SanaControlNet, SanaTransformer, Weights};
 use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, TextError};
 
 use super::options::LoadOptions;
-use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile, dtype, variants};
+use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile, dtype};
 use crate::error::{PipelineError, RequestError};
 use crate::request::EXTREME_SCALE;
 
+use clamp::clamp_note;
 use source::{choose_dtype, no_component};
 
 pub(crate) use autoencoder::Autoencoder;
@@ -356,46 +358,4 @@ pub(crate) struct Denoiser<'a> {
     pub transformer: &'a SanaTransformer,
     pub controlnet: Option<&'a SanaControlNet>,
     pub autoencoder: Autoencoder<'a>,
-}
-
-/// A note where nothing says whether a released model was trained in f16, and so needs its limit in
-/// any dtype: those without qk norm were, except for those published in bf16.
-fn clamp_note(config: &SanaTransformerConfig, clamp: F16Clamp, stored: DType) -> Option<String> {
-    let unknown = clamp == F16Clamp::Auto && config.qk_norm.is_none() && stored == DType::F32;
-    let released = || variants::recognize(config).is_some_and(|variant| variant.is_of_f16());
-    (unknown && released()).then(|| {
-        "the f32 weights of the transformer do not say that it was trained in f16, as this released \
-         model was: the limit on its self-attention is off. Files of the variant fp16 next to them, \
-         or LoadOptions::clamp, switch it on"
-            .to_owned()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_that_do_not_say_what_they_were_trained_in() {
-        let noted = |name: &str, clamp, stored| {
-            let config = variants::find(name).unwrap().transformer();
-            clamp_note(&config, clamp, stored).is_some()
-        };
-        let auto = F16Clamp::Auto;
-        assert!(noted("sana-1600m-1024px", auto, DType::F32));
-        assert!(noted("sana-600m-512px", auto, DType::F32));
-        // Published in bf16, with the limit in place, of other models, and said by the caller.
-        assert!(!noted("sana-1600m-1024px", auto, DType::BF16));
-        assert!(!noted("sana-1600m-1024px", auto, DType::F16));
-        assert!(!noted("sana-1600m-2kpx", auto, DType::F32));
-        assert!(!noted("sana-1.5-1.6b", auto, DType::F32));
-        assert!(!noted("sana-1600m-1024px", F16Clamp::On, DType::F32));
-        assert!(!noted("sana-1600m-1024px", F16Clamp::Off, DType::F32));
-        let own = SanaTransformerConfig::default();
-        let own = SanaTransformerConfig {
-            num_layers: 3,
-            ..own
-        };
-        assert_eq!(clamp_note(&own, auto, DType::F32), None);
-    }
 }
