@@ -10,8 +10,6 @@ use super::cache::Files;
 use super::error::HubError;
 use crate::checkpoint::Component;
 
-/// What lists the components.
-
 /// The parts that a `model_index.json` names.
 pub(super) fn parts(index: &[u8]) -> Option<Vec<Component>> {
     let index: Map<String, Value> = serde_json::from_slice(index).ok()?;
