@@ -2,6 +2,7 @@
 //! result is still in cache. On AVX-512 the GEMM is [`gemm_avx512`](super::gemm_avx512), elsewhere that
 //! of the crate `gemm`.
 
+#[cfg(target_arch = "x86_64")]
 use burn::tensor::DType;
 use rayon::prelude::*;
 
