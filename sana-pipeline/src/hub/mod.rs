@@ -180,11 +180,12 @@ impl Fetching<'_> {
         })?;
         let configs = parts.iter().map(|part| part.config_file().to_owned());
         let mut configs: Vec<String> = configs.collect();
-        // Not every repository has it, nor every cache that an older program filled.
-        let optional = plan::TOKENIZER_CONFIG;
-        let has_tokenizer = parts.contains(&Component::Tokenizer);
-        if has_tokenizer && self.files.contains_key(optional) && self.can_get(optional) {
-            configs.push(optional.to_owned());
+        // Not every repository has them, nor every cache that an older program filled.
+        for (part, optional) in plan::OPTIONAL {
+            let has_part = parts.contains(&part);
+            if has_part && self.files.contains_key(optional) && self.can_get(optional) {
+                configs.push(optional.to_owned());
+            }
         }
         self.get(&configs)?;
         // Without a variant that was asked for, what is in the cache is chosen from offline, by the same

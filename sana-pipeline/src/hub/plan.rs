@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::cache::Files;
 use super::error::HubError;
 use crate::checkpoint::Component;
+use crate::preview::LATENT_RGB;
 
 /// The parts that a `model_index.json` names.
 pub(super) fn parts(index: &[u8]) -> Option<Vec<Component>> {
@@ -20,8 +21,12 @@ pub(super) fn parts(index: &[u8]) -> Option<Vec<Component>> {
     Some(Component::ALL.into_iter().filter(named).collect())
 }
 
-/// Settings of the tokenizer, which not every repository has.
-pub(super) const TOKENIZER_CONFIG: &str = "tokenizer/tokenizer_config.json";
+/// Files that not every repository has, and the component that each is of: settings of the tokenizer,
+/// colours of latents.
+pub(super) const OPTIONAL: [(Component, &str); 2] = [
+    (Component::Tokenizer, "tokenizer/tokenizer_config.json"),
+    (Component::Vae, LATENT_RGB),
+];
 
 /// The form of a tokenizer that is not read.
 pub(super) const SENTENCEPIECE: &str = "tokenizer/tokenizer.model";

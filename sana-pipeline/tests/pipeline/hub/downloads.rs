@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sana_pipeline::checkpoint::Component;
+use sana_pipeline::preview::LatentRgb;
 
 use super::*;
 
@@ -201,4 +202,15 @@ fn hub_tokenizers_with_their_settings() {
     fetch(&offline(&options)).unwrap();
     fetch(&options).unwrap();
     assert!(config.is_file());
+}
+
+/// And so do the colours of latents, of a repository that has them.
+#[test]
+fn hub_models_with_the_colors_of_their_latents() {
+    let colors = LatentRgb::new("a test", vec![[0.01; 3]; 32], [0.5; 3]).unwrap();
+    let site = Site::of(&sana_folder()).with("vae/latent_rgb.json", colors.to_json());
+    let server = serve(site);
+    let (_folder, options) = options(&server);
+    let snapshot = fetch(&options).unwrap();
+    assert_eq!(snapshot.open().unwrap().latent_rgb().unwrap(), Some(colors));
 }
