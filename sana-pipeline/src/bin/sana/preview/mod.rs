@@ -77,7 +77,8 @@ impl Previews {
             return Ok(());
         }
         let latents = size.map(|side| side / model.pipeline.spec().compression());
-        if model.pipeline.latent_rgb().is_none() && !is_decoded(latents) {
+        let decoded = is_decoded(latents) && !model.pipeline.releases_stages();
+        if model.pipeline.latent_rgb().is_none() && !decoded {
             fit(model)?;
             note(
                 "the colours of previews were fitted to the autoencoder: sana latent-rgb keeps them",
