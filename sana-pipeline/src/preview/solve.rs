@@ -63,27 +63,32 @@ impl Sums {
                 };
             }
         }
-        let mut solution = self.products.clone();
-        for column in 0..3 {
-            for i in 0..size {
-                let known: f64 = (0..i)
-                    .map(|k| lower[i * size + k] * solution[k][column])
-                    .sum();
-                solution[i][column] = (solution[i][column] - known) / lower[i * size + i];
-            }
-            for i in (0..size).rev() {
-                let known: f64 = (i + 1..size)
-                    .map(|k| lower[k * size + i] * solution[k][column])
-                    .sum();
-                solution[i][column] = (solution[i][column] - known) / lower[i * size + i];
-            }
-        }
+        let column = |column: usize| {
+            let products = self.products.iter().map(|row| row[column]);
+            substituted(&lower, products.collect())
+        };
+        let [red, green, blue] = [0, 1, 2].map(column);
+        let solution: Vec<[f64; 3]> = (0..size).map(|i| [red[i], green[i], blue[i]]).collect();
         let finite = solution
             .as_flattened()
             .iter()
             .all(|value| value.is_finite());
         finite.then_some(solution)
     }
+}
+
+/// Solves `lower lower^T x = right`.
+fn substituted(lower: &[f64], right: Vec<f64>) -> Vec<f64> {
+    let (size, mut x) = (right.len(), right);
+    for i in 0..size {
+        let known: f64 = (0..i).map(|k| lower[i * size + k] * x[k]).sum();
+        x[i] = (x[i] - known) / lower[i * size + i];
+    }
+    for i in (0..size).rev() {
+        let known: f64 = (i + 1..size).map(|k| lower[k * size + i] * x[k]).sum();
+        x[i] = (x[i] - known) / lower[i * size + i];
+    }
+    x
 }
 
 #[cfg(test)]

@@ -143,10 +143,9 @@ pub fn fit(model: &mut Model) -> Result<f64, PipelineError> {
 /// latents, enlarged. None where neither is possible.
 pub fn of_step(step: &mut StepInfo<'_>, decode: bool) -> Result<Vec<RgbImage>, PipelineError> {
     let [.., height, width] = step.denoised.dims();
-    if decode || is_decoded([width, height]) {
-        if let Some(images) = step.decode_preview()? {
-            return Ok(images);
-        }
+    let decode = decode || is_decoded([width, height]);
+    if decode && let Some(images) = step.decode_preview()? {
+        return Ok(images);
     }
     match step.preview()? {
         Some(images) => Ok(images.iter().map(enlarged).collect()),
