@@ -83,6 +83,20 @@ pub enum RequestError {
         /// The largest side.
         largest: usize,
     },
+    /// A scale of the second pass that is out of its range.
+    #[error("the scale of the second pass must be above 1 and at most {largest}, found {scale}")]
+    HiresScale {
+        /// The scale asked for.
+        scale: f64,
+        /// The largest one.
+        largest: f64,
+    },
+    /// A second pass together with what it cannot be together with.
+    #[error("a second pass (hires) cannot be together with {with}")]
+    HiresWith {
+        /// Which setting.
+        with: &'static str,
+    },
     /// Another number of negative prompts than of prompts.
     #[error("{found} negative prompts for {expected} prompts: give one for all or one for each")]
     NegativeCount {

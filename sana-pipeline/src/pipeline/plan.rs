@@ -45,7 +45,8 @@ impl SanaPipeline {
     /// When the request is not valid.
     pub fn memory_estimate(&self, request: &Request) -> Result<MemoryEstimate, PipelineError> {
         let settings = request.validate(&self.spec)?;
-        Ok(self.memory.estimate(&workload(&settings)))
+        let settings = settings.larger.as_deref().unwrap_or(&settings);
+        Ok(self.memory.estimate(&workload(settings)))
     }
 
     /// Refuses a request that does not fit into memory in any way, as
@@ -121,7 +122,9 @@ impl SanaPipeline {
     }
 
     fn choose_way(&mut self, settings: &Settings) -> Result<Way, PipelineError> {
-        let work = workload(settings);
+        // Of two passes the second, at a larger size, needs more: what fits it fits the first, and both
+        // are decoded in the same way.
+        let work = workload(settings.larger.as_deref().unwrap_or(settings));
         let stages: &[bool] = match self.memory_policy {
             MemoryPolicy::Auto => &[false, true],
             MemoryPolicy::KeepAll => &[false],

@@ -5,6 +5,7 @@ use sana_sampler::{AdaptiveProjection, GuidanceInterval, ScmTimesteps};
 use sana_text::{Instruction, PromptEmbeds};
 
 use super::control::ControlRequest;
+use super::hires::Hires;
 use super::image_to_image::ImageToImage;
 use crate::checkpoint::{Schedule, Solver};
 
@@ -64,6 +65,7 @@ pub struct Request {
     pub(super) timesteps: ScmTimesteps,
     pub(super) schedule: Option<Schedule>,
     pub(super) image_to_image: ImageToImage,
+    pub(super) hires: Hires,
     pub(super) instruction: InstructionChoice,
     pub(super) max_tokens: Option<usize>,
     pub(super) latents: Option<Tensor<4>>,
@@ -101,6 +103,7 @@ impl Request {
             timesteps: ScmTimesteps::Reference,
             schedule: None,
             image_to_image: ImageToImage::default(),
+            hires: Hires::default(),
             instruction: InstructionChoice::Checkpoint,
             max_tokens: None,
             latents: None,

@@ -31,6 +31,9 @@ impl Request {
             ));
         }
         notes.extend(spec.size_note(settings.size()));
+        if self.hires.strength.is_some() && self.hires.scale.is_none() {
+            notes.push("the strength of a second pass has no effect without one".to_owned());
+        }
         notes
     }
 

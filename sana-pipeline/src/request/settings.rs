@@ -9,6 +9,7 @@ use sana_text::{PromptEmbeds, PromptOptions};
 
 use super::builder::{InstructionChoice, Request, SizeChoice};
 use super::control::{ControlImage, ControlSettings};
+use super::hires::HiresSettings;
 use super::image_to_image::{ImageToImage, ImageToImageSettings};
 use crate::checkpoint::{Schedule, Solver};
 use crate::error::{ImageToImageError, RequestError};
@@ -45,6 +46,10 @@ pub struct Settings {
     pub schedule: Schedule,
     /// What image-to-image and inpainting do; `None` where images are made from noise alone.
     pub image_to_image: Option<ImageToImageSettings>,
+    /// The second pass, which makes the images larger; `None` without one.
+    pub hires: Option<HiresSettings>,
+    /// Its settings, whose images to start from are those of the first pass.
+    pub(crate) larger: Option<Box<Settings>>,
     /// Seed of the first image.
     pub seed: u64,
     /// The seed of every image, where they do not count up from the first.
@@ -213,6 +218,8 @@ impl Request {
             solver,
             schedule,
             image_to_image,
+            hires: None,
+            larger: None,
             seed: seeds.map_or(self.seed, |seeds| seeds[0]),
             own_seeds: self.seeds.clone(),
             control: self.control.validate(spec, prompts, latent_shape)?,
@@ -234,6 +241,10 @@ impl Request {
         };
         self.check_tensors(&settings)?;
         settings.notes = self.notes(&settings, spec);
+        if let Some((hires, larger)) = self.larger(&settings, spec)? {
+            settings.hires = Some(hires);
+            settings.larger = Some(larger);
+        }
         Ok(settings)
     }
 

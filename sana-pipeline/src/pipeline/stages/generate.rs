@@ -1,5 +1,10 @@
 //! All stages of a request, each measured.
 
+use std::cell::Cell;
+
+use sana_dcae::Tiling;
+
+use super::TextConditioning;
 use super::denoise::Encoded;
 use super::image_to_image::Composite;
 use crate::checkpoint::Component;
@@ -9,7 +14,7 @@ use crate::memory::{StageMeter, StageReport};
 use crate::pipeline::Plan;
 use crate::pipeline::SanaPipeline;
 use crate::pipeline::observer::{self, Deliver, Observer, StepAction, StepInfo};
-use crate::request::{ControlImage, Request};
+use crate::request::{ControlImage, Request, Settings};
 
 /// What [`SanaPipeline::generate`] made.
 #[derive(Debug, Clone)]
@@ -29,11 +34,22 @@ pub struct Generation {
     pub stopped: bool,
 }
 
+/// One way from noise, or from images, to images.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    settings: &'a Settings,
+    conditioning: &'a TextConditioning,
+    tiling: Option<Tiling>,
+    /// Names of the stages: control, encode, denoise and decode.
+    names: [&'static str; 4],
+}
+
 impl SanaPipeline {
     /// Makes images: [`encode_prompt`](Self::encode_prompt), [`sample`](Self::sample) and
     /// [`decode`](Self::decode), each measured, and [`composite`](Self::composite). A control image
     /// and images to start from are encoded before, as stages of their own, so that the autoencoder
-    /// is out of memory again where one stage runs at a time. `observe` sees every step and may end
+    /// is out of memory again where one stage runs at a time. With [`Request::hires`] the stages after the
+    /// text run twice, with a 2 after their names the second time. `observe` sees every step and may end
     /// the run: with [`StepAction::Stop`] the images are decoded from the estimate of the clean
     /// latents that this step made.
     ///
@@ -102,8 +118,8 @@ impl SanaPipeline {
     ) -> Result<Generation, PipelineError> {
         self.one_stage_at_a_time = plan.one_stage;
         let (settings, tiling) = (plan.settings(), plan.tiling);
-        let inputs = &settings.inputs;
-        let text_encoder = inputs
+        let text_encoder = settings
+            .inputs
             .embeddings
             .is_none()
             .then_some(Component::TextEncoder);
@@ -114,6 +130,67 @@ impl SanaPipeline {
             |this| this.encode_texts(settings),
         )?;
         let mut stages = vec![text];
+        let stopped = Cell::new(false);
+        let mut observe = |step: StepInfo<'_>| {
+            let action = observe(step)?;
+            if matches!(action, StepAction::Stop | StepAction::StopWith(_)) {
+                stopped.set(true);
+            }
+            Ok(action)
+        };
+        let first = Pass {
+            settings,
+            conditioning: &conditioning,
+            tiling,
+            names: ["control", "encode", "denoise", "decode"],
+        };
+        let images = match &settings.larger {
+            None => self.pass(&first, &mut stages, &mut observe, deliver)?,
+            Some(larger) => {
+                let keep = &mut |_, _: &_| Ok(());
+                let small = self.pass(&first, &mut stages, &mut observe, keep)?;
+                if stopped.get() {
+                    for (index, image) in small.iter().enumerate() {
+                        observer::unwrapped(deliver(index, image))?;
+                    }
+                    small
+                } else {
+                    let mut larger = Settings::clone(larger);
+                    larger.inputs.image_to_image.images = small.into();
+                    let second = Pass {
+                        settings: &larger,
+                        names: ["control 2", "encode 2", "denoise 2", "decode 2"],
+                        ..first
+                    };
+                    self.pass(&second, &mut stages, &mut observe, deliver)?
+                }
+            }
+        };
+        Ok(Generation {
+            images,
+            seeds: settings.seeds(),
+            stages,
+            dropped_tokens: conditioning.dropped_tokens().to_vec(),
+            dropped_negative_tokens: conditioning.dropped_negative_tokens().to_vec(),
+            stopped: stopped.get(),
+        })
+    }
+
+    /// From noise, or from the images of its settings, to images.
+    fn pass(
+        &mut self,
+        pass: &Pass<'_>,
+        stages: &mut Vec<StageReport>,
+        observe: &mut Observer<'_>,
+        deliver: &mut Deliver<'_>,
+    ) -> Result<Vec<RgbImage>, PipelineError> {
+        let &Pass {
+            settings,
+            conditioning,
+            tiling,
+            names: [control, encode, denoise, decode],
+        } = pass;
+        let inputs = &settings.inputs;
         let mut encoded = Encoded {
             tiling,
             ..Encoded::default()
@@ -123,7 +200,7 @@ impl SanaPipeline {
             let vae = inputs.control_images.iter().any(is_image);
             let vae = vae.then_some(Component::Vae);
             let (latents, stage) = self.measured(
-                "control",
+                control,
                 vae,
                 |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
                 |this| this.encode_control_images(settings, tiling),
@@ -135,7 +212,7 @@ impl SanaPipeline {
             let vae = inputs.image_to_image.latents.is_none();
             let vae = vae.then_some(Component::Vae);
             let (known, stage) = self.measured(
-                "encode",
+                encode,
                 vae,
                 |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
                 |this| this.encode_known(settings, tiling),
@@ -143,22 +220,16 @@ impl SanaPipeline {
             stages.push(stage);
             encoded.known = known;
         }
-        let mut stopped = false;
-        let (latents, denoise) = self.measured(
-            "denoise",
+        let (latents, stage) = self.measured(
+            denoise,
             Some(Component::Transformer),
             |this| {
                 this.load_for(Component::Transformer)?;
                 this.networks.denoiser(encoded.control.is_some()).map(drop)
             },
-            |this| {
-                this.sample_encoded(settings, &conditioning, &encoded, &mut |step| {
-                    let action = observe(step)?;
-                    stopped |= matches!(action, StepAction::Stop | StepAction::StopWith(_));
-                    Ok(action)
-                })
-            },
+            |this| this.sample_encoded(settings, conditioning, &encoded, observe),
         )?;
+        stages.push(stage);
         let composite = encoded.composite.get_or_init(|| Composite::new(settings));
         let mut index = 0;
         let mut finish = |image: RgbImage| {
@@ -170,21 +241,14 @@ impl SanaPipeline {
             index += 1;
             Ok(image)
         };
-        let (images, decode) = self.measured(
-            "decode",
+        let (images, stage) = self.measured(
+            decode,
             Some(Component::Vae),
             |this| this.load_for(Component::Vae),
             |this| this.decode_images(latents, tiling, settings.output_size, &mut finish),
         )?;
-        stages.extend([denoise, decode]);
-        Ok(Generation {
-            images,
-            seeds: settings.seeds(),
-            stages,
-            dropped_tokens: conditioning.dropped_tokens().to_vec(),
-            dropped_negative_tokens: conditioning.dropped_negative_tokens().to_vec(),
-            stopped,
-        })
+        stages.push(stage);
+        Ok(images)
     }
 
     /// Runs one stage after loading what it needs, and measures both. What the stage before leaves

@@ -2,6 +2,7 @@
 
 mod inpainting;
 mod refused;
+mod second_pass;
 
 use sana_pipeline::error::RequestError;
 use std::collections::HashSet;
