@@ -52,6 +52,24 @@ pub enum HubError {
         /// What was asked for.
         revision: String,
     },
+    /// A repository or revision that is not in the cache.
+    #[error("{} is not in the cache {}", of_revision(repo, revision), cache.display())]
+    NotCached {
+        /// `owner/name`.
+        repo: String,
+        /// What was asked for.
+        revision: Option<String>,
+        /// The folder of the cache.
+        cache: PathBuf,
+    },
+    /// A repository that another process downloads.
+    #[error("{repo} is being downloaded: wait until that has ended ({} is locked)", path.display())]
+    Busy {
+        /// `owner/name`.
+        repo: String,
+        /// The lock.
+        path: PathBuf,
+    },
     /// A gated repository, or a token that is not valid.
     #[error(
         "access to {repo} was denied (status {status}{}): accept its licence at {endpoint}/{repo}, \
@@ -220,6 +238,13 @@ impl HubError {
     pub(super) fn cache(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Cache { path, source }
+    }
+}
+
+fn of_revision(repo: &str, revision: &Option<String>) -> String {
+    match revision {
+        None => repo.to_owned(),
+        Some(revision) => format!("{repo} at {revision}"),
     }
 }
 

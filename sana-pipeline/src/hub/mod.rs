@@ -25,10 +25,12 @@ mod client;
 mod download;
 mod error;
 mod http;
+mod inventory;
 mod list;
 mod options;
 mod plan;
 mod repo;
+mod walk;
 
 use std::path::PathBuf;
 
@@ -40,6 +42,7 @@ use crate::checkpoint::{Checkpoint, Component, INDEX};
 use crate::error::PipelineError;
 
 pub use error::HubError;
+pub use inventory::{CachedRepo, CachedRevision, Removed, cached, damaged, remove};
 pub use options::HubOptions;
 pub use repo::HubRepo;
 
