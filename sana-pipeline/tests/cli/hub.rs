@@ -43,7 +43,7 @@ fn names_that_are_no_folder() {
 
 #[cfg(feature = "hub")]
 #[path = "../pipeline/hub/server.rs"]
-mod server;
+pub mod server;
 
 #[cfg(feature = "hub")]
 mod with_the_hub {

@@ -20,6 +20,7 @@ mod foreign;
 mod formats;
 mod from_image;
 mod generate;
+mod habits;
 mod hub;
 mod image_to_image;
 mod latents;

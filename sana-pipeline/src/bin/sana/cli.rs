@@ -4,6 +4,7 @@ use clap::{Arg, CommandFactory, Parser, Subcommand};
 
 use crate::args::CpuArgs;
 use crate::bench::BenchArgs;
+use crate::config::ConfigArgs;
 use crate::convert::ConvertArgs;
 use crate::depth::{GrowArgs, PruneArgs};
 use crate::devices::DevicesArgs;
@@ -15,11 +16,15 @@ use crate::inspect::InspectArgs;
 use crate::latent_rgb::LatentRgbArgs;
 #[cfg(feature = "metrics")]
 use crate::metrics::{self, MetricsArgs};
+#[cfg(feature = "hub")]
+use crate::models::{self, ModelsArgs};
 #[cfg(feature = "serve")]
 use crate::serve::{self, ServeArgs};
+use crate::shell::{CompletionsArgs, ManArgs};
 use crate::train::TrainArgs;
 use crate::{
-    bench, convert, depth, devices, encode, evaluate, generate, init, inspect, latent_rgb, train,
+    bench, config, convert, depth, devices, encode, evaluate, generate, init, inspect, latent_rgb,
+    shell, train,
 };
 
 const EXAMPLES: &str = "\
@@ -60,7 +65,12 @@ enum Command {
     Bench(BenchArgs),
     #[cfg(feature = "serve")]
     Serve(Box<ServeArgs>),
+    #[cfg(feature = "hub")]
+    Models(ModelsArgs),
     Devices(DevicesArgs),
+    Config(ConfigArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 impl Cli {
@@ -83,7 +93,12 @@ impl Cli {
             Command::Bench(_) => "bench",
             #[cfg(feature = "serve")]
             Command::Serve(_) => "serve",
+            #[cfg(feature = "hub")]
+            Command::Models(_) => "models",
             Command::Devices(_) => "devices",
+            Command::Config(_) => "config",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
         };
         let all = Self::command();
         let arguments = all.find_subcommand(name).into_iter();
@@ -97,7 +112,7 @@ impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Generate(args) => args.resources.cpu.run(|| generate::run(*args)),
+            Command::Generate(args) => generate::run(*args),
             Command::Inspect(args) => CpuArgs::default().run(|| inspect::run(args)),
             Command::Convert(args) => CpuArgs::default().run(|| convert::run(args)),
             Command::Encode(args) => args.resources.cpu.run(|| encode::run_encode(args)),
@@ -113,8 +128,16 @@ impl Cli {
             Command::Train(args) => CpuArgs::default().start().and_then(|()| train::run(args)),
             Command::Bench(args) => args.cpu.run(|| bench::run(args)),
             #[cfg(feature = "serve")]
-            Command::Serve(args) => args.resources.cpu.run(|| serve::run(*args)),
+            Command::Serve(args) => args.complete().and_then(|args| {
+                let cpu = args.resources.cpu;
+                cpu.run(|| serve::run(args))
+            }),
+            #[cfg(feature = "hub")]
+            Command::Models(args) => models::run(&args),
             Command::Devices(args) => CpuArgs::default().run(|| devices::run(args)),
+            Command::Config(args) => config::run(&args),
+            Command::Completions(args) => shell::completions(&args, Self::command()),
+            Command::Man(args) => shell::man(&args, Self::command()),
         }
     }
 }

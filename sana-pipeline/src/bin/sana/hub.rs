@@ -31,6 +31,22 @@ pub fn checkpoint(
     variant: Option<&str>,
     verify: bool,
 ) -> anyhow::Result<Found> {
+    let snapshot = snapshot(name, revision, variant, verify)?;
+    Ok(Found {
+        checkpoint: snapshot.open()?,
+        name: name.to_owned(),
+        commit: Some(snapshot.commit),
+    })
+}
+
+/// The folder of a repository's checkpoint in the cache, downloaded unless it is there.
+#[cfg(feature = "hub")]
+pub fn snapshot(
+    name: &str,
+    revision: Option<&str>,
+    variant: Option<&str>,
+    verify: bool,
+) -> anyhow::Result<sana_pipeline::hub::Snapshot> {
     use anyhow::Context;
     use indicatif::DecimalBytes;
     use sana_pipeline::hub::{self, HubOptions, HubRepo};
@@ -66,11 +82,7 @@ pub fn checkpoint(
             snapshot.folder.display()
         ));
     }
-    Ok(Found {
-        checkpoint: snapshot.open()?,
-        name: name.to_owned(),
-        commit: Some(snapshot.commit),
-    })
+    Ok(snapshot)
 }
 
 /// Whether nothing is known of a repository: perhaps a folder was meant.

@@ -9,6 +9,7 @@ mod advice;
 mod args;
 mod bench;
 mod cli;
+mod config;
 mod convert;
 mod depth;
 mod device;
@@ -25,9 +26,12 @@ mod marked;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model;
+#[cfg(feature = "hub")]
+mod models;
 mod preview;
 #[cfg(feature = "serve")]
 mod serve;
+mod shell;
 mod terminal;
 mod train;
 

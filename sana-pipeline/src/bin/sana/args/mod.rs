@@ -14,7 +14,6 @@ use crate::device::DeviceName;
 use crate::files::Files;
 
 pub use self::cpu::{Bf16Args, CpuArgs};
-#[allow(unused_imports)] // for commands that split their work
 pub use self::shard::Shard;
 pub use self::values::{
     Aspect, Bytes, Color, Dtype, NoiseLevels, ScaledPath, Size, as_typed, many, path_as_typed,
@@ -105,6 +104,19 @@ pub struct ResourceArgs {
     pub ignore_memory: bool,
     #[command(flatten)]
     pub cpu: CpuArgs,
+}
+
+impl ResourceArgs {
+    /// These, and those of `below` for what is not given here.
+    pub fn or(self, below: Self) -> Self {
+        Self {
+            memory_limit: self.memory_limit.or(below.memory_limit),
+            ignore_memory: self.ignore_memory || below.ignore_memory,
+            cpu: CpuArgs {
+                threads: self.cpu.threads.or(below.cpu.threads),
+            },
+        }
+    }
 }
 
 /// LoRAs on top of the model.

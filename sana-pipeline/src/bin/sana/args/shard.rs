@@ -1,7 +1,5 @@
 //! A share of the work, for several machines.
 
-#![allow(dead_code)] // for commands that split their work
-
 use std::fmt;
 use std::str::FromStr;
 
@@ -43,6 +41,16 @@ impl fmt::Display for Shard {
 }
 
 impl Shard {
+    /// Which one it is, from 1.
+    pub fn number(self) -> usize {
+        self.index + 1
+    }
+
+    /// How many shares there are.
+    pub fn count(self) -> usize {
+        self.count
+    }
+
     /// Every N-th item, with its index among all: shares differ by one item at most.
     pub fn of<T>(self, items: &[T]) -> impl Iterator<Item = (usize, &T)> {
         let all = items.iter().enumerate();

@@ -5,21 +5,24 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, Error, bail};
 use sana_linear_attn::weights::replace_file;
 use sana_pipeline::best_of::{Rating, Verifier, considered, rank};
 use sana_pipeline::{FolderLock, PipelineError, Request, StepAction, StepInfo, image};
 use serde::{Deserialize, Serialize};
 
 use super::args::{GenerateArgs, ImageArgs, RecordedArgs};
+use super::events::{Event, Report, Written};
 use super::metadata::{Made, Record};
 use super::paths::{self, FILE};
-use super::request::{warn_of_cut, write_notes};
+use super::request::{cut, random_seed, write_notes};
+use super::template::Templates;
 use super::verifier::VerifierName;
 use crate::files::Files;
 use crate::model::Model;
-use crate::terminal::{Progress, output};
+use crate::terminal::Progress;
 
 /// Images made at a time without --batch.
 const BATCH: usize = 4;
@@ -55,7 +58,7 @@ struct Candidate {
 
 /// Generates the candidates, rates each once, and writes the best. A run that was stopped continues:
 /// images and ratings that are there already are kept.
-pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
+pub fn run(args: GenerateArgs, count: usize, mut report: Report) -> anyhow::Result<()> {
     let GenerateArgs {
         recorded,
         resources,
@@ -66,6 +69,17 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
         bail!("--keep {keep} is more than the images of --best-of {count}");
     }
     let verifier = run.best_of.verifier.context("no --verifier")?;
+    let begin = Instant::now();
+    // All of them are of one prompt: that of the first seed.
+    let seed = recorded.image.seed.unwrap_or_else(random_seed);
+    let resolved = Templates::default().resolved(&recorded.image, seed);
+    let recorded = RecordedArgs {
+        image: ImageArgs {
+            seed: Some(seed),
+            ..resolved.map_err(Error::msg)?
+        },
+        ..recorded
+    };
     verifier.check(recorded.image.prompt())?;
     let file = run.out.unwrap_or_else(|| FILE.into());
     let mut files = Files::default();
@@ -108,15 +122,16 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
         files.writes(&one.path, "--best-of", "an image to choose from")?;
     }
     let mut rated = reused(&table, &candidates, args.prompt(), &verifier.text());
-    let mut out = output();
-    out.line(format_args!(
+    report.line(format_args!(
         "model {}, device {}, seed {}, {} of {count} images are rated",
         model.name,
         model.device.name,
         settings.seed,
         rated.len()
     ))?;
-    write_notes(&settings, &args, &mut out)?;
+    let there = candidates.iter().filter(|one| one.there).count();
+    report.started(&model, count, there)?;
+    write_notes(&settings, &args, &mut report)?;
 
     let mut started: Option<Box<dyn Verifier>> = None;
     let progress = Progress::new(count, "generating and rating");
@@ -130,7 +145,7 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
         if !missing.is_empty() {
             let request = match &mut with_text {
                 Some(request) => request,
-                none => none.insert(encoded(&request, &mut model)?),
+                none => none.insert(encoded(&request, &mut model, &mut report)?),
             };
             let record = |seed, made, model: &Model| {
                 let made = Made {
@@ -160,8 +175,35 @@ pub fn run(args: GenerateArgs, count: usize) -> anyhow::Result<()> {
         progress.advance(rated.len() as u64, count as u64);
     }
     progress.finish();
-    model.print_notes();
-    finish(&candidates, &rated, &args, &verifier, &paths, &table)
+    report.model_notes(&model)?;
+    let kept = finish(
+        &candidates,
+        &rated,
+        &args,
+        &verifier,
+        &paths,
+        &table,
+        &mut report,
+    )?;
+    for (index, (seed, path)) in kept.into_iter().zip(&paths).enumerate() {
+        let (width, height) = image::load(path)?.dimensions();
+        report.event(&Event::Image(Written {
+            image: index,
+            path,
+            seed,
+            prompt: args.prompt(),
+            width,
+            height,
+            line: None,
+        }))?;
+    }
+    Ok(report.event(&Event::Done {
+        images: count - there,
+        skipped: there,
+        seconds: begin.elapsed().as_secs_f64(),
+        stages: Vec::new(),
+        grid: None,
+    })?)
 }
 
 /// `NAME` and an ending, next to the image.
@@ -229,10 +271,13 @@ fn fitting(request: &Request, asked: usize, model: &mut Model) -> anyhow::Result
 }
 
 /// The request with its prompts encoded, once for all batches.
-fn encoded(request: &Request, model: &mut Model) -> anyhow::Result<Request> {
+fn encoded(request: &Request, model: &mut Model, report: &mut Report) -> anyhow::Result<Request> {
     let text = model.pipeline.encode_prompt(request)?;
-    warn_of_cut("prompt", text.dropped_tokens());
-    warn_of_cut("negative prompt", text.dropped_negative_tokens());
+    let cut = [
+        cut("prompt", text.dropped_tokens()),
+        cut("negative prompt", text.dropped_negative_tokens()),
+    ];
+    report.warnings(cut.into_iter().flatten())?;
     Ok(request.clone().embeddings(text.prompt, text.negative))
 }
 
@@ -296,7 +341,7 @@ fn write_table(path: &Path, ratings: &Ratings) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Compares the ratings, and writes the best images and the table.
+/// Compares the ratings, and writes the best images and the table. Returns the seeds of the images.
 fn finish(
     candidates: &[Candidate],
     rated: &HashMap<u64, Rating>,
@@ -304,7 +349,8 @@ fn finish(
     verifier: &VerifierName,
     paths: &[PathBuf],
     table: &Path,
-) -> anyhow::Result<()> {
+    report: &mut Report,
+) -> anyhow::Result<Vec<u64>> {
     let mut ratings = ratings(candidates, rated, args, verifier);
     let all: Vec<Rating> = ratings.candidates.iter().map(|one| one.rating).collect();
     let kept = rank(&all, paths.len())?;
@@ -313,13 +359,11 @@ fn finish(
     ratings.compared = compared;
     ratings.kept = kept.iter().map(|index| candidates[*index].seed).collect();
     write_table(table, &ratings)?;
-    let mut out = output();
     if [compared, keeping] != [all.len(), paths.len()] {
-        writeln!(
-            out,
-            "note: images meet in pairs, so {compared} of {} are compared and {keeping} kept",
+        report.notes([format!(
+            "images meet in pairs, so {compared} of {} are compared and {keeping} kept",
             all.len()
-        )?;
+        )])?;
     }
     for (index, path) in kept.iter().zip(paths) {
         let Candidate {
@@ -332,11 +376,11 @@ fn finish(
             Rating::Score(score) => format!("score {score}"),
             Rating::Answer { yes, no } => format!("yes {yes}, no {no}"),
         };
-        out.line(format_args!(
+        report.line(format_args!(
             "wrote {}: seed {seed}, {rating}",
             path.display()
         ))?;
     }
-    out.line(format_args!("wrote {}", table.display()))?;
-    Ok(())
+    report.line(format_args!("wrote {}", table.display()))?;
+    Ok(ratings.kept)
 }

@@ -6,10 +6,10 @@ use anyhow::{Context, Error, bail};
 use sana_pipeline::image;
 
 use super::args::{GenerateArgs, RecordedArgs};
+use super::events::Report;
 use super::metadata::Record;
 use super::{options, paths};
 use crate::model;
-use crate::terminal::output;
 
 /// The arguments with those that the image of `--from-image` records.
 ///
@@ -20,13 +20,14 @@ use crate::terminal::output;
 /// # Errors
 /// When the file is not an image of ours, its record cannot be used, or the model that it names
 /// cannot be opened.
-pub fn complete(mut args: GenerateArgs) -> anyhow::Result<GenerateArgs> {
+pub fn complete(mut args: GenerateArgs, report: &mut Report) -> anyhow::Result<GenerateArgs> {
     let Some(image) = args.run.from_image.from_image.clone() else {
         return Ok(args);
     };
-    let mut recorded = recorded(&image, &args.run.from_image.without)?;
+    let mut recorded = recorded(&image, &args.run.from_image.without, report)?;
     let shown = options::shell_words(&recorded, '=');
-    output().line(format_args!("options of {}: {shown}", image.display()))?;
+    report.line(format_args!("options of {}: {shown}", image.display()))?;
+    recorded.image = recorded.image.literal();
     match args.run.batch.prompts {
         Some(_) => recorded.image.prompt = None,
         None => args.run.out = args.run.out.or_else(|| Some(again(&image))),
@@ -50,7 +51,7 @@ pub fn complete(mut args: GenerateArgs) -> anyhow::Result<GenerateArgs> {
 }
 
 /// The options of an image's record, all of which can be read, without those to leave out.
-fn recorded(image: &Path, without: &[String]) -> anyhow::Result<RecordedArgs> {
+fn recorded(image: &Path, without: &[String], report: &mut Report) -> anyhow::Result<RecordedArgs> {
     let text = image::read_text(image).with_context(|| {
         format!(
             "--from-image {}: expected an image that `sana generate` made",
@@ -67,11 +68,11 @@ fn recorded(image: &Path, without: &[String]) -> anyhow::Result<RecordedArgs> {
         );
     };
     if let Some(together) = record.together() {
-        output().line(format_args!(
-            "note: {} was generated as one of {together} images at a time: alone, a few values may \
+        report.notes([format!(
+            "{} was generated as one of {together} images at a time: alone, a few values may \
              differ by one level of 255",
             image.display()
-        ))?;
+        )])?;
     }
     let names = options::names::<RecordedArgs>();
     for name in without {

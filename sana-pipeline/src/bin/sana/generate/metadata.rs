@@ -24,6 +24,9 @@ const SOFTWARE: &str = "Software";
 /// The key of how many images were generated at a time, where it was more than one. It is no option:
 /// the others are not recorded.
 const TOGETHER: &str = "images-at-a-time";
+/// The key of the prompt before its wildcards were replaced. The prompt that is recorded is the one that
+/// was used, so this is for people.
+const TEMPLATE: &str = "prompt-template";
 
 /// How images were made, beyond their options.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,6 +48,7 @@ impl Record {
     /// The record of one image, of its options as they were [applied](ImageArgs::applied).
     pub fn new(image: ImageArgs, loaded: &LoadedArgs, model: &Model, made: Made) -> Self {
         let named = loaded.model.model.as_deref();
+        let template = image.template.clone();
         let applied = RecordedArgs {
             loaded: LoadedArgs {
                 model: ModelArgs {
@@ -66,6 +70,9 @@ impl Record {
             image,
         };
         let mut pairs = options::recorded(&applied);
+        if let Some(template) = template {
+            pairs.push((TEMPLATE.to_owned(), template));
+        }
         if made.together > 1 {
             pairs.push((TOGETHER.to_owned(), made.together.to_string()));
         }
@@ -139,6 +146,8 @@ impl Record {
                 bail!("this is not a record of `sana generate`: {key} holds control characters");
             }
         }
+        // Styles and wildcards were replaced: what is recorded is the prompt that was used, to the letter.
+        object.remove("style");
         let mut options = RecordedArgs::deserialize(Value::Object(object)).map_err(Error::msg)?;
         // One image is recorded, with its size.
         options.image.count = None;
@@ -179,6 +188,7 @@ impl Record {
             return None;
         }
         let mut options = self.options().ok().flatten()?;
+        options.image = options.image.literal();
         let prompt = options.image.prompt.take().unwrap_or_default();
         let words = options::shell_words(&options, ' ');
         let (before, after) = match prompt.starts_with('-') {
@@ -194,7 +204,7 @@ impl Record {
         let renamed = RENAMED.iter().map(|(old, _)| *old);
         let names = options::names::<RecordedArgs>();
         renamed
-            .chain([SOFTWARE, TOGETHER])
+            .chain([SOFTWARE, TEMPLATE, TOGETHER])
             .any(|known| known == key)
             || names.iter().any(|name| name == key)
     }

@@ -1,7 +1,7 @@
 //! What the options of an image ask of a pipeline, and how they were applied.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use sana_pipeline::image::RgbImage;
@@ -13,8 +13,9 @@ use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
 use super::args::{GuidanceArgs, ImageArgs, InstructionTemplate, SolverName};
+use super::events::Report;
+use super::hires::HiresArgs;
 use crate::args::{Aspect, NoiseLevels, Size};
-use crate::terminal::warning;
 
 impl ImageArgs {
     /// Refuses a size that does not fit into memory before images are read and fitted to it: it may be
@@ -90,7 +91,7 @@ impl ImageArgs {
         if self.no_instruction {
             request = request.instruction(InstructionChoice::None);
         }
-        Ok(request)
+        Ok(self.hires.apply(request))
     }
 
     /// As they were applied to an image, with what was left to the model.
@@ -112,31 +113,31 @@ impl ImageArgs {
             count: None,
             instruction: self.instruction,
             no_instruction: self.no_instruction,
+            style: Vec::new(),
+            template: self.template.clone(),
+            hires: HiresArgs::applied(settings),
             control: self.control.applied(settings),
             start: self.start.applied(settings),
         }
     }
 }
 
-/// Prints what a user may want to know of a request before it is fulfilled.
-pub fn write_notes(settings: &Settings, args: &ImageArgs, out: &mut impl Write) -> io::Result<()> {
+/// Reports what a user may want to know of a request before it is fulfilled.
+pub fn write_notes(settings: &Settings, args: &ImageArgs, report: &mut Report) -> io::Result<()> {
     if args.aspect.is_some() || args.bucket {
-        writeln!(out, "bucket {}x{}", settings.width, settings.height)?;
+        report.line(format_args!(
+            "bucket {}x{}",
+            settings.width, settings.height
+        ))?;
     }
-    for note in settings.notes().iter().cloned().chain(args.note()) {
-        writeln!(out, "note: {note}")?;
-    }
-    Ok(())
+    report.notes(settings.notes().iter().cloned().chain(args.note()))
 }
 
-/// Warns of tokens that did not fit into a prompt.
-pub fn warn_of_cut(what: &str, dropped_tokens: &[usize]) {
+/// A warning of tokens that did not fit into a prompt.
+pub fn cut(what: &str, dropped_tokens: &[usize]) -> Option<String> {
     let dropped: usize = dropped_tokens.iter().sum();
-    if dropped > 0 {
-        warning(format!(
-            "the {what} is too long, its last {dropped} tokens were left out"
-        ));
-    }
+    (dropped > 0)
+        .then(|| format!("the {what} is too long, its last {dropped} tokens were left out"))
 }
 
 impl GuidanceArgs {

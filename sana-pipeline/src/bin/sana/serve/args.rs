@@ -12,6 +12,7 @@ use clap::builder::RangedU64ValueParser;
 use sana_pipeline::image::LARGEST_PIXELS;
 
 use crate::args::{Bytes, LoraArgs, ModelArgs, ResourceArgs, positive};
+use crate::generate::profile;
 
 use super::key::ApiKey;
 
@@ -39,6 +40,10 @@ pub struct ServeArgs {
     pub listen: ListenArgs,
     #[command(flatten)]
     pub limits: Limits,
+    /// Options of model, LoRAs and resources that the file of settings keeps under this name, for what
+    /// is not given here; `sana config path` prints where the file is
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Decode all previews, which is sharp and costs a decode each [default: those of up to 64
     /// latents; for others the colours of latents are shown]
     #[arg(long, help_heading = "Server")]
@@ -46,6 +51,23 @@ pub struct ServeArgs {
     /// Leave out of images the mark that a model made them, as for generate
     #[arg(long, help_heading = "Server")]
     pub no_mark: bool,
+}
+
+impl ServeArgs {
+    /// The options of the profile that was asked for, in place of those that are not given.
+    ///
+    /// # Errors
+    /// When there is no such profile, or it has something else than options and their values.
+    pub fn complete(mut self) -> anyhow::Result<Self> {
+        if let Some(name) = self.profile.take() {
+            let below = profile::named(&name)?;
+            let loaded = below.recorded.loaded;
+            self.model = self.model.or(loaded.model);
+            self.lora = self.lora.or(loaded.lora);
+            self.resources = self.resources.or(below.resources);
+        }
+        Ok(self)
+    }
 }
 
 /// Where the server listens, and who may use it.

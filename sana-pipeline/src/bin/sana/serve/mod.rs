@@ -56,6 +56,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
         limits,
         decode_previews,
         no_mark,
+        ..
     } = args;
     let loaded = LoadedArgs {
         model,

@@ -6,5 +6,5 @@ mod output;
 mod progress;
 
 pub use lines::Lines;
-pub use output::{complain, note, output, warning};
+pub use output::{Output, complain, note, output, warning};
 pub use progress::{Progress, write_stages};

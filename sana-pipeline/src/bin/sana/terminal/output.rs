@@ -30,6 +30,12 @@ impl<W: Write> Output<W> {
         let text = serde_json::to_string_pretty(value)?;
         writeln!(self, "{}", json_escaped(&text))
     }
+
+    /// Prints a value as JSON on one line.
+    pub fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string(value)?;
+        writeln!(self, "{}", json_escaped(&text))
+    }
 }
 
 /// JSON whose strings hold nothing that acts on a terminal; it means the same.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::args::{Aspect, NoiseLevels, Size, as_typed, positive};
 use crate::files::Files;
 use crate::generate::control::ControlArgs;
+use crate::generate::hires::HiresArgs;
 use crate::generate::image_to_image::ImageToImageArgs;
 use crate::generate::options;
 
@@ -64,6 +65,16 @@ pub struct ImageArgs {
     /// Give the prompt to the text encoder as it is, without the instruction to enhance it
     #[arg(long)]
     pub no_instruction: bool,
+    /// Put the prompt into this style, a template in the file of settings; several are applied in turn
+    #[arg(long, value_name = "NAME")]
+    pub style: Vec<String>,
+    /// The prompt before its wildcards were replaced, where it had any.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub template: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub hires: HiresArgs,
     #[command(flatten)]
     #[serde(flatten)]
     pub more_guidance: GuidanceArgs,
@@ -195,6 +206,12 @@ impl ImageArgs {
             count: self.count.or(below.count),
             instruction,
             no_instruction,
+            style: match self.style.is_empty() {
+                true => below.style,
+                false => self.style,
+            },
+            template: self.template.or(below.template),
+            hires: self.hires.or(below.hires),
             control: self.control.or(below.control),
             start: self.start.or(below.start),
         }

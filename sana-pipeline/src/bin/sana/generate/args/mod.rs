@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::grid::GridArgs;
 use super::options;
 use super::verifier::BestOfArgs;
-use crate::args::{ResourceArgs, positive};
+use crate::args::{ResourceArgs, Shard, positive};
 use crate::preview::PreviewArgs;
 
 pub use image::{GuidanceArgs, ImageArgs, InstructionTemplate, SolverName};
@@ -27,6 +27,8 @@ Examples:
   sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --size 1024x768
   sana generate \"a cyberpunk cat\" --model Sana_1600M_1024px_BF16_diffusers --aspect 16:9
   sana generate \"a cyberpunk cat\" --model Sana_Sprint_1.6B_1024px_diffusers --steps 2
+  sana generate \"a {red|blue} circle\" --count 4 --hires 2
+  sana generate \"a cat\" --profile fast --style ink --json
   sana generate \"three green triangles\" --pag 2
   sana generate \"three green triangles\" --guidance 12 --apg --guidance-interval 0.2..1
   sana generate \"a cat\" --model Sana_1600M_1024px_BF16_diffusers --lora style.safetensors:0.8
@@ -81,6 +83,13 @@ pub struct RunArgs {
     /// on [default: sana.png]
     #[arg(short, long, value_name = "PATH", help_heading = None)]
     pub out: Option<PathBuf>,
+    /// Print events as lines of JSON on standard output, and all else on standard error
+    #[arg(long, help_heading = None)]
+    pub json: bool,
+    /// Options that the file of settings keeps under this name, for what is not given here; `sana
+    /// config path` prints where the file is
+    #[arg(long, value_name = "NAME", help_heading = None)]
+    pub profile: Option<String>,
     /// File to keep the control image in, as the ControlNet is given it: .png, .jpg, .jpeg or .webp
     #[arg(
         long,
@@ -119,6 +128,15 @@ pub struct BatchArgs {
     /// Format of the images in the folder [default: png]
     #[arg(long, value_enum, requires = "prompts", conflicts_with = "prompt")]
     pub format: Option<FormatName>,
+    /// Generate the share I of N of the images, from 1/N to N/N: for N processes with the same
+    /// prompts and the same folder, on one machine or several
+    #[arg(
+        long,
+        value_name = "I/N",
+        requires = "prompts",
+        conflicts_with_all = ["prompt", "grid"]
+    )]
+    pub shard: Option<Shard>,
 }
 
 /// A format of images.
@@ -163,6 +181,26 @@ impl TryFrom<Map<String, Value>> for RecordedArgs {
 
     fn try_from(options: Map<String, Value>) -> Result<Self, String> {
         options::read(&options)
+    }
+}
+
+impl GenerateArgs {
+    /// These, and those of `below` for what is not given here: of a whole run, options that change no
+    /// file but how images are made and written.
+    pub fn or(self, below: Self) -> Self {
+        let (batch, more) = (self.run.batch, below.run.batch);
+        Self {
+            recorded: self.recorded.or(below.recorded),
+            resources: self.resources.or(below.resources),
+            run: RunArgs {
+                batch: BatchArgs {
+                    batch: batch.batch.or(more.batch),
+                    format: batch.format.or(more.format),
+                    ..batch
+                },
+                ..self.run
+            },
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::file_name;
 use super::prompt_file::{Entry, Problems};
 use crate::generate::args::ImageArgs;
 use crate::generate::options;
+use crate::generate::template::Templates;
 
 /// A prompt with all its options.
 pub struct Line {
@@ -22,8 +23,12 @@ pub struct Line {
 
 /// An image to make.
 pub struct BatchImage {
+    /// Which of all images, from 0.
+    pub position: usize,
     /// Which of the lines, from 0.
     pub line: usize,
+    /// Its options: those of the line, with the prompt that its seed makes of the wildcards.
+    pub args: ImageArgs,
     pub seed: u64,
     pub path: PathBuf,
 }
@@ -32,6 +37,9 @@ impl BatchImage {
     /// Its options as they are applied, of those of each line.
     pub fn applied(&self, lines: &[ImageArgs]) -> ImageArgs {
         ImageArgs {
+            prompt: Some(self.args.prompt().to_owned()),
+            negative: Some(self.args.negative().to_owned()),
+            template: self.args.template.clone(),
             seed: Some(self.seed),
             ..lines[self.line].clone()
         }
@@ -91,6 +99,7 @@ fn in_common(args: &ImageArgs) -> String {
         negative: None,
         seed: None,
         count: None,
+        style: Vec::new(),
         ..args.clone()
     };
     options::shell_words(&args, '=')
@@ -101,6 +110,7 @@ pub fn images(
     lines: &[Line],
     folder: &Path,
     ending: &str,
+    templates: &Templates,
     problems: &mut Problems,
 ) -> Vec<BatchImage> {
     let mut taken: HashMap<String, usize> = HashMap::new();
@@ -116,11 +126,26 @@ pub fn images(
                 problems.add(line.number, problem);
                 break;
             }
-            images.push(BatchImage {
-                line: index,
-                seed: first.wrapping_add(image as u64),
-                path: folder.join(file),
-            });
+            let seed = first.wrapping_add(image as u64);
+            let args = match templates.resolved(&line.args, seed) {
+                Ok(args) if args.prompt().trim().is_empty() => {
+                    Err("its wildcards make an empty prompt".to_owned())
+                }
+                args => args,
+            };
+            match args {
+                Ok(args) => images.push(BatchImage {
+                    position: images.len(),
+                    line: index,
+                    args,
+                    seed,
+                    path: folder.join(file),
+                }),
+                Err(problem) => {
+                    problems.add(line.number, problem);
+                    break;
+                }
+            }
         }
     }
     images
@@ -177,7 +202,13 @@ mod tests {
         let mut problems = Problems::default();
         let of_all = args(json!({"seed": 40, "size": "64", "apg": true, "apg-eta": 1}));
         let lines = lines(entries, &of_all, &mut problems);
-        let images = images(&lines, Path::new("x"), "png", &mut problems);
+        let images = images(
+            &lines,
+            Path::new("x"),
+            "png",
+            &Templates::default(),
+            &mut problems,
+        );
         problems.check(Path::new("x")).unwrap();
         let made: Vec<_> = images
             .iter()
@@ -212,7 +243,13 @@ mod tests {
         ];
         let mut problems = Problems::default();
         let lines = lines(entries.to_vec(), &ImageArgs::default(), &mut problems);
-        let images = images(&lines, Path::new(""), "png", &mut problems);
+        let images = images(
+            &lines,
+            Path::new(""),
+            "png",
+            &Templates::default(),
+            &mut problems,
+        );
         let wanted: Vec<&BatchImage> = images.iter().collect();
         let made = |size: usize| -> Vec<Vec<usize>> {
             let number =
@@ -237,7 +274,13 @@ mod tests {
         ];
         let mut problems = Problems::default();
         let lines = lines(entries, &ImageArgs::default(), &mut problems);
-        images(&lines, Path::new(""), "png", &mut problems);
+        images(
+            &lines,
+            Path::new(""),
+            "png",
+            &Templates::default(),
+            &mut problems,
+        );
         let error = problems.check(Path::new("x.txt")).unwrap_err().to_string();
         for part in [
             "x.txt cannot be used, nothing was made\n  line 3: cat.png is an image of line 1 too",

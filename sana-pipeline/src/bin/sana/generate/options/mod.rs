@@ -124,6 +124,29 @@ pub fn shell_words<T: Args + Serialize>(options: &T, between: char) -> String {
     words.join(" ")
 }
 
+/// Options by name as they would be typed, whatever they are of; what is `false` is not.
+pub fn typed(options: &Map<String, Value>) -> String {
+    let value = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let given = options
+        .iter()
+        .filter(|(_, value)| **value != Value::Bool(false));
+    let words = given.map(|(name, option)| {
+        let name = name.replace('_', "-");
+        match option {
+            Value::Bool(_) => format!("--{name}"),
+            Value::Array(values) => {
+                let values: Vec<String> = values.iter().map(value).collect();
+                format!("--{name} {}", quoted(&values.join(separator(&name))))
+            }
+            option => format!("--{name} {}", quoted(&value(option))),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// As one word of a POSIX shell.
 pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./:,=+-".contains(c);
