@@ -1,5 +1,5 @@
 //! Everything that can go wrong between a checkpoint folder and an image: what a
-//! [`PipelineError`](crate::PipelineError) nests.
+//! [`PipelineError`] nests.
 
 mod checkpoint;
 mod image;

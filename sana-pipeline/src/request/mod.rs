@@ -1,5 +1,5 @@
-//! What to generate: what a [`Request`](crate::Request) is made of, and the [`Settings`] that it
-//! becomes once it is checked against a model.
+//! What to generate: what a [`Request`] is made of, and the [`Settings`] that it becomes once it is
+//! checked against a model.
 
 pub(crate) mod builder;
 mod control;
