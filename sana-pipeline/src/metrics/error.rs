@@ -73,6 +73,17 @@ pub enum MetricsError {
         /// Texts.
         texts: usize,
     },
+    /// A line of a file of prompts, questions or results.
+    #[error("line {line}: {reason}")]
+    Line {
+        /// Its number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of results without any.
+    #[error("there are no results in it")]
+    NoResults,
     /// A result that is NaN or infinite.
     #[error("a {what} is not finite: check the weights for such values")]
     NotFinite {

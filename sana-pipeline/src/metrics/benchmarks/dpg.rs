@@ -1,0 +1,448 @@
+//! DPG-Bench (Hu et al. 2024, ELLA): its questions, and the score of what a network answered.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::error::MetricsError;
+
+/// A question about the images of one prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Question {
+    id: u32,
+    text: String,
+    /// Such as `attribute - color`.
+    category: String,
+    /// Questions without which this one makes no sense.
+    dependencies: Vec<u32>,
+}
+
+/// The questions of all prompts, `dpg_bench.csv`.
+#[derive(Debug, Clone, Default)]
+pub struct DpgQuestions {
+    prompts: HashMap<String, Vec<Question>>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    item_id: String,
+    proposition_id: String,
+    dependency: String,
+    tuple: String,
+    question_natural_language: String,
+}
+
+impl DpgQuestions {
+    /// The questions of a CSV file's text, with the columns `item_id`, `proposition_id`, `dependency`,
+    /// `tuple` and `question_natural_language`. As in the official script the **first row is left
+    /// out**.
+    ///
+    /// # Errors
+    /// [`MetricsError::Line`] for a row that is no question, [`MetricsError::NoResults`] without any.
+    pub fn read(csv: &str) -> Result<Self, MetricsError> {
+        let mut prompts: HashMap<String, Vec<Question>> = HashMap::new();
+        let mut last = String::new();
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        for (index, row) in reader.deserialize::<Row>().enumerate() {
+            let wrong = |line: Option<u64>, reason: String| MetricsError::Line {
+                line: line.unwrap_or(index as u64 + 2) as usize,
+                reason,
+            };
+            let row = row.map_err(|error| {
+                wrong(error.position().map(csv::Position::line), error.to_string())
+            })?;
+            if index == 0 {
+                continue;
+            }
+            let number = |text: &str| {
+                let number = text.trim().parse::<u32>();
+                number.map_err(|_| wrong(None, format!("{text:?} is no number of a question")))
+            };
+            let question = Question {
+                id: number(&row.proposition_id)?,
+                dependencies: row
+                    .dependency
+                    .split(',')
+                    .map(number)
+                    .collect::<Result<_, _>>()?,
+                category: before(&row.tuple, '(').to_owned(),
+                text: row.question_natural_language,
+            };
+            let of_prompt = prompts.entry(row.item_id.clone()).or_default();
+            let reason = if !of_prompt.is_empty() && last != row.item_id {
+                "are in two places"
+            } else if of_prompt.iter().any(|known| known.id == question.id) {
+                "have one number twice"
+            } else {
+                of_prompt.push(question);
+                last = row.item_id;
+                continue;
+            };
+            let reason = format!("the questions of {:?} {reason}", row.item_id);
+            return Err(wrong(None, reason));
+        }
+        match prompts.is_empty() {
+            true => Err(MetricsError::NoResults),
+            false => Ok(Self { prompts }),
+        }
+    }
+}
+
+/// A category of questions, and how many were answered with yes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DpgCategory {
+    /// Its name: a broad one as `attribute`, or one in it as `attribute - color`.
+    pub category: String,
+    /// The share of questions that were answered with yes, in percent.
+    pub value: f64,
+    /// Questions.
+    pub questions: usize,
+}
+
+/// The score of the answers of DPG-Bench's evaluator.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DpgScore {
+    /// The mean over prompts of the mean over their images of the share of questions that are right,
+    /// in percent. A question is wrong where one that it depends on is.
+    pub value: f64,
+    /// Images, all of all grids.
+    pub count: usize,
+    /// Grids of images, one for each prompt.
+    pub grids: Vec<String>,
+    /// Broad categories and those in them, by name. As in the official script they count the answers
+    /// about the last image of each grid, and these without their dependencies.
+    pub categories: Vec<DpgCategory>,
+    /// Grids that the official script fails on and leaves out: a question depends on one that is not
+    /// there.
+    pub left_out: Vec<String>,
+}
+
+/// The answers about the images of one grid, image by image.
+struct Grid<'a> {
+    path: &'a str,
+    questions: &'a [Question],
+    /// Where an image is, and for each question whether the answer is yes.
+    images: Vec<(&'a str, Vec<bool>)>,
+}
+
+impl DpgScore {
+    /// The score of the official script's `_detail.txt`: lines `PATH, (LEFT, TOP, RIGHT, BOTTOM),
+    /// QUESTION, ANSWER`, in the order of the questions for each image. The name of a file up to its
+    /// first dot is that of the prompt.
+    ///
+    /// # Errors
+    /// [`MetricsError::Line`] for another line, and for an image with fewer answers than questions;
+    /// [`MetricsError::NoResults`].
+    pub fn of_answers(questions: &DpgQuestions, detail: &str) -> Result<Self, MetricsError> {
+        let grids = grids(questions, detail)?;
+        let (mut sum, mut count, mut scored) = (0.0, 0, Vec::new());
+        let mut categories: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
+        let mut left_out = Vec::new();
+        for grid in &grids {
+            let shares: Option<Vec<f64>> = grid
+                .images
+                .iter()
+                .map(|(_, answers)| share(grid.questions, answers))
+                .collect();
+            let (Some(shares), Some((_, last))) = (shares, grid.images.last()) else {
+                left_out.push(grid.path.to_owned());
+                continue;
+            };
+            sum += shares.iter().sum::<f64>() / shares.len() as f64;
+            count += shares.len();
+            scored.push(grid.path.to_owned());
+            for (question, yes) in grid.questions.iter().zip(last) {
+                let detailed = question.category.as_str();
+                let broad = before(detailed, '-');
+                let names = [Some(broad), (broad != detailed).then_some(detailed)];
+                for name in names.into_iter().flatten() {
+                    let [right, all] = categories.entry(name).or_default();
+                    *right += usize::from(*yes);
+                    *all += 1;
+                }
+            }
+        }
+        if scored.is_empty() {
+            return Err(MetricsError::NoResults);
+        }
+        let category = |(category, [right, questions]): (&str, [usize; 2])| DpgCategory {
+            category: category.to_owned(),
+            value: 100.0 * right as f64 / questions as f64,
+            questions,
+        };
+        Ok(Self {
+            value: 100.0 * sum / scored.len() as f64,
+            count,
+            grids: scored,
+            categories: categories.into_iter().map(category).collect(),
+            left_out,
+        })
+    }
+}
+
+/// The answers of a file, by grid in the order of the file.
+fn grids<'a>(questions: &'a DpgQuestions, detail: &'a str) -> Result<Vec<Grid<'a>>, MetricsError> {
+    let mut grids: Vec<Grid<'_>> = Vec::new();
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    let mut last_line = 0;
+    for (index, line) in detail.lines().enumerate() {
+        let wrong = |reason: String| MetricsError::Line {
+            line: index + 1,
+            reason,
+        };
+        if line.trim().is_empty() {
+            continue;
+        }
+        last_line = index + 1;
+        let [path, place, rest] = parts(line).ok_or_else(|| {
+            wrong("expected PATH, (LEFT, TOP, RIGHT, BOTTOM), QUESTION, ANSWER".to_owned())
+        })?;
+        let grid = match known.get(path) {
+            Some(grid) => *grid,
+            None => {
+                let file = path.rsplit(['/', '\\']).next().unwrap_or(path);
+                let prompt = file.split('.').next().unwrap_or(file);
+                let of_prompt = questions.prompts.get(prompt);
+                let of_prompt =
+                    of_prompt.ok_or_else(|| wrong(format!("no questions about {prompt:?}")))?;
+                grids.push(Grid {
+                    path,
+                    questions: of_prompt,
+                    images: Vec::new(),
+                });
+                known.insert(path, grids.len() - 1);
+                grids.len() - 1
+            }
+        };
+        let grid = &mut grids[grid];
+        let image = grid.images.iter().position(|(known, _)| *known == place);
+        let image = image.unwrap_or_else(|| {
+            grid.images.push((place, Vec::new()));
+            grid.images.len() - 1
+        });
+        let answers = &mut grid.images[image].1;
+        let question = grid.questions.get(answers.len());
+        let answer = question.and_then(|question| {
+            let rest = rest.strip_prefix(question.text.as_str())?;
+            rest.strip_prefix(", ")
+        });
+        match answer {
+            Some(answer) => answers.push(answer == "yes"),
+            None => {
+                let question = question.map_or("no more question", |known| &known.text);
+                return Err(wrong(format!("expected the answer to: {question}")));
+            }
+        }
+    }
+    for grid in &grids {
+        for (place, answers) in &grid.images {
+            let (found, all) = (answers.len(), grid.questions.len());
+            if found < all {
+                return Err(MetricsError::Line {
+                    line: last_line,
+                    reason: format!(
+                        "the evaluation was stopped: {found} of {all} questions about {} {place} \
+                         are answered",
+                        grid.path
+                    ),
+                });
+            }
+        }
+    }
+    Ok(grids)
+}
+
+/// Path, place in the grid, and the rest of a line.
+fn parts(line: &str) -> Option<[&str; 3]> {
+    line.match_indices(", (").find_map(|(start, _)| {
+        let after = &line[start + 2..];
+        let end = after.find("), ")? + 1;
+        let numbers = after[1..end - 1].split(", ");
+        let are_numbers = |numbers: std::str::Split<'_, &str>| {
+            let numbers: Vec<_> = numbers.map(str::parse::<u32>).collect();
+            numbers.len() == 4 && numbers.iter().all(Result::is_ok)
+        };
+        are_numbers(numbers).then(|| [&line[..start], &after[..end], &after[end + 2..]])
+    })
+}
+
+/// The share of questions about an image that are right, one after the other as the official script
+/// looks at them: a question is wrong where one that it depends on is. `None` where it looks for a
+/// question that is not there.
+fn share(questions: &[Question], answers: &[bool]) -> Option<f64> {
+    let mut right: BTreeMap<u32, bool> = questions
+        .iter()
+        .zip(answers)
+        .map(|(question, yes)| (question.id, *yes))
+        .collect();
+    for question in questions {
+        // 0 is no question.
+        for dependency in question.dependencies.iter().filter(|id| **id != 0) {
+            if !*right.get(dependency)? {
+                right.insert(question.id, false);
+                break;
+            }
+        }
+    }
+    let count = right.values().filter(|right| **right).count();
+    Some(count as f64 / right.len() as f64)
+}
+
+/// A text up to a character, without the space before it.
+fn before(text: &str, end: char) -> &str {
+    text.split(end).next().unwrap_or(text).trim()
+}
+
+impl fmt::Display for DpgScore {
+    /// A table of the categories; its last line is the score.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for DpgCategory {
+            category,
+            value,
+            questions,
+        } in &self.categories
+        {
+            writeln!(f, "{category:<30} {questions:>6} questions  {value:>8.4}")?;
+        }
+        write!(f, "{:<49}{:>8.4}", "overall", self.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CSV: &str = "\
+item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
+skipped,a,,1,0,entity,whole,entity - whole (x),Is this left out?
+p1,\"A red car, and \"\"a dog\"\"\",,1,0,entity,whole,entity - whole (car),Is there a car?
+p1,\"A red car, and \"\"a dog\"\"\",,2,1,attribute,color,\"attribute - color (car, red)\",\"Is the car red, or not?\"
+p1,\"A red car, and \"\"a dog\"\"\",,3,0,entity,whole,entity - whole (dog),Is there a dog?
+p1,\"A red car, and \"\"a dog\"\"\",,4,\"2,3\",relation,spatial,\"relation - spatial (car, dog, left)\",Is the red car left of the dog?
+p2,b,,1,0,global,,global (photo),Is it a photo?
+";
+
+    /// What the official script writes of one image.
+    fn detail(path: &str, place: &str, answers: &[&str]) -> String {
+        let questions: &[&str] = match path.contains("p1") {
+            true => &[
+                "Is there a car?",
+                "Is the car red, or not?",
+                "Is there a dog?",
+                "Is the red car left of the dog?",
+            ],
+            false => &["Is it a photo?"],
+        };
+        let lines = questions.iter().zip(answers);
+        lines
+            .map(|(question, answer)| format!("{path}, {place}, {question}, {answer}\n"))
+            .collect()
+    }
+
+    const PLACES: [&str; 2] = ["(0, 0, 64, 64)", "(64, 0, 128, 64)"];
+
+    fn score(details: &[String]) -> Result<DpgScore, MetricsError> {
+        DpgScore::of_answers(&DpgQuestions::read(CSV).unwrap(), &details.concat())
+    }
+
+    #[test]
+    fn questions_are_wrong_where_those_before_them_are() {
+        let [one, two] = ["out, (1)/p1.jpg", "out/p2.jpg"];
+        let found = score(&[
+            // No car: neither its colour nor where it is counts. 1 of 4.
+            detail(one, PLACES[0], &["no", "yes", "yes", "yes"]),
+            detail(two, PLACES[0], &["yes"]),
+            // 3 of 4: the last one depends on the dog.
+            detail(one, PLACES[1], &["yes", "yes", "no", "yes"]),
+            detail(two, PLACES[1], &["yes, it is"]),
+        ])
+        .unwrap();
+        assert_eq!(
+            (found.grids.as_slice(), found.count),
+            (&[one, two].map(str::to_owned)[..], 4)
+        );
+        // (1/4 + 2/4) / 2 and (1 + 0) / 2.
+        assert!((found.value - 100.0 * (0.375 + 0.5) / 2.0).abs() < 1e-9);
+        let category = |name: &str| {
+            let mut all = found.categories.iter();
+            let found = all.find(|one| one.category == name).unwrap();
+            (found.value, found.questions)
+        };
+        // The last images, as they were answered.
+        assert_eq!(category("entity"), (50.0, 2));
+        assert_eq!(category("entity - whole"), (50.0, 2));
+        assert_eq!(category("attribute - color"), (100.0, 1));
+        assert_eq!(category("relation"), (100.0, 1));
+        assert_eq!(category("global"), (0.0, 1));
+        assert_eq!(found.categories.len(), 7);
+        assert!(found.left_out.is_empty());
+        assert!(found.to_string().ends_with(" 43.7500"), "{found}");
+    }
+
+    #[test]
+    fn prompts_that_the_script_fails_on() {
+        let csv = format!("{CSV}p3,c,,2,1,entity,whole,entity - whole (x),Is it x?\n");
+        let questions = DpgQuestions::read(&csv).unwrap();
+        let lines =
+            "p3.jpg, (0, 0, 4, 4), Is it x?, yes\np2.png, (0, 0, 4, 4), Is it a photo?, yes\n";
+        let found = DpgScore::of_answers(&questions, lines).unwrap();
+        assert_eq!(
+            (found.value, found.left_out),
+            (100.0, vec!["p3.jpg".to_owned()])
+        );
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let whole = detail("p1.jpg", PLACES[0], &["yes"; 4]);
+        let cases = [
+            (
+                "p1.jpg, Is there a car?, yes\n".to_owned(),
+                "line 1: expected PATH",
+            ),
+            (
+                detail("p9.jpg", PLACES[0], &["yes"]),
+                "no questions about \"p9\"",
+            ),
+            (
+                format!("{whole}{whole}"),
+                "line 5: expected the answer to: no more question",
+            ),
+            (
+                whole.replace("red, or", "blue, or"),
+                "expected the answer to: Is the car red",
+            ),
+            (
+                detail("p1.jpg", PLACES[0], &["yes"; 3]),
+                "3 of 4 questions about p1.jpg (0, 0, 64, 64)",
+            ),
+            (String::new(), "no results"),
+        ];
+        for (detail, expected) in cases {
+            let error = score(&[detail]).unwrap_err().to_string();
+            assert!(error.contains(expected), "no {expected:?} in {error}");
+        }
+        let rows: Vec<&str> = CSV.lines().collect();
+        let twice = [&rows[..3], &rows[2..3]].concat().join("\n");
+        let places = [&rows[..3], &rows[6..7], &rows[3..4]].concat().join("\n");
+        let header = rows[..2].join("\n");
+        for (csv, expected) in [
+            (
+                twice,
+                "line 4: the questions of \"p1\" have one number twice",
+            ),
+            (places, "line 5: the questions of \"p1\" are in two places"),
+            (header, "no results"),
+            (
+                CSV.replace(",4,\"2,3\"", ",4,\"2,x\""),
+                "line 6: \"x\" is no number",
+            ),
+            (CSV.replace("item_id", "item"), "item_id"),
+            (format!("{CSV}p2,b\n"), "line 8"),
+        ] {
+            let error = DpgQuestions::read(&csv).unwrap_err().to_string();
+            assert!(error.contains(expected), "no {expected:?} in {error}");
+        }
+    }
+}
