@@ -6,6 +6,8 @@ mod bad_input;
 mod batch;
 #[cfg(feature = "scenes-model")]
 mod bench;
+#[cfg(feature = "metrics")]
+mod benchmarks;
 mod best_of;
 mod check;
 mod control;

@@ -4,18 +4,16 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use rayon::prelude::*;
-use sana_linear_attn::weights::read_bounded;
-use sana_pipeline::image;
 use sana_pipeline::metrics::Clip;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::args::MeasureArgs;
+use super::images;
 use super::prompts::{self, Prompt};
-use super::provenance::{COMMIT, VERSION};
+use super::result::{description, result};
 use super::result_file::ResultFile;
 use crate::args::many;
 use crate::device::OpenDevice;
@@ -111,18 +109,11 @@ pub fn run(args: &ClipScoreArgs) -> anyhow::Result<()> {
 }
 
 fn score(args: &ClipScoreArgs, clip: &Clip, batch: &[&Prompt]) -> anyhow::Result<Vec<Scored>> {
-    let read = |prompt: &&Prompt| -> anyhow::Result<_> {
-        let path = prompts::image(&args.images, &prompt.key)?;
-        let bytes = read_bounded(&path, image::LARGEST_FILE)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let text = image::text_of(&path, &bytes)?;
-        let seed = text.into_iter().find(|(key, _)| key == "seed");
-        Ok((image::decode(&path, &bytes)?, seed.map(|(_, seed)| seed)))
-    };
+    let read = |prompt: &&Prompt| images::read(&images::of_key(&args.images, &prompt.key)?);
     let read: anyhow::Result<Vec<_>> = batch.par_iter().map(read).collect();
-    let (images, seeds): (Vec<_>, Vec<_>) = read?.into_iter().unzip();
+    let (pixels, seeds): (Vec<_>, Vec<_>) = read?.into_iter().unzip();
     let texts: Vec<&str> = batch.iter().map(|prompt| prompt.text.as_str()).collect();
-    let scores = clip.scores(&images, &texts)?;
+    let scores = clip.scores(&pixels, &texts)?;
     batch
         .iter()
         .zip(scores)
@@ -140,22 +131,19 @@ fn score(args: &ClipScoreArgs, clip: &Clip, batch: &[&Prompt]) -> anyhow::Result
 
 /// What was measured and how, so that it can be measured again.
 fn header(args: &ClipScoreArgs, clip: &Clip) -> Value {
-    json!({
-        "metric": "clip-score",
+    let inputs = json!({
         "clip": args.clip,
         "scale": clip.scale(),
         "prompts": args.prompts,
         "images": args.images,
-        "resize": clip.resize(),
-        "dtype": "f32",
-        "version": VERSION,
-        "commit": COMMIT,
-    })
+    });
+    let dtype = Some("f32".to_owned());
+    description("clip-score", Some(clip.resize()), dtype, inputs)
 }
 
 fn print(
     args: &ClipScoreArgs,
-    mut header: Value,
+    header: Value,
     prompts: &[Prompt],
     scores: &HashMap<String, Scored>,
 ) -> anyhow::Result<()> {
@@ -164,12 +152,11 @@ fn print(
     let mean = scored().map(|scored| f64::from(scored.score)).sum::<f64>() / count as f64;
     let mut out = output();
     if args.measure.json {
-        header["value"] = json!(mean);
-        header["count"] = json!(count);
+        let seeds = scored().map(|scored| scored.seed.clone()).collect();
+        let mut result = result(header, Some(mean), Some(count as u64), Some(seeds));
         let cut = scored().filter(|scored| scored.dropped_tokens > 0).count();
-        header["prompts_cut"] = json!(cut);
-        header["seeds"] = json!(scored().map(|scored| &scored.seed).collect::<Vec<_>>());
-        out.json(&header)?;
+        result["prompts_cut"] = json!(cut);
+        out.json(&result)?;
     } else {
         writeln!(out, "{mean:.4}")?;
     }

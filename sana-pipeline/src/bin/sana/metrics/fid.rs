@@ -15,8 +15,8 @@ use sana_pipeline::metrics::{
 use serde_json::json;
 
 use super::args::MeasureArgs;
-use super::prompts;
-use super::provenance::{COMMIT, VERSION};
+use super::result::{description, result};
+use super::{images, prompts};
 use crate::args::many;
 use crate::device::OpenDevice;
 use crate::files::Files;
@@ -114,7 +114,7 @@ pub fn run(args: &FidArgs) -> anyhow::Result<()> {
     let paths = paths(args)?;
     let device = OpenDevice::open(args.measure.device)?;
     let network = FidInception::load(&args.inception, &device.device)?;
-    let statistics = statistics(args, &network, &paths)?;
+    let (statistics, seeds) = statistics(args, &network, &paths)?;
     if let Some(path) = &args.save {
         statistics.save(path)?;
     }
@@ -124,19 +124,19 @@ pub fn run(args: &FidArgs) -> anyhow::Result<()> {
         .transpose()?;
     let mut out = output();
     if args.measure.json {
-        let result = json!({
-            "metric": "fid",
-            "value": distance,
-            "count": paths.len(),
-            "reference": args.reference,
-            "reference_count": reference.as_ref().and_then(FeatureStatistics::count),
+        let inputs = json!({
+            "reference": {
+                "file": args.reference,
+                "count": reference.as_ref().and_then(FeatureStatistics::count),
+            },
             "images": args.images,
             "inception": args.inception,
-            "resize": args.resize.0.to_string(),
-            "dtype": "f32, distance in f64",
-            "version": VERSION,
-            "commit": COMMIT,
         });
+        // The distance is computed in f64.
+        let dtype = Some("f32".to_owned());
+        let described = description("fid", Some(args.resize.0.to_string()), dtype, inputs);
+        let count = Some(paths.len() as u64);
+        let result = result(described, distance, count, Some(seeds));
         out.json(&result)?;
         return Ok(());
     }
@@ -153,22 +153,27 @@ pub fn run(args: &FidArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Statistics of the features, and the seeds that the images record.
 fn statistics(
     args: &FidArgs,
     network: &FidInception,
     paths: &[PathBuf],
-) -> anyhow::Result<FeatureStatistics> {
+) -> anyhow::Result<(FeatureStatistics, Vec<Option<String>>)> {
+    let mut seeds = Vec::with_capacity(paths.len());
     let mut sums = FeatureAccumulator::new(FidInception::FEATURES)?;
     let progress = Progress::new(paths.len(), "reading features");
     for batch in paths.chunks(args.measure.batch) {
-        let images: Result<Vec<_>, _> = batch.par_iter().map(|path| image::load(path)).collect();
-        for features in network.features(&images?, args.resize.0)? {
+        let read: anyhow::Result<Vec<_>> =
+            batch.par_iter().map(|path| images::read(path)).collect();
+        let (pixels, found): (Vec<_>, Vec<_>) = read?.into_iter().unzip();
+        seeds.extend(found);
+        for features in network.features(&pixels, args.resize.0)? {
             sums.push(&features)?;
         }
         progress.advance(sums.count(), paths.len() as u64);
     }
     progress.finish();
-    Ok(sums.statistics()?)
+    Ok((sums.statistics()?, seeds))
 }
 
 /// The images to read: those of the prompts' keys in their order, or all by name.
@@ -179,7 +184,7 @@ fn paths(args: &FidArgs) -> anyhow::Result<Vec<PathBuf>> {
     let mut paths = match &args.prompts {
         Some(file) => prompts::read(file, args.count)?
             .iter()
-            .map(|prompt| prompts::image(&args.images, &prompt.key))
+            .map(|prompt| images::of_key(&args.images, &prompt.key))
             .collect::<anyhow::Result<_>>()?,
         None => {
             let mut found = Vec::new();
@@ -216,7 +221,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let path = entry.path();
         if entry.file_type().with_context(failed)?.is_dir() {
             collect(&path, found)?;
-        } else if prompts::is_image(&path) {
+        } else if images::is_image(&path) {
             found.push(path);
         }
     }

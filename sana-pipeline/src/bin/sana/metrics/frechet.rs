@@ -1,13 +1,13 @@
 //! `sana metrics frechet`: the distance of two sets of images by statistics of their features.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use sana_pipeline::metrics::{FeatureStatistics, frechet_distance};
-use serde::Serialize;
+use serde_json::json;
 
-use super::provenance::{COMMIT, VERSION};
+use super::result::{description, result};
 use crate::terminal::output;
 
 const EXAMPLES: &str = "\
@@ -33,25 +33,6 @@ pub struct FrechetArgs {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Side<'a> {
-    file: &'a Path,
-    /// Images, where the file says so.
-    count: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Distance<'a> {
-    metric: &'static str,
-    value: f64,
-    features: usize,
-    reference: Side<'a>,
-    generated: Side<'a>,
-    dtype: &'static str,
-    version: &'static str,
-    commit: Option<&'static str>,
-}
-
 /// Runs `sana metrics frechet`.
 pub fn run(args: &FrechetArgs) -> anyhow::Result<()> {
     let reference = FeatureStatistics::load(&args.reference)?;
@@ -62,20 +43,12 @@ pub fn run(args: &FrechetArgs) -> anyhow::Result<()> {
         writeln!(out, "{value:.6}")?;
         return Ok(());
     }
-    let side = |file, statistics: &FeatureStatistics| Side {
-        file,
-        count: statistics.count(),
-    };
-    let distance = Distance {
-        metric: "frechet",
-        value,
-        features: reference.features(),
-        reference: side(&args.reference, &reference),
-        generated: side(&args.generated, &generated),
-        dtype: "f64",
-        version: VERSION,
-        commit: COMMIT,
-    };
-    out.json(&distance)?;
+    let inputs = json!({
+        "features": reference.features(),
+        "reference": { "file": args.reference, "count": reference.count() },
+        "generated": { "file": args.generated, "count": generated.count() },
+    });
+    let described = description("frechet", None, Some("f64".to_owned()), inputs);
+    out.json(&result(described, Some(value), generated.count(), None))?;
     Ok(())
 }

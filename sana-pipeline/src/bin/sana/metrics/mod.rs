@@ -1,15 +1,18 @@
 //! `sana metrics`: the measures that papers report of generated images.
 
 mod args;
+mod benchmark;
 mod clip_score;
 mod fid;
 mod frechet;
+mod images;
 mod prompts;
-mod provenance;
+mod result;
 mod result_file;
 
 use clap::{Args, Subcommand};
 
+use self::benchmark::{DpgArgs, GenevalArgs, ImageRewardArgs};
 use self::clip_score::ClipScoreArgs;
 use self::fid::FidArgs;
 use self::frechet::FrechetArgs;
@@ -19,6 +22,8 @@ Examples:
   sana metrics clip-score --clip clip-vit-large-patch14 --prompts meta_data.json --images generated
   sana metrics fid --inception fid_inception.safetensors --images generated --reference real.npz
   sana metrics frechet real.npz generated.npz
+  sana metrics geneval generate evaluation_metadata.jsonl --out geneval
+  sana metrics geneval score results.jsonl
 
 `sana metrics MEASURE --help` prints the options of a measure, with examples.";
 
@@ -35,6 +40,9 @@ enum Measure {
     ClipScore(Box<ClipScoreArgs>),
     Fid(Box<FidArgs>),
     Frechet(FrechetArgs),
+    Geneval(GenevalArgs),
+    Dpg(DpgArgs),
+    ImageReward(ImageRewardArgs),
 }
 
 /// Runs `sana metrics`.
@@ -43,5 +51,8 @@ pub fn run(args: MetricsArgs) -> anyhow::Result<()> {
         Measure::ClipScore(args) => args.measure.cpu.run(|| clip_score::run(&args)),
         Measure::Fid(args) => args.measure.cpu.run(|| fid::run(&args)),
         Measure::Frechet(args) => frechet::run(&args),
+        Measure::Geneval(args) => benchmark::run_geneval(args),
+        Measure::Dpg(args) => benchmark::run_dpg(args),
+        Measure::ImageReward(args) => benchmark::run_image_reward(args),
     }
 }

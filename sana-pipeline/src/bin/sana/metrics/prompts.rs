@@ -1,6 +1,7 @@
 //! Prompt files that name an image each, in the order of the file.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::{Component, Path};
 
 use anyhow::{Context, bail};
 use sana_linear_attn::weights::read_text_bounded;
@@ -9,8 +10,6 @@ use serde::Deserialize;
 
 /// Bytes of a prompt file, at most: MJHQ-30K's has 8 MB.
 const LARGEST: u64 = 256 << 20;
-/// Endings of images, in the order in which they are looked for.
-const ENDINGS: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
 
 /// One prompt and the name of its image.
 pub struct Prompt {
@@ -56,26 +55,46 @@ pub fn read(path: &Path, count: Option<usize>) -> anyhow::Result<Vec<Prompt>> {
     Ok(prompts)
 }
 
-/// The image of a key in a folder.
-pub fn image(folder: &Path, key: &str) -> anyhow::Result<PathBuf> {
-    let mut paths = ENDINGS
-        .map(|ending| folder.join(format!("{key}.{ending}")))
-        .into_iter();
-    paths.find(|path| path.is_file()).with_context(|| {
-        format!(
-            "no image of {key:?} in {}: looked for {}",
-            folder.display(),
-            ENDINGS.map(|ending| format!("{key}.{ending}")).join(", ")
-        )
-    })
+/// Refuses keys that are no names of files, each once, and empty prompts.
+pub fn check_names(path: &Path, prompts: &[Prompt]) -> anyhow::Result<()> {
+    let mut known = HashSet::new();
+    for Prompt { key, text } in prompts {
+        let mut components = Path::new(key).components();
+        let first = components.next();
+        let is_name = matches!(first, Some(Component::Normal(name)) if name == key.as_str());
+        let reason = if !is_name || components.next().is_some() || key.contains(['\\', ':', '\0']) {
+            "is no name of a file"
+        } else if !known.insert(key.to_lowercase()) {
+            "is there twice"
+        } else if text.trim().is_empty() {
+            "has an empty prompt"
+        } else {
+            continue;
+        };
+        bail!("{}: {key:?} {reason}", path.display());
+    }
+    Ok(())
 }
 
-/// Whether a file has the ending of an image.
-pub fn is_image(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| {
-        ENDINGS
-            .iter()
-            .any(|known| ending.eq_ignore_ascii_case(known))
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_no_files() {
+        let check = |keys: &[&str]| {
+            let prompt = |key: &&str| Prompt {
+                key: (*key).to_owned(),
+                text: "a".to_owned(),
+            };
+            let prompts: Vec<Prompt> = keys.iter().map(prompt).collect();
+            check_names(Path::new("prompts.json"), &prompts)
+        };
+        assert!(check(&["0", "a b", "COCOval2014_1"]).is_ok());
+        for wrong in ["", ".", "..", "../a", "a/b", "/a", "a/", "a\\b", "C:a"] {
+            let error = check(&[wrong]).unwrap_err().to_string();
+            assert!(error.contains("no name of a file"), "{wrong}: {error}");
+        }
+        assert!(check(&["a", "A"]).is_err());
+    }
 }
