@@ -11,6 +11,8 @@
 //! # Ok::<(), sana_pipeline::best_of::VerifierError>(())
 //! ```
 
+#[cfg(feature = "metrics")]
+mod clip;
 mod command;
 mod rank;
 #[cfg(feature = "scenes")]
@@ -20,6 +22,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use clip::ClipVerifier;
 pub use command::CommandVerifier;
 pub use rank::{considered, rank};
 #[cfg(feature = "scenes")]
@@ -83,8 +88,8 @@ pub trait Verifier {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifierError {
-    /// The image could not be read.
-    #[error("cannot read {}: {reason}", image.display())]
+    /// The image could not be read or rated.
+    #[error("cannot rate {}: {reason}", image.display())]
     Image {
         /// The file.
         image: std::path::PathBuf,

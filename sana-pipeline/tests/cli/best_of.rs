@@ -139,6 +139,60 @@ fn scenes_are_rated_by_their_evaluator() {
     );
 }
 
+/// The scores are those of `sana metrics clip-score`.
+#[cfg(feature = "metrics")]
+#[test]
+fn clip_rates_images() {
+    let here = Workplace::new();
+    let clip =
+        sana_linear_attn::parity::built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "metrics/clip");
+    let clip = clip.to_str().unwrap();
+    let verifier = format!("--verifier=clip:{clip}");
+    let options = ["--best-of=3", "--keep=3", "--seed=4", &verifier];
+    here.generate(&options).quiet_success();
+    let found = table(&here, "sana-best-of.json");
+    let prompts = r#"{"4": "a red circle", "5": "a red circle", "6": "a red circle"}"#;
+    fs::write(here.path("prompts.json"), prompts).unwrap();
+    let measured = [
+        "metrics",
+        "clip-score",
+        "--clip",
+        clip,
+        "--prompts=prompts.json",
+        "--images=sana-candidates",
+        "--out=scores.jsonl",
+        "--device=flex",
+    ];
+    here.sana(&measured).quiet_success();
+    let lines = fs::read_to_string(here.path("scores.jsonl")).unwrap();
+    let scores: Vec<Value> = lines
+        .lines()
+        .skip(1)
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let score = |seed: &Value| {
+        let mut all = scores.iter();
+        let found = all
+            .find(|one| one["seed"] == seed.to_string().as_str())
+            .unwrap();
+        found["score"].as_f64().unwrap()
+    };
+    for one in found["candidates"].as_array().unwrap() {
+        let rating = one["rating"]["score"].as_f64().unwrap();
+        assert!((rating - score(&one["seed"])).abs() < 1e-3, "{one}");
+    }
+    let kept: Vec<f64> = found["kept"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(score)
+        .collect();
+    assert!(
+        kept[0] >= kept[1] && kept[1] >= kept[2] && kept[0] > kept[2],
+        "{kept:?}"
+    );
+}
+
 #[test]
 fn what_is_refused() {
     let here = Workplace::new();
@@ -151,12 +205,17 @@ fn what_is_refused() {
         .fails(2, &["--count"]);
     here.generate(&["--best-of=2", "--keep=3", scenes])
         .fails(1, &["--keep 3 is more than", "--best-of 2"]);
-    here.generate(&["--best-of=2", "--verifier=clip:folder"])
-        .fails(2, &["no verifier uses CLIP", "command:PROGRAM"]);
-    for wrong in ["--verifier=command:", "--verifier=magic"] {
+    for wrong in [
+        "--verifier=command:",
+        "--verifier=clip:",
+        "--verifier=magic",
+    ] {
         here.generate(&["--best-of=2", wrong])
-            .fails(2, &["command:PROGRAM"]);
+            .fails(2, &["clip:DIR", "command:PROGRAM"]);
     }
+    #[cfg(feature = "metrics")]
+    here.generate(&["--best-of=2", "--verifier=clip:folder"])
+        .fails(1, &["folder/config.json"]);
     here.sana_on_fixture(&["generate", "a cat", "--best-of=2", scenes])
         .fails(1, &["cannot rate images of \"a cat\""]);
     here.generate(&["--best-of=2", "--verifier=command:./none"])

@@ -88,6 +88,7 @@ pub fn run(args: GenerateArgs, count: usize, mut report: Report) -> anyhow::Resu
     }
     recorded.image.add_files(&mut files);
     recorded.loaded.add_files(&mut files);
+    verifier.add_files(&mut files);
     let paths = paths::images(&file, keep, &mut files)?;
     let table = next_to(&file, "-best-of.json");
     files.writes(&table, "--out", "the ratings")?;
@@ -166,7 +167,7 @@ pub fn run(args: GenerateArgs, count: usize, mut report: Report) -> anyhow::Resu
             }
             let rater = match &mut started {
                 Some(rater) => rater,
-                none => none.insert(verifier.start()?),
+                none => none.insert(verifier.start(&model.device.device)?),
             };
             let rating = rater.rate(args.prompt(), &one.path)?;
             rated.insert(one.seed, rating);

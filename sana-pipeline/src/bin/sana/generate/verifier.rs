@@ -1,13 +1,17 @@
 //! What chooses among images, and how it is asked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
+use burn::tensor::Device;
 use clap::Args;
+#[cfg(feature = "metrics")]
+use sana_pipeline::best_of::ClipVerifier;
 use sana_pipeline::best_of::{CommandVerifier, SceneVerifier, Verifier};
 
 use crate::args::positive;
+use crate::files::Files;
 
 /// Of many images of one prompt the best.
 #[derive(Debug, Args)]
@@ -27,8 +31,9 @@ pub struct BestOfArgs {
     /// Images to keep [default: 1]
     #[arg(long, value_name = "K", requires = "best_of", allow_negative_numbers = true, value_parser = positive())]
     pub keep: Option<usize>,
-    /// What rates the images: `scenes`, for prompts of the scene language, or `command:PROGRAM`, a
-    /// program that reads lines of JSON and answers each with its rating
+    /// What rates the images: `scenes`, for prompts of the scene language; `clip:DIR`, the folder of a
+    /// CLIP of transformers; or `command:PROGRAM`, a program that reads lines of JSON and answers each
+    /// with its rating
     #[arg(long, value_name = "VERIFIER", requires = "best_of")]
     pub verifier: Option<VerifierName>,
 }
@@ -37,6 +42,7 @@ pub struct BestOfArgs {
 #[derive(Debug, Clone)]
 pub enum VerifierName {
     Scenes,
+    Clip(PathBuf),
     Command(String),
 }
 
@@ -49,11 +55,8 @@ impl FromStr for VerifierName {
             Some(("command", program)) if !program.trim().is_empty() => {
                 Ok(Self::Command(program.to_owned()))
             }
-            Some(("clip", _)) => Err(
-                "no verifier uses CLIP yet: give scenes, or a program with command:PROGRAM"
-                    .to_owned(),
-            ),
-            _ => Err("expected scenes or command:PROGRAM".to_owned()),
+            Some(("clip", folder)) if !folder.is_empty() => Ok(Self::Clip(folder.into())),
+            _ => Err("expected scenes, clip:DIR or command:PROGRAM".to_owned()),
         }
     }
 }
@@ -63,22 +66,44 @@ impl VerifierName {
     pub fn text(&self) -> String {
         match self {
             Self::Scenes => "scenes".to_owned(),
+            Self::Clip(folder) => format!("clip:{}", folder.display()),
             Self::Command(program) => format!("command:{program}"),
         }
     }
 
     /// Whether it can rate images of this prompt, as far as can be known.
     pub fn check(&self, prompt: &str) -> anyhow::Result<()> {
-        if let Self::Scenes = self {
-            SceneVerifier::parse(prompt)?;
+        match self {
+            Self::Scenes => {
+                SceneVerifier::parse(prompt)?;
+            }
+            #[cfg(not(feature = "metrics"))]
+            Self::Clip(_) => no_clip()?,
+            _ => {}
         }
         Ok(())
     }
 
-    /// Starts it. A program is a file of that name, or else its words are a program and arguments.
-    pub fn start(&self) -> anyhow::Result<Box<dyn Verifier>> {
+    /// Adds the files that it reads.
+    pub fn add_files(&self, files: &mut Files) {
+        if let Self::Clip(folder) = self {
+            files.reads_folder(folder, "CLIP");
+        }
+    }
+
+    /// Starts it. A network runs on the device; a program is a file of that name, or else its words are
+    /// a program and arguments.
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(unused_variables, reason = "no network verifies")
+    )]
+    pub fn start(&self, device: &Device) -> anyhow::Result<Box<dyn Verifier>> {
         Ok(match self {
             Self::Scenes => Box::new(SceneVerifier),
+            #[cfg(feature = "metrics")]
+            Self::Clip(folder) => Box::new(ClipVerifier::load(folder, device)?),
+            #[cfg(not(feature = "metrics"))]
+            Self::Clip(_) => return no_clip(),
             Self::Command(line) => {
                 let words: Vec<&str> = match Path::new(line).is_file() {
                     true => vec![line],
@@ -89,4 +114,9 @@ impl VerifierName {
             }
         })
     }
+}
+
+#[cfg(not(feature = "metrics"))]
+fn no_clip<T>() -> anyhow::Result<T> {
+    anyhow::bail!("this build has no CLIP: build with the cargo feature metrics")
 }
