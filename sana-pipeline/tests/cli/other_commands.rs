@@ -180,3 +180,18 @@ fn a_closed_pipe_stops_nothing() {
     }
     assert_eq!(here.files(), ["sana.png"]);
 }
+
+#[test]
+fn prompts_of_the_evaluation_are_listed() {
+    let here = Workplace::new();
+    let said = here
+        .sana(&["evaluate", "--prompts=2", "--list-prompts"])
+        .quiet_success();
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 12);
+    assert_eq!(lines[0]["name"], "single-object-0");
+    assert_eq!(lines[11]["name"], "attribute-binding-1");
+}

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use clap::Args;
 use sana_pipeline::evaluate::{self, EvaluateOptions};
+use sana_pipeline::scenes::ScenePrompt;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::args::{LoraArgs, ModelArgs, ResourceArgs, positive};
 use crate::model::{Controlled, Model};
@@ -16,6 +18,7 @@ Examples:
   sana evaluate --prompts 10 --steps 8
   sana evaluate --autoencoder
   sana evaluate --model my-checkpoint --json
+  sana evaluate --prompts 10 --list-prompts > prompts.jsonl
 
 The prompts are of the scene language (flat shapes: one object, its colours, two objects, counting,
 position, attribute binding), none of which occurs in training; a program scores each image.";
@@ -47,6 +50,9 @@ pub struct EvaluateArgs {
     /// Score drawn scenes after the autoencoder alone: the most that the rest of the model can reach
     #[arg(long, conflicts_with_all = ["steps", "guidance", "lora"])]
     autoencoder: bool,
+    /// Print the prompts, in lines of JSON as `sana generate --prompts` reads them, and evaluate nothing
+    #[arg(long, conflicts_with_all = ["steps", "guidance", "autoencoder", "json", "lora"])]
+    list_prompts: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,6 +66,9 @@ pub struct EvaluateArgs {
 
 /// Runs `sana evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
+    if args.list_prompts {
+        return list_prompts(&args);
+    }
     let (loras, none) = (args.lora.files(), Controlled::default());
     let mut model = Model::open_with(&args.model, &args.resources, loras, none)?;
     let mut options = EvaluateOptions::default()
@@ -84,6 +93,22 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
         progress.finish();
         print(&model, args.json, &report, report.to_string())
     }
+}
+
+/// Prints the prompts that images are made of, named after their categories.
+fn list_prompts(args: &EvaluateArgs) -> anyhow::Result<()> {
+    let prompts = ScenePrompt::held_out_set(args.prompts, args.seed);
+    let mut out = output();
+    for (index, prompt) in prompts.iter().enumerate() {
+        let category = serde_json::to_value(prompt.category())?;
+        let category = category.as_str().unwrap_or_default().replace('_', "-");
+        let line = json!({
+            "prompt": prompt.canonical(),
+            "name": format!("{category}-{}", index % args.prompts),
+        });
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
 }
 
 fn print(model: &Model, json: bool, result: &impl Serialize, table: String) -> anyhow::Result<()> {
