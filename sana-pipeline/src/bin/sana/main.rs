@@ -5,35 +5,15 @@
 // Their macros panic where a stream is closed or full, and show whatever they are given: `terminal`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-mod advice;
 mod args;
-mod bench;
 mod cli;
-mod config;
-mod convert;
-mod depth;
+mod commands;
 mod device;
-mod devices;
-mod encode;
-mod evaluate;
 mod files;
 mod generate;
-mod hub;
-mod init;
-mod inspect;
-mod latent_rgb;
-mod marked;
-#[cfg(feature = "metrics")]
-mod metrics;
 mod model;
-#[cfg(feature = "hub")]
-mod models;
 mod preview;
-#[cfg(feature = "serve")]
-mod serve;
-mod shell;
 mod terminal;
-mod train;
 
 use std::env;
 use std::error::Error;
@@ -42,6 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sana_pipeline::escaped;
 
+use crate::cli::{Cli, advice};
 use crate::terminal::{Lines, complain};
 
 /// Every tensor operation on the CPU allocates its result. The system's allocator gives large blocks
@@ -50,7 +31,7 @@ use crate::terminal::{Lines, complain};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(error),
     };
@@ -71,7 +52,7 @@ fn usage(error: clap::Error) -> ExitCode {
     let arguments: Vec<String> = env::args_os()
         .map(|argument| escaped(&argument.to_string_lossy()).into_owned())
         .collect();
-    let escaped = cli::Cli::try_parse_from(arguments);
+    let escaped = Cli::try_parse_from(arguments);
     let error = escaped.err().unwrap_or(error);
     // Nobody may be there to read it.
     let _ = error.print();

@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use super::args::{GenerateArgs, ImageArgs, RecordedArgs};
 use super::events::{Event, Report, Written};
 use super::metadata::{Made, Record};
-use super::paths::{self, FILE};
 use super::request::{cut, random_seed, write_notes};
 use super::template::Templates;
 use super::verifier::VerifierName;
 use crate::files::Files;
+use crate::files::paths::{self, FILE};
 use crate::model::Model;
 use crate::terminal::Progress;
 

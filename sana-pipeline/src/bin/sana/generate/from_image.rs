@@ -8,7 +8,8 @@ use sana_pipeline::image;
 use super::args::{GenerateArgs, RecordedArgs};
 use super::events::Report;
 use super::metadata::Record;
-use super::{options, paths};
+use super::options;
+use crate::files::paths;
 use crate::model;
 
 /// The arguments with those that the image of `--from-image` records.

@@ -7,9 +7,8 @@ use anyhow::Context;
 use clap::Args;
 use sana_pipeline::image::{self, FileFormat, GridOptions};
 
-use super::paths;
 use crate::args::positive;
-use crate::files::Files;
+use crate::files::{Files, paths};
 
 /// The grid of all images of a run.
 #[derive(Debug, Args)]

@@ -11,8 +11,7 @@ use sana_pipeline::{PipelineError, StepInfo};
 
 use self::terminal::{Graphics, Terminal};
 use crate::args::positive;
-use crate::files::Files;
-use crate::marked;
+use crate::files::{Files, marked};
 use crate::model::Model;
 use crate::terminal::{Progress, note, warning};
 

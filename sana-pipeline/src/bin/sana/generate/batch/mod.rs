@@ -21,8 +21,7 @@ use super::args::{GenerateArgs, ImageArgs, LoadedArgs, RecordedArgs};
 use super::events::{Event, Report};
 use super::metadata::{Made, Record};
 use super::template::Templates;
-use crate::files::Files;
-use crate::marked;
+use crate::files::{Files, marked};
 use crate::model::Model;
 
 /// Where images go without --out.

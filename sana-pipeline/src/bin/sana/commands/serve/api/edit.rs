@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::generation::Generation;
-use crate::serve::error::ApiError;
-use crate::serve::images;
-use crate::serve::job::{Draft, Start};
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::images;
+use crate::commands::serve::job::{Draft, Start};
 
 /// Fields whose values are text, whatever it looks like.
 const TEXTS: [&str; 6] = [

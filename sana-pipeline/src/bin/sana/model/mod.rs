@@ -1,5 +1,7 @@
 //! The pipeline that the options name.
 
+pub mod hub;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +16,9 @@ use sana_pipeline::{Checkpoint, LoadOptions, SanaPipeline};
 
 use crate::args::{Dtype, ModelArgs, ResourceArgs};
 use crate::device::OpenDevice;
-use crate::hub::{self, Found};
 use crate::terminal;
+
+use self::hub::Found;
 
 /// What the model of this build is called.
 pub const BUILT_IN: &str = "built-in";

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sana_pipeline::image::{FileFormat, check_writable};
 
-use crate::files::Files;
+use super::Files;
 
 /// The file of the image without --out.
 pub const FILE: &str = "sana.png";

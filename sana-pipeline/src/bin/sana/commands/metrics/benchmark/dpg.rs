@@ -13,11 +13,11 @@ use serde_json::json;
 use super::args::MakeArgs;
 use super::item::{Item, Place};
 use super::make;
+use crate::commands::metrics::images;
+use crate::commands::metrics::prompts::{self, Prompt};
+use crate::commands::metrics::result::{description, result};
 use crate::files::Files;
 use crate::generate::args::FormatName;
-use crate::metrics::images;
-use crate::metrics::prompts::{self, Prompt};
-use crate::metrics::result::{description, result};
 use crate::terminal::{output, warning};
 
 /// Images of each prompt: the evaluator cuts a grid of two rows and two columns.

@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::images::{self, Format};
+use crate::commands::serve::job::Event;
+use crate::commands::serve::state::Server;
+use crate::commands::serve::submit::Submitted;
 use crate::generate::metadata::Record;
-use crate::serve::error::ApiError;
-use crate::serve::images::{self, Format};
-use crate::serve::job::Event;
-use crate::serve::state::Server;
-use crate::serve::submit::Submitted;
 
 /// How images are answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]

@@ -8,7 +8,7 @@ use indicatif::DecimalBytes;
 use sana_pipeline::hub::{self, CachedRepo, CachedRevision, HubOptions, HubRepo};
 use serde_json::{Value, json};
 
-use crate::hub::snapshot;
+use crate::model::hub::snapshot;
 use crate::terminal::{Lines, output};
 
 const EXAMPLES: &str = "\

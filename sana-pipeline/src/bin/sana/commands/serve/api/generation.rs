@@ -6,10 +6,10 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, ResponseFormat, own_address};
 use crate::args::Size;
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::images::Format;
+use crate::commands::serve::job::Draft;
 use crate::generate::args::SolverName;
-use crate::serve::error::ApiError;
-use crate::serve::images::Format;
-use crate::serve::job::Draft;
 
 /// Bytes of a prompt, at most.
 const LONGEST_PROMPT: usize = 32_000;

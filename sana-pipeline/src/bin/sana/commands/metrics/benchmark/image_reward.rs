@@ -8,9 +8,9 @@ use super::args::MakeArgs;
 use super::item::{Item, Place};
 use super::make;
 use crate::args::positive;
+use crate::commands::metrics::prompts::{self, Prompt};
 use crate::files::Files;
 use crate::generate::args::FormatName;
-use crate::metrics::prompts::{self, Prompt};
 
 const EXAMPLES: &str = "\
 Examples:

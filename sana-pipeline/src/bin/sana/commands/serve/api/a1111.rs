@@ -13,12 +13,12 @@ use utoipa::ToSchema;
 
 use super::generation::Generation;
 use crate::args::Size;
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::images::{self, Format};
+use crate::commands::serve::job::{Draft, Made, Start};
+use crate::commands::serve::state::{Server, State};
 use crate::generate::args::SolverName;
 use crate::generate::parameters::sampler;
-use crate::serve::error::ApiError;
-use crate::serve::images::{self, Format};
-use crate::serve::job::{Draft, Made, Start};
-use crate::serve::state::{Server, State};
 
 /// The fields that have an effect; the others of the web UI are accepted and have none.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
@@ -159,7 +159,7 @@ impl ImageToImage {
     post,
     path = "/sdapi/v1/txt2img",
     request_body = TextToImage,
-    responses((status = 200, body = Answer), (status = 400, body = crate::serve::error::ErrorBody))
+    responses((status = 200, body = Answer), (status = 400, body = crate::commands::serve::error::ErrorBody))
 )]
 pub async fn txt2img(
     Shared(server): Shared<Server>,
@@ -175,7 +175,7 @@ pub async fn txt2img(
     post,
     path = "/sdapi/v1/img2img",
     request_body = ImageToImage,
-    responses((status = 200, body = Answer), (status = 400, body = crate::serve::error::ErrorBody))
+    responses((status = 200, body = Answer), (status = 400, body = crate::commands::serve::error::ErrorBody))
 )]
 pub async fn img2img(
     Shared(server): Shared<Server>,

@@ -1,5 +1,8 @@
 //! The files that a run reads and writes: none is written that it also reads, or twice.
 
+pub mod marked;
+pub mod paths;
+
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};

@@ -11,8 +11,7 @@ use sana_linear_attn::weights::write_tensors;
 use sana_pipeline::image;
 
 use crate::args::{Color, ModelArgs, ResourceArgs};
-use crate::files::Files;
-use crate::generate::paths;
+use crate::files::{Files, paths};
 use crate::model::Model;
 use crate::terminal::output;
 

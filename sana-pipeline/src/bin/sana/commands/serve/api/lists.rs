@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use crate::serve::state::Server;
+use crate::commands::serve::state::Server;
 
 /// A handler for each route, the routes, and their description.
 macro_rules! answers {

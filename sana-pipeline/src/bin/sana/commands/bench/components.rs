@@ -294,7 +294,7 @@ impl Finite for Made {
 mod tests {
     use super::*;
     use crate::args::Dtype;
-    use crate::bench::models::Weights;
+    use crate::commands::bench::models::Weights;
     use sana_linear_attn::SanaTransformerConfig;
     use sana_pipeline::sampler::Scheduler;
     use sana_sampler::SigmaData;

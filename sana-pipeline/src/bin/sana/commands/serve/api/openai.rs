@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::answer::Images;
 use super::edit::EditForm;
 use super::generation::Generation;
-use crate::serve::error::ApiError;
-use crate::serve::state::Server;
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::state::Server;
 
 /// Images from a prompt.
 #[utoipa::path(
@@ -20,8 +20,8 @@ use crate::serve::state::Server;
     request_body = Generation,
     responses(
         (status = 200, description = "The images, or with `stream` server-sent events", body = Images),
-        (status = 400, description = "What cannot be made", body = crate::serve::error::ErrorBody),
-        (status = 429, description = "Too many requests wait", body = crate::serve::error::ErrorBody),
+        (status = 400, description = "What cannot be made", body = crate::commands::serve::error::ErrorBody),
+        (status = 429, description = "Too many requests wait", body = crate::commands::serve::error::ErrorBody),
     )
 )]
 pub async fn generations(
@@ -42,8 +42,8 @@ pub async fn generations(
     request_body(content = EditForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The images, or with `stream` server-sent events", body = Images),
-        (status = 400, description = "What cannot be made", body = crate::serve::error::ErrorBody),
-        (status = 429, description = "Too many requests wait", body = crate::serve::error::ErrorBody),
+        (status = 400, description = "What cannot be made", body = crate::commands::serve::error::ErrorBody),
+        (status = 429, description = "Too many requests wait", body = crate::commands::serve::error::ErrorBody),
     )
 )]
 pub async fn edits(

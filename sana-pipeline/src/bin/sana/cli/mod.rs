@@ -1,31 +1,29 @@
 //! The command line: the subcommands, and what runs each of them.
 
+pub mod advice;
+
 use clap::{Arg, CommandFactory, Parser, Subcommand};
 
 use crate::args::CpuArgs;
-use crate::bench::BenchArgs;
-use crate::config::ConfigArgs;
-use crate::convert::ConvertArgs;
-use crate::depth::{GrowArgs, PruneArgs};
-use crate::devices::DevicesArgs;
-use crate::encode::{DecodeArgs, EncodeArgs};
-use crate::evaluate::EvaluateArgs;
-use crate::generate::GenerateArgs;
-use crate::init::InitArgs;
-use crate::inspect::InspectArgs;
-use crate::latent_rgb::LatentRgbArgs;
-#[cfg(feature = "metrics")]
-use crate::metrics::{self, MetricsArgs};
+use crate::commands::autoencoder::encode::{self, DecodeArgs, EncodeArgs};
+use crate::commands::autoencoder::latent_rgb::{self, LatentRgbArgs};
+use crate::commands::bench::{self, BenchArgs};
+use crate::commands::checkpoint::convert::{self, ConvertArgs};
+use crate::commands::checkpoint::depth::{self, GrowArgs, PruneArgs};
+use crate::commands::checkpoint::init::{self, InitArgs};
+use crate::commands::checkpoint::inspect::{self, InspectArgs};
 #[cfg(feature = "hub")]
-use crate::models::{self, ModelsArgs};
+use crate::commands::checkpoint::models::{self, ModelsArgs};
+use crate::commands::evaluate::{self, EvaluateArgs};
+#[cfg(feature = "metrics")]
+use crate::commands::metrics::{self, MetricsArgs};
 #[cfg(feature = "serve")]
-use crate::serve::{self, ServeArgs};
-use crate::shell::{CompletionsArgs, ManArgs};
-use crate::train::TrainArgs;
-use crate::{
-    bench, config, convert, depth, devices, encode, evaluate, generate, init, inspect, latent_rgb,
-    shell, train,
-};
+use crate::commands::serve::{self, ServeArgs};
+use crate::commands::setup::config::{self, ConfigArgs};
+use crate::commands::setup::devices::{self, DevicesArgs};
+use crate::commands::setup::shell::{self, CompletionsArgs, ManArgs};
+use crate::commands::train::{self, TrainArgs};
+use crate::generate::{self, GenerateArgs};
 
 const EXAMPLES: &str = "\
 Examples:

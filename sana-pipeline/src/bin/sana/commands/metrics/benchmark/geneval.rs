@@ -13,9 +13,9 @@ use super::args::MakeArgs;
 use super::item::{Item, Place};
 use super::make;
 use crate::args::positive;
+use crate::commands::metrics::images;
+use crate::commands::metrics::result::{description, result};
 use crate::files::Files;
-use crate::metrics::images;
-use crate::metrics::result::{description, result};
 use crate::terminal::{output, warning};
 
 /// Bytes of a file of prompts or results, at most: the official prompts have 110 kB.

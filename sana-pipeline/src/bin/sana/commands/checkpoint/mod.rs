@@ -1,0 +1,8 @@
+//! Commands on checkpoints: made, described, converted, of another depth, and those in the cache.
+
+pub mod convert;
+pub mod depth;
+pub mod init;
+pub mod inspect;
+#[cfg(feature = "hub")]
+pub mod models;
