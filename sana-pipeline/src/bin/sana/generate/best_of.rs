@@ -13,12 +13,13 @@ use sana_pipeline::best_of::{Rating, Verifier, considered, rank};
 use sana_pipeline::{FolderLock, PipelineError, Request, StepAction, StepInfo, image};
 use serde::{Deserialize, Serialize};
 
+use super::args::verifier::VerifierName;
 use super::args::{GenerateArgs, ImageArgs, RecordedArgs};
 use super::events::{Event, Report, Written};
-use super::metadata::{Made, Record};
+use super::record::Record;
+use super::record::metadata::Made;
 use super::request::{cut, random_seed, write_notes};
 use super::template::Templates;
-use super::verifier::VerifierName;
 use crate::files::Files;
 use crate::files::paths::{self, FILE};
 use crate::model::Model;

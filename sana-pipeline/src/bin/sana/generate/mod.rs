@@ -3,20 +3,12 @@
 pub mod args;
 mod batch;
 mod best_of;
-mod control;
 pub mod events;
-mod for_others;
-mod from_image;
-mod grid;
-mod hires;
-mod image_to_image;
-pub mod metadata;
 pub mod options;
-pub mod parameters;
 pub mod profile;
+pub mod record;
 pub mod request;
 mod template;
-mod verifier;
 
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
@@ -25,9 +17,10 @@ use anyhow::{Error, bail};
 use sana_pipeline::image::{self, RgbImage};
 use sana_pipeline::{Request, StepAction, StepInfo};
 
-use self::args::{ImageArgs, RecordedArgs};
+use self::args::{ImageArgs, RecordedArgs, control, grid};
 use self::events::{Event, Report, Written};
-use self::metadata::Made;
+use self::record::from_image;
+use self::record::metadata::Made;
 use self::request::{cut, random_seed, write_notes};
 use self::template::Templates;
 use crate::files::paths::{self, FILE};
@@ -36,8 +29,8 @@ use crate::terminal::Progress;
 
 pub use self::args::GenerateArgs;
 pub use self::batch::read_prompts;
-pub use self::metadata::Record;
 pub use self::options::quoted;
+pub use self::record::Record;
 
 /// Runs `sana generate`.
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
@@ -82,7 +75,7 @@ fn run_complete(args: GenerateArgs) -> anyhow::Result<()> {
         control::check_writable(path, &mut files)?;
     }
     let mut previews = run.preview.open(run.no_mark, &mut files)?;
-    let grid_path = run.grid.path(self::grid::next_to(&file), &mut files)?;
+    let grid_path = run.grid.path(grid::next_to(&file), &mut files)?;
     let RecordedArgs {
         image: args,
         loaded,

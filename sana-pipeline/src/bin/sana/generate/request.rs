@@ -12,9 +12,9 @@ use sana_pipeline::{PipelineError, Request, SanaPipeline};
 use sana_sampler::{AdaptiveProjection, GuidanceInterval, Order};
 use sana_text::Instruction;
 
+use super::args::hires::HiresArgs;
 use super::args::{GuidanceArgs, ImageArgs, InstructionTemplate, SolverName};
 use super::events::Report;
-use super::hires::HiresArgs;
 use crate::args::{Aspect, NoiseLevels, Size};
 
 impl ImageArgs {

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use crate::generate::metadata::Record;
+use crate::generate::Record;
 
 /// The format of an image that is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -14,8 +14,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::args::Limits;
 use super::error::ApiError;
 use super::queue::Waiting;
+use crate::generate::Record;
 use crate::generate::args::ImageArgs;
-use crate::generate::metadata::Record;
 use crate::generate::request::random_seed;
 
 /// Guidance scale, at most: beyond, values overflow.

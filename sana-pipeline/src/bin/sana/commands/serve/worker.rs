@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::job::{Event, Job, Made, Signal};
 use super::state::Shared;
 use crate::generate::args::{ImageArgs, LoadedArgs};
-use crate::generate::metadata::{self, Record};
+use crate::generate::record::{Record, metadata};
 use crate::model::Model;
 use crate::preview;
 use crate::terminal::warning;

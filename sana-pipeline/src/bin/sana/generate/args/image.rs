@@ -5,11 +5,11 @@ use sana_sampler::ScmTimesteps;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::control::ControlArgs;
+use super::hires::HiresArgs;
+use super::image_to_image::ImageToImageArgs;
 use crate::args::{Aspect, NoiseLevels, Size, as_typed, positive};
 use crate::files::Files;
-use crate::generate::control::ControlArgs;
-use crate::generate::hires::HiresArgs;
-use crate::generate::image_to_image::ImageToImageArgs;
 use crate::generate::options;
 
 /// One image, or several that differ in their seed.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::control::Wiring;
 use crate::args::{LoraArgs, ModelArgs, ResourceArgs, path_as_typed};
 use crate::files::Files;
-use crate::generate::control::Wiring;
 use crate::model::{Controlled, Model};
 
 /// What is loaded once for all images of a run.

@@ -2,8 +2,13 @@
 //! [`ImageArgs`] also on a line of a prompt file, one of [`RecordedArgs`] also by the metadata of an
 //! image, and the others for a whole run only.
 
+pub mod control;
+pub mod grid;
+pub mod hires;
 mod image;
+mod image_to_image;
 mod loaded;
+pub mod verifier;
 
 use std::path::PathBuf;
 
@@ -11,11 +16,12 @@ use clap::{ArgGroup, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::grid::GridArgs;
 use super::options;
-use super::verifier::BestOfArgs;
 use crate::args::{ResourceArgs, Shard, positive};
 use crate::preview::PreviewArgs;
+
+use self::grid::GridArgs;
+use self::verifier::BestOfArgs;
 
 pub use image::{GuidanceArgs, ImageArgs, InstructionTemplate, SolverName};
 pub use loaded::LoadedArgs;

@@ -9,7 +9,7 @@ use sana_pipeline::{Generation, Request, StepAction, StepInfo, image};
 use super::plan::{BatchImage, Line};
 use crate::generate::args::{ImageArgs, LoadedArgs};
 use crate::generate::events::{Event, Report, Written};
-use crate::generate::metadata::{Made, Record};
+use crate::generate::record::metadata::{Made, Record};
 use crate::model::Model;
 use crate::preview::Previews;
 use crate::terminal::Progress;

@@ -12,7 +12,7 @@ use super::item::{Item, Writer};
 use crate::files::Files;
 use crate::generate::Record;
 use crate::generate::args::{ImageArgs, LoadedArgs};
-use crate::generate::metadata::Made;
+use crate::generate::record::metadata::Made;
 use crate::model::Model;
 use crate::terminal::{Progress, output, warning};
 

@@ -18,7 +18,7 @@ use crate::commands::serve::images::{self, Format};
 use crate::commands::serve::job::{Draft, Made, Start};
 use crate::commands::serve::state::{Server, State};
 use crate::generate::args::SolverName;
-use crate::generate::parameters::sampler;
+use crate::generate::record::parameters::sampler;
 
 /// The fields that have an effect; the others of the web UI are accepted and have none.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]

@@ -21,7 +21,7 @@ use crate::commands::serve::images::{self, Format};
 use crate::commands::serve::job::Event;
 use crate::commands::serve::state::Server;
 use crate::commands::serve::submit::Submitted;
-use crate::generate::metadata::Record;
+use crate::generate::Record;
 
 /// How images are answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]

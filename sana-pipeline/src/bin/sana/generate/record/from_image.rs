@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, bail};
 use sana_pipeline::image;
 
-use super::args::{GenerateArgs, RecordedArgs};
-use super::events::Report;
 use super::metadata::Record;
-use super::options;
 use crate::files::paths;
+use crate::generate::args::{GenerateArgs, RecordedArgs};
+use crate::generate::events::Report;
+use crate::generate::options;
 use crate::model;
 
 /// The arguments with those that the image of `--from-image` records.

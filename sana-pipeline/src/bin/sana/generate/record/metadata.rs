@@ -9,10 +9,10 @@ use sana_pipeline::request::ImageToImageSettings;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::args::{ImageArgs, LoadedArgs, RecordedArgs};
-use super::options::{self, quoted};
 use super::parameters::for_others;
 use crate::args::{Bf16Args, ModelArgs};
+use crate::generate::args::{ImageArgs, LoadedArgs, RecordedArgs};
+use crate::generate::options::{self, quoted};
 use crate::model::{BUILT_IN, Model};
 
 /// Keys and values, in the order in which they are shown.

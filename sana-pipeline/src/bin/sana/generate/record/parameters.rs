@@ -10,7 +10,7 @@ use sana_pipeline::image::{DigitalSourceType, PARAMETERS, XMP};
 use sana_pipeline::request::ImageToImageSettings;
 use serde_json::{Map, Value};
 
-use super::args::{ImageArgs, SolverName};
+use crate::generate::args::{ImageArgs, SolverName};
 
 const NEGATIVE: &str = "Negative prompt:";
 /// Fields that a line of them has, at least: fewer belong to a prompt.
