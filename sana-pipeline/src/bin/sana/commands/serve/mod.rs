@@ -2,17 +2,12 @@
 
 mod api;
 mod args;
-mod auth;
 mod error;
 mod images;
-mod job;
-mod kept;
 mod key;
-mod metrics;
 mod names;
 mod queue;
 mod state;
-mod submit;
 mod worker;
 
 use std::io::Write;
@@ -30,9 +25,9 @@ use crate::generate::args::LoadedArgs;
 use crate::model::Model;
 use crate::terminal::output;
 
-use self::kept::Kept;
-use self::metrics::Metrics;
 use self::queue::Queue;
+use self::state::kept::Kept;
+use self::state::metrics::Metrics;
 use self::state::{Server, Shared, State};
 
 pub use self::args::ServeArgs;

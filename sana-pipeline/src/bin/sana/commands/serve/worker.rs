@@ -9,8 +9,8 @@ use sana_pipeline::image::RgbImage;
 use sana_pipeline::{PipelineError, Request, StepAction, StepInfo};
 
 use super::error::ApiError;
-use super::job::{Event, Job, Made, Signal};
 use super::state::Shared;
+use super::state::job::{Event, Job, Made, Signal};
 use crate::generate::args::{ImageArgs, LoadedArgs};
 use crate::generate::record::{Record, metadata};
 use crate::model::Model;

@@ -15,7 +15,7 @@ use super::generation::Generation;
 use crate::args::Size;
 use crate::commands::serve::error::ApiError;
 use crate::commands::serve::images::{self, Format};
-use crate::commands::serve::job::{Draft, Made, Start};
+use crate::commands::serve::state::job::{Draft, Made, Start};
 use crate::commands::serve::state::{Server, State};
 use crate::generate::args::SolverName;
 use crate::generate::record::parameters::sampler;

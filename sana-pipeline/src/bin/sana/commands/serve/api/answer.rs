@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
+use super::submit::Submitted;
 use crate::commands::serve::error::ApiError;
 use crate::commands::serve::images::{self, Format};
-use crate::commands::serve::job::Event;
 use crate::commands::serve::state::Server;
-use crate::commands::serve::submit::Submitted;
+use crate::commands::serve::state::job::Event;
 use crate::generate::Record;
 
 /// How images are answered.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::generation::Generation;
 use crate::commands::serve::error::ApiError;
 use crate::commands::serve::images;
-use crate::commands::serve::job::{Draft, Start};
+use crate::commands::serve::state::job::{Draft, Start};
 
 /// Fields whose values are text, whatever it looks like.
 const TEXTS: [&str; 6] = [

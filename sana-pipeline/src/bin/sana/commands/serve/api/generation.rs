@@ -8,7 +8,7 @@ use super::answer::{Answer, ResponseFormat, own_address};
 use crate::args::Size;
 use crate::commands::serve::error::ApiError;
 use crate::commands::serve::images::Format;
-use crate::commands::serve::job::Draft;
+use crate::commands::serve::state::job::Draft;
 use crate::generate::args::SolverName;
 
 /// Bytes of a prompt, at most.

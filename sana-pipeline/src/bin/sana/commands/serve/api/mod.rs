@@ -2,10 +2,12 @@
 
 mod a1111;
 mod answer;
+mod auth;
 mod edit;
 mod generation;
 mod lists;
 mod openai;
+mod submit;
 
 use std::time::Duration;
 
@@ -25,9 +27,10 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 
-use super::auth::{of_own_origin, with_key};
 use super::error::ApiError;
 use super::state::Server;
+
+use self::auth::{of_own_origin, with_key};
 
 pub use answer::now;
 
@@ -38,7 +41,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const LARGEST_TEXT: usize = 1 << 20;
 
 /// The page.
-const PAGE: &str = include_str!("../page.html");
+const PAGE: &str = include_str!("page.html");
 
 #[derive(OpenApi)]
 #[openapi(

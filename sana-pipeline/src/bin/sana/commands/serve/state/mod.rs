@@ -1,5 +1,9 @@
 //! What the worker and the handlers of requests share.
 
+pub mod job;
+pub mod kept;
+pub mod metrics;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,13 +15,13 @@ use sana_pipeline::spec::ModelSpec;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::args::Limits;
-use super::error::ApiError;
-use super::job::{Job, Signal};
-use super::kept::Kept;
-use super::key::ApiKey;
-use super::metrics::Metrics;
-use super::queue::Queue;
+use self::job::{Job, Signal};
+use self::kept::Kept;
+use self::metrics::Metrics;
+use crate::commands::serve::args::Limits;
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::key::ApiKey;
+use crate::commands::serve::queue::Queue;
 
 /// What worker and handlers share.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::error::ApiError;
-use super::state::Server;
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::state::Server;
 
 /// Lets requests with the key through.
 pub async fn with_key(

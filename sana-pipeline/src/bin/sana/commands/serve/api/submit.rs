@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::error::ApiError;
-use super::job::{Draft, Event, Job, Made, Signal};
-use super::state::State;
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::state::State;
+use crate::commands::serve::state::job::{Draft, Event, Job, Made, Signal};
 
 /// A job that waits or runs. It is cancelled when this is dropped, as it is when the client goes away.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use sana_pipeline::request::Settings;
 use sana_pipeline::spec::ModelSpec;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::args::Limits;
-use super::error::ApiError;
-use super::queue::Waiting;
+use crate::commands::serve::args::Limits;
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::queue::Waiting;
 use crate::generate::Record;
 use crate::generate::args::ImageArgs;
 use crate::generate::request::random_seed;

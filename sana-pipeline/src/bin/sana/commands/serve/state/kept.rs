@@ -8,8 +8,8 @@ use axum::body::Bytes;
 use rand::rand_core::TryRng;
 use rand::rngs::SysRng;
 
-use super::error::ApiError;
-use super::images::Format;
+use crate::commands::serve::error::ApiError;
+use crate::commands::serve::images::Format;
 
 /// Images in memory, the oldest of which give way.
 #[derive(Debug)]
