@@ -7,9 +7,7 @@ mod config;
 mod decoder;
 mod encoder;
 mod error;
-mod init;
 mod model;
-mod non_finite;
 mod resample;
 mod tiling;
 

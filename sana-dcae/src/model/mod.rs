@@ -1,5 +1,8 @@
 //! The whole autoencoder: checked inputs, scaled latents, files.
 
+mod init;
+mod non_finite;
+
 use std::io::Write;
 use std::path::Path;
 
