@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use super::cache::checksum::is_intact;
 use super::cache::{RepoCache, create_parent};
-use super::checksum::is_intact;
 use super::client::Client;
 use super::error::HubError;
 use super::repo::HubRepo;

@@ -20,17 +20,13 @@
 //! its own, and the next download continues with it.
 
 mod cache;
-mod checksum;
 mod client;
 mod download;
 mod error;
-mod http;
-mod inventory;
 mod list;
 mod options;
 mod plan;
 mod repo;
-mod walk;
 
 use std::path::PathBuf;
 
@@ -41,8 +37,8 @@ use self::list::read_list;
 use crate::checkpoint::{Checkpoint, Component, INDEX};
 use crate::error::PipelineError;
 
+pub use cache::inventory::{CachedRepo, CachedRevision, Removed, cached, damaged, remove};
 pub use error::HubError;
-pub use inventory::{CachedRepo, CachedRevision, Removed, cached, damaged, remove};
 pub use options::HubOptions;
 pub use repo::HubRepo;
 

@@ -12,7 +12,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// Whether a file has the content that this etag names; `None` when the etag is not a hash.
-pub(super) fn is_intact(path: &Path, etag: &str) -> io::Result<Option<bool>> {
+pub(crate) fn is_intact(path: &Path, etag: &str) -> io::Result<Option<bool>> {
     let hex = etag.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     let file = match etag.len() {
         40 | 64 if hex => File::open(path)?,

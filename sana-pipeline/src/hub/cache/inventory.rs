@@ -11,9 +11,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checksum::is_intact;
-use super::error::HubError;
 use super::walk::{file_size, files_below, names, size_below};
 use crate::checkpoint::INDEX;
+use crate::hub::error::HubError;
 
 /// Characters of a commit that name it.
 const SHORTEST_COMMIT: usize = 7;

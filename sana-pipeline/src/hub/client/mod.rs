@@ -1,5 +1,7 @@
 //! The requests to the Hub.
 
+mod http;
+
 use std::io::Read;
 use std::time::Duration;
 
@@ -8,10 +10,10 @@ use ureq::http::uri::{Authority, Scheme};
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body, Proxy};
 
-use super::error::HubError;
-use super::http::{follow, is_plain, number, origin, printable, text};
-use super::options::HubOptions;
-use super::repo::HubRepo;
+use self::http::{follow, is_plain, number, origin, printable, text};
+use crate::hub::error::HubError;
+use crate::hub::options::HubOptions;
+use crate::hub::repo::HubRepo;
 
 /// Redirects that are followed one after the other.
 const REDIRECTS: usize = 8;

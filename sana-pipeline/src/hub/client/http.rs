@@ -4,7 +4,7 @@ use ureq::http::Uri;
 use ureq::http::header::{HeaderMap, LOCATION};
 use ureq::http::uri::{Authority, PathAndQuery, Scheme};
 
-use super::error::HubError;
+use crate::hub::error::HubError;
 
 /// Longest message of a server that is passed on.
 const LONGEST_MESSAGE: usize = 300;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::error::HubError;
+use crate::hub::error::HubError;
 
 /// Folders in folders, at most.
 const DEEPEST: usize = 16;

@@ -7,6 +7,10 @@
 //! .locks/models--OWNER--NAME/ETAG.lock         held during a download
 //! ```
 
+pub(super) mod checksum;
+pub(super) mod inventory;
+mod walk;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -14,10 +18,10 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
-use super::checksum::is_intact;
-use super::error::HubError;
-use super::repo::HubRepo;
+use self::checksum::is_intact;
 use crate::files::write_whole;
+use crate::hub::error::HubError;
+use crate::hub::repo::HubRepo;
 
 /// Names and, where they are known, sizes of the files of a commit.
 pub(super) type Files = BTreeMap<String, Option<u64>>;
