@@ -30,10 +30,8 @@
 //! # Ok::<(), sana_pipeline::scenes::SceneError>(())
 //! ```
 
-mod caption;
 mod error;
 mod evaluate;
-mod parse;
 mod place;
 mod prompt;
 mod render;

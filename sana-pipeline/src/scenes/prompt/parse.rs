@@ -1,9 +1,9 @@
 use std::str::FromStr;
 
 use super::caption::COUNT_WORDS;
-use super::error::SceneError;
-use super::prompt::{Content, ScenePrompt};
-use super::scene::{Background, Color, ObjectKind, Relation, Shape, Size};
+use super::{Content, ScenePrompt};
+use crate::scenes::error::SceneError;
+use crate::scenes::scene::{Background, Color, ObjectKind, Relation, Shape, Size};
 
 impl ScenePrompt {
     /// Reads a caption in any of the language's phrasings:

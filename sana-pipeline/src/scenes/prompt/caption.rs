@@ -1,7 +1,7 @@
 use rand::{Rng, RngExt};
 
-use super::prompt::{Content, ScenePrompt};
-use super::scene::{Background, ObjectKind, Relation};
+use super::{Content, ScenePrompt};
+use crate::scenes::scene::{Background, ObjectKind, Relation};
 
 pub(super) const COUNT_WORDS: [(usize, &str); 3] = [(2, "two"), (3, "three"), (4, "four")];
 

@@ -1,11 +1,14 @@
+mod caption;
+mod parse;
+
 use std::collections::HashSet;
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::error::SceneError;
-use super::place;
-use super::scene::{Background, Category, Color, ObjectKind, Relation, Scene, Shape, Size};
+use crate::scenes::error::SceneError;
+use crate::scenes::place;
+use crate::scenes::scene::{Background, Category, Color, ObjectKind, Relation, Scene, Shape, Size};
 
 /// One prompt in this many is kept out of training.
 const HELD_OUT_ONE_IN: u64 = 10;
