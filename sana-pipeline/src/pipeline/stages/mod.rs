@@ -5,10 +5,8 @@ mod decode;
 mod denoise;
 mod finite;
 mod generate;
-mod guided_velocity;
 mod image_to_image;
 mod importance;
-mod preview;
 mod text;
 
 use finite::all_finite;

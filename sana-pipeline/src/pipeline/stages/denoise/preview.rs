@@ -5,12 +5,12 @@ use std::cell::OnceCell;
 use burn::tensor::Tensor;
 use sana_dcae::Tiling;
 
-use super::decode::decode_images;
-use super::image_to_image::Composite;
 use crate::error::PipelineError;
 use crate::image::RgbImage;
 use crate::pipeline::networks::Autoencoder;
 use crate::pipeline::observer::PreviewDecoder;
+use crate::pipeline::stages::decode::decode_images;
+use crate::pipeline::stages::image_to_image::Composite;
 use crate::preview::LatentRgb;
 use crate::request::Settings;
 

@@ -9,11 +9,11 @@ use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
 use sana_text::PromptEmbeds;
 
-use super::control::{ControlRun, StepResiduals};
-use super::finite::{Call, FiniteCheck, When};
-use super::text::{TextConditioning, trimmed};
 use crate::checkpoint::{Schedule, dtype};
 use crate::error::PipelineError;
+use crate::pipeline::stages::control::{ControlRun, StepResiduals};
+use crate::pipeline::stages::finite::{Call, FiniteCheck, When};
+use crate::pipeline::stages::text::{TextConditioning, trimmed};
 use crate::request::Settings;
 
 /// The transformer with everything that does not change between the steps of a run.

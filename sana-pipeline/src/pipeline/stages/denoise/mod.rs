@@ -1,5 +1,8 @@
 //! Noise to latents.
 
+mod guided_velocity;
+mod preview;
+
 use std::cell::OnceCell;
 
 use burn::tensor::{DType, Device, Tensor};
@@ -7,11 +10,11 @@ use sana_dcae::Tiling;
 use sana_sampler::trigflow::TrigFlow;
 use sana_sampler::{dpm_solver, flow_euler, noise, scm, trigflow};
 
+use self::guided_velocity::Network;
+use self::preview::Preview;
 use super::TextConditioning;
 use super::finite::When;
-use super::guided_velocity::Network;
 use super::image_to_image::{Composite, Inpainting, Known};
-use super::preview::Preview;
 use crate::checkpoint::Component;
 use crate::checkpoint::{Schedule, Scheduler, Solver};
 use crate::error::{ObserverError, PipelineError, RequestError};
