@@ -39,7 +39,8 @@ struct Row {
 impl DpgQuestions {
     /// The questions of a CSV file's text, with the columns `item_id`, `proposition_id`, `dependency`,
     /// `tuple` and `question_natural_language`. As in the official script the **first row is left
-    /// out**.
+    /// out**, a number that a prompt has twice is the later question in the place of the first, and
+    /// rows of a prompt in two places are the later ones alone.
     ///
     /// # Errors
     /// [`MetricsError::Line`] for a row that is no question, [`MetricsError::NoResults`] without any.
@@ -73,17 +74,15 @@ impl DpgQuestions {
                 text: row.question_natural_language,
             };
             let of_prompt = prompts.entry(row.item_id.clone()).or_default();
-            let reason = if !of_prompt.is_empty() && last != row.item_id {
-                "are in two places"
-            } else if of_prompt.iter().any(|known| known.id == question.id) {
-                "have one number twice"
-            } else {
-                of_prompt.push(question);
-                last = row.item_id;
-                continue;
-            };
-            let reason = format!("the questions of {:?} {reason}", row.item_id);
-            return Err(wrong(None, reason));
+            if last != row.item_id {
+                of_prompt.clear();
+            }
+            let known = of_prompt.iter().position(|known| known.id == question.id);
+            match known {
+                Some(place) => of_prompt[place] = question,
+                None => of_prompt.push(question),
+            }
+            last = row.item_id;
         }
         match prompts.is_empty() {
             true => Err(MetricsError::NoResults),

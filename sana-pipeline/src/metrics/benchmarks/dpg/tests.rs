@@ -40,7 +40,7 @@ fn questions_are_wrong_where_those_before_them_are() {
         // No car: neither its colour nor where it is counts. 1 of 4.
         detail(one, PLACES[0], &["no", "yes", "yes", "yes"]),
         detail(two, PLACES[0], &["yes"]),
-        // 3 of 4: the last one depends on the dog.
+        // 2 of 4: the last one depends on the dog.
         detail(one, PLACES[1], &["yes", "yes", "no", "yes"]),
         detail(two, PLACES[1], &["yes, it is"]),
     ])
@@ -79,6 +79,22 @@ fn prompts_that_the_script_fails_on() {
     );
 }
 
+/// Later rows win, as in the official script.
+#[test]
+fn questions_that_are_there_twice() {
+    let rows: Vec<&str> = CSV.lines().collect();
+    let other = "p1,a,,1,0,entity,whole,entity - whole (bus),Is there a bus?";
+    let texts = |rows: Vec<&str>| -> Vec<String> {
+        let questions = DpgQuestions::read(&rows.join("\n")).unwrap();
+        let of_prompt = questions.prompts["p1"].iter();
+        of_prompt.map(|question| question.text.clone()).collect()
+    };
+    let twice = [&rows[..4], &[other][..]].concat();
+    assert_eq!(texts(twice), ["Is there a bus?", "Is the car red, or not?"]);
+    let apart = [&rows[..4], &rows[6..7], &[other][..]].concat();
+    assert_eq!(texts(apart), ["Is there a bus?"]);
+}
+
 #[test]
 fn what_is_refused() {
     let whole = detail("p1.jpg", PLACES[0], &["yes"; 4]);
@@ -110,15 +126,8 @@ fn what_is_refused() {
         assert!(error.contains(expected), "no {expected:?} in {error}");
     }
     let rows: Vec<&str> = CSV.lines().collect();
-    let twice = [&rows[..3], &rows[2..3]].concat().join("\n");
-    let places = [&rows[..3], &rows[6..7], &rows[3..4]].concat().join("\n");
     let header = rows[..2].join("\n");
     for (csv, expected) in [
-        (
-            twice,
-            "line 4: the questions of \"p1\" have one number twice",
-        ),
-        (places, "line 5: the questions of \"p1\" are in two places"),
         (header, "no results"),
         (
             CSV.replace(",4,\"2,3\"", ",4,\"2,x\""),
