@@ -134,13 +134,15 @@ impl DpgScore {
     /// first dot is that of the prompt.
     ///
     /// # Errors
-    /// [`MetricsError::Line`] for another line, and for an image with fewer answers than questions;
-    /// [`MetricsError::NoResults`].
+    /// [`MetricsError::Line`] for another line, for an image with fewer answers than questions, and
+    /// for a grid with answers about fewer images than others; [`MetricsError::NoResults`].
     pub fn of_answers(questions: &DpgQuestions, detail: &str) -> Result<Self, MetricsError> {
         let grids = grids(questions, detail)?;
         let (mut sum, mut count, mut scored) = (0.0, 0, Vec::new());
         let mut categories: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
         let mut left_out = Vec::new();
+        let most = grids.iter().map(|grid| grid.images.len()).max();
+        let most = most.unwrap_or(0);
         for grid in &grids {
             let shares: Option<Vec<f64>> = grid
                 .images
@@ -151,6 +153,16 @@ impl DpgScore {
                 left_out.push(grid.path.to_owned());
                 continue;
             };
+            if shares.len() < most {
+                return Err(MetricsError::Line {
+                    line: detail.lines().count(),
+                    reason: format!(
+                        "the evaluation was stopped: of {} {} of {most} images are answered",
+                        grid.path,
+                        shares.len()
+                    ),
+                });
+            }
             sum += shares.iter().sum::<f64>() / shares.len() as f64;
             count += shares.len();
             scored.push(grid.path.to_owned());

@@ -119,6 +119,15 @@ fn what_is_refused() {
             detail("p1.jpg", PLACES[0], &["yes"; 3]),
             "3 of 4 questions about p1.jpg (0, 0, 64, 64)",
         ),
+        (
+            [
+                whole.clone(),
+                detail("p1.jpg", PLACES[1], &["yes"; 4]),
+                detail("p2.jpg", PLACES[0], &["yes"]),
+            ]
+            .concat(),
+            "line 9: the evaluation was stopped: of p2.jpg 1 of 2 images",
+        ),
         (String::new(), "no results"),
     ];
     for (detail, expected) in cases {
