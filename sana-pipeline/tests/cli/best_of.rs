@@ -105,6 +105,16 @@ fn a_stopped_run_continues_and_asks_about_no_image_twice() {
     here.generate(&other).quiet_success();
     assert_eq!(asked(&here), 9);
     assert_ne!(here.bytes("sana-candidates/1.png"), made);
+
+    // Their ratings are not those of images that a stopped run made in their place.
+    let other = ["--best-of=2", "--seed=1", "--guidance=3", &stops];
+    verifier(&here, "exit 1");
+    here.generate(&other).fails(1, &["gave no answer"]);
+    assert_eq!(asked(&here), 10);
+    verifier(&here, "echo \"{\\\"yes\\\": $n, \\\"no\\\": 0}\"");
+    let said = here.generate(&other).quiet_success();
+    assert!(said.contains("0 of 2 images are rated"), "{said}");
+    assert_eq!(asked(&here), 12);
 }
 
 #[cfg(feature = "scenes-model")]

@@ -145,6 +145,11 @@ pub fn run(args: GenerateArgs, count: usize, mut report: Report) -> anyhow::Resu
     for batch in candidates.chunks(at_a_time) {
         let missing: Vec<&Candidate> = batch.iter().filter(|one| !one.there).collect();
         if !missing.is_empty() {
+            // Ratings of the images that these replace: a run that stops before it rates them must not
+            // leave those to the next one.
+            if table.exists() {
+                write_table(&table, &ratings(&candidates, &rated, &args, &verifier))?;
+            }
             let request = match &mut with_text {
                 Some(request) => request,
                 none => none.insert(encoded(&request, &mut model, &mut report)?),
