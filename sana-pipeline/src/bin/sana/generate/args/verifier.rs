@@ -1,5 +1,7 @@
 //! What chooses among images, and how it is asked for.
 
+#[cfg(feature = "metrics")]
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -76,6 +78,12 @@ impl VerifierName {
         match self {
             Self::Scenes => {
                 SceneVerifier::parse(prompt)?;
+            }
+            #[cfg(feature = "metrics")]
+            Self::Clip(folder) => {
+                let config = folder.join("config.json");
+                let found = fs::metadata(&config);
+                found.with_context(|| format!("cannot read {}", config.display()))?;
             }
             #[cfg(not(feature = "metrics"))]
             Self::Clip(_) => no_clip()?,
