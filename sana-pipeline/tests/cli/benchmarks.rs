@@ -185,6 +185,7 @@ fn dpg_grids_are_cut_into_images() {
     let said = dpg(&["prompts.json", "--out=jpeg"]).quiet_success();
     assert!(said.contains("4 of them exist"), "{said}");
     dpg(&["prompts.json", "--out=jpeg", "--seed=1"]).fails(1, &["jpeg/a1.jpg", "another seed"]);
+    dpg(&["prompts.json", "--out=jpeg", "--format=png"]).fails(1, &["jpeg/a1.jpg", "both formats"]);
     fs::write(here.path("prompts.json"), r#"{"../a": "a"}"#).unwrap();
     dpg(&["prompts.json", "--out=x"]).fails(1, &["prompts.json", "../a", "no name of a file"]);
     fs::create_dir(here.path("empty")).unwrap();

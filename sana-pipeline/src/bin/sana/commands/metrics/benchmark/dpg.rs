@@ -95,6 +95,18 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
     let mut files = Files::default();
     files.reads(&args.prompts, "the prompts");
     let ending = args.format.ending();
+    for prompt in &prompts {
+        for other in ["jpg", "jpeg", "png", "webp"] {
+            let path = args.make.out.join(format!("{}.{other}", prompt.key));
+            if other != ending && path.exists() {
+                bail!(
+                    "{} is there: the evaluator would count both formats, so remove it or name another \
+                     folder with --out",
+                    path.display()
+                );
+            }
+        }
+    }
     let item = |prompt: Prompt| Item {
         place: Place::Sheet {
             path: args.make.out.join(format!("{}.{ending}", prompt.key)),
