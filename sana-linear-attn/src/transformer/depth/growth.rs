@@ -185,8 +185,9 @@ impl SanaTransformerConfig {
     /// Without a block, or with one that is not there.
     pub fn keep_blocks(&self, kept: &[usize]) -> Result<DepthPlan, GrowthError> {
         let blocks = self.num_layers;
-        if kept.is_empty() {
-            return Err(GrowthError::Keep { keep: 0, blocks });
+        let keep = kept.len();
+        if keep == 0 || keep > blocks {
+            return Err(GrowthError::Keep { keep, blocks });
         }
         let rising = kept.windows(2).all(|pair| pair[0] < pair[1]);
         if !rising || kept.iter().any(|index| *index >= blocks) {

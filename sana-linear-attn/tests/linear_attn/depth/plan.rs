@@ -118,6 +118,11 @@ fn depths_that_are_refused() {
 
     let keep = |kept: &[usize]| blocks(4).keep_blocks(kept).unwrap_err();
     assert!(matches!(keep(&[]), GrowthError::Keep { keep: 0, .. }));
+    let text = keep(&[0, 1, 2, 3, 4]).to_string();
+    assert!(
+        text.contains("5 blocks") && text.contains("1 to 4"),
+        "{text}"
+    );
     for kept in [&[0, 4][..], &[1, 0], &[1, 1]] {
         let error = keep(kept);
         assert!(matches!(error, GrowthError::Blocks { .. }), "{error}");
