@@ -14,6 +14,8 @@ use sana_pipeline::image::LARGEST_TEXT;
 const DEEPEST_GROUP: usize = 32;
 /// Files that name files, at most.
 const DEEPEST_FILE: usize = 8;
+/// Lines of files in one text, at most: files that name each other many times would have no end.
+const MOST_LINES: usize = 10_000;
 
 /// A prompt, taken apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,8 @@ pub struct Chooser<'a> {
     random: ChaCha8Rng,
     /// The folder of the files; without it `__name__` is text.
     folder: Option<&'a Path>,
+    /// Lines of files that were chosen for the text so far.
+    chosen_lines: usize,
 }
 
 impl<'a> Chooser<'a> {
@@ -36,15 +40,17 @@ impl<'a> Chooser<'a> {
         Self {
             random: ChaCha8Rng::seed_from_u64(seed),
             folder,
+            chosen_lines: 0,
         }
     }
 
     /// The text with its choices made, from left to right.
     ///
     /// # Errors
-    /// When groups are nested too deeply, a file cannot be read or is empty, or files name each other
-    /// in a circle.
+    /// When groups are nested too deeply, a file cannot be read or is empty, files name each other
+    /// in a circle, or the text has too many of them.
     pub fn resolve(&mut self, text: &str) -> Result<String, String> {
+        self.chosen_lines = 0;
         let mut out = String::with_capacity(text.len());
         let pieces = parsed(text, self.folder.is_some())?;
         self.write(&pieces, 0, &mut out)?;
@@ -63,6 +69,12 @@ impl<'a> Chooser<'a> {
                     if depth == DEEPEST_FILE {
                         return Err(format!(
                             "the files of wildcards name each other: __{name}__"
+                        ));
+                    }
+                    self.chosen_lines += 1;
+                    if self.chosen_lines > MOST_LINES {
+                        return Err(format!(
+                            "the wildcards of the prompt need more than {MOST_LINES} lines of files"
                         ));
                     }
                     let lines = self.lines(name)?;
@@ -297,6 +309,9 @@ mod tests {
         write("loop.txt", "__loop__");
         write("wide.txt", &"__wider__".repeat(20));
         write("wider.txt", &"a".repeat(100_000));
+        write("many.txt", &"__more__".repeat(200));
+        write("more.txt", &"__nothing__".repeat(200));
+        write("nothing.txt", "{|}");
         let resolve = |text: &str, seed| Chooser::new(seed, Some(folder.path())).resolve(text);
         let all: BTreeSet<String> = (0..100)
             .map(|seed| resolve("a __my_cat-2__", seed).unwrap())
@@ -319,6 +334,7 @@ mod tests {
             ("__empty__", "has no line"),
             ("__loop__", "name each other"),
             ("__wide__", "more than 1048576 bytes"),
+            ("__many__", "more than 10000 lines"),
         ] {
             let error = resolve(text, 0).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
