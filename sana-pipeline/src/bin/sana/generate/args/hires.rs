@@ -46,6 +46,11 @@ impl HiresArgs {
         request
     }
 
+    /// Whether there is a second pass.
+    pub fn is_given(&self) -> bool {
+        self.hires.is_some()
+    }
+
     /// These, and those of `below` for what is not given here.
     pub fn or(self, below: Self) -> Self {
         Self {

@@ -184,7 +184,14 @@ impl ImageArgs {
         let sized = self.size.is_some() || self.aspect.is_some();
         let (size, bucket, aspect) = match sized {
             true => (self.size, self.bucket, self.aspect),
-            false => (below.size, self.bucket || below.bucket, below.aspect),
+            false => {
+                let bucket = below.bucket && !self.hires.is_given();
+                (below.size, self.bucket || bucket, below.aspect)
+            }
+        };
+        let hires = match self.bucket || self.start.has_mask() {
+            true => self.hires,
+            false => self.hires.or(below.hires),
         };
         let instructed = self.instruction.is_some() || self.no_instruction;
         let (instruction, no_instruction) = match instructed {
@@ -211,7 +218,7 @@ impl ImageArgs {
                 false => self.style,
             },
             template: self.template.or(below.template),
-            hires: self.hires.or(below.hires),
+            hires,
             control: self.control.or(below.control),
             start: self.start.or(below.start),
         }

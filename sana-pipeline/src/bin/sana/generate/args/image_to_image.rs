@@ -67,6 +67,11 @@ impl ImageToImageArgs {
         self.image.as_deref()
     }
 
+    /// Whether a mask keeps a part of the image.
+    pub fn has_mask(&self) -> bool {
+        self.mask.is_some()
+    }
+
     /// Whether it was said what transparent pixels are put on.
     pub fn has_background(&self) -> bool {
         self.background.is_some()

@@ -106,6 +106,28 @@ mod tests {
         assert_eq!(args.resources.cpu.threads, Some(2));
         assert_eq!(args.resources.memory_limit.unwrap().0, 6_000_000_000);
         assert_eq!(args.run.batch.format.unwrap().ending(), "webp");
+        // What excludes what is typed is not taken from a profile.
+        for (above, below, expected) in [
+            (
+                json!({"size": "96x64", "bucket": true}),
+                json!({"hires": 2, "steps": 3}),
+                "--steps=3 --size=96x64 --bucket",
+            ),
+            (
+                json!({"image": "a.png", "mask": "b.png"}),
+                json!({"hires": 2}),
+                "--image=a.png --mask=b.png",
+            ),
+            (
+                json!({"hires": 2}),
+                json!({"size": "96x64", "bucket": true}),
+                "--size=96x64 --hires=2",
+            ),
+        ] {
+            let args = profile(above).unwrap().or(profile(below).unwrap());
+            assert_eq!(options::shell_words(&args.recorded, '='), expected);
+            options::check(&args.recorded).unwrap();
+        }
     }
 
     #[test]
