@@ -137,7 +137,7 @@ pub fn run(args: GenerateArgs, count: usize, mut report: Report) -> anyhow::Resu
 
     let mut started: Option<Box<dyn Verifier>> = None;
     let progress = Progress::new(count, "generating and rating");
-    previews.prepare(&mut model, [settings.width, settings.height])?;
+    previews.prepare(&mut model, &settings)?;
     let mut with_text = None;
     for (path, one) in paths.iter().zip(&candidates) {
         image::check_text(path, &one.record.texts())?;

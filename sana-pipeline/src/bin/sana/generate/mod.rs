@@ -89,7 +89,7 @@ fn run_complete(args: GenerateArgs) -> anyhow::Result<()> {
     let request = with_prompts(args.request(&model.pipeline, control_save)?, &all);
     let settings = request.validate(model.pipeline.spec())?;
     drop(request);
-    previews.prepare(&mut model, [settings.width, settings.height])?;
+    previews.prepare(&mut model, &settings)?;
     let plan = model.pipeline.plan(settings)?;
     let settings = plan.settings();
 

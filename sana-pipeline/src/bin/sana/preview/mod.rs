@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sana_pipeline::image::{self, GridOptions, RgbImage};
 use sana_pipeline::preview::{enlarged, sample_images};
+use sana_pipeline::request::Settings;
 use sana_pipeline::{PipelineError, StepInfo};
 
 use self::terminal::{Graphics, Terminal};
@@ -69,12 +70,16 @@ impl PreviewArgs {
 }
 
 impl Previews {
-    /// Makes sure that images of `[width, height]` can be shown: fits the colours of latents where they
-    /// are not known.
-    pub fn prepare(&self, model: &mut Model, size: [usize; 2]) -> anyhow::Result<()> {
+    /// Makes sure that the images of a request can be shown, also those of a second pass, which are
+    /// larger: fits the colours of latents where they are not known.
+    pub fn prepare(&self, model: &mut Model, settings: &Settings) -> anyhow::Result<()> {
         if self.file.is_none() && self.terminal.is_none() {
             return Ok(());
         }
+        let size = match settings.hires {
+            Some(hires) => [hires.width, hires.height],
+            None => [settings.width, settings.height],
+        };
         let latents = size.map(|side| side / model.pipeline.spec().compression());
         let decoded = is_decoded(latents) && !model.pipeline.releases_stages();
         if model.pipeline.latent_rgb().is_none() && !decoded {

@@ -82,7 +82,7 @@ impl Job<'_> {
             let made = request(batch, lines, model)
                 .and_then(|request| Ok(request.validate(model.pipeline.spec())?))
                 .and_then(|together| {
-                    previews.prepare(model, [together.width, together.height])?;
+                    previews.prepare(model, &together)?;
                     let start = together.image_to_image;
                     let plan = model.pipeline.plan(together)?;
                     let settings = plan.settings();
