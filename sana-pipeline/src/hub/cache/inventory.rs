@@ -305,13 +305,19 @@ impl Folders {
     /// The files of a commit, relative to its folder.
     fn links(&self, commit: &str) -> Result<Links, HubError> {
         let folder = self.snapshot(commit);
-        let link = |path: PathBuf| {
-            let etag = fs::read_link(&path).ok();
-            let etag = etag.and_then(|link| link.file_name()?.to_str().map(str::to_owned));
+        let mut links = Links::new();
+        for path in files_below(&folder)? {
+            let found = path.symlink_metadata().map_err(HubError::cache(&path))?;
+            // A link that cannot be read is an error: its content would be taken for unused.
+            let link = match found.is_symlink() {
+                true => Some(fs::read_link(&path).map_err(HubError::cache(&path))?),
+                false => None,
+            };
+            let etag = link.and_then(|link| link.file_name()?.to_str().map(str::to_owned));
             let file = path.strip_prefix(&folder).unwrap_or(&path).to_owned();
-            (file, etag)
-        };
-        Ok(files_below(&folder)?.into_iter().map(link).collect())
+            links.insert(file, etag);
+        }
+        Ok(links)
     }
 
     /// The locks of all downloads of the repository.

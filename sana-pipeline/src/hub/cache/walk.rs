@@ -24,7 +24,8 @@ pub fn names(folder: &Path) -> Result<Vec<String>, HubError> {
     Ok(names)
 }
 
-/// Files and links below a folder. Links are not followed.
+/// Files and links below a folder. Links are not followed. Folders that are too deep are an error: what
+/// is not seen there would be taken for unused, and be removed.
 pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>, HubError> {
     walked(folder, 0)
 }
@@ -36,7 +37,10 @@ fn walked(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, HubError> {
         let kind = path.symlink_metadata().map_err(HubError::cache(&path))?;
         match kind.is_dir() {
             true if depth < DEEPEST => files.extend(walked(&path, depth + 1)?),
-            true => {}
+            true => {
+                let error = io::Error::other("more folders in each other than a model has");
+                return Err(HubError::cache(&path)(error));
+            }
             false => files.push(path),
         }
     }
