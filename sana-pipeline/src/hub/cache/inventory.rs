@@ -374,12 +374,17 @@ impl Folders {
         if removed.is_dir() {
             fs::remove_dir_all(&removed).map_err(HubError::cache(&removed))?;
         }
+        let blobs = self.root.join("blobs");
+        // Contents that a link leads to may be those of others too.
+        if blobs.is_symlink() {
+            return Ok(0);
+        }
         let mut used = BTreeSet::new();
         for commit in self.commits()? {
             used.extend(self.links(&commit)?.into_values().flatten());
         }
         let mut bytes = 0;
-        for name in names(&self.root.join("blobs"))? {
+        for name in names(&blobs)? {
             if used.contains(&name) || (name.ends_with(INCOMPLETE) && !all) {
                 continue;
             }

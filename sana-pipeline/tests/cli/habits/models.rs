@@ -221,6 +221,12 @@ fn links_are_not_followed() {
     models(&["list", "--all"]).quiet_success();
     models(&["rm", REPO]).quiet_success();
     assert_eq!(here.bytes("precious/file"), b"1");
+    // Contents in another folder.
+    let linked = here.path("cache/models--owner--linked");
+    fs::create_dir_all(linked.join("snapshots").join(OTHER)).unwrap();
+    symlink(here.path("precious"), linked.join("blobs")).unwrap();
+    models(&["rm", "owner/linked"]).quiet_success();
+    assert_eq!(here.bytes("precious/file"), b"1");
     assert!(here.files_in("cache").iter().all(|name| name == ".locks"));
 }
 
