@@ -72,11 +72,20 @@ impl RepoCache {
         Ok(intact == Some(false))
     }
 
-    /// Takes a file of a commit and its content away.
+    /// Takes a file of a commit and its content away: the one among the contents of this repository,
+    /// wherever the link leads.
     pub fn remove(&self, commit: &str, file: &str) -> Result<(), HubError> {
         let path = self.snapshot(commit).join(file);
-        if let Ok(blob) = path.canonicalize() {
-            fs::remove_file(&blob).map_err(HubError::cache(&blob))?;
+        if let Ok(link) = fs::read_link(&path)
+            && let Some(etag) = link.file_name()
+        {
+            let blob = self.root.join("blobs").join(etag);
+            match fs::remove_file(&blob) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(HubError::cache(&blob)(error));
+                }
+                _ => {}
+            }
         }
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HubError::Cache {
