@@ -99,18 +99,20 @@ pub fn fetch(
     observe: &mut dyn FnMut(HubProgress<'_>),
 ) -> Result<Snapshot, HubError> {
     let cache = RepoCache::new(&options.cache, repo);
-    let (client, commit, files) = if options.offline {
+    // Held to the end, so that what is downloaded is not removed before all of it is there.
+    let (client, commit, files, _kept) = if options.offline {
         let nothing = || offline(repo, options, Vec::new());
         let commit = cache.commit().ok_or_else(nothing)?;
         let files = cache.files(&commit);
-        (None, commit, files)
+        (None, commit, files, None)
     } else {
         let client = Client::new(options)?;
         let (url, list) = client.list(repo)?;
         let (commit, files) =
             read_list(&list).map_err(|reason| HubError::Answer { url, reason })?;
+        let kept = cache.keep()?;
         cache.keep_files(&commit, &files)?;
-        (Some(client), commit, files)
+        (Some(client), commit, files, Some(kept))
     };
     let mut fetching = Fetching {
         repo,

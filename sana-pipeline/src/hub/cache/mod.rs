@@ -5,6 +5,7 @@
 //! models--OWNER--NAME/blobs/ETAG               the content of a file
 //! models--OWNER--NAME/snapshots/COMMIT/FILE    a link to it
 //! .locks/models--OWNER--NAME/ETAG.lock         held during a download
+//! .locks/models--OWNER--NAME/download.lock     shared by those that download, all the while
 //! ```
 
 pub(super) mod checksum;
@@ -172,6 +173,21 @@ impl RepoCache {
         create_parent(&path)?;
         let file = File::create(&path).map_err(HubError::cache(&path))?;
         match file.lock() {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(HubError::Cache {
+                path,
+                source: error,
+            }),
+            _ => Ok(file),
+        }
+    }
+
+    /// Keeps the repository from being removed as long as the file is held: also between the downloads
+    /// of two files, when no content is locked. Any number of programs may hold it.
+    pub fn keep(&self) -> Result<File, HubError> {
+        let path = self.locks.join("download.lock");
+        create_parent(&path)?;
+        let file = File::create(&path).map_err(HubError::cache(&path))?;
+        match file.lock_shared() {
             Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(HubError::Cache {
                 path,
                 source: error,

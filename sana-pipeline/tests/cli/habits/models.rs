@@ -155,6 +155,11 @@ fn a_revision_is_removed_and_what_is_shared_is_kept() {
             .exists()
     );
     drop(lock);
+    // Between two files, too.
+    let lock = fs::File::create(locks.join("download.lock")).unwrap();
+    lock.lock_shared().unwrap();
+    models(&["rm", REPO]).fails(1, &["owner/name is being downloaded", "download.lock"]);
+    drop(lock);
 
     let said = models(&["rm", REPO, "--revision", "pr/3"]).quiet_success();
     assert_eq!(
