@@ -35,6 +35,9 @@ fn a_second_pass_makes_it_larger() {
             "{key}"
         );
     }
+    let others = here.text("sana-0.png", "parameters").unwrap();
+    let fields = "Size: 96x64, Model: sana, Denoising strength: 0.5, Hires upscale: 1.5, Version: ";
+    assert!(others.contains(fields), "{others}");
     // It is image to image of the small one, enlarged, with the same seed.
     let options = [
         "--seed=3",

@@ -46,6 +46,16 @@ impl HiresArgs {
         request
     }
 
+    /// Sides of the result as multiples of those of the first pass.
+    pub fn scale(&self) -> Option<f64> {
+        self.hires
+    }
+
+    /// How far the second pass may depart from the first.
+    pub fn strength(&self) -> Option<f64> {
+        self.hires_strength
+    }
+
     /// Whether there is a second pass.
     pub fn is_given(&self) -> bool {
         self.hires.is_some()

@@ -71,10 +71,14 @@ fn text(image: &ImageArgs, strength: Option<f64>, model: &str) -> Option<String>
     field("Seed", image.seed.map(|seed| seed.to_string()));
     field("Size", image.size.map(|size| size.to_string()));
     field("Model", Some(model.to_owned()));
+    // There is one field for the strength of both.
+    let strength = strength.or(image.hires.strength());
     field(
         "Denoising strength",
         strength.map(|strength| strength.to_string()),
     );
+    let scale = image.hires.scale();
+    field("Hires upscale", scale.map(|scale| scale.to_string()));
     field(
         "Version",
         Some(format!("sana {}", env!("CARGO_PKG_VERSION"))),
