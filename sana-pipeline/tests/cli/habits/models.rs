@@ -126,6 +126,10 @@ fn what_is_in_the_cache() {
     assert_eq!(first["own_bytes"], 7);
     assert_eq!(first["refs"], json!(["main"]));
     assert_eq!(said["models"].as_array().unwrap().len(), 1);
+    // One without an owner.
+    let said = models(&["rm", "gpt2"]).quiet_success();
+    assert!(said.starts_with("removed gpt2 at 0123456789"), "{said}");
+    assert!(!here.path("cache/models--gpt2").exists());
 }
 
 #[test]

@@ -194,8 +194,10 @@ fn pull(args: &PullArgs) -> anyhow::Result<()> {
 }
 
 fn remove(args: &RemoveArgs) -> anyhow::Result<()> {
-    // That the name could be one of a model.
-    HubRepo::new(&args.model)?;
+    // That the name could be one of a model; old ones have no owner.
+    if args.model.contains('/') {
+        HubRepo::new(&args.model)?;
+    }
     let cache = HubOptions::from_env()?.cache;
     let removed = hub::remove(&cache, &args.model, args.revision.as_deref())?;
     let mut out = output();
