@@ -98,6 +98,17 @@ fn a_failed_run_ends_with_an_error() {
     };
     assert!(!event["causes"].as_array().unwrap().is_empty(), "{event}");
     assert!(!run.stdout.contains('\x1b'));
+    // An error that stands for another one is said once.
+    let run = here.sana_on_fixture(&[
+        "generate",
+        "a",
+        "--json",
+        "--size=64",
+        "--steps=1",
+        "--hires=2",
+    ]);
+    run.fails(1, &["runs none of 1 steps"]);
+    assert_eq!(events(&run)[0]["causes"], json!([]));
     // Of the command line itself there are no events.
     let run = here.generate(&["--json", "--seed=none"]);
     run.fails(2, &["--seed"]);

@@ -201,12 +201,16 @@ impl Report {
 
     /// That the run failed.
     pub fn failed(&mut self, error: &anyhow::Error) {
-        let causes = error.chain().skip(1).map(ToString::to_string);
+        let message = error.to_string();
+        let mut causes: Vec<String> = Vec::new();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            // An error that stands for another one says the same.
+            if !causes.last().unwrap_or(&message).contains(&cause) {
+                causes.push(cause);
+            }
+        }
         // The error itself is reported on standard error whatever happens here.
-        let _ = self.event(&Event::Error {
-            message: error.to_string(),
-            causes: causes.collect(),
-        });
+        let _ = self.event(&Event::Error { message, causes });
     }
 }
 
