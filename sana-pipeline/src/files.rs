@@ -112,26 +112,26 @@ fn share(path: &Path, what: &str) -> io::Result<File> {
     let begin = Instant::now();
     loop {
         let mut file = open(path)?;
-        let failed = match file.try_lock_shared() {
+        // Looked at without a lock: many that begin at once would keep each other from writing it.
+        let agreed = content(&mut file) == what;
+        let locked = match agreed {
+            true => file.try_lock_shared(),
+            false => file.try_lock(),
+        };
+        let failed = match locked {
             Ok(()) if !is_at(&file, path)? => continue,
-            Ok(()) => {
-                let said = content(&mut file);
-                if said == what {
+            Ok(()) if agreed => {
+                if content(&mut file) == what {
                     return Ok(file);
                 }
-                file.unlock()?;
-                match file.try_lock() {
-                    Ok(()) => {
-                        if is_at(&file, path)? {
-                            file.set_len(0)?;
-                            file.rewind()?;
-                            file.write_all(what.as_bytes())?;
-                        }
-                        continue;
-                    }
-                    Err(TryLockError::WouldBlock) => busy(&mut file),
-                    Err(TryLockError::Error(error)) => return Err(error),
-                }
+                // It was written in between.
+                continue;
+            }
+            Ok(()) => {
+                file.set_len(0)?;
+                file.rewind()?;
+                file.write_all(what.as_bytes())?;
+                continue;
             }
             Err(TryLockError::WouldBlock) => busy(&mut file),
             // A file system without locks.
