@@ -146,3 +146,24 @@ fn images_of_the_web_ui_are_inspected() {
     let said = here.sana(&["inspect", "b.png"]).quiet_success();
     assert!(said.contains("Steps") && !said.contains('\x1b'), "{said}");
 }
+
+#[test]
+fn no_text_is_passed_over_in_silence() {
+    let here = Workplace::new();
+    let pixels = RgbImage::new(8, 8);
+    // Under the keyword of the web UI, in another form.
+    let other = "{\"prompt\": \"a cat\"}";
+    save_png(&here.path("a.png"), &pixels, &[(PARAMETERS, other)]).unwrap();
+    let said = here.sana(&["inspect", "a.png"]).quiet_success();
+    assert!(
+        said.contains("\"parameters\"") && said.contains(other),
+        "{said}"
+    );
+    let json = here.sana(&["inspect", "a.png", "--json"]).quiet_success();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[PARAMETERS], other);
+    // XMP that names no source.
+    save_png(&here.path("b.png"), &pixels, &[(XMP, "<x:xmpmeta/>")]).unwrap();
+    here.sana(&["inspect", "b.png"])
+        .fails(1, &["does not say how it was made"]);
+}

@@ -182,18 +182,19 @@ fn check_weights(args: &InspectArgs) -> anyhow::Result<()> {
 
 fn inspect_image(path: &Path, json: bool) -> anyhow::Result<()> {
     let record = Record(image::read_text(path)?);
-    if record.0.is_empty() {
-        bail!(
-            "{} does not say how it was made: it has no text",
-            path.display()
-        );
-    }
     let source = record.source_type();
+    let has_texts = record.own().next().is_some() || record.parameters_text().is_some();
+    // Of XMP nothing else is shown.
+    if !has_texts && source.is_none() {
+        bail!("{} does not say how it was made", path.display());
+    }
     // Ours says the same, and more.
     let foreign = record.parameters().filter(|_| !record.is_ours());
+    let other = record.other_parameters();
     let mut out = output();
     if json {
         let mut object = record.object();
+        object.extend(other.map(|text| (image::PARAMETERS.to_owned(), text.into())));
         if let Some(foreign) = &foreign {
             object.remove("UserComment");
             object.insert("parameters".to_owned(), foreign.object().into());
@@ -213,6 +214,10 @@ fn inspect_image(path: &Path, json: bool) -> anyhow::Result<()> {
             false => format!("{key:?}"),
         };
         out.line(format_args!("{key:<14} {value}"))?;
+    }
+    if let Some(text) = other {
+        let key = format!("{:?}", image::PARAMETERS);
+        out.line(format_args!("{key:<14} {text}"))?;
     }
     if let Some(source) = source {
         out.line(format_args!("{:<14} {source}", "source-type"))?;

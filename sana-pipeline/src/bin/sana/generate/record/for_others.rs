@@ -23,6 +23,12 @@ impl Record {
         Some(text)
     }
 
+    /// The same text where it is not ours and in another form: other programs use the keyword too.
+    pub fn other_parameters(&self) -> Option<&str> {
+        self.parameters_text()
+            .filter(|text| !self.is_ours() && Parameters::parse(text).is_none())
+    }
+
     /// Where its XMP says that the image comes from.
     pub fn source_type(&self) -> Option<&str> {
         let (_, xmp) = self.0.iter().find(|(key, _)| key == XMP)?;
