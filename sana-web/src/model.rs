@@ -4,7 +4,7 @@ use std::error::Error;
 
 use burn::tensor::Device;
 use sana_pipeline::error::ObserverError;
-use sana_pipeline::image::{FileFormat, RgbImage, encode};
+use sana_pipeline::image::{DigitalSourceType, FileFormat, RgbImage, XMP, encode};
 use sana_pipeline::request::Settings;
 use sana_pipeline::spec::ModelSpec;
 use sana_pipeline::{PipelineError, Request, SanaPipeline, StepAction, StepInfo};
@@ -159,7 +159,7 @@ fn png(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>, PipelineErro
     Ok(encode(image, FileFormat::Png, 100, texts)?)
 }
 
-/// What `sana inspect` and `sana generate --from-image` read.
+/// What `sana inspect` and `sana generate --from-image` read, and the mark that a model made the image.
 fn texts(asked: &Asked, settings: &Settings, seed: u64) -> Vec<(&'static str, String)> {
     let [width, height] = settings.size();
     let mut texts = vec![
@@ -175,6 +175,12 @@ fn texts(asked: &Asked, settings: &Settings, seed: u64) -> Vec<(&'static str, St
     }
     texts.push(("model", "built-in".to_owned()));
     texts.push(("Software", format!("sana {}", env!("CARGO_PKG_VERSION"))));
+    // A mask keeps a part of another image.
+    let source = match settings.image_to_image.is_some_and(|start| start.masked) {
+        true => DigitalSourceType::CompositeWithTrainedAlgorithmicMedia,
+        false => DigitalSourceType::TrainedAlgorithmicMedia,
+    };
+    texts.push((XMP, source.xmp()));
     texts
 }
 
