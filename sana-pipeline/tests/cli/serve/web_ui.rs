@@ -17,6 +17,8 @@ fn what_front_ends_of_the_web_ui_call() {
     let info: Value = serde_json::from_str(answer["info"].as_str().unwrap()).unwrap();
     assert_eq!(info["all_seeds"], json!([3, 4]));
     assert_eq!(info["steps"], 2);
+    // As `/sdapi/v1/samplers` has it, so that it can be asked for again.
+    assert_eq!(info["sampler_name"], "Flow DPM++ 2M");
     let text = info["infotexts"][0].as_str().unwrap();
     assert!(
         text.contains("Steps: 2") && text.contains("Seed: 3, Size: 96x64"),

@@ -228,6 +228,9 @@ fn info(made: &[Made], model: &str) -> Value {
         Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::Null),
         value => value,
     };
+    let solver = record.get("solver").and_then(Value::as_str);
+    let solver =
+        solver.and_then(|name| <SolverName as clap::ValueEnum>::from_str(name, false).ok());
     let seeds: Vec<u64> = made.iter().map(|made| made.seed).collect();
     let infotext = |made: &Made| made.record.parameters_text().unwrap_or_default().to_owned();
     json!({
@@ -237,7 +240,7 @@ fn info(made: &[Made], model: &str) -> Value {
         "all_seeds": seeds,
         "steps": number("steps"),
         "cfg_scale": number("guidance"),
-        "sampler_name": text("solver"),
+        "sampler_name": solver.map(sampler),
         "width": first.image.width(),
         "height": first.image.height(),
         "sd_model_name": model,
