@@ -71,6 +71,9 @@ fn what_front_ends_of_the_web_ui_call() {
         .post(options, &json!({ "sd_model_checkpoint": "other" }))
         .fails(400, &["one model"]);
     let idle = server.get("/sdapi/v1/progress").ok();
+    // As Python writes it.
+    let skipped = "/sdapi/v1/progress?skip_current_image=True";
+    assert_eq!(server.get(skipped).ok(), idle);
     assert_eq!(
         (&idle["progress"], &idle["state"]["job_count"]),
         (&json!(0.0), &json!(0))

@@ -251,8 +251,14 @@ fn info(made: &[Made], model: &str) -> Value {
 /// What of the progress is wanted.
 #[derive(Debug, Deserialize)]
 pub struct ProgressWanted {
-    /// Without the image.
-    skip_current_image: Option<bool>,
+    /// Without the image, in any of the words that the web UI takes.
+    skip_current_image: Option<String>,
+}
+
+/// Whether a query says yes, as Python's clients too: `True`.
+fn is_yes(text: &str) -> bool {
+    let words = ["true", "1", "yes", "on"];
+    words.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// How far the images that are being made are, and the first of them as it is.
@@ -262,7 +268,7 @@ pub async fn progress(
     Query(wanted): Query<ProgressWanted>,
 ) -> Result<Json<Value>, ApiError> {
     let running = &server.shared.running;
-    let with_image = !wanted.skip_current_image.unwrap_or(false);
+    let with_image = !wanted.skip_current_image.as_deref().is_some_and(is_yes);
     if with_image {
         running.watch();
     }
