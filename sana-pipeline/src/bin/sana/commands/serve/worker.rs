@@ -193,11 +193,12 @@ fn make_together(
     }
 }
 
-/// Fits the colours of latents where previews need them and they are not known. Where that fails
-/// previews are decoded.
+/// Fits the colours of latents where previews need them and they are not known: where previews are not
+/// decoded, or only one network may be in memory. Where that fails previews are decoded if they can be.
 fn prepare_previews(model: &mut Model, shared: &Shared, size: [usize; 2]) {
     let latents = size.map(|side| side / model.pipeline.spec().compression());
-    let decoded = shared.decode_previews || preview::is_decoded(latents);
+    let wanted = shared.decode_previews || preview::is_decoded(latents);
+    let decoded = wanted && !model.pipeline.releases_stages();
     if !decoded
         && model.pipeline.latent_rgb().is_none()
         && let Err(error) = preview::fit(model)
