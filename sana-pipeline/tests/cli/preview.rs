@@ -142,6 +142,9 @@ fn previews_that_cannot_be() {
         .fails(2, &["--preview"]);
     here.generate(&["--preview-terminal"])
         .fails(1, &["not a terminal"]);
+    // Events have standard output to themselves.
+    here.generate(&["--preview-terminal", "--json"])
+        .fails(2, &["--preview-terminal", "--json"]);
     here.sana(&["latent-rgb"]).fails(1, &["--out"]);
 }
 

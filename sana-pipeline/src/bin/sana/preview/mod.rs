@@ -39,7 +39,8 @@ pub struct PreviewArgs {
         value_enum,
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "auto"
+        default_missing_value = "auto",
+        conflicts_with = "json"
     )]
     pub preview_terminal: Option<Graphics>,
 }
