@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use sana_linear_attn::weights::replace_file;
 use sana_pipeline::image::{self, GridOptions, RgbImage};
 
+use crate::files::marked;
 use crate::generate::Record;
 
 /// A prompt of a benchmark.
@@ -94,7 +95,7 @@ impl Place {
             && (made || !grid.exists())
         {
             let all = image::grid_of_files(paths, &GridOptions::default())?;
-            image::save(grid, &all, &[])?;
+            marked::save(grid, &all, false)?;
         }
         Ok(())
     }
