@@ -56,8 +56,11 @@ pub fn text_of(origin: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>, Ima
     }
     // What is in it beyond a limit, or cannot be read, is nobody's record.
     let xmp = decoder.xmp_metadata().ok().flatten();
+    let xmp = xmp.filter(|xmp| xmp.len() <= LARGEST_TEXT);
+    // What stands for bytes that are no text is longer than these.
+    let xmp = xmp.map(|xmp| String::from_utf8_lossy(&xmp).into_owned());
     if let Some(xmp) = xmp.filter(|xmp| xmp.len() <= LARGEST_TEXT) {
-        texts.push(XMP, String::from_utf8_lossy(&xmp).into_owned())?;
+        texts.push(XMP, xmp)?;
     }
     Ok(texts.read)
 }

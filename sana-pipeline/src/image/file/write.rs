@@ -354,6 +354,18 @@ mod tests {
         }
     }
 
+    /// Bytes that are no text are longer as such, and cost the other texts nothing.
+    #[test]
+    fn xmp_that_is_no_text() {
+        let mut file = Vec::new();
+        let mut encoder = WebPEncoder::new(&mut file);
+        encoder.set_exif_metadata(exif::with_texts(&[("seed", "7")]));
+        encoder.set_xmp_metadata(vec![0xff; LARGEST_TEXT]);
+        encoder.encode(&[0; 3], 1, 1, ColorType::Rgb8).unwrap();
+        let text = text_of(Path::new("a.webp"), &file).unwrap();
+        assert_eq!(text, [("seed".to_owned(), "7".to_owned())]);
+    }
+
     #[test]
     fn texts_that_could_not_be_read_again() {
         let text = "x".repeat(LARGEST_TEXT);
