@@ -147,7 +147,7 @@ impl LatentRgb {
     }
 
     /// The images of scaled latents, one pixel for each latent. Reads the latents from the device,
-    /// and so waits for it. Values that are not finite become black.
+    /// and so waits for it. NaN becomes black.
     ///
     /// # Shapes
     /// - latents `[batch, channels, height, width]`
