@@ -148,30 +148,34 @@ fn previews_that_cannot_be() {
     here.sana(&["latent-rgb"]).fails(1, &["--out"]);
 }
 
-/// In a terminal each image takes the place of the one before.
+/// In a terminal each image takes the place of the one before, also in one that says nothing of what it
+/// can.
 #[cfg(unix)]
 #[test]
 fn a_terminal_shows_the_steps() {
-    let here = Workplace::new();
-    let sana = env!("CARGO_BIN_EXE_sana");
-    let model = crate::support::checkpoint();
-    let command = format!(
-        "'{sana}' generate a --size 64x64 --steps 3 --device flex --model '{}' --preview-terminal=blocks",
-        model.display()
-    );
-    // It has a terminal for what it runs; nothing answers there.
-    let mut script = std::process::Command::new("script");
-    script
-        .args(["-qec", &command, "/dev/null"])
-        .current_dir(here.path(""));
-    let Ok(output) = script.stdin(std::process::Stdio::null()).output() else {
-        eprintln!("skipped: no program `script`");
-        return;
-    };
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains('\u{2584}'), "{said}");
-    let ups = said.matches("A\u{1b}[").count() + said.matches("\r\u{1b}[").count();
-    assert!(ups >= 2, "{said}");
-    assert!(said.contains("wrote sana.png"), "{said}");
+    for graphics in ["--preview-terminal=blocks", "--preview-terminal"] {
+        let here = Workplace::new();
+        let sana = env!("CARGO_BIN_EXE_sana");
+        let model = crate::support::checkpoint();
+        let command = format!(
+            "'{sana}' generate a --size 64x64 --steps 3 --device flex --model '{}' {graphics}",
+            model.display()
+        );
+        // It has a terminal for what it runs; nothing answers there.
+        let mut script = std::process::Command::new("script");
+        script
+            .args(["-qec", &command, "/dev/null"])
+            .env("TERM", "xterm")
+            .current_dir(here.path(""));
+        let Ok(output) = script.stdin(std::process::Stdio::null()).output() else {
+            eprintln!("skipped: no program `script`");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains('\u{2584}'), "{said}");
+        let ups = said.matches("A\u{1b}[").count() + said.matches("\r\u{1b}[").count();
+        assert!(ups >= 2, "{said}");
+        assert!(said.contains("wrote sana.png"), "{said}");
+    }
 }

@@ -1,6 +1,9 @@
 //! Images in a terminal.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -8,6 +11,8 @@ use sana_pipeline::image::RgbImage;
 
 /// Rows of a terminal that an image may take, at most.
 const MOST_ROWS: u32 = 24;
+/// How long a terminal may take to say what it can.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Columns of a terminal that does not say how many it has.
 const USUAL_COLUMNS: u32 = 80;
 
@@ -35,7 +40,8 @@ impl Terminal {
             bail!("--preview-terminal: standard output is not a terminal; --preview writes a file");
         }
         let can_answer = graphics == Graphics::Auto
-            && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+            && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+            && answers();
         let config = viuer::Config {
             absolute_offset: false,
             use_kitty: can_answer,
@@ -60,6 +66,20 @@ impl Terminal {
         self.rows = rows;
         Ok(())
     }
+}
+
+/// Whether the terminal says in time what it can, which viuer keeps; it waits without end for one that says
+/// nothing.
+fn answers() -> bool {
+    let (sender, answered) = mpsc::channel();
+    thread::spawn(move || {
+        // In its order of preference.
+        let _ = viuer::is_sixel_supported()
+            || viuer::is_iterm_supported()
+            || viuer::get_kitty_support() != viuer::KittySupport::None;
+        let _ = sender.send(());
+    });
+    answered.recv_timeout(PATIENCE).is_ok()
 }
 
 /// What bounds an image in a terminal of `(columns, rows)`, the other side following: its width where it is
