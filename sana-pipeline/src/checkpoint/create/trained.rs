@@ -1,5 +1,7 @@
 //! Networks in memory, such as trained ones, in the published layout.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::tensor::DType;
@@ -13,16 +15,24 @@ use super::folder::{index_json, text, transformer_json};
 use super::{create_folder, write_text};
 use crate::checkpoint::{CONFIG, Component, INDEX, SanaKeys, Scheduler};
 use crate::error::PipelineError;
+use crate::preview::LATENT_RGB;
 
 /// What reads the `tokenizer.json` of such a checkpoint in the reference library.
 const TOKENIZER_CLASS: &str = "PreTrainedTokenizerFast";
 
-/// Writes `FOLDER/vae`.
+/// Writes `FOLDER/vae`, without the colours of latents that were fitted to what was there before.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write_autoencoder(model: &DcAe, folder: &Path, dtype: DType) -> Result<(), PipelineError> {
+    let colors = folder.join(LATENT_RGB);
     let folder = create_folder(folder, Component::Vae)?;
+    match fs::remove_file(&colors) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(PipelineError::write(&colors)(error));
+        }
+        _ => {}
+    }
     Ok(model.save(&folder, Some(dtype))?)
 }
 
