@@ -82,7 +82,8 @@ impl<'a> Chooser<'a> {
                     self.write(&parsed(line, true)?, depth + 1, out)?;
                 }
             }
-            if out.len() > LARGEST_TEXT {
+            // What is written in the prompt itself has its limit where requests are validated.
+            if !matches!(piece, Piece::Text(_)) && out.len() > LARGEST_TEXT {
                 return Err(format!(
                     "with its wildcards the prompt has more than {LARGEST_TEXT} bytes"
                 ));
