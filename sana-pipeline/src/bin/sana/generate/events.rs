@@ -205,7 +205,7 @@ impl Report {
         let mut causes: Vec<String> = Vec::new();
         for cause in error.chain().skip(1).map(ToString::to_string) {
             // An error that stands for another one says the same.
-            if !causes.last().unwrap_or(&message).contains(&cause) {
+            if *causes.last().unwrap_or(&message) != cause {
                 causes.push(cause);
             }
         }
