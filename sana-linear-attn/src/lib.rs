@@ -7,6 +7,7 @@ pub mod layers;
 #[doc(hidden)]
 pub mod parity;
 pub mod precision;
+pub mod quantization;
 pub mod transformer;
 pub mod weights;
 

@@ -8,6 +8,7 @@
 //! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | the same, sums over chunks of tokens | plain |
 //! | [`softmax_attention`] | a few queries at a time, all cores | with mask and cap: tiles of keys, no map in memory | plain |
 //! | [`linear`] | on AVX-512 with the weight as stored, bf16 through AVX512-BF16; else GEMM; bias and SiLU in the same pass | plain | plain |
+//! | [`quantized_linear`] | plain | plain | plain |
 //! | [`grouped_linear`] | a GEMM for each group, read out of token rows, all cores | plain | plain |
 //! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain | plain |
 //! | [`conv3x3_fused`], [`conv3x3_upsampled`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain | plain |
@@ -57,6 +58,7 @@ mod norm;
 mod pixels;
 #[doc(hidden)]
 pub mod plain;
+mod quantized_linear;
 #[cfg(any(feature = "flex", feature = "cubecl-backend"))]
 mod shapes;
 mod softmax_attention;
@@ -75,4 +77,5 @@ pub use modulate::{gated_residual, norm_modulate};
 pub use norm::{rms_norm_channels, rms_norm_residual};
 pub use pixels::{channels_last, pixel_shuffle, pixel_unshuffle, repeat_channels};
 pub use plain::{layer_norm, relu_quadratic_attention, relu_quadratic_attention_packed};
+pub use quantized_linear::quantized_linear;
 pub use softmax_attention::softmax_attention;

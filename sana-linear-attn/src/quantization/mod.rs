@@ -1,0 +1,94 @@
+//! Weight matrices of 8-bit and 4-bit integers with f32 scales.
+//!
+//! | form | a weight `w` of the integer `q` | bits for each weight |
+//! |---|---|---|
+//! | [`Int8Rows`] | `q * scale`, a scale for each row | 8 |
+//! | [`Uint4Groups`] | `q * scale + zero_point`, both for each group of neighbours in a row | 4 + 64 / group |
+//!
+//! [`quantized_linear`](crate::kernels::quantized_linear) multiplies by them.
+
+mod int8;
+mod uint4;
+
+use burn::module::Module;
+use burn::tensor::{DType, Tensor};
+
+pub use self::int8::Int8Rows;
+pub use self::uint4::{GROUP, Uint4Groups};
+
+/// A quantized weight `[out, in]`.
+///
+/// It is not a parameter: it is not trained, and not seen by visitors of parameters. It moves between
+/// devices with its layer.
+#[derive(Module, Debug)]
+pub enum QuantizedMatrix {
+    /// 8 bits, a scale for each row.
+    Int8Rows(Int8Rows),
+    /// 4 bits, scale and zero point for each group.
+    Uint4Groups(Uint4Groups),
+}
+
+impl QuantizedMatrix {
+    /// The nearest [`Int8Rows`] of a weight `[out, in]` of any float dtype, on its device.
+    pub fn int8(weight: Tensor<2>) -> Self {
+        Self::Int8Rows(Int8Rows::quantize(weight))
+    }
+
+    /// The nearest [`Uint4Groups`] of a weight `[out, in]` of any float dtype, in groups of [`GROUP`],
+    /// on its device.
+    ///
+    /// # Panics
+    /// If `in` is odd.
+    pub fn uint4(weight: Tensor<2>) -> Self {
+        Self::Uint4Groups(Uint4Groups::quantize(weight, GROUP))
+    }
+
+    /// `[out, in]`.
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Int8Rows(matrix) => matrix.dims(),
+            Self::Uint4Groups(matrix) => matrix.dims(),
+        }
+    }
+
+    /// Bytes of all its tensors.
+    pub fn bytes(&self) -> usize {
+        let [rows, depth] = self.dims();
+        match self {
+            Self::Int8Rows(_) => Int8Rows::bytes(rows, depth),
+            Self::Uint4Groups(matrix) => Uint4Groups::bytes(rows, depth, matrix.group),
+        }
+    }
+
+    /// The weights as floats, `[out, in]`: computed in f32 and rounded once.
+    pub fn dequantize(&self, dtype: DType) -> Tensor<2> {
+        match self {
+            Self::Int8Rows(matrix) => matrix.dequantize(dtype),
+            Self::Uint4Groups(matrix) => matrix.dequantize(dtype),
+        }
+    }
+}
+
+/// The values of a float tensor on the host, in f32.
+fn host_values(weight: Tensor<2>) -> Vec<f32> {
+    weight.into_data().iter::<f32>().collect()
+}
+
+/// The integer nearest to a number of at most 2^22 in magnitude, ties to even. By an addition that leaves it in the low
+/// bits of the sum, which the compiler vectorises for every processor.
+#[inline(always)]
+pub(crate) fn nearest(x: f32) -> i32 {
+    const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
+    ((x + SHIFT).to_bits()).wrapping_sub(SHIFT.to_bits()) as i32
+}
+
+/// The largest magnitude, infinite or NaN where a value is.
+#[inline(always)]
+pub(crate) fn largest_magnitude(values: &[f32]) -> f32 {
+    // As integers magnitudes are in the same order, and NaN is above all.
+    let bits = values.iter().map(|value| value.to_bits() & 0x7fff_ffff);
+    f32::from_bits(bits.fold(0, u32::max))
+}
+
+#[cfg(test)]
+mod tests;
