@@ -9,6 +9,8 @@ use burn::tensor::{DType, Tensor};
 use super::attention::{ATTENTION_EPS, join_heads, split_heads};
 use super::epilogue::Epilogue;
 use super::pixels::{channels_last, pixel_shuffle, repeat_channels};
+use crate::precision::Bf16Gemm;
+use crate::quantization::QuantizedMatrix;
 
 /// [`relu_linear_attention`](super::relu_linear_attention) in plain tensor operations.
 ///
@@ -151,6 +153,18 @@ pub fn linear(
         Epilogue::None => y,
         Epilogue::Silu => silu(y),
     }
+}
+
+/// [`quantized_linear`](super::quantized_linear) in plain tensor operations: the weight as floats, multiplied as
+/// floats.
+pub fn quantized_linear(
+    x: Tensor<2>,
+    weight: &QuantizedMatrix,
+    bias: Option<Tensor<1>>,
+    epilogue: Epilogue,
+) -> Tensor<2> {
+    let weight = weight.dequantize(x.dtype());
+    super::linear(x, weight, bias, epilogue, Bf16Gemm::Widened)
 }
 
 /// [`grouped_linear`](super::grouped_linear) in plain tensor operations: a batched product, since burn's GPU backends

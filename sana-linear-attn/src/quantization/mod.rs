@@ -11,7 +11,7 @@ mod int8;
 mod uint4;
 
 use burn::module::Module;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 pub use self::int8::Int8Rows;
 pub use self::uint4::{GROUP, Uint4Groups};
@@ -48,6 +48,14 @@ impl QuantizedMatrix {
         match self {
             Self::Int8Rows(matrix) => matrix.dims(),
             Self::Uint4Groups(matrix) => matrix.dims(),
+        }
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Int8Rows(matrix) => matrix.values.device(),
+            Self::Uint4Groups(matrix) => matrix.packed.device(),
         }
     }
 

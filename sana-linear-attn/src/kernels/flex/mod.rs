@@ -13,6 +13,7 @@ mod elementwise;
 mod gemm;
 #[cfg(target_arch = "x86_64")]
 mod gemm_avx512;
+mod gemm_int8;
 mod grouped_linear;
 pub(super) mod inference;
 mod layout;
@@ -21,6 +22,7 @@ mod linear_attention;
 mod norm_modulate;
 mod prefetch;
 mod primitive;
+mod quantized_linear;
 mod rms_norm;
 mod softmax_attention;
 pub(super) mod supports;

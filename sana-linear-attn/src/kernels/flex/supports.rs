@@ -5,9 +5,11 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::shapes;
 use crate::precision::is_cpu;
+use crate::quantization::QuantizedMatrix;
 
 #[cfg(target_arch = "x86_64")]
 use super::gemm_avx512;
+use super::gemm_int8;
 
 /// Channels from which on Winograd's transforms cost less than the multiplications they save.
 const WINOGRAD_CHANNELS: usize = 16;
@@ -88,6 +90,23 @@ fn bf16_gemm(depth: usize) -> bool {
         false
     };
     supported
+}
+
+/// f32 rows with a quantized weight, multiplied in integers.
+pub(in crate::kernels) fn quantized_linear(
+    x: &Tensor<2>,
+    weight: &QuantizedMatrix,
+    bias: Option<&Tensor<1>>,
+) -> bool {
+    let [rows, depth] = x.dims();
+    let [columns, inputs] = weight.dims();
+    untracked(x)
+        && weight.device() == x.device()
+        && rows > 0
+        && columns > 0
+        && depth == inputs
+        && (1..=gemm_int8::LARGEST_DEPTH).contains(&depth)
+        && bias.is_none_or(|bias| untracked(bias) && bias.dims() == [columns])
 }
 
 pub(in crate::kernels) fn grouped_linear(x: &Tensor<3>, weight: &Tensor<2>) -> bool {

@@ -5,6 +5,7 @@
 mod attention;
 mod convolutions;
 mod linear;
+mod quantized;
 
 use crate::attention_edges;
 

@@ -1,11 +1,13 @@
 //! The CPU kernels that serve inference alone: operations of the `flex` backend without gradients.
 
 mod backend;
+mod quantized;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use self::backend::InferenceOps;
+pub(in crate::kernels) use self::quantized::quantized_linear;
 use super::softmax_attention::Scores;
 
 pub(in crate::kernels) fn linear(
