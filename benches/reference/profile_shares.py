@@ -22,16 +22,16 @@ IDLE, LOOPS, OTHER = "waiting and scheduling", "parallel loops without a name", 
 NAMED = [
     (WEIGHTS, r"Distribution|::random|rand_|chacha|Initializer|noise::|standard_normal"
               r"|bench::models::Cast"),
-    (DEPTHWISE, r"kernels::flex::(gated_)?depthwise|conv\w*depthwise|depthwise_conv"),
-    (CONVOLUTION, r"kernels::flex::(conv|winograd)|burn_flex::ops::conv|conv[123]d"),
-    (ATTENTION, r"kernels::flex::(\w+_)?attention|burn_flex::ops::attention"),
-    (REDUCTION, r"kernels::flex::(rms_norm|layer_norm|norm\b)|ops::(reduce|cumulative|pool)"
+    (DEPTHWISE, r"kernels::flex::conv::depthwise|conv\w*depthwise|depthwise_conv"),
+    (CONVOLUTION, r"kernels::flex::conv::|burn_flex::ops::conv|conv[123]d"),
+    (ATTENTION, r"kernels::flex::attention::|burn_flex::ops::attention"),
+    (REDUCTION, r"kernels::flex::norm::rms_norm|ops::(reduce|cumulative|pool)"
                 r"|softmax|layer_norm"),
-    (ELEMENTWISE, r"kernels::flex::(elementwise|norm_modulate|resid|widen)|burn_flex::ops::(unary|binary"
+    (ELEMENTWISE, r"kernels::flex::(elementwise|norm::norm_modulate|gemm::widen)|burn_flex::ops::(unary|binary"
                   r"|activation|comparison|mask|float)|burn_flex::(zip|simd)|zip_(map|apply)"),
     (COPY, r"kernels::flex::layout|burn_flex::ops::(cat|slice|expand|flip|gather|repeat|interpolate|unfold)"
            r"|to_contiguous|copy_\w*2d|copy_strided|strided_index|contiguous"),
-    (MATMUL, r"burn_flex::ops::matmul|kernels::flex::(linear|gemm|grouped)"),
+    (MATMUL, r"burn_flex::ops::matmul|kernels::flex::gemm::"),
     (MEMORY, r"FlexTensor>?::(empty|zeros|full)"),
 ]
 # A frame that says it only where no other frame does.

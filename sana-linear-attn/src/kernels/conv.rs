@@ -3,11 +3,11 @@ use burn::tensor::Tensor;
 #[cfg(feature = "cubecl-backend")]
 use super::cube;
 use super::elementwise::{silu, silu_gate};
-use super::epilogue::Epilogue;
 #[cfg(feature = "flex")]
 use super::flex;
 use super::layout::nearest_upsample;
 use super::plain;
+use crate::kernels::linear::epilogue::Epilogue;
 
 /// [`conv3x3`] with bias, then a function of each element.
 ///
@@ -26,9 +26,9 @@ pub fn conv3x3_fused(
     epilogue: Epilogue,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if stride == 1 && flex::supports::winograd(&x, &weight, bias.as_ref()) {
+    if stride == 1 && flex::backend::supports::winograd(&x, &weight, bias.as_ref()) {
         let silu = epilogue == Epilogue::Silu;
-        return flex::inference::winograd(x, weight, bias, false, silu);
+        return flex::backend::inference::winograd(x, weight, bias, false, silu);
     }
     let y = conv3x3(x, weight, stride);
     let y = match bias {
@@ -53,8 +53,8 @@ pub fn conv3x3_fused(
 /// - result `[batch, out, 2 * height, 2 * width]`
 pub fn conv3x3_upsampled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if flex::supports::winograd(&x, &weight, bias.as_ref()) {
-        return flex::inference::winograd(x, weight, bias, true, false);
+    if flex::backend::supports::winograd(&x, &weight, bias.as_ref()) {
+        return flex::backend::inference::winograd(x, weight, bias, true, false);
     }
     conv3x3_fused(nearest_upsample(x), weight, bias, 1, Epilogue::None)
 }
@@ -67,8 +67,8 @@ pub fn conv3x3_upsampled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>
 /// - result `[batch, out, ceil(height / stride), ceil(width / stride)]`
 pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if flex::supports::conv3x3(&x, &weight, stride) {
-        return flex::differentiable::conv3x3(x, weight, stride);
+    if flex::backend::supports::conv3x3(&x, &weight, stride) {
+        return flex::backend::differentiable::conv3x3(x, weight, stride);
     }
     plain::conv3x3(x, weight, stride)
 }
@@ -80,14 +80,14 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
 /// - `weight` `[channels, 1, kernel, kernel]`
 pub fn depthwise_tokens(x: Tensor<3>, weight: Tensor<4>, grid: [usize; 2]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if flex::supports::depthwise(&x, &weight, grid) {
+    if flex::backend::supports::depthwise(&x, &weight, grid) {
         let [channels, _, kernel, _] = weight.dims();
         let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]
-        return flex::differentiable::depthwise_tokens(x, taps, grid);
+        return flex::backend::differentiable::depthwise_tokens(x, taps, grid);
     }
     #[cfg(feature = "cubecl-backend")]
-    if cube::supports::depthwise(&x, &weight, grid) {
-        return cube::inference::depthwise_tokens(x, weight, grid);
+    if cube::backend::supports::depthwise(&x, &weight, grid) {
+        return cube::backend::inference::depthwise_tokens(x, weight, grid);
     }
     plain::depthwise_tokens(x, weight, grid)
 }
@@ -105,14 +105,14 @@ pub fn depthwise_gate(
     grid: [usize; 2],
 ) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if flex::supports::depthwise_gate(&x, &weight, &bias, grid) {
+    if flex::backend::supports::depthwise_gate(&x, &weight, &bias, grid) {
         let [channels, _, kernel, _] = weight.dims();
         let taps = weight.reshape([channels, kernel * kernel]).transpose(); // [taps, channels]
-        return flex::inference::depthwise_gate(x, taps, bias, grid);
+        return flex::backend::inference::depthwise_gate(x, taps, bias, grid);
     }
     #[cfg(feature = "cubecl-backend")]
-    if cube::supports::depthwise_gate(&x, &weight, &bias, grid) {
-        return cube::inference::depthwise_gate(x, weight, bias, grid);
+    if cube::backend::supports::depthwise_gate(&x, &weight, &bias, grid) {
+        return cube::backend::inference::depthwise_gate(x, weight, bias, grid);
     }
     silu_gate(depthwise_tokens(x, weight, grid) + bias.unsqueeze::<3>())
 }

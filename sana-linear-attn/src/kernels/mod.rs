@@ -40,42 +40,35 @@
 //! the matmuls around it.
 
 mod attention;
-mod cast;
 mod conv;
 #[cfg(feature = "cubecl-backend")]
 mod cube;
 mod elementwise;
-mod epilogue;
 #[cfg(feature = "flex")]
 // The gradients serve autodiff alone.
 #[cfg_attr(not(feature = "autodiff"), allow(dead_code))]
 mod flex;
 mod layout;
 mod linear;
-mod linear_attention;
-mod modulate;
 mod norm;
-mod pixels;
 #[doc(hidden)]
 pub mod plain;
-mod quantized_linear;
 #[cfg(any(feature = "flex", feature = "cubecl-backend"))]
 mod shapes;
-mod softmax_attention;
 
 pub use attention::ATTENTION_EPS;
+pub use attention::linear_attention::{relu_linear_attention, relu_linear_attention_packed};
+pub use attention::softmax_attention::softmax_attention;
 #[doc(hidden)]
 pub use attention::split_heads;
-pub use cast::cast;
 pub use conv::{conv3x3, conv3x3_fused, conv3x3_upsampled, depthwise_gate, depthwise_tokens};
+pub use elementwise::cast::cast;
 pub use elementwise::{add, gelu_gate, silu, silu_gate};
-pub use epilogue::Epilogue;
+pub use layout::pixels::{channels_last, pixel_shuffle, pixel_unshuffle, repeat_channels};
 pub use layout::{add_upsampled, image_to_tokens, nearest_upsample, tokens_to_image};
+pub use linear::epilogue::Epilogue;
+pub use linear::quantized_linear::quantized_linear;
 pub use linear::{grouped_linear, linear};
-pub use linear_attention::{relu_linear_attention, relu_linear_attention_packed};
-pub use modulate::{gated_residual, norm_modulate};
+pub use norm::modulate::{gated_residual, norm_modulate};
 pub use norm::{rms_norm_channels, rms_norm_residual};
-pub use pixels::{channels_last, pixel_shuffle, pixel_unshuffle, repeat_channels};
 pub use plain::{layer_norm, relu_quadratic_attention, relu_quadratic_attention_packed};
-pub use quantized_linear::quantized_linear;
-pub use softmax_attention::softmax_attention;

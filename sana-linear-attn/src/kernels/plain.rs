@@ -7,8 +7,8 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
 
 use super::attention::{ATTENTION_EPS, join_heads, split_heads};
-use super::epilogue::Epilogue;
-use super::pixels::{channels_last, pixel_shuffle, repeat_channels};
+use crate::kernels::layout::pixels::{channels_last, pixel_shuffle, repeat_channels};
+use crate::kernels::linear::epilogue::Epilogue;
 use crate::precision::Bf16Gemm;
 use crate::quantization::QuantizedMatrix;
 
@@ -102,7 +102,7 @@ fn split_packed(qkv: Tensor<3>, head_dim: usize) -> [Tensor<4>; 3] {
     [0, 1, 2].map(|part| heads.clone().narrow(3, part * head_dim, head_dim))
 }
 
-/// [`softmax_attention`](super::softmax_attention) in plain tensor operations.
+/// [`softmax_attention`](crate::kernels::softmax_attention) in plain tensor operations.
 pub fn softmax_attention(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -155,7 +155,7 @@ pub fn linear(
     }
 }
 
-/// [`quantized_linear`](super::quantized_linear) in plain tensor operations: the weight as floats, multiplied as
+/// [`quantized_linear`](crate::kernels::quantized_linear) in plain tensor operations: the weight as floats, multiplied as
 /// floats.
 pub fn quantized_linear(
     x: Tensor<2>,

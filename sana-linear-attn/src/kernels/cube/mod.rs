@@ -8,14 +8,10 @@
 //! There is no kernel for what burn's fusion makes of plain operations: sums, gates and activations
 //! are fused with the matmuls before them, and a kernel of ours would keep them separate.
 
+mod attention;
+pub(super) mod backend;
 mod depthwise;
-pub(super) mod inference;
 mod layout;
-mod linear_attention;
-mod norm_modulate;
-mod reduce;
-mod rms_norm;
-mod softmax_attention;
-pub(super) mod supports;
+mod norm;
 #[cfg(test)]
 mod tests;

@@ -11,11 +11,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::inference::{
+use super::layout;
+use crate::kernels::cube::backend::inference::{
     CubeOps, depthwise_gate, depthwise_tokens, linear_attention, norm_modulate, packed_attention,
     rms_norm, rms_norm_residual, softmax_attention,
 };
-use super::layout;
 use crate::parity::{device, values};
 
 fn data<const D: usize>(shape: [usize; D], seed: usize) -> TensorData {

@@ -2,7 +2,9 @@ use burn::backend::TensorMetadata;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::primitive::{Primitive, contiguous, dims, tensor, unique_values, values};
+use crate::kernels::flex::backend::primitive::{
+    Primitive, contiguous, dims, tensor, unique_values, values,
+};
 
 /// Elements of one parallel task: small enough to stay in cache, large enough to be worth a task.
 pub(super) const CHUNK: usize = 1 << 14;

@@ -5,7 +5,9 @@ use rayon::prelude::*;
 
 use super::disjoint::{Disjoint, filled};
 use super::elementwise::CHUNK;
-use super::primitive::{Primitive, contiguous, dims, tensor, unique_values, values};
+use crate::kernels::flex::backend::primitive::{
+    Primitive, contiguous, dims, tensor, unique_values, values,
+};
 
 /// Rows and columns that are turned at a time: both sides of a block then lie in the first-level
 /// cache.
