@@ -9,16 +9,11 @@
 //! never write to it. Parameters on an autodiff device, on another device, of another dtype, or at
 //! an odd place in the file have memory of their own.
 
-mod container;
 pub(crate) mod error;
-mod folder;
+pub(crate) mod file;
 pub(crate) mod load;
 pub(crate) mod names;
-mod pytorch;
-mod read;
-mod replace;
 pub(crate) mod save;
-mod storage;
 pub(crate) mod tensors;
 mod values;
 pub(crate) mod widen;
@@ -30,12 +25,12 @@ pub(crate) use save::{PlannedTensor, write_planned};
 pub(crate) use tensors::{RowShare, Weights};
 
 #[doc(hidden)]
-pub use folder::{file_names, has_variant, shard_paths, weight_file_names, weight_variants};
+pub use file::folder::{file_names, has_variant, shard_paths, weight_file_names, weight_variants};
+#[doc(hidden)]
+pub use file::read::{LARGEST_CONFIG, read_bounded, read_text_bounded};
+#[doc(hidden)]
+pub use file::replace::{check_replaceable, follow_links, replace_file};
 pub use load::check_module;
 pub use names::parameter_shapes;
-#[doc(hidden)]
-pub use read::{LARGEST_CONFIG, read_bounded, read_text_bounded};
-#[doc(hidden)]
-pub use replace::{check_replaceable, follow_links, replace_file};
 #[doc(hidden)]
 pub use save::write_tensors;

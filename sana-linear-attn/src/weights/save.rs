@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::error::WeightError;
 use super::names::{KeyMap, ModulePath};
-use super::replace::replace_file;
+use crate::weights::file::replace::replace_file;
 
 /// Options of [`save_module`].
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use burn::tensor::DType;
 use safetensors::tensor::Dtype;
 
-use super::container::Container;
 use super::error::WeightError;
-use super::folder::{candidates, file_names, has_shards, shard_paths, variants_of};
-use super::pytorch;
-use super::read::Header;
-use super::storage::Storage;
+use crate::weights::file::container::Container;
+use crate::weights::file::folder::{candidates, file_names, has_shards, shard_paths, variants_of};
+use crate::weights::file::pytorch;
+use crate::weights::file::read::Header;
+use crate::weights::file::storage::Storage;
 
 /// A tensor of [`Weights::row_shares`]: one of `parts` equal shares of the rows of a stored tensor.
 pub(crate) struct RowShare {

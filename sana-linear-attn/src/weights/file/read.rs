@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 pub const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// Bytes of a list of shards, at most: 16 MiB, a hundred thousand tensors and more.
-pub(super) const LARGEST_INDEX: u64 = 16 << 20;
+pub(crate) const LARGEST_INDEX: u64 = 16 << 20;
 
 /// Bytes of a safetensors header, at most; the format's own limit.
 const LARGEST_HEADER: u64 = 100_000_000;
@@ -25,7 +25,7 @@ const MOST_AXES: usize = 8;
 
 /// Opens a regular file, through symbolic links. Anything else, such as a device or a pipe, could
 /// have no end.
-pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     if std::fs::metadata(path)?.is_file() {
         File::open(path)
     } else {
@@ -52,7 +52,7 @@ pub fn read_bounded(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The first bytes of a regular file.
-pub(super) fn read_start(path: &Path, length: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_start(path: &Path, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?.take(length).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -72,7 +72,7 @@ pub fn read_text_bounded(path: &Path, largest: u64) -> io::Result<String> {
 /// # Errors
 /// When it is not such a list, or names what is not a plain file name: nothing that could lead out of
 /// the folder on any system.
-pub(super) fn shard_names(json: &str) -> Result<BTreeSet<String>, String> {
+pub(crate) fn shard_names(json: &str) -> Result<BTreeSet<String>, String> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: Option<BTreeMap<String, String>>,
@@ -99,7 +99,7 @@ pub(super) fn shard_names(json: &str) -> Result<BTreeSet<String>, String> {
 
 /// A tensor as the header of a safetensors file describes it.
 #[derive(Debug)]
-pub(super) struct TensorHeader {
+pub(crate) struct TensorHeader {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
@@ -110,7 +110,7 @@ pub(super) struct TensorHeader {
 
 /// The header of a safetensors file.
 #[derive(Debug)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// In the order of their bytes.
     pub tensors: Vec<TensorHeader>,
     pub metadata: BTreeMap<String, String>,

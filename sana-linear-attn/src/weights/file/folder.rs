@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::error::WeightError;
-use super::read::{LARGEST_INDEX, read_text_bounded, shard_names};
+use crate::weights::error::WeightError;
+use crate::weights::file::read::{LARGEST_INDEX, read_text_bounded, shard_names};
 
 /// The names under which [`Weights::open_folder`](crate::Weights::open_folder) looks for weights in a folder that holds the
 /// files `present`; the first that is there is opened. An index whose shards are not all there, by
@@ -29,7 +29,7 @@ pub fn has_variant(stem: &str, variant: &str, present: &[String]) -> bool {
 }
 
 /// As [`weight_file_names`], where `is_whole` says of an index whether its shards are there.
-pub(super) fn candidates(
+pub(crate) fn candidates(
     stem: &str,
     variant: Option<&str>,
     present: &[String],
@@ -86,7 +86,7 @@ fn variant_of<'a>(stem: &str, name: &'a str) -> Option<&'a str> {
 }
 
 /// The variants of which a folder has a file, or an index with its shards.
-pub(super) fn variants_of(
+pub(crate) fn variants_of(
     stem: &str,
     present: &[String],
     is_whole: &dyn Fn(&str) -> bool,
@@ -144,7 +144,7 @@ fn is_quantized(variant: &str) -> bool {
 
 /// Whether all shards that an index lists are there. One that cannot be read is left to the
 /// error of opening it.
-pub(super) fn has_shards(index: &Path) -> bool {
+pub(crate) fn has_shards(index: &Path) -> bool {
     shard_paths(index).map_or(true, |shards| shards.iter().all(|path| path.is_file()))
 }
 

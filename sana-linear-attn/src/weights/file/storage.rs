@@ -11,11 +11,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 
-use super::read::open_regular;
+use crate::weights::file::read::open_regular;
 
 /// A file, bytes in memory, or a tensor that is read when it is asked for. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Storage {
+pub(crate) struct Storage {
     bytes: Bytes,
     file: Option<Arc<Mapped>>,
     unread: Option<Arc<Unread>>,

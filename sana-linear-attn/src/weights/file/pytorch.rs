@@ -6,14 +6,14 @@ use std::path::Path;
 use pytorch_reader::{DType, PytorchError, PytorchReader, Tensor};
 use safetensors::tensor::Dtype;
 
-use super::container::Container;
-use super::error::WeightError;
-use super::storage::Storage;
+use crate::weights::error::WeightError;
+use crate::weights::file::container::Container;
+use crate::weights::file::storage::Storage;
 
 /// Dictionaries of a training state that hold the model, the first that is there.
 const NESTED: [&str; 2] = ["state_dict.", "state_dict_ema."];
 
-pub(super) struct PytorchTensor {
+pub(crate) struct PytorchTensor {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
@@ -22,7 +22,7 @@ pub(super) struct PytorchTensor {
 }
 
 /// The tensors of a file of `file_bytes`, none of which is read yet.
-pub(super) fn tensors(path: &Path, file_bytes: usize) -> Result<Vec<PytorchTensor>, WeightError> {
+pub(crate) fn tensors(path: &Path, file_bytes: usize) -> Result<Vec<PytorchTensor>, WeightError> {
     let unreadable = |reason: String| WeightError::OtherFile {
         path: path.to_path_buf(),
         found: format!("a PyTorch file that cannot be read ({reason})"),
@@ -91,7 +91,7 @@ fn names_pytorch(path: &Path) -> bool {
 }
 
 fn not_pytorch(path: &Path) -> WeightError {
-    let start = super::read::read_start(path, 16).unwrap_or_default();
+    let start = crate::weights::file::read::read_start(path, 16).unwrap_or_default();
     Container::of(&start)
         .unwrap_or(Container::Pickle)
         .error(path)

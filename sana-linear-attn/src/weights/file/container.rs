@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::error::WeightError;
-use super::read::Header;
+use crate::weights::error::WeightError;
+use crate::weights::file::read::Header;
 
 /// Kinds of files that are found in the place of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Container {
+pub(crate) enum Container {
     LfsPointer,
     Gguf,
     Html,
