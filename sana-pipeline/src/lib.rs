@@ -2,45 +2,43 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
-pub mod best_of;
 pub mod checkpoint;
 pub mod error;
-mod escape;
-#[cfg(feature = "scenes")]
-#[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
-pub mod evaluate;
-mod files;
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub mod hub;
 pub mod image;
-mod json;
 pub mod memory;
-#[cfg(feature = "metrics")]
-#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
-pub mod metrics;
 mod pipeline;
 pub mod preview;
+mod quality;
 pub mod request;
 #[cfg(feature = "scenes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
 pub mod scenes;
 pub mod spec;
+mod support;
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub mod train;
-mod units;
 
 pub use checkpoint::opened::Checkpoint;
 pub use error::pipeline::PipelineError;
-#[doc(hidden)]
-pub use escape::{escaped, escaped_lines};
-#[doc(hidden)]
-pub use files::FolderLock;
-#[doc(hidden)]
-pub use json::InOrder;
 pub use pipeline::{Generation, LoadOptions, Plan, SanaPipeline, StepAction, StepInfo};
+pub use quality::best_of;
+#[cfg(feature = "scenes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
+pub use quality::evaluate;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use quality::metrics;
 pub use request::builder::Request;
+#[doc(hidden)]
+pub use support::escape::{escaped, escaped_lines};
+#[doc(hidden)]
+pub use support::files::FolderLock;
+#[doc(hidden)]
+pub use support::json::InOrder;
 
 /// The scheduler of a checkpoint, and what requests, settings and errors take from `sana-sampler`.
 pub mod sampler {

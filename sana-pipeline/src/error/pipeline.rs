@@ -18,7 +18,7 @@ use super::memory::{MemoryAdvice, advised};
 use super::request::{ImageToImageError, RequestError};
 #[cfg(feature = "scenes")]
 use crate::scenes::SceneError;
-use crate::units::human;
+use crate::support::units::human;
 
 /// An error of this crate. [`source`](std::error::Error::source) leads through the nested errors to
 /// those of the other crates, such as [`WeightError`].

@@ -11,7 +11,7 @@ use std::path::Path;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::error::{ImageError, PipelineError, RequestError};
-use crate::files;
+use crate::support::files;
 
 pub use image::{GrayImage, RgbImage};
 

@@ -10,7 +10,7 @@ use super::estimate::MemoryEstimate;
 use super::model::{MemoryModel, Workload};
 use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
-use crate::units::human;
+use crate::support::units::human;
 
 /// Memory for one image on the CPU with classifier-free guidance. Its [`fmt::Display`] is a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

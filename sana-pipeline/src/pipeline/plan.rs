@@ -12,7 +12,7 @@ use crate::memory::{
 };
 use crate::pipeline::SanaPipeline;
 use crate::request::{Request, Settings};
-use crate::units::human;
+use crate::support::units::human;
 
 /// What the notes on memory begin with: a request replaces those of the one before.
 const NOTE: &str = "memory: ";

@@ -11,8 +11,8 @@ use sana_dcae::DcAeConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CheckpointError, PipelineError, RequestError};
-use crate::files;
 use crate::image::{RgbImage, host_values};
+use crate::support::files;
 
 pub use fit::FittedLatentRgb;
 pub use samples::sample_images;

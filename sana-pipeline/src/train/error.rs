@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::PipelineError;
-use crate::units::human;
+use crate::support::units::human;
 
 /// What can go wrong while training.
 #[derive(Debug, thiserror::Error)]

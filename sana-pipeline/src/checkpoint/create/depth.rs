@@ -12,7 +12,7 @@ use super::random::WeightDtype;
 use super::{create_folder, write_text};
 use crate::checkpoint::{CONFIG, Checkpoint, Component, INDEX};
 use crate::error::{CheckpointError, PipelineError};
-use crate::files::write_whole;
+use crate::support::files::write_whole;
 
 /// What a plan's network has behind the name of the first one.
 const WITH: &str = " with ";

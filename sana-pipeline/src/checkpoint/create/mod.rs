@@ -25,7 +25,8 @@ use self::random::{RandomTensor, WeightDtype};
 use crate::checkpoint::variants::{self, Variant};
 use crate::checkpoint::{CONFIG, Component, INDEX, SanaKeys, Scheduler};
 use crate::error::{CheckpointError, PipelineError};
-use crate::files::{self, write_whole};
+use crate::support::files;
+use crate::support::files::write_whole;
 
 pub use controlnet::write_controlnet;
 pub use convert::{ConvertOptions, convert_transformer};

@@ -19,8 +19,8 @@ use serde_json::{Map, Value};
 use crate::checkpoint::component::{CONFIG, Component};
 use crate::checkpoint::contents::weight_files::{has_f16_files, open_weights};
 use crate::error::{CheckpointError, PipelineError};
-use crate::escape::escaped;
-use crate::units::{grouped, human};
+use crate::support::escape::escaped;
+use crate::support::units::{grouped, human};
 
 /// The folder of a ControlNet, opened: its config has been read, its weights have not.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Component};
 use crate::error::PipelineError;
-use crate::escape::escaped;
+use crate::support::escape::escaped;
 
 pub use super::fit::{LoadedWith, Misfit};
 

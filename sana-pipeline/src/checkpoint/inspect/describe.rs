@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::fit::fitting_scheduler;
 use crate::checkpoint::{Checkpoint, Component, Solver, variants};
 use crate::error::PipelineError;
-use crate::escape::escaped;
-use crate::units::{grouped, human};
+use crate::support::escape::escaped;
+use crate::support::units::{grouped, human};
 
 /// A checkpoint at a glance. Its [`fmt::Display`] is a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]

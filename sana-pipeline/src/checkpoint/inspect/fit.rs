@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::checkpoint::contents::weight_files::{has_variant_files, variants_in};
 use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile, Scheduler, variants};
 use crate::error::{CheckpointError, PipelineError};
-use crate::escape::escaped;
+use crate::support::escape::escaped;
 
 /// What is loaded with a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq)]

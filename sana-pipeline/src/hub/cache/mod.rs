@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use self::checksum::is_intact;
-use crate::files::write_whole;
 use crate::hub::error::HubError;
 use crate::hub::repo::HubRepo;
+use crate::support::files::write_whole;
 
 /// Names and, where they are known, sizes of the files of a commit.
 pub(super) type Files = BTreeMap<String, Option<u64>>;

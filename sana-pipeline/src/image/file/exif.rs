@@ -7,7 +7,7 @@ use exif::experimental::Writer;
 use exif::{Context, Field, In, Reader, Tag, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::json::InOrder;
+use crate::support::json::InOrder;
 
 /// Bytes of all texts of an image together, unpacked.
 pub(super) const LARGEST_TEXTS: usize = 4 << 20;

@@ -11,7 +11,7 @@ use super::exif::{self, LARGEST_TEXTS};
 use super::text::{LARGEST_TEXT, MOST_TEXTS, PARAMETERS};
 use super::xmp::{self, XMP};
 use crate::error::{ImageError, PipelineError};
-use crate::files;
+use crate::support::files;
 
 /// The quality that JPEGs are written with, of 100, with colours at full resolution.
 pub const JPEG_QUALITY: u8 = 95;

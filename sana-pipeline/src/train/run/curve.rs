@@ -3,7 +3,7 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
-use crate::files;
+use crate::support::files;
 use crate::train::error::TrainError;
 
 const WIDTH: u32 = 800;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::curve::draw_curve;
-use crate::files;
+use crate::support::files;
 use crate::train::error::TrainError;
 
 /// One line per step.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::options::{RunOptions, Settings};
-use crate::files;
+use crate::support::files;
 use crate::train::error::TrainError;
 use crate::train::optimizer::Parameters;
 

@@ -21,7 +21,7 @@ use self::state::STATE;
 use super::error::{TrainError, in_range};
 use super::optimizer::{Optimizer, Parameters, Workers};
 use super::tasks::Task;
-use crate::files;
+use crate::support::files;
 
 pub use log::Progress;
 pub use meta::{Change, weights_hash};

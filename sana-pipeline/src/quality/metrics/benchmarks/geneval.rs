@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::error::MetricsError;
+use crate::quality::metrics::error::MetricsError;
 
 /// The tags of the official prompts, in the order in which they are reported.
 pub const GENEVAL_TAGS: [&str; 6] = [

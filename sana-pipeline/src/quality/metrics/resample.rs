@@ -132,7 +132,7 @@ mod tests {
     use sana_linear_attn::parity::Fixture;
 
     use super::*;
-    use crate::metrics::tests::formula_image;
+    use crate::quality::metrics::tests::formula_image;
 
     #[test]
     fn every_pixel_is_pillow_s() {

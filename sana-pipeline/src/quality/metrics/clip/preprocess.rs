@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 
 use crate::image::RgbImage;
-use crate::metrics::resample::{Filter, resize, shorter_side};
+use crate::quality::metrics::resample::{Filter, resize, shorter_side};
 
 /// `preprocessor_config.json`. Keys and defaults are those of transformers' `CLIPImageProcessor`.
 #[derive(Debug, Clone, Deserialize)]

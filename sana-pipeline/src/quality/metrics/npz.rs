@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::error::MetricsError;
 use super::statistics::{FeatureStatistics, LARGEST_FEATURES};
-use crate::files::write_whole;
+use crate::support::files::write_whole;
 
 /// What an array begins with: magic and version, then two bytes with the length of its header.
 const MAGIC: &[u8; 8] = b"\x93NUMPY\x01\x00";

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 
 use super::{Rating, Verifier, VerifierError};
 use crate::image;
-use crate::metrics::{Clip, MetricsError};
+use crate::quality::metrics::{Clip, MetricsError};
 
 /// CLIP's score of an image with its prompt, 100 times their cosine with the released models
 /// ([`Clip::scores`]). Prompts are cut to what CLIP reads, 77 tokens in the released models.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::error::MetricsError;
+use crate::quality::metrics::error::MetricsError;
 
 /// A question about the images of one prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
