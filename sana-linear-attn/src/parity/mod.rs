@@ -3,9 +3,11 @@
 //! They panic with a message: their only use is in tests.
 
 mod files;
+mod gguf;
 mod original;
 
 pub use files::{copy_folder, edit_tensor, edit_tensor_file};
+pub use gguf::{GgufTensor, GgufValue, gemma2_gguf, gguf_file};
 pub use original::{original_tensors, write_original};
 
 use std::path::{Path, PathBuf};

@@ -12,9 +12,9 @@ mod lora;
 pub(crate) mod model;
 mod trunk;
 
-#[doc(hidden)]
-pub use checkpoint::OriginalLayout;
 pub use checkpoint::{F16Clamp, InferredConfig};
+#[doc(hidden)]
+pub use checkpoint::{NunchakuLayout, OriginalLayout};
 pub use config::{ConfigError, QkNorm};
 pub use controlnet::ControlNetError;
 pub use convert::TransformerLayout;

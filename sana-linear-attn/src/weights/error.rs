@@ -30,6 +30,23 @@ pub enum WeightError {
         /// What the reader found.
         reason: String,
     },
+    /// A GGUF file that cannot be used: truncated, corrupt, or of a type that is not supported.
+    #[error("{path} is not a usable GGUF file: {reason}")]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What the reader found.
+        reason: String,
+    },
+    /// Quantized weights that cannot be read: parts that do not fit together, or a format that is not
+    /// supported.
+    #[error("{origin} has quantized weights that cannot be read: {reason}")]
+    Quantized {
+        /// Where the weights come from.
+        origin: String,
+        /// Which, and why.
+        reason: String,
+    },
     /// A file of another kind.
     #[error("{path} is {found}, not weights in safetensors: {advice}")]
     OtherFile {

@@ -9,6 +9,7 @@
 //! never write to it. Parameters on an autodiff device, on another device, of another dtype, or at
 //! an odd place in the file have memory of their own.
 
+pub(crate) mod encoded;
 pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod load;
@@ -16,6 +17,7 @@ pub(crate) mod names;
 pub(crate) mod save;
 pub(crate) mod tensors;
 mod values;
+mod view;
 pub(crate) mod widen;
 
 pub(crate) use error::{LISTED, WeightError, listed, mismatch_lists};
@@ -23,6 +25,7 @@ pub(crate) use load::{LoadOptions, load_module};
 pub(crate) use names::KeyMap;
 pub(crate) use save::{PlannedTensor, write_planned};
 pub(crate) use tensors::{RowShare, Weights};
+pub(crate) use view::NewTensor;
 
 #[doc(hidden)]
 pub use file::folder::{file_names, has_variant, shard_paths, weight_file_names, weight_variants};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::DType;
 use safetensors::tensor::Dtype;
 
+use super::encoded::EncodedRows;
 use super::error::WeightError;
 use crate::weights::file::container::Container;
 use crate::weights::file::folder::{candidates, file_names, has_shards, shard_paths, variants_of};
@@ -27,6 +28,38 @@ pub(super) struct Entry {
     pub shape: Vec<usize>,
     pub start: usize,
     pub end: usize,
+    /// Where its values are from, if they are not the bytes of a file. It then has the dtype in which it is
+    /// loaded when none is asked for, and the bytes are those of that dtype.
+    pub encoded: Option<EncodedRows>,
+}
+
+impl Entry {
+    pub fn encoded(shape: Vec<usize>, dtype: Dtype, encoded: EncodedRows) -> Self {
+        let elements: usize = shape.iter().product();
+        Self {
+            file: 0,
+            dtype,
+            shape,
+            start: 0,
+            end: elements * dtype.bitsize() / 8,
+            encoded: Some(encoded),
+        }
+    }
+
+    fn bytes_on_disk(&self) -> usize {
+        match &self.encoded {
+            // A share of the rows counts no more than what it stands for.
+            Some(rows) => rows.source.stored_bytes().min(self.end - self.start),
+            None => self.end - self.start,
+        }
+    }
+
+    fn stored_as(&self) -> String {
+        match &self.encoded {
+            Some(rows) => rows.source.kind().to_owned(),
+            None => dtype_name(self.dtype),
+        }
+    }
 }
 
 /// The tensors of a checkpoint part: one safetensors file, several shards, or bytes in memory.
@@ -36,7 +69,7 @@ pub struct Weights {
     pub(super) origin: String,
     pub(super) files: Vec<Storage>,
     pub(super) entries: BTreeMap<String, Entry>,
-    metadata: BTreeMap<String, String>,
+    pub(super) metadata: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -44,8 +77,11 @@ impl Weights {
     /// PyTorch file the tensors alone are read, each when it is loaded; no code in it is run.
     /// Where it has a dictionary `state_dict`, or else `state_dict_ema`, that one is read.
     ///
+    /// Tensors of a GGUF file, and matrices that bitsandbytes quantized, are those that they stand for:
+    /// floats, computed when they are loaded.
+    ///
     /// # Errors
-    /// When the file cannot be opened or is neither. The file must not be changed
+    /// When the file cannot be opened or is of another kind. The file must not be changed
     /// while it is mapped, which it is for as long as these weights live, and on the CPU the
     /// parameters loaded from them. Replacing it, as saving does, is safe where the system allows
     /// it. Give [`from_bytes`](Self::from_bytes) the file's content to be independent of it.
@@ -98,7 +134,12 @@ impl Weights {
         bytes: impl Into<Cow<'static, [u8]>>,
     ) -> Result<Self, WeightError> {
         let mut weights = Self::empty(origin.to_owned());
-        weights.add(Path::new(origin), Storage::from(bytes.into()))?;
+        let storage = Storage::from(bytes.into());
+        match Container::of(storage.as_slice()) {
+            Some(Container::Gguf) => weights.add_gguf(Path::new(origin), storage)?,
+            _ => weights.add(Path::new(origin), storage)?,
+        }
+        weights.fold_bitsandbytes()?;
         Ok(weights)
     }
 
@@ -111,20 +152,27 @@ impl Weights {
         }
     }
 
-    fn open_files(origin: String, paths: &[PathBuf]) -> Result<Self, WeightError> {
+    /// Opens files that hold the tensors of one component together.
+    ///
+    /// # Errors
+    /// As [`open_file`](Self::open_file), and when two of them have a tensor of the same name.
+    #[doc(hidden)]
+    pub fn open_files(origin: String, paths: &[PathBuf]) -> Result<Self, WeightError> {
         let mut weights = Self::empty(origin);
         for path in paths {
             let storage = Storage::map(path).map_err(|source| WeightError::Io {
                 path: path.clone(),
                 source,
             })?;
-            let file = Container::of(storage.as_slice());
-            if file.is_some_and(Container::may_be_pytorch) {
-                weights.add_pytorch(path, storage.as_slice().len())?;
-            } else {
-                weights.add(path, storage)?;
+            match Container::of(storage.as_slice()) {
+                Some(Container::Gguf) => weights.add_gguf(path, storage)?,
+                Some(file) if file.may_be_pytorch() => {
+                    weights.add_pytorch(path, storage.as_slice().len())?;
+                }
+                _ => weights.add(path, storage)?,
             }
         }
+        weights.fold_bitsandbytes()?;
         Ok(weights)
     }
 
@@ -136,6 +184,7 @@ impl Weights {
                 shape: tensor.shape,
                 start: 0,
                 end: tensor.bytes,
+                encoded: None,
             };
             if self.entries.insert(tensor.name.clone(), entry).is_some() {
                 return Err(WeightError::Corrupt {
@@ -166,6 +215,7 @@ impl Weights {
                 shape: tensor.shape,
                 start: tensor.start,
                 end: tensor.end,
+                encoded: None,
             };
             match self.entries.entry(tensor.name) {
                 btree_map::Entry::Vacant(place) => place.insert(entry),
@@ -199,11 +249,16 @@ impl Weights {
             *rows /= share.parts;
             let length = (stored.end - stored.start) / share.parts;
             let start = stored.start + share.part * length;
+            let mut encoded = stored.encoded.clone();
+            if let Some(encoded) = &mut encoded {
+                encoded.first += share.part * *rows;
+            }
             Some(Entry {
                 shape,
                 start,
                 end: start + length,
-                ..stored.clone()
+                encoded,
+                ..*stored
             })
         };
         let entries = shares.into_iter().filter_map(|share| {
@@ -253,14 +308,14 @@ impl Weights {
         float_dtype(entry.dtype).ok_or_else(|| WeightError::Dtype {
             name,
             origin,
-            found: dtype_name(entry.dtype),
+            found: entry.stored_as(),
         })
     }
 
-    /// Name of the dtype of a tensor of any kind.
+    /// Name of what a tensor of any kind is stored as, such as `f16`, `u8` or `nf4`.
     #[doc(hidden)]
     pub fn stored_dtype(&self, name: &str) -> Option<String> {
-        self.entries.get(name).map(|entry| dtype_name(entry.dtype))
+        self.entries.get(name).map(Entry::stored_as)
     }
 
     /// A text of the header's metadata.
@@ -268,23 +323,24 @@ impl Weights {
         self.metadata.get(key).map(String::as_str)
     }
 
-    /// The little-endian bytes of a tensor. Those of a PyTorch file stay in memory from now on.
+    /// The little-endian bytes of a tensor; `None` of one whose values are computed. Those of a PyTorch
+    /// file stay in memory from now on.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        let entry = self.entries.get(name)?;
+        let entry = self
+            .entries
+            .get(name)
+            .filter(|entry| entry.encoded.is_none())?;
         self.files[entry.file].get(entry.start..entry.end)
     }
 
-    /// Number of bytes of a tensor; nothing is read for it.
+    /// Number of bytes of a tensor in its dtype; nothing is read for it.
     pub fn byte_len(&self, name: &str) -> Option<usize> {
         self.entries.get(name).map(|entry| entry.end - entry.start)
     }
 
-    /// Bytes of all tensors together.
+    /// Bytes of all tensors together, as they are stored.
     pub fn total_bytes(&self) -> usize {
-        self.entries
-            .values()
-            .map(|entry| entry.end - entry.start)
-            .sum()
+        self.entries.values().map(Entry::bytes_on_disk).sum()
     }
 
     /// Elements of all tensors together.
@@ -295,11 +351,12 @@ impl Weights {
             .sum()
     }
 
-    /// The dtypes that occur, with the number of tensors of each, by name.
+    /// The dtypes that occur, with the number of tensors of each, by name. Quantized tensors are of what
+    /// they are stored as, such as `nf4` or `q4_k`.
     pub fn dtypes(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for entry in self.entries.values() {
-            *counts.entry(dtype_name(entry.dtype)).or_insert(0) += 1;
+            *counts.entry(entry.stored_as()).or_insert(0) += 1;
         }
         counts
     }

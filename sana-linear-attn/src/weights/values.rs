@@ -1,5 +1,7 @@
 //! The values of tensors: in the file's memory, or read and converted.
 
+use std::io;
+
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData};
 
 use super::error::WeightError;
@@ -61,6 +63,10 @@ impl Weights {
         dtype: DType,
         read_only: bool,
     ) -> Result<TensorData, WeightError> {
+        if let Some(rows) = &entry.encoded {
+            let data = rows.data(&entry.shape, dtype);
+            return data.map_err(|source| self.unreadable(source));
+        }
         let (storage, range) = (&self.files[entry.file], entry.start..entry.end);
         if stored == dtype
             && read_only
@@ -83,10 +89,57 @@ impl Weights {
                     .convert_dtype(dtype),
             }
         });
-        data.map_err(|source| WeightError::Io {
+        data.map_err(|source| self.unreadable(source))
+    }
+
+    fn unreadable(&self, source: io::Error) -> WeightError {
+        WeightError::Io {
             path: self.origin.clone().into(),
             source,
-        })
+        }
+    }
+
+    /// The values of some rows of a tensor that is [not stored as floats](Self::bytes), one after the
+    /// other; `None` of others, and of rows that are not there.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    #[doc(hidden)]
+    pub fn encoded_rows(
+        &self,
+        name: &str,
+        rows: &[usize],
+    ) -> Result<Option<Vec<f32>>, WeightError> {
+        let entry = self.entries.get(name);
+        let Some((entry, encoded)) = entry.and_then(|entry| Some((entry, entry.encoded.as_ref()?)))
+        else {
+            return Ok(None);
+        };
+        let columns: usize = entry.shape.iter().skip(1).product();
+        let there = entry.shape.first().copied().unwrap_or(0);
+        if columns == 0 || rows.iter().any(|&row| row >= there) {
+            return Ok(None);
+        }
+        let mut values = vec![0.0; rows.len() * columns];
+        for (&row, values) in rows.iter().zip(values.chunks_exact_mut(columns)) {
+            let decoded = encoded.row(row, values);
+            decoded.map_err(|source| self.unreadable(source))?;
+        }
+        Ok(Some(values))
+    }
+
+    /// Shows the little-endian bytes of a float tensor, and their dtype, for a while: f32 where its values are
+    /// computed. `None` where there is no such tensor or it cannot be read.
+    #[doc(hidden)]
+    pub fn with_floats<T>(&self, name: &str, show: impl FnOnce(&[u8], DType) -> T) -> Option<T> {
+        let dtype = self.dtype(name)?;
+        match &self.entries.get(name)?.encoded {
+            Some(rows) => {
+                let data = rows.data(self.shape(name)?, DType::F32).ok()?;
+                Some(show(data.as_bytes(), DType::F32))
+            }
+            None => Some(show(self.bytes(name)?, dtype)),
+        }
     }
 }
 

@@ -16,5 +16,6 @@ mod non_finite;
 mod original;
 mod precision;
 mod properties;
+mod quantized;
 mod transformer;
 mod weights;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::weights::Weights;
 
+use super::nunchaku::NunchakuLayout;
 use super::original::OriginalLayout;
 use super::prefix::without_prefix;
 use crate::transformer::config::{ConfigError, QkNorm, SanaTransformerConfig};
@@ -32,11 +33,24 @@ impl SanaTransformerConfig {
     /// `guidance_embeds_scale` and, without a position table, `sample_size` are those of `base`.
     /// [`InferredConfig::assumed`] says so.
     ///
+    /// Files of [nunchaku](NunchakuLayout) carry their config, and nothing is assumed.
+    ///
     /// # Errors
     /// [`ConfigError::NotInferred`] when a tensor that shows a size is absent or not of its rank,
     /// or the width is neither that of `base` nor of a released model; [`ConfigError::Invalid`]
     /// when the sizes cannot be those of a transformer.
     pub fn infer(weights: &Weights, base: &Self) -> Result<InferredConfig, ConfigError> {
+        if let Some(layout) = NunchakuLayout::of(weights) {
+            let config = layout.config(weights)?;
+            let assumed = Vec::new();
+            let inferred = config.map(|config| InferredConfig { config, assumed });
+            return inferred.ok_or_else(|| ConfigError::NotInferred {
+                origin: weights.origin().to_owned(),
+                reason: "4-bit weights of nunchaku are padded and do not show their sizes; put \
+                         its config.json next to them"
+                    .to_owned(),
+            });
+        }
         let weights = &*without_prefix(weights);
         let layout = OriginalLayout::of(weights);
         let shapes = Shapes {

@@ -1,6 +1,7 @@
 //! Checkpoints of a transformer: the layouts they come in and what their weights show.
 
 mod infer;
+mod nunchaku;
 mod original;
 mod prefix;
 
@@ -9,6 +10,7 @@ use burn::tensor::DType;
 use crate::weights::Weights;
 
 pub use infer::InferredConfig;
+pub use nunchaku::NunchakuLayout;
 pub use original::OriginalLayout;
 pub(super) use original::{LOSS_WEIGHTING, original_name};
 pub(super) use prefix::without_prefix;

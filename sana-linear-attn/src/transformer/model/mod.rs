@@ -10,7 +10,7 @@ use crate::layers::{LinearLayers, RmsNormAffine, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
 use crate::weights::{KeyMap, LoadOptions, WeightError, Weights, check_module, load_module};
 
-use super::checkpoint::{F16Clamp, LOSS_WEIGHTING, OriginalLayout, without_prefix};
+use super::checkpoint::{F16Clamp, LOSS_WEIGHTING, NunchakuLayout, OriginalLayout, without_prefix};
 use super::config::SanaTransformerConfig;
 use super::input::{
     ControlWiring, Observe, Perturbed, Place, Residuals, TextContext, TransformerInput,
@@ -47,8 +47,8 @@ impl SanaTransformerConfig {
         }
     }
 
-    /// Builds the network from a checkpoint's weights, in the published layout or the
-    /// [original](super::OriginalLayout) one, `dtype` in memory, the file's own where `None`. It
+    /// Builds the network from a checkpoint's weights, in the published layout, the
+    /// [original](super::OriginalLayout) one or that of [nunchaku](super::NunchakuLayout), `dtype` in memory, the file's own where `None`. It
     /// computes in the dtype that [`compute_dtype`] names for them.
     ///
     /// # Errors
@@ -95,6 +95,10 @@ pub(in crate::transformer) fn published<'a>(
     weights: &'a Weights,
     model: &SanaTransformer,
 ) -> Result<Cow<'a, Weights>, WeightError> {
+    if let Some(layout) = NunchakuLayout::of(weights) {
+        let published = layout.published(weights, model.config(), model);
+        return published.map(Cow::Owned);
+    }
     match OriginalLayout::of(weights) {
         Some(layout) => layout.published(weights, model).map(Cow::Owned),
         None => Ok(without_prefix(weights)),

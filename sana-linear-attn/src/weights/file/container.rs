@@ -53,8 +53,8 @@ impl Container {
                 "download the file itself, in a clone with `git lfs pull`",
             ),
             Self::Gguf => (
-                "a GGUF file, quantized for another program",
-                "use the model's safetensors or .pth file",
+                "a GGUF file",
+                "only a text encoder can be a GGUF file, one that is named on its own",
             ),
             Self::Html => (
                 "a web page saved as weights",
