@@ -82,11 +82,16 @@ impl EmbeddingTable {
         self.dtype
     }
 
-    /// The rows of `ids` one after the other, widened to f32, which changes no value.
+    /// The rows of `ids` one after the other, widened to f32, which changes no value. Of a quantized table they
+    /// are those that it stands for; the others stay as they are.
     ///
     /// # Errors
     /// [`TextError::TokenOutOfRange`] for an id without a row.
     pub fn rows(&self, ids: &[u32]) -> Result<Vec<f32>, TextError> {
+        let places: Vec<usize> = ids.iter().map(|&id| id as usize).collect();
+        if let Some(values) = self.weights.encoded_rows(self.name, &places)? {
+            return Ok(values);
+        }
         let bytes = self.weights.bytes(self.name).unwrap_or_default();
         let row_bytes = self.hidden_size * if self.dtype == DType::F32 { 4 } else { 2 };
         let mut values = Vec::with_capacity(ids.len() * self.hidden_size);

@@ -65,6 +65,14 @@ pub enum TextError {
     /// The weights could not be read or do not fit the config.
     #[error(transparent)]
     Weights(#[from] WeightError),
+    /// A GGUF file of another model than the config's.
+    #[error("{origin} is not the text encoder as GGUF: {reason}")]
+    Gguf {
+        /// The file.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The embedding table of a checkpoint has the wrong shape.
     #[error("embedding table {name:?} in {origin} has shape {found:?}, expected {expected:?}")]
     EmbeddingShape {

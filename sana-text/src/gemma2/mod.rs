@@ -12,6 +12,7 @@
 
 mod attention;
 mod config;
+mod gguf;
 mod init;
 mod layer;
 mod mask;

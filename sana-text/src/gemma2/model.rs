@@ -11,6 +11,7 @@ use sana_linear_attn::weights::check_module;
 use sana_linear_attn::{KeyMap, LoadOptions, Weights, load_module};
 
 use super::config::Gemma2Config;
+use super::gguf;
 use super::init::MatrixInit;
 use super::layer::Gemma2Layer;
 use super::mask::AttentionMasks;
@@ -136,7 +137,8 @@ impl Gemma2Model {
         Self::from_weights(&config, weights, options, device)
     }
 
-    /// Loads a model from weights that are already open. `options.variant` has no effect.
+    /// Loads a model from weights that are already open, of transformers or of a GGUF file of llama.cpp.
+    /// `options.variant` has no effect.
     ///
     /// # Errors
     /// When the config is not usable, the weights do not fit it, or the dtype is not supported.
@@ -149,7 +151,7 @@ impl Gemma2Model {
         if let Some(found) = options.dtype.filter(|dtype| !is_supported(*dtype)) {
             return Err(TextError::Dtype { found });
         }
-        let weights = Arc::new(weights);
+        let weights = Arc::new(gguf::published(&weights, config)?.unwrap_or(weights));
         // Checked before the layers are uploaded, whichever way the rows are then read.
         let table = EmbeddingTable::new(weights.clone(), config)?;
         let on_device = options.embedding == EmbeddingPlacement::Device;
@@ -181,6 +183,8 @@ impl Gemma2Model {
         weights: &Weights,
         device: &Device,
     ) -> Result<(), TextError> {
+        let renamed = gguf::published(weights, config)?;
+        let weights = renamed.as_ref().unwrap_or(weights);
         EmbeddingTable::new(Arc::new(weights.clone()), config)?;
         let init = MatrixInit::lazy(config.initializer_range, device);
         let options = LoadOptions {

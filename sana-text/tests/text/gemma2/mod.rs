@@ -1,6 +1,7 @@
 //! The decoder stack against the reference, its loading and its training.
 
 mod forward;
+mod gguf;
 mod loading;
 mod training;
 
