@@ -25,7 +25,7 @@ pub use component::Component;
 pub(crate) use component::{CONFIG, INDEX};
 pub(crate) use contents::dtype;
 pub use external::{ControlNetFolder, LoraFile, LoraMode};
-pub use inspect::{check, describe};
+pub use inspect::{check, describe, weight_file};
 pub(crate) use inspect::{check_caption, check_latents, fitting_scheduler};
 pub use keys::{CheckpointInstruction, SanaKeys};
 pub(crate) use opened::Checkpoint;

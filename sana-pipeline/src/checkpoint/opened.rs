@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::component::{Component, INDEX};
-use super::external::{ControlNetFolder, TRANSFORMER_CLASS, TransformerFile};
+use super::external::{
+    ControlNetFolder, TEXT_ENCODER_CLASS, TRANSFORMER_CLASS, TextEncoderFile, TransformerFile,
+};
 use super::keys::SanaKeys;
 use crate::error::{CheckpointError, PipelineError};
 
@@ -41,6 +43,8 @@ pub struct Checkpoint {
     pub(super) keys: SanaKeys,
     /// What replaces its transformer.
     pub(super) transformer: Option<Box<TransformerFile>>,
+    /// What replaces its text encoder.
+    pub(super) text_encoder: Option<Box<TextEncoderFile>>,
     /// Whether files that were not fetched show that its transformer was trained in f16.
     pub(super) trained_in_f16: bool,
 }
@@ -104,6 +108,7 @@ impl Checkpoint {
             classes: BTreeMap::new(),
             keys: SanaKeys::default(),
             transformer: None,
+            text_encoder: None,
             trained_in_f16: false,
         };
         let origin = checkpoint.name_of(INDEX);
@@ -161,8 +166,9 @@ impl Checkpoint {
     }
 
     /// The same checkpoint with another transformer: a safetensors file, or a folder like its
-    /// `transformer`, in the published layout or the
-    /// [original](sana_linear_attn::transformer::OriginalLayout) one. Its config is the
+    /// `transformer`, in the published layout, the
+    /// [original](sana_linear_attn::transformer::OriginalLayout) one or that of
+    /// [nunchaku](sana_linear_attn::transformer::NunchakuLayout). Its config is the
     /// `config.json` next to the weights, or else
     /// [read off the shapes](SanaTransformerConfig::infer); what these do not show is as in this
     /// checkpoint.
@@ -185,10 +191,31 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// The same checkpoint with another text encoder: a GGUF file of Gemma-2, a safetensors file, or a
+    /// folder like its `text_encoder`. A file has the config of the checkpoint's own, with which the
+    /// metadata of a GGUF file is compared; a folder has its own. The tokenizer stays.
+    ///
+    /// # Errors
+    /// When the file is not usable.
+    pub fn with_text_encoder(
+        mut self,
+        path: &Path,
+        variant: Option<&str>,
+    ) -> Result<Self, PipelineError> {
+        let file = TextEncoderFile::open(path, variant)?;
+        self.classes
+            .entry(Component::TextEncoder)
+            .or_insert(TEXT_ENCODER_CLASS.to_owned());
+        self.text_encoder = Some(Box::new(file));
+        Ok(self)
+    }
+
     /// Whether it is the one that is built into the library.
     pub(crate) fn is_built_in(&self) -> bool {
         #[cfg(feature = "scenes-model")]
-        let is_built_in = matches!(self.source, Source::BuiltIn) && self.transformer.is_none();
+        let is_built_in = matches!(self.source, Source::BuiltIn)
+            && self.transformer.is_none()
+            && self.text_encoder.is_none();
         #[cfg(not(feature = "scenes-model"))]
         let is_built_in = false;
         is_built_in

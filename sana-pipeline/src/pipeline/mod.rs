@@ -103,6 +103,10 @@ impl SanaPipeline {
             Some(path) => checkpoint.with_transformer(path, options.variant.as_deref())?,
             None => checkpoint,
         };
+        let checkpoint = match &options.text_encoder {
+            Some(path) => checkpoint.with_text_encoder(path, options.variant.as_deref())?,
+            None => checkpoint,
+        };
         let controlnet = checkpoint.controlnet(options.controlnet.as_deref())?;
         let controlnet = controlnet.map(|folder| folder.with_wiring(options.control_wiring));
         checkpoint.check_variant(options.variant.as_deref(), controlnet.as_ref())?;

@@ -50,4 +50,6 @@ pub struct LoadOptions {
     pub control_wiring: Option<ControlWiring>,
     /// A transformer in place of the checkpoint's: see [`Checkpoint::with_transformer`](crate::Checkpoint::with_transformer).
     pub transformer: Option<PathBuf>,
+    /// A text encoder in place of the checkpoint's: see [`Checkpoint::with_text_encoder`](crate::Checkpoint::with_text_encoder).
+    pub text_encoder: Option<PathBuf>,
 }

@@ -31,6 +31,7 @@ mod limits;
 mod metrics;
 mod other_commands;
 mod preview;
+mod quantized;
 mod records;
 #[cfg(feature = "serve")]
 mod serve;

@@ -142,6 +142,13 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing or not usable.
     pub fn text_config(&self) -> Result<Gemma2Config, PipelineError> {
+        if let Some(config) = self
+            .text_encoder
+            .as_ref()
+            .and_then(|file| file.config.as_ref())
+        {
+            return Ok(config.clone());
+        }
         let json = self.config_bytes(Component::TextEncoder)?;
         let origin = self.name_of(Component::TextEncoder.config_file());
         Ok(Gemma2Config::from_json(&origin, &json)?)
@@ -180,6 +187,9 @@ impl Checkpoint {
         ))?;
         self.class(part)?;
         if let (Component::Transformer, Some(file)) = (part, &self.transformer) {
+            return Ok(file.weights.clone());
+        }
+        if let (Component::TextEncoder, Some(file)) = (part, &self.text_encoder) {
             return Ok(file.weights.clone());
         }
         match &self.source {

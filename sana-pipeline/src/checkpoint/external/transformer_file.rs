@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use sana_linear_attn::transformer::ConfigError;
+use burn::tensor::Device;
+use sana_linear_attn::transformer::{ConfigError, NunchakuLayout};
 use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
 use serde_json::{Map, Value};
 
@@ -29,7 +30,7 @@ pub(crate) struct TransformerFile {
 
 impl TransformerFile {
     /// Opens a safetensors file, or a folder as `transformer` of a checkpoint, in the published
-    /// layout or the original one. The config is the `config.json` next to the weights if it is
+    /// layout, the original one or that of nunchaku. The config is the `config.json` next to the weights if it is
     /// that of a transformer; else it is read off the shapes, and `base` gives what they do not
     /// show.
     pub fn open(
@@ -48,9 +49,13 @@ impl TransformerFile {
                      assumed: {assumed}",
                     path.display()
                 );
-                (inferred.config, Some(note))
+                (
+                    inferred.config,
+                    (!inferred.assumed.is_empty()).then_some(note),
+                )
             }
         };
+        let weights = published(weights, &config)?;
         Ok(Self {
             // The config next to a single file is its own, if it was taken.
             f16: is_f16(path) || (note.is_none() && says_f16(folder_of(path))),
@@ -65,7 +70,8 @@ impl TransformerFile {
         variant: Option<&str>,
         config: SanaTransformerConfig,
     ) -> Result<Self, WeightError> {
-        Ok(Self::new(path, weights_at(path, variant)?, config, None))
+        let weights = published(weights_at(path, variant)?, &config)?;
+        Ok(Self::new(path, weights, config, None))
     }
 
     fn new(
@@ -84,10 +90,30 @@ impl TransformerFile {
     }
 }
 
+/// The weights of nunchaku as those that they stand for; others as they are.
+fn published(weights: Weights, config: &SanaTransformerConfig) -> Result<Weights, WeightError> {
+    let Some(layout) = NunchakuLayout::of(&weights) else {
+        return Ok(weights);
+    };
+    // Any device will do: it is asked for the shapes of parameters only.
+    let model = config.init(&Device::default());
+    layout.published(&weights, config, &model)
+}
+
+/// The two files of a folder in the older form of nunchaku.
+const NUNCHAKU: [&str; 2] = [
+    "transformer_blocks.safetensors",
+    "unquantized_layers.safetensors",
+];
+
 /// The weights in a file, or in a folder.
 fn weights_at(path: &Path, variant: Option<&str>) -> Result<Weights, WeightError> {
     if !path.is_dir() {
         return Weights::open_file(path);
+    }
+    let pair = NUNCHAKU.map(|name| path.join(name));
+    if variant.is_none() && pair.iter().all(|file| file.is_file()) {
+        return Weights::open_files(path.display().to_string(), &pair);
     }
     let stem = Component::Transformer.weights_stem().unwrap_or_default();
     open_weights(path, stem, variant)

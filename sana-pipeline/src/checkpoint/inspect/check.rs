@@ -121,12 +121,12 @@ pub fn check_part(part: impl fmt::Display, weights: &Weights) -> PartCheck {
     let counts: Vec<_> = names
         .par_iter()
         .map(|name| {
-            let (dtype, count) = counter(weights.dtype(name)?)?;
-            let chunks = weights.bytes(name)?.par_chunks(CHUNK);
-            Some((
-                dtype,
-                chunks.map(count).reduce(Counts::default, Counts::plus),
-            ))
+            let counts = weights.with_floats(name, |bytes, dtype| {
+                let (dtype, count) = counter(dtype)?;
+                let chunks = bytes.par_chunks(CHUNK).map(count);
+                Some((dtype, chunks.reduce(Counts::default, Counts::plus)))
+            });
+            counts.flatten()
         })
         .collect();
     for (name, counts) in names.into_iter().zip(counts) {

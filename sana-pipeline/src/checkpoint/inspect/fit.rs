@@ -114,6 +114,10 @@ impl Checkpoint {
             match (part, &self.transformer) {
                 (Component::Transformer, Some(file)) => Some((file.folder.clone()?, stem)),
                 (Component::ControlNet, _) => None,
+                (Component::TextEncoder, _) if self.text_encoder.is_some() => {
+                    let file = self.text_encoder.as_ref()?;
+                    Some((file.folder.clone()?, stem))
+                }
                 _ => Some((own?.join(part.folder()), stem)),
             }
         });

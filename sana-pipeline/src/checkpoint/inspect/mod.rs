@@ -3,5 +3,6 @@
 pub mod check;
 pub mod describe;
 mod fit;
+pub mod weight_file;
 
 pub(crate) use fit::{check_caption, check_latents, fitting_scheduler};

@@ -48,6 +48,24 @@ pub fn safetensors(bytes: &[u8]) -> bool {
     true
 }
 
+/// A GGUF file, every tensor of which is read. Whether it was accepted.
+pub fn gguf(bytes: &[u8]) -> bool {
+    let weights = match Weights::from_bytes(NAME, bytes.to_vec()) {
+        Ok(weights) => weights,
+        Err(error) => {
+            names_the_file(error);
+            return false;
+        }
+    };
+    assert!(weights.total_bytes() <= bytes.len());
+    // The smallest blocks have three elements in a byte.
+    assert!(weights.total_elements() <= 4 * bytes.len());
+    let checked = check_part(Component::TextEncoder, &weights);
+    assert_eq!(checked.tensors, weights.names().count());
+    assert!(checked.not_read.is_empty(), "{:?}", checked.not_read);
+    true
+}
+
 /// An index of shards, in a folder that may hold some. The tensors that it leads to, if it is
 /// accepted.
 pub fn index(folder: &Path, bytes: &[u8]) -> Option<BTreeSet<String>> {

@@ -8,6 +8,7 @@ mod allocations;
 mod checkpoints;
 mod configs;
 mod entry;
+mod gguf;
 mod images;
 mod mutations;
 mod tokenizers;

@@ -34,10 +34,15 @@ pub struct ModelArgs {
     #[arg(long, value_name = "REV", requires = "model")]
     pub revision: Option<String>,
     /// Transformer to use in place of the model's: a safetensors file with the names of diffusers
-    /// or of the authors' own checkpoints
+    /// or of the authors' own checkpoints, or a 4-bit file of nunchaku
     #[arg(long, value_name = "FILE")]
     #[serde(serialize_with = "path_as_typed")]
     pub transformer: Option<PathBuf>,
+    /// Text encoder to use in place of the model's: Gemma-2 as a GGUF file, or a folder with
+    /// config.json and safetensors; the tokenizer stays the model's
+    #[arg(long, value_name = "FILE")]
+    #[serde(serialize_with = "path_as_typed")]
+    pub text_encoder: Option<PathBuf>,
     /// Weight files of this variant where the folder has them, such as fp16 for
     /// diffusion_pytorch_model.fp16.safetensors
     #[arg(long, value_name = "NAME")]
@@ -66,6 +71,9 @@ impl ModelArgs {
         if let Some(path) = &self.transformer {
             files.reads(path, "the transformer");
         }
+        if let Some(path) = &self.text_encoder {
+            files.reads(path, "the text encoder");
+        }
         if let Some(path) = &self.model {
             files.reads_folder(path, "the model");
         }
@@ -80,6 +88,7 @@ impl ModelArgs {
             },
             model: self.model.or(below.model),
             transformer: self.transformer.or(below.transformer),
+            text_encoder: self.text_encoder.or(below.text_encoder),
             variant: self.variant.or(below.variant),
             device: self.device.or(below.device),
             dtype: self.dtype.or(below.dtype),

@@ -73,6 +73,7 @@ impl Model {
                 false => MemoryShortage::Refuse,
             },
             transformer: args.transformer.clone(),
+            text_encoder: args.text_encoder.clone(),
             ..LoadOptions::default()
         };
         if let Some(dtype) = options.dtype {

@@ -8,6 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use sana_pipeline::checkpoint::check::{LoadedWith, Misfit};
 use sana_pipeline::checkpoint::describe::Description;
+use sana_pipeline::checkpoint::weight_file::{WeightFileDescription, WeightFileKind};
 use sana_pipeline::checkpoint::{ControlNetFolder, LoraFile};
 use sana_pipeline::memory::ImageMemory;
 use sana_pipeline::{Checkpoint, Request, image};
@@ -26,16 +27,17 @@ Examples:
   sana inspect Sana_1600M_1024px_BF16_diffusers --json
   sana inspect Sana_1600M_1024px_BF16_diffusers --check
   sana inspect Sana_1600M_1024px_BF16_diffusers --lora style.safetensors
+  sana inspect gemma-2-2b-it-Q6_K.gguf
   sana inspect sana.png";
 
-/// Show what a checkpoint or a ControlNet holds, how much memory a checkpoint needs, or how an
-/// image was made
+/// Show what a checkpoint, a ControlNet or a file of weights holds, how much memory a checkpoint needs, or
+/// how an image was made
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
     /// Checkpoint folder in the diffusers layout, owner/name on the Hugging Face Hub, which is
-    /// downloaded, a ControlNet's folder, or an image that `sana` made [default: the built-in
-    /// model]
+    /// downloaded, a ControlNet's folder, a safetensors, GGUF or PyTorch file, or an image that `sana` made
+    /// [default: the built-in model]
     path: Option<PathBuf>,
     /// Branch, tag or commit of a model from the Hub [default: main]
     #[arg(long, value_name = "REV", requires = "path")]
@@ -46,6 +48,9 @@ pub struct InspectArgs {
     /// A transformer in place of the checkpoint's, as for generate
     #[arg(long, value_name = "FILE")]
     transformer: Option<PathBuf>,
+    /// A text encoder in place of the checkpoint's, as for generate
+    #[arg(long, value_name = "FILE")]
+    text_encoder: Option<PathBuf>,
     /// A ControlNet's folder that is to fit the checkpoint
     #[arg(long, value_name = "DIR")]
     controlnet: Option<PathBuf>,
@@ -94,10 +99,27 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
             )
         }
         _ if args.check => check_weights(&args),
+        Some(path) if WeightFileDescription::is_one(path) => inspect_weights(path, args.json),
         Some(path) if path.is_file() => inspect_image(path, args.json),
         Some(path) if ControlNetFolder::is_one(path) => inspect_controlnet(path, &args),
         _ => inspect_checkpoint(&args),
     }
+}
+
+fn inspect_weights(path: &Path, json: bool) -> anyhow::Result<()> {
+    let file = WeightFileDescription::open(path)?;
+    print(&file, json)?;
+    let option = match file.kind {
+        WeightFileKind::Transformer
+        | WeightFileKind::OriginalTransformer
+        | WeightFileKind::NunchakuTransformer => "--transformer",
+        WeightFileKind::TextEncoder | WeightFileKind::GgufTextEncoder => "--text-encoder",
+        WeightFileKind::OtherGguf | WeightFileKind::Other => return Ok(()),
+    };
+    if !json {
+        writeln!(output(), "\nUse it with {option}, next to a checkpoint.")?;
+    }
+    Ok(())
 }
 
 fn inspect_controlnet(path: &Path, args: &InspectArgs) -> anyhow::Result<()> {
@@ -115,9 +137,13 @@ impl InspectArgs {
         let variant = self.variant.as_deref();
         let revision = self.revision.as_deref();
         let found = model::find_with(self.path.as_deref(), revision, variant, self.check)?;
-        Ok(match &self.transformer {
+        let checkpoint = match &self.transformer {
             Some(file) => found.checkpoint.with_transformer(file, variant)?,
             None => found.checkpoint,
+        };
+        Ok(match &self.text_encoder {
+            Some(file) => checkpoint.with_text_encoder(file, variant)?,
+            None => checkpoint,
         })
     }
 

@@ -20,6 +20,7 @@ pub fn without_folders(loaded: &LoadedArgs, model: &str, from_hub: bool) -> Load
                 false => model.into(),
             }),
             transformer: loaded.model.transformer.as_deref().map(name),
+            text_encoder: loaded.model.text_encoder.as_deref().map(name),
             ..loaded.model.clone()
         },
         lora: LoraArgs {
@@ -45,6 +46,7 @@ mod tests {
             model: ModelArgs {
                 model: Some("/home/me/models/mine".into()),
                 transformer: Some("../secret/own.safetensors".into()),
+                text_encoder: Some("/home/me/gemma.gguf".into()),
                 ..ModelArgs::default()
             },
             lora: LoraArgs {
@@ -59,6 +61,7 @@ mod tests {
             model: ModelArgs {
                 model: Some("mine".into()),
                 transformer: Some("own.safetensors".into()),
+                text_encoder: Some("gemma.gguf".into()),
                 ..ModelArgs::default()
             },
             lora: LoraArgs {

@@ -150,6 +150,7 @@ fn options_of_a_run_are_not_recorded() {
         "model",
         "revision",
         "transformer",
+        "text-encoder",
         "variant",
         "device",
         "dtype",
