@@ -8,7 +8,8 @@ use burn::tensor::activation;
 use burn::tensor::{DType, Tensor};
 use sana_benches::{Case, Suite, assert_close, run, shape};
 use sana_linear_attn::kernels::*;
-use sana_linear_attn::precision::Bf16Gemm;
+use sana_linear_attn::precision::{Bf16Gemm, is_cpu};
+use sana_linear_attn::quantization::QuantizedMatrix;
 
 fn main() -> ExitCode {
     run(|suite| {
@@ -138,6 +139,7 @@ fn inference(suite: &mut Suite) {
             },
         );
     }
+    quantized(suite);
     let images = [[128, 128, 256], [512, 512, 64]];
     for [input, output, size] in suite.shapes([17, 18, 5], &images) {
         let label = format!("{input}->{output} at {size}x{size}");
@@ -280,6 +282,45 @@ fn inference(suite: &mut Suite) {
             |[gate, up]| gelu_gate(gate.clone(), up.clone()),
             |[gate, up]| plain::gelu_gate(gate.clone(), up.clone()),
         );
+    }
+}
+
+/// Products with quantized weights. The plain forms round what the CPU rounds: rows to 8 bits, and
+/// weights of 4 bits to 8.
+fn quantized(suite: &mut Suite) {
+    // Products of a 0.6B block at 1024 px with guidance, and Gemma-2's widest.
+    let products = [[2048, 1152, 5760], [2048, 2880, 1152], [300, 2304, 9216]];
+    for [rows, depth, columns] in suite.shapes([5, 6, 7], &products) {
+        let label = format!("{rows}x{depth}->{columns}");
+        for (op, quantize) in [
+            ("linear_int8", QuantizedMatrix::int8 as fn(Tensor<2>) -> _),
+            ("linear_uint4", QuantizedMatrix::uint4),
+        ] {
+            forms(
+                suite,
+                op,
+                &label,
+                rows * columns,
+                |suite| {
+                    let weight = quantize(suite.random(2, [columns, depth]));
+                    (suite.random(1, [rows, depth]), weight)
+                },
+                |(x, weight)| quantized_linear(x.clone(), weight, None, Epilogue::None),
+                |(x, weight): &(Tensor<2>, QuantizedMatrix)| {
+                    if !is_cpu(&x.device()) {
+                        return plain::quantized_linear(x.clone(), weight, None, Epilogue::None);
+                    }
+                    let x = plain::quantized_rows(x.clone());
+                    let weight = match weight {
+                        QuantizedMatrix::Int8Rows(rows) => rows.dequantize(x.dtype()),
+                        QuantizedMatrix::Uint4Groups(groups) => {
+                            groups.to_int8().dequantize(x.dtype())
+                        }
+                    };
+                    plain::linear(x, weight, None, Epilogue::None)
+                },
+            );
+        }
     }
 }
 

@@ -65,6 +65,13 @@ def torch_form(operation, shape, torch):
         dtype = torch.bfloat16 if operation == "linear_bf16" else torch.float32
         x, weight = random(rows, depth).to(dtype), random(columns, depth).to(dtype)
         return lambda: functional.linear(x, weight)
+    if operation in ("linear_int8", "linear_uint4"):
+        # Rows in 8 bits with one scale for the tensor, weights in 8 bits in both cases.
+        rows, depth, columns = dims
+        layer = torch.nn.Sequential(torch.nn.Linear(depth, columns, bias=False))
+        layer = torch.ao.quantization.quantize_dynamic(layer, {torch.nn.Linear}, dtype=torch.qint8)
+        x = random(rows, depth)
+        return lambda: layer(x)
     if operation in ("conv3x3", "conv3x3_fused", "conv3x3_upsampled"):
         if operation == "conv3x3":
             _, channels, size, _ = dims  # and as many out

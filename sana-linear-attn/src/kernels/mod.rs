@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | the same, sums over chunks of tokens | plain |
 //! | [`softmax_attention`] | a few queries at a time, all cores | with mask and cap: tiles of keys, no map in memory | plain |
-//! | [`linear`] | on AVX-512 with the weight as stored, bf16 through AVX512-BF16; else GEMM; bias and SiLU in the same pass | plain | plain |
+//! | [`linear`] | on AVX-512 and AVX2 with the weight as stored, bf16 through AVX512-BF16; else GEMM; bias and SiLU in the same pass | plain | plain |
 //! | [`quantized_linear`] | in integers of 8 bits with quantized rows, by AVX512-VNNI, AVX-VNNI or AVX2 where the processor has them; bias and SiLU in the same pass | plain | plain |
 //! | [`grouped_linear`] | a GEMM for each group, read out of token rows, all cores | plain | plain |
 //! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain | plain |

@@ -9,7 +9,6 @@ use burn::tensor::{DType, Tensor};
 use super::attention::{ATTENTION_EPS, join_heads, split_heads};
 use crate::kernels::layout::pixels::{channels_last, pixel_shuffle, repeat_channels};
 use crate::kernels::linear::epilogue::Epilogue;
-use crate::precision::Bf16Gemm;
 use crate::quantization::QuantizedMatrix;
 
 /// [`relu_linear_attention`](super::relu_linear_attention) in plain tensor operations.
@@ -164,7 +163,18 @@ pub fn quantized_linear(
     epilogue: Epilogue,
 ) -> Tensor<2> {
     let weight = weight.dequantize(x.dtype());
-    super::linear(x, weight, bias, epilogue, Bf16Gemm::Widened)
+    linear(x, weight, bias, epilogue)
+}
+
+/// The rows that [`quantized_linear`](super::quantized_linear) multiplies on the CPU, as floats: each rounded to whole
+/// multiples, from -127 to 127, of the least number with which that holds the row.
+///
+/// # Shapes
+/// - `x` and result `[rows, channels]`
+pub fn quantized_rows(x: Tensor<2>) -> Tensor<2> {
+    let scale = x.clone().abs().max_dim(1) / 127.0; // [rows, 1]
+    let inverse = scale.clone().clamp_min(1e-37).recip();
+    (x * inverse).round() * scale
 }
 
 /// [`grouped_linear`](super::grouped_linear) in plain tensor operations: a batched product, since burn's GPU backends

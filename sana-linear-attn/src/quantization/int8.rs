@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
-use super::{host_values, largest_magnitude, nearest};
+use super::rounding::{host_values, largest_magnitude, nearest};
 
 /// A matrix `[out, in]` of 8-bit integers: a weight is `value * scale`, with the scale of its row.
 #[derive(Module, Debug)]

@@ -8,18 +8,23 @@
 //! [`quantized_linear`](crate::kernels::quantized_linear) multiplies by them.
 
 mod int8;
+mod rounding;
 mod uint4;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
 pub use self::int8::Int8Rows;
+#[cfg(feature = "flex")]
+pub(crate) use self::rounding::{largest_magnitude, nearest, scale_of};
 pub use self::uint4::{GROUP, Uint4Groups};
 
 /// A quantized weight `[out, in]`.
 ///
 /// It is not a parameter: it is not trained, and not seen by visitors of parameters. It moves between
 /// devices with its layer.
+// Its tensors are many times as large as their handles.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum QuantizedMatrix {
     /// 8 bits, a scale for each row.
@@ -75,27 +80,6 @@ impl QuantizedMatrix {
             Self::Uint4Groups(matrix) => matrix.dequantize(dtype),
         }
     }
-}
-
-/// The values of a float tensor on the host, in f32.
-fn host_values(weight: Tensor<2>) -> Vec<f32> {
-    weight.into_data().iter::<f32>().collect()
-}
-
-/// The integer nearest to a number of at most 2^22 in magnitude, ties to even. By an addition that leaves it in the low
-/// bits of the sum, which the compiler vectorises for every processor.
-#[inline(always)]
-pub(crate) fn nearest(x: f32) -> i32 {
-    const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
-    ((x + SHIFT).to_bits()).wrapping_sub(SHIFT.to_bits()) as i32
-}
-
-/// The largest magnitude, infinite or NaN where a value is.
-#[inline(always)]
-pub(crate) fn largest_magnitude(values: &[f32]) -> f32 {
-    // As integers magnitudes are in the same order, and NaN is above all.
-    let bits = values.iter().map(|value| value.to_bits() & 0x7fff_ffff);
-    f32::from_bits(bits.fold(0, u32::max))
 }
 
 #[cfg(test)]

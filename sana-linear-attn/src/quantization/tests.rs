@@ -1,5 +1,6 @@
 //! Values by hand, bounds of the error, and what is not finite.
 
+use super::rounding::{largest_magnitude, nearest};
 use super::*;
 use burn::tensor::{Device, TensorData};
 
@@ -83,6 +84,24 @@ fn errors_are_at_most_half_a_step() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Half of a step of the rounding to 8 bits; a row's scale is that of its largest group.
+#[test]
+fn four_bits_in_eight() {
+    let groups = Uint4Groups::quantize(waves([5, 130]), GROUP);
+    let exact = floats(groups.dequantize(DType::F32));
+    let rows = groups.to_int8();
+    let back = floats(rows.dequantize(DType::F32));
+    for (exact, back) in exact.chunks(130).zip(back.chunks(130)) {
+        let step = largest_magnitude(exact) / 127.0;
+        for (exact, back) in exact.iter().zip(back) {
+            assert!(
+                (exact - back).abs() <= 0.501 * step,
+                "{exact} became {back}"
+            );
         }
     }
 }

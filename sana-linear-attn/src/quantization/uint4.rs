@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
-use super::{host_values, nearest};
+use super::int8::Int8Rows;
+use super::rounding::{host_values, largest_magnitude, nearest, scale_of};
 
 /// Weights of a group, where nothing else is said.
 pub const GROUP: usize = 64;
@@ -121,6 +122,36 @@ impl Uint4Groups {
             of_weights.narrow(1, 0, depth)
         };
         (values * spread(&self.scales) + spread(&self.zero_points)).cast(dtype)
+    }
+
+    /// The weights rounded to 8 bits: what the CPU's integer kernel multiplies. The scale of a row is the
+    /// least one that holds the range of all its groups, used or not, so that it is known from their
+    /// scales and zero points alone.
+    pub fn to_int8(&self) -> Int8Rows {
+        let [rows, depth] = self.dims();
+        let [_, groups] = self.scales.dims();
+        let scales: Vec<f32> = self.scales.to_data().iter::<f32>().collect();
+        let zero_points: Vec<f32> = self.zero_points.to_data().iter::<f32>().collect();
+        let weight = host_values(self.dequantize_on_host(DType::F32));
+        let mut values = vec![0; rows * depth];
+        let mut row_scales = vec![0.0; rows];
+        for (row, row_scale) in row_scales.iter_mut().enumerate() {
+            let ends = (row * groups..(row + 1) * groups)
+                .map(|group| (scales[group], zero_points[group]))
+                .flat_map(|(scale, zero)| [zero, scale * f32::from(Self::LARGEST) + zero]);
+            let ends: Vec<f32> = ends.collect();
+            let inverse;
+            (*row_scale, inverse) = scale_of(largest_magnitude(&ends));
+            let place = row * depth..(row + 1) * depth;
+            for (value, weight) in values[place.clone()].iter_mut().zip(&weight[place]) {
+                *value = if inverse > 0.0 {
+                    nearest(weight * inverse) as i8
+                } else {
+                    0
+                };
+            }
+        }
+        Int8Rows::new([rows, depth], values, row_scales, &self.packed.device())
     }
 
     /// [`dequantize`](Self::dequantize) for a device without integers of 8 bits: it stores them all the same,

@@ -11,9 +11,8 @@ use crate::quantization::QuantizedMatrix;
 /// of another dtype is cast to that of `x`.
 ///
 /// On the CPU rows of f32 are quantized too, each to 8 bits with a scale of its own, and multiplied in
-/// integers. A weight of 4 bits is rounded to 8 for that: to whole multiples, from -127 to 127, of the
-/// least number with which that holds the range of all groups of its row. Elsewhere, and where `x`
-/// tracks gradients, the weight is dequantized and multiplied as floats.
+/// integers; a weight of 4 bits is [rounded to 8](crate::quantization::Uint4Groups::to_int8) for that.
+/// Elsewhere, and where `x` tracks gradients, the weight is dequantized and multiplied as floats.
 ///
 /// # Shapes
 /// - `x` `[rows, in]`

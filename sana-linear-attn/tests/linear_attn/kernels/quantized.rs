@@ -115,6 +115,22 @@ fn close_to_the_weights_as_floats() {
     }
 }
 
+/// Against the plain form of what is rounded, and 4 bits against their 8.
+#[test]
+fn the_plain_form_of_the_roundings() {
+    let device = Device::flex();
+    let [rows, depth, columns] = [33, 130, 25];
+    let x = pseudo_random([rows, depth], 1, &device);
+    let weight = Uint4Groups::quantize(pseudo_random([columns, depth], 2, &device), 32);
+    let eight = QuantizedMatrix::Int8Rows(weight.to_int8());
+    let four = QuantizedMatrix::Uint4Groups(weight);
+    let ours = |weight| host(quantized_linear(x.clone(), weight, None, Epilogue::None));
+    assert_eq!(ours(&four), ours(&eight));
+    let rounded = plain::quantized_rows(x.clone());
+    let plain = plain::linear(rounded, eight.dequantize(DType::F32), None, Epilogue::None);
+    assert_close("plain", &ours(&eight), &host(plain), 1e-5);
+}
+
 /// Rows alone as among others, of a view; the dtype of `x`; its gradients by the weight as floats.
 #[test]
 fn a_layer() {

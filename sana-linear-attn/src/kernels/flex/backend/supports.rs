@@ -8,8 +8,8 @@ use crate::precision::is_cpu;
 use crate::quantization::QuantizedMatrix;
 
 #[cfg(target_arch = "x86_64")]
-use crate::kernels::flex::gemm::avx512 as gemm_avx512;
-use crate::kernels::flex::gemm::int8 as gemm_int8;
+use crate::kernels::flex::gemm::dense;
+use crate::kernels::flex::gemm::int8;
 
 /// Channels from which on Winograd's transforms cost less than the multiplications they save.
 const WINOGRAD_CHANNELS: usize = 16;
@@ -75,7 +75,7 @@ fn linear_input(x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> 
 /// Whether this processor multiplies pairs of bf16, and rows of this length are whole pairs.
 fn bf16_gemm(depth: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
-    let supported = gemm_avx512::Stored::Bf16.is_supported(depth);
+    let supported = dense::Stored::Bf16.is_supported(depth);
     #[cfg(not(target_arch = "x86_64"))]
     let supported = {
         let _ = depth;
@@ -97,7 +97,7 @@ pub(crate) fn quantized_linear(
         && rows > 0
         && columns > 0
         && depth == inputs
-        && (1..=gemm_int8::LARGEST_DEPTH).contains(&depth)
+        && (1..=int8::LARGEST_DEPTH).contains(&depth)
         && bias.is_none_or(|bias| untracked(bias) && bias.dims() == [columns])
 }
 

@@ -1,5 +1,5 @@
 //! A linear layer in one pass: the sums start at the bias, and SiLU is applied while the
-//! result is still in cache. On AVX-512 the GEMM is [`avx512`](crate::kernels::flex::gemm::avx512), elsewhere that
+//! result is still in cache. On AVX-512 and AVX2 the GEMM is [`dense`](crate::kernels::flex::gemm::dense), elsewhere that
 //! of the crate `gemm`.
 
 #[cfg(target_arch = "x86_64")]
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::kernels::flex::backend::primitive::{Primitive, contiguous, dims, tensor, values};
 use crate::kernels::flex::elementwise::silu_in_place;
 #[cfg(target_arch = "x86_64")]
-use crate::kernels::flex::gemm::avx512::{Stored, gemm};
+use crate::kernels::flex::gemm::dense::{Stored, gemm};
 use crate::kernels::flex::gemm::{Strides, parallel_gemm};
 
 /// Elements of one parallel task of the passes around the GEMM.

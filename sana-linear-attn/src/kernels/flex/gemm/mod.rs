@@ -1,12 +1,13 @@
 //! Matrix multiplication by the GEMM that burn's CPU backend uses.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx512;
+pub(super) mod dense;
 pub(super) mod grouped_linear;
 pub(super) mod int8;
 pub(super) mod linear;
 pub(super) mod prefetch;
 pub(super) mod quantized_linear;
+pub(super) mod transpose;
 pub(super) mod widen;
 
 /// A matrix in a slice: element `(row, column)` is at `row * rows + column * columns`.

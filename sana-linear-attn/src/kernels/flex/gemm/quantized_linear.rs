@@ -1,4 +1,4 @@
-//! A linear layer with a quantized weight, by [`gemm_int8`](crate::kernels::flex::gemm::int8).
+//! A linear layer with a quantized weight, by [`int8`](crate::kernels::flex::gemm::int8).
 
 use crate::kernels::flex::backend::primitive::{Primitive, contiguous, dims, tensor, values};
 use crate::kernels::flex::gemm::int8::{Instructions, Weight, gemm};

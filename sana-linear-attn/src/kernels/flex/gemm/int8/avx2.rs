@@ -3,9 +3,10 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::tile::{LARGEST_TILE, Tile};
+use super::pack::pack_rows;
+use super::run::run;
+use super::tile::{Block, Buffers, LARGEST_TILE, Task, Tile};
 use super::weight::expand;
-use super::{Block, Buffers, Task, pack_rows, run};
 
 /// For processors with AVX-VNNI.
 pub(super) struct AvxVnni;

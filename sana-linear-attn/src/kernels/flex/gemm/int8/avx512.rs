@@ -3,8 +3,10 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::tile::{LARGEST_TILE, Tile};
-use super::{Block, Buffers, Task, avx2, pack_rows, run};
+use super::avx2;
+use super::pack::pack_rows;
+use super::run::run;
+use super::tile::{Block, Buffers, LARGEST_TILE, Task, Tile};
 
 /// For processors with AVX512-VNNI.
 pub(super) struct Vnni;

@@ -2,12 +2,12 @@
 
 use std::mem::MaybeUninit;
 
-use super::Layer;
 #[cfg(target_arch = "x86_64")]
 use super::avx2::{Avx2, AvxVnni, ShortVnni};
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Vnni;
 use super::portable::Portable;
+use super::tile::Layer;
 
 /// Instructions that multiply integers, the fastest ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::tile::{LARGEST_TILE, Tile};
+use super::pack::pack_rows;
+use super::run::run;
+use super::tile::{Block, Buffers, LARGEST_TILE, Task, Tile};
 use super::weight::expand;
-use super::{Block, Buffers, Task, pack_rows, run};
 
 /// For every processor.
 pub(super) struct Portable;

@@ -1,6 +1,7 @@
 //! Every instruction set of this processor against sums in plain integers, bit for bit.
 
 use super::*;
+use crate::kernels::flex::elementwise::sigmoid;
 
 /// Numbers without a pattern, from -1 to 1.
 fn waves(count: usize, seed: f32) -> Vec<f32> {

@@ -1,8 +1,9 @@
 //! What a processor's instructions multiply at a time.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use super::{Block, Buffers, Task};
+use super::weight::Weight;
 
 /// Sums of the largest tile.
 pub(super) const LARGEST_TILE: usize = 12 * 32;
@@ -19,7 +20,7 @@ pub(super) trait Tile {
     /// What is added to each value of `x`.
     const OFFSET: i32 = if Self::VALUES == 4 { 128 } else { 0 };
 
-    /// [`pack_rows`](super::pack_rows), compiled for these instructions.
+    /// [`pack_rows`](super::pack::pack_rows), compiled for these instructions.
     ///
     /// # Safety
     /// The processor has them.
@@ -31,7 +32,7 @@ pub(super) trait Tile {
         panel: &mut [MaybeUninit<u32>],
     );
 
-    /// [`run`](super::run), compiled for these instructions.
+    /// [`run`](super::run::run), compiled for these instructions.
     ///
     /// # Safety
     /// The processor has them, and nothing else writes the task's part of the output.
@@ -49,4 +50,46 @@ pub(super) trait Tile {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn look_up(table: &[i8; 16], packed: &[u8], values: &mut [i8]);
+}
+
+/// A layer without its input.
+pub(super) struct Layer<'a> {
+    pub columns: usize,
+    pub depth: usize,
+    pub weight: &'a Weight<'a>,
+    pub bias: Option<&'a [f32]>,
+    pub silu: bool,
+}
+
+/// Rows of an input, packed, and their output.
+pub(super) struct Block<'a> {
+    pub layer: &'a Layer<'a>,
+    /// Panels of rows: unit by unit, that of all its rows. Rows beyond the last are 0.
+    pub packed: &'a [u32],
+    /// Of the rows of all panels.
+    pub scales: &'a [f32],
+    pub rows: usize,
+    /// `[rows, columns]`.
+    pub out: *mut f32,
+}
+
+// SAFETY: tasks write through `out` elements that no other task has, and read none.
+unsafe impl Sync for Block<'_> {}
+
+/// The part of an output of these columns and panels of rows.
+pub(super) struct Task {
+    pub columns: Range<usize>,
+    pub panels: Range<usize>,
+}
+
+/// What a thread keeps between tasks.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// Rows of a weight in order.
+    pub rows: Vec<u32>,
+    /// The weights of a task in the order of use, one tile after another.
+    pub weight: Vec<u32>,
+    /// Of each row of the weight: where sums start, and the scale.
+    pub starts: Vec<i32>,
+    pub scales: Vec<f32>,
 }

@@ -1,11 +1,6 @@
-//! Rows of a weight, expanded to 8 bits where they have 4, and packed in the order of use.
+//! Rows of a weight, expanded to 8 bits where they have 4.
 
-use std::ops::Range;
-
-use super::rows::{bytes, words};
-use super::tile::Tile;
-use super::transpose::transpose;
-use crate::quantization::nearest;
+use crate::quantization::{nearest, scale_of};
 
 /// A weight `[columns, depth]`.
 pub(crate) enum Weight<'a> {
@@ -13,8 +8,7 @@ pub(crate) enum Weight<'a> {
     Int8 { values: &'a [i8], scales: &'a [f32] },
     /// See [`Uint4Groups`](crate::quantization::Uint4Groups).
     ///
-    /// It is multiplied as 8 bits: `scale * q + zero_point` is rounded to a whole multiple, from -127 to 127, of
-    /// the least number with which that holds the range of all groups of the row.
+    /// It is multiplied as 8 bits: [`to_int8`](crate::quantization::Uint4Groups::to_int8).
     Uint4 {
         packed: &'a [u8],
         scales: &'a [f32],
@@ -47,12 +41,15 @@ impl Weight<'_> {
         }
     }
 
-    /// Writes a row's values, of which there are as many as the depth, and returns its scale.
-    ///
-    /// # Safety
-    /// The processor has the instructions of `T`.
+    /// Writes a row's values, of which there are as many as the depth, those of 4 bits as [`expand`]
+    /// does, and returns its scale.
     #[inline(always)]
-    unsafe fn row<T: Tile>(&self, row: usize, target: &mut [i8]) -> f32 {
+    pub(super) fn row(
+        &self,
+        row: usize,
+        target: &mut [i8],
+        look_up: impl Fn(&[i8; 16], &[u8], &mut [i8]),
+    ) -> f32 {
         let depth = target.len();
         match self {
             Weight::Int8 { values, scales } => {
@@ -74,8 +71,7 @@ impl Weight<'_> {
                 let of_groups = scales.iter().zip(zero_points);
                 for ((target, packed), (of_group, zero_point)) in targets.zip(of_groups) {
                     let table = table(*of_group, *zero_point, inverse);
-                    // SAFETY: as the caller promises.
-                    unsafe { T::look_up(&table, packed, target) };
+                    look_up(&table, packed, target);
                 }
                 scale
             }
@@ -93,7 +89,7 @@ fn range(scales: &[f32], zero_points: &[f32]) -> (f32, f32) {
         let end = scale * 15.0 + zero_point;
         largest = largest.max(magnitude(*zero_point)).max(magnitude(end));
     }
-    super::rows::scale_of(&[f32::from_bits(largest)])
+    scale_of(f32::from_bits(largest))
 }
 
 /// The 8 bits of each of 4 bits.
@@ -115,63 +111,4 @@ pub(super) fn expand(table: &[i8; 16], packed: &[u8], values: &mut [i8]) {
     for (pair, byte) in pairs.iter_mut().zip(packed) {
         *pair = [table[usize::from(byte & 15)], table[usize::from(byte >> 4)]];
     }
-}
-
-/// Up to [`Tile::OUTPUTS`] rows of the weight as `[units, OUTPUTS]`, with what sums start at and the scales; rows
-/// beyond the last are 0.
-///
-/// # Safety
-/// The processor has the instructions of `T`.
-#[inline(always)]
-pub(super) unsafe fn pack_weight<T: Tile>(
-    weight: &Weight<'_>,
-    depth: usize,
-    columns: Range<usize>,
-    buffer: &mut Vec<u32>,
-    packed: &mut [u32],
-    (starts, scales): (&mut [i32], &mut [f32]),
-) {
-    let units = depth.div_ceil(T::VALUES);
-    assert_eq!(
-        packed.len(),
-        units * T::OUTPUTS,
-        "units of a tile's weights"
-    );
-    // Rows in words have their bytes behind them.
-    let spare = depth.div_ceil(4);
-    buffer.clear();
-    buffer.resize(units * T::OUTPUTS + spare, 0);
-    let (rows, spare) = buffer.split_at_mut(units * T::OUTPUTS);
-    for (output, column) in columns.enumerate() {
-        let units = &mut rows[output * units..(output + 1) * units];
-        // SAFETY: as the caller promises.
-        let row = |values: &mut [i8]| unsafe { weight.row::<T>(column, values) };
-        if T::VALUES == 4 {
-            let values = signed(&mut bytes(units)[..depth]);
-            scales[output] = row(values);
-            let sum: i32 = values.iter().map(|value| i32::from(*value)).sum();
-            starts[output] = -T::OFFSET * sum;
-        } else {
-            let values = signed(&mut bytes(spare)[..depth]);
-            scales[output] = row(values);
-            for (word, value) in words(units).iter_mut().zip(values) {
-                *word = i16::from(*value);
-            }
-            starts[output] = 0;
-        }
-    }
-    // SAFETY: both have units for all rows.
-    unsafe {
-        transpose(
-            [T::OUTPUTS, units],
-            (rows.as_ptr(), units),
-            (packed.as_mut_ptr(), T::OUTPUTS),
-        );
-    }
-}
-
-/// Bytes with signs.
-fn signed(bytes: &mut [u8]) -> &mut [i8] {
-    // SAFETY: all values of both types are valid.
-    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
 }

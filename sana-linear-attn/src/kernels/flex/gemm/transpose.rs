@@ -6,7 +6,7 @@
 /// # Safety
 /// All units of `from` can be read, and those of `to`, `[columns, rows]`, be written.
 #[inline(always)]
-pub(super) unsafe fn transpose(
+pub(in crate::kernels::flex) unsafe fn transpose(
     [rows, columns]: [usize; 2],
     (from, from_step): (*const u32, usize),
     (to, to_step): (*mut u32, usize),
@@ -30,7 +30,10 @@ pub(super) unsafe fn transpose(
         let first = if row < whole[0] { whole[1] } else { 0 };
         for column in first..columns {
             // SAFETY: the unit is one of the matrix.
-            unsafe { *to.add(column * to_step + row) = *from.add(row * from_step + column) };
+            unsafe {
+                let unit = from.add(row * from_step + column).read_unaligned();
+                to.add(column * to_step + row).write_unaligned(unit);
+            }
         }
     }
 }
