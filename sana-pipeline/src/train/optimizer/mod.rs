@@ -101,12 +101,11 @@ impl Optimizer {
         }
     }
 
-    /// One step; parameters without a gradient stay. Returns the norm of all gradients together,
-    /// before the clip. The parameters are shared among the workers, with the same result for any
-    /// number of them.
+    /// [`step_with_norm`](Self::step_with_norm) with the norm of these gradients, which it returns.
     ///
     /// # Errors
-    /// [`TrainError::Diverged`] if that norm is not finite; nothing is changed then.
+    /// As [`step_with_norm`](Self::step_with_norm).
+    #[cfg(test)]
     pub fn step(
         &mut self,
         values: &mut [Tensor<1>],
@@ -114,7 +113,25 @@ impl Optimizer {
         learning_rate: f64,
         workers: &Workers,
     ) -> Result<f32, TrainError> {
-        let norm = norm(&gradients);
+        let (_, norm) = losses_and_norm(Vec::new(), &gradients);
+        self.step_with_norm(values, gradients, norm, learning_rate, workers)?;
+        Ok(norm)
+    }
+
+    /// One step; parameters without a gradient stay. `norm` is that of all gradients together, before
+    /// the clip. The parameters are shared among the workers, with the same result for any number of
+    /// them.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] if the norm is not finite; nothing is changed then.
+    pub fn step_with_norm(
+        &mut self,
+        values: &mut [Tensor<1>],
+        gradients: Vec<Option<Tensor<1>>>,
+        norm: f32,
+        learning_rate: f64,
+        workers: &Workers,
+    ) -> Result<(), TrainError> {
         if !norm.is_finite() {
             return Err(TrainError::Diverged {
                 step: self.steps,
@@ -138,19 +155,25 @@ impl Optimizer {
         workers.share(items, |((state, value), gradient)| {
             step.update(state, value, gradient);
         });
-        Ok(norm)
+        Ok(())
     }
 }
 
-/// The norm of all gradients together. The device is waited for once, whatever their number.
-fn norm(gradients: &[Option<Tensor<1>>]) -> f32 {
-    let squares = gradients.iter().flatten();
-    let squares: Vec<_> = squares.map(|g| g.clone().square().sum()).collect();
-    if squares.is_empty() {
-        return 0.0;
+/// The values of losses, `[1]` each, and the norm of all gradients together. Both are read from the
+/// device at once: a step waits for it this one time, whatever the number of parameters.
+pub(super) fn losses_and_norm(
+    losses: Vec<Tensor<1>>,
+    gradients: &[Option<Tensor<1>>],
+) -> (Vec<f32>, f32) {
+    let parts = losses.len();
+    let squares = gradients.iter().flatten().map(|g| g.clone().square().sum());
+    let all: Vec<_> = losses.into_iter().chain(squares).collect();
+    if all.is_empty() {
+        return (Vec::new(), 0.0);
     }
-    let squares = Tensor::cat(squares, 0).into_data();
-    squares.iter::<f32>().sum::<f32>().sqrt()
+    let mut values: Vec<f32> = Tensor::cat(all, 0).into_data().iter::<f32>().collect();
+    let squares = values.split_off(parts);
+    (values, squares.iter().sum::<f32>().sqrt())
 }
 
 /// What all parameters share in a step.

@@ -19,7 +19,7 @@ use self::log::{CURVE, LOG};
 use self::meta::{RunMeta, STATE_META};
 use self::state::STATE;
 use super::error::{TrainError, in_range};
-use super::optimizer::{Optimizer, Parameters, Workers};
+use super::optimizer::{Optimizer, Parameters, Workers, losses_and_norm};
 use super::tasks::Task;
 use crate::support::files;
 
@@ -33,9 +33,13 @@ pub(super) fn share(batch: usize, part: usize, parts: usize) -> Range<usize> {
     batch * part / parts..batch * (part + 1) / parts
 }
 
-/// What one part of a batch gives, weighted by its share of the batch.
+/// What one part of a batch gives.
 struct Part {
-    loss: f32,
+    /// `[1]`, on the device still.
+    loss: Tensor<1>,
+    /// Its share of the batch.
+    weight: f64,
+    /// Multiplied by the weight.
     gradients: Vec<Option<Tensor<1>>>,
 }
 
@@ -210,21 +214,23 @@ impl<M: Module + Sync> Run<M> {
             let samples = share(batch, part, parts);
             let weight = samples.len() as f64 / batch as f64;
             let loss = task.loss(&model, step, samples)?;
-            let value = loss.clone().into_scalar::<f32>();
+            let value = loss.clone().inner();
             let gradients = self.parameters.gradients(&model, &loss.backward());
             let weighted = gradients.into_iter().map(|g| g.map(|g| g * weight));
             Ok(Part {
-                loss: value * weight as f32,
+                loss: value,
+                weight,
                 gradients: weighted.collect(),
             })
         };
         let results = self.workers.share((0..parts).collect(), train_part);
 
-        let mut loss = 0.0;
+        let (mut losses, mut weights) = (Vec::new(), Vec::new());
         let mut total: Vec<Option<Tensor<1>>> = vec![None; self.parameters.values.len()];
         for result in results {
             let part = result?;
-            loss += part.loss;
+            losses.push(part.loss);
+            weights.push(part.weight as f32);
             for (total, gradient) in total.iter_mut().zip(part.gradients) {
                 *total = match (total.take(), gradient) {
                     (Some(total), Some(gradient)) => Some(total + gradient),
@@ -232,6 +238,12 @@ impl<M: Module + Sync> Run<M> {
                 };
             }
         }
+        let (losses, gradient_norm) = losses_and_norm(losses, &total);
+        let weighted = losses
+            .iter()
+            .zip(weights)
+            .map(|(loss, weight)| loss * weight);
+        let loss: f32 = weighted.sum();
         if !loss.is_finite() {
             return Err(TrainError::Diverged {
                 step,
@@ -241,9 +253,13 @@ impl<M: Module + Sync> Run<M> {
         }
         let learning_rate = self.meta.options.schedule.at(step, self.meta.options.steps);
         let values = &mut self.parameters.values;
-        let gradient_norm = self
-            .optimizer
-            .step(values, total, learning_rate, &self.workers)?;
+        self.optimizer.step_with_norm(
+            values,
+            total,
+            gradient_norm,
+            learning_rate,
+            &self.workers,
+        )?;
         Ok(Progress {
             step: self.step(),
             steps: self.meta.options.steps,

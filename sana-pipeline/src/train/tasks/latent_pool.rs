@@ -5,6 +5,7 @@ use std::thread;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_dcae::DcAe;
+use sana_linear_attn::precision::is_cpu;
 
 use crate::train::data::Data;
 use crate::train::error::{TrainError, at_least_one};
@@ -29,8 +30,8 @@ pub struct LatentPool {
 }
 
 impl LatentPool {
-    /// Encodes `count` images in batches, on threads of their own. `observe` is called with
-    /// how many are done. Each image of a folder is encoded once, so there are never more than it
+    /// Encodes `count` images in batches, on the CPU on threads of their own, on a GPU on the calling
+    /// thread alone. `observe` is called with how many are done. Each image of a folder is encoded once, so there are never more than it
     /// has.
     ///
     /// # Errors
@@ -48,7 +49,7 @@ impl LatentPool {
         let count = count.min(data.count().unwrap_or(count));
         memory::check_pool(autoencoder.config(), data.size(), count, device)?;
         let batch = batch(data.size());
-        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads(device).min(count.div_ceil(batch));
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::new());
         let side = data.size() / autoencoder.compression();
@@ -69,7 +70,7 @@ impl LatentPool {
         };
         let results: Vec<Result<(), TrainError>> = thread::scope(|scope| {
             // Where the system gives fewer threads, those that there are do the work.
-            let workers: Vec<_> = (1..threads.min(count.div_ceil(batch)))
+            let workers: Vec<_> = (1..threads)
                 .map_while(|_| {
                     let autoencoder = autoencoder.clone();
                     let work = &work;
@@ -139,6 +140,15 @@ impl LatentPool {
     }
 }
 
+/// Threads that may encode at once. On burn's GPU backends with kernel fusion, what one thread queued
+/// was seen to be missing in another: values came back as 0.
+fn threads(device: &Device) -> usize {
+    match is_cpu(device) {
+        true => thread::available_parallelism().map_or(1, usize::from),
+        false => 1,
+    }
+}
+
 fn encode_range(
     autoencoder: &DcAe,
     data: &Data,
@@ -157,4 +167,21 @@ fn encode_range(
     let pixels = TensorData::new(pixels, [count, 3, size, size]);
     let latents = autoencoder.encode(Tensor::from_data(pixels, (device, DType::F32)))?;
     Ok((latents.into_data().iter::<f32>().collect(), captions))
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+    use sana_linear_attn::parity::device;
+
+    /// Threads share the CPU, and none shares a GPU.
+    #[test]
+    fn threads_are_for_the_cpu() {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        assert_eq!(threads(&Device::flex()), cores);
+        let device = device();
+        let expected = if device == Device::flex() { cores } else { 1 };
+        assert_eq!(threads(&device), expected);
+    }
 }
