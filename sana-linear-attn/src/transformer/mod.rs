@@ -18,11 +18,12 @@ pub use checkpoint::{NunchakuLayout, OriginalLayout};
 pub use config::{ConfigError, QkNorm};
 pub use controlnet::ControlNetError;
 pub use convert::TransformerLayout;
+#[doc(hidden)]
+pub use input::sin_cos_positions;
 pub use input::{
     BlockPart, ControlInput, MakeResiduals, Observer, Perturbed, PerturbedBlocks,
-    PerturbedBlocksError, Place, Residuals, TextContext, TransformerInput, TransformerOutput,
+    PerturbedBlocksError, Place, Positions, Residuals, Sinusoids, TextContext, TransformerInput,
+    TransformerOutput,
 };
 pub use lora::{Lora, LoraError, LoraKind, LoraMismatch, LoraMode, ScaledLora};
-#[doc(hidden)]
-pub use trunk::sin_cos_positions;
 pub use trunk::{SanaBlock, SanaBlockConfig};

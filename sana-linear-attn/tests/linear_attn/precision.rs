@@ -229,7 +229,7 @@ impl Case {
         let latents = self.io.tensor("input", &device);
         let mut input = TransformerInput::new(latents, tensor("timestep"), &text)
             .with_perturbed(&blocks, &text);
-        input.guidance = guidance;
+        input.guidance = guidance.map(Into::into);
         let out = model.forward(input);
         let mut all = values(out.velocity);
         all.extend(values(out.perturbed.unwrap()));

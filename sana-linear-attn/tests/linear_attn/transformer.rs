@@ -3,7 +3,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use sana_linear_attn::parity::{Fixture, assert_parity, device, fixture_path, weights_folder};
+use sana_linear_attn::parity::{
+    Fixture, assert_parity, device, fixture_path, values, weights_folder,
+};
 use sana_linear_attn::transformer::{BlockPart, F16Clamp, Place, TransformerInput};
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 
@@ -42,14 +44,26 @@ fn check(name: &str) {
         assert_parity(&name, tokens.clone(), io.tensor(&name, &device));
         compared += 1;
     };
-    let (latents, timestep) = (io.tensor("input", &device), io.tensor("timestep", &device));
-    let mut input = TransformerInput::new(latents, timestep, &text);
-    if io.contains("guidance") {
-        input = input.with_guidance(io.tensor("guidance", &device));
-    }
-    let output = model.forward(input.with_observer(&mut compare));
+    let latents: Tensor<4> = io.tensor("input", &device);
+    let [_, _, height, width] = latents.dims();
+    let input = || {
+        let timestep: Tensor<1> = io.tensor("timestep", &device);
+        let input = TransformerInput::new(latents.clone(), timestep, &text);
+        match io.contains("guidance") {
+            true => input.with_guidance(io.tensor::<1>("guidance", &device)),
+            false => input,
+        }
+    };
+    let output = model.forward(input().with_observer(&mut compare));
     assert_eq!(compared, config.num_layers + 1);
-    assert_parity("output", output.velocity, io.tensor("output", &device));
+    let output = output.velocity;
+    assert_parity("output", output.clone(), io.tensor("output", &device));
+
+    // Positions made once for all steps, as a pipeline does, and nobody looking.
+    let positions = model.positions([height, width], &device);
+    assert_eq!(positions.is_some(), config.interpolation_scale.is_some());
+    let again = model.forward(input().with_positions(positions.as_ref()));
+    assert_eq!(values(again.velocity), values(output), "positions given");
 }
 
 #[test]

@@ -12,7 +12,9 @@ use crate::precision::{Bf16Gemm, compute_dtype};
 use crate::weights::{LoadOptions, WeightError, Weights, check_module, load_module};
 
 use super::checkpoint::{F16Clamp, without_prefix};
-use super::input::{BlockPart, ControlInput, ControlWiring, Observe, Place, TextContext};
+use super::input::{
+    BlockPart, ControlInput, ControlWiring, Observe, Place, Positions, TextContext,
+};
 use super::model::SanaTransformer;
 use super::trunk::{
     CaptionProjection, Conditions, PatchEmbed, Patches, SanaBlock, SanaBlockConfig, TimeEmbed,
@@ -195,13 +197,21 @@ impl SanaControlNet {
         self.trunk().text_context(caption, mask)
     }
 
+    /// The positions of the tokens of latents `[height, width]`: see
+    /// [`SanaTransformer::positions`].
+    pub fn positions(&self, [height, width]: [usize; 2], device: &Device) -> Option<Positions> {
+        let patch = self.config.transformer.patch_size;
+        self.trunk()
+            .positions([height / patch, width / patch], device)
+    }
+
     /// The control image as it is added to the tokens, once per image.
     ///
     /// # Shapes
     /// - control `[batch, in, height, width]`, scaled latents of the image
     /// - output `[batch, tokens, width]`
     pub fn condition(&self, control: Tensor<4>) -> Tensor<3> {
-        self.input_block.forward(self.trunk().embed(control))
+        self.input_block.forward(self.trunk().embed(control, None))
     }
 
     /// The residuals of one step, for [`TransformerInput::with_residuals`](super::TransformerInput::with_residuals),
@@ -213,7 +223,7 @@ impl SanaControlNet {
     pub fn forward(&self, latents: Tensor<4>, input: ControlInput<'_>) -> Vec<Tensor<3>> {
         let trunk = self.trunk();
         let grid = trunk.grid(&latents);
-        self.residuals(trunk.embed(latents), grid, input)
+        self.residuals(trunk.embed(latents, input.positions), grid, input)
     }
 
     /// The residuals of one step with the [original wiring](ControlWiring::Original), for
@@ -243,6 +253,7 @@ impl SanaControlNet {
             context,
             condition,
             scale,
+            ..
         } = input;
         let trunk = self.trunk();
         let x = tokens + condition;
@@ -264,7 +275,7 @@ impl SanaControlNet {
                 residuals.push(projection.forward(tokens.clone()) * scale);
             }
         };
-        let mut observe = Observe(Some(&mut collect));
+        let mut observe = Observe::without_modulation(&mut collect);
         trunk.run_blocks(0..trunk.blocks.len(), x, &conditions, &mut observe);
         residuals
     }

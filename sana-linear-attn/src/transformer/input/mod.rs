@@ -3,13 +3,19 @@
 mod context;
 mod perturbed;
 mod place;
+mod positions;
+mod sinusoids;
 mod wiring;
 
 use burn::tensor::Tensor;
 
+pub(in crate::transformer) use positions::PositionScale;
+
 pub use context::TextContext;
 pub use perturbed::{PerturbedBlocks, PerturbedBlocksError};
 pub use place::{BlockPart, Place};
+pub use positions::{Positions, sin_cos_positions};
+pub use sinusoids::Sinusoids;
 pub use wiring::ControlWiring;
 
 /// A look at the values of a forward pass, place by place; see [`TransformerInput::observer`].
@@ -34,15 +40,19 @@ pub enum Residuals<'a> {
 pub struct TransformerInput<'a> {
     /// `[batch, in, height, width]`, height and width divisible by the patch size.
     pub latents: Tensor<4>,
-    /// `[batch]` in f32: 1000 sigma times
+    /// One for each item: 1000 sigma times
     /// [`timestep_scale`](crate::SanaTransformerConfig::timestep_scale) for flow models, t in [0, 1]
     /// for Sana-Sprint.
-    pub timestep: Tensor<1>,
+    pub timestep: Sinusoids,
     /// The prompts, from [`SanaTransformer::text_context`](crate::SanaTransformer::text_context).
     pub context: &'a TextContext,
-    /// `[batch]` in f32, already multiplied by `guidance_embeds_scale`; only for models that embed
+    /// One for each item, already multiplied by `guidance_embeds_scale`; only for models that embed
     /// it.
-    pub guidance: Option<Tensor<1>>,
+    pub guidance: Option<Sinusoids>,
+    /// The positions of the latents' tokens, from
+    /// [`SanaTransformer::positions`](crate::SanaTransformer::positions), so that no step makes them
+    /// again; made where a network that needs them is given none.
+    pub positions: Option<&'a Positions>,
     /// The residuals of a [`SanaControlNet`](crate::SanaControlNet) at this timestep.
     pub residuals: Residuals<'a>,
     /// The second output, with perturbed attention.
@@ -59,14 +69,16 @@ pub struct TransformerInput<'a> {
 /// of a step.
 #[derive(Debug, Clone)]
 pub struct ControlInput<'a> {
-    /// `[batch]` in f32, as for the transformer.
-    pub timestep: Tensor<1>,
+    /// One for each item, as for the transformer.
+    pub timestep: Sinusoids,
     /// The prompts, from [`SanaControlNet::text_context`](crate::SanaControlNet::text_context): not the
     /// transformer's.
     pub context: &'a TextContext,
     /// `[batch, tokens, width]` from [`SanaControlNet::condition`](crate::SanaControlNet::condition), or
     /// `[1, tokens, width]` for all of the batch.
     pub condition: Tensor<3>,
+    /// As for the transformer; of no use with the [original wiring](ControlWiring::Original).
+    pub positions: Option<&'a Positions>,
     /// What the residuals are multiplied with: 1 as they were trained, 0 for none.
     pub scale: f64,
 }
@@ -94,12 +106,17 @@ pub struct TransformerOutput {
 
 impl<'a> TransformerInput<'a> {
     /// Latents at a timestep, and the prompts. See the fields for shapes and units.
-    pub fn new(latents: Tensor<4>, timestep: Tensor<1>, context: &'a TextContext) -> Self {
+    pub fn new(
+        latents: Tensor<4>,
+        timestep: impl Into<Sinusoids>,
+        context: &'a TextContext,
+    ) -> Self {
         Self {
             latents,
-            timestep,
+            timestep: timestep.into(),
             context,
             guidance: None,
+            positions: None,
             residuals: Residuals::Ready(&[]),
             perturbed: None,
             observer: None,
@@ -107,8 +124,14 @@ impl<'a> TransformerInput<'a> {
     }
 
     /// Sets the embedded guidance scale.
-    pub fn with_guidance(mut self, guidance: Tensor<1>) -> Self {
-        self.guidance = Some(guidance);
+    pub fn with_guidance(mut self, guidance: impl Into<Sinusoids>) -> Self {
+        self.guidance = Some(guidance.into());
+        self
+    }
+
+    /// Sets the positions of the tokens, of networks that add any.
+    pub fn with_positions(mut self, positions: Option<&'a Positions>) -> Self {
+        self.positions = positions;
         self
     }
 
@@ -140,6 +163,7 @@ impl<'a> TransformerInput<'a> {
             timestep: self.timestep,
             context: self.context,
             guidance: self.guidance,
+            positions: self.positions,
             residuals: self.residuals,
             perturbed: self.perturbed,
             observer: Some(observer),
@@ -148,18 +172,40 @@ impl<'a> TransformerInput<'a> {
 }
 
 /// The observer of a forward pass, if there is one.
-pub(in crate::transformer) struct Observe<'a>(pub Option<&'a mut Observer<'a>>);
+pub(in crate::transformer) struct Observe<'a> {
+    observer: Option<&'a mut Observer<'a>>,
+    /// Whether it looks at the modulation of blocks too, which is put together for that alone.
+    pub modulation: bool,
+}
+
+impl<'a> Observe<'a> {
+    /// Of every place.
+    pub fn all(observer: Option<&'a mut Observer<'a>>) -> Self {
+        Self {
+            modulation: observer.is_some(),
+            observer,
+        }
+    }
+
+    /// Of every place but the modulation of blocks.
+    pub fn without_modulation(observer: &'a mut Observer<'a>) -> Self {
+        Self {
+            observer: Some(observer),
+            modulation: false,
+        }
+    }
+}
 
 impl Observe<'_> {
     pub fn tokens(&mut self, place: Place, values: &Tensor<3>) {
-        if let Some(observer) = &mut self.0 {
+        if let Some(observer) = &mut self.observer {
             observer(place, values);
         }
     }
 
     /// Values that all tokens of an item share.
     pub fn rows(&mut self, place: Place, values: &Tensor<2>) {
-        if let Some(observer) = &mut self.0 {
+        if let Some(observer) = &mut self.observer {
             observer(place, &values.clone().unsqueeze_dim(1));
         }
     }

@@ -13,7 +13,7 @@ use crate::weights::{KeyMap, LoadOptions, WeightError, Weights, check_module, lo
 use super::checkpoint::{F16Clamp, LOSS_WEIGHTING, NunchakuLayout, OriginalLayout, without_prefix};
 use super::config::SanaTransformerConfig;
 use super::input::{
-    ControlWiring, Observe, Perturbed, Place, Residuals, TextContext, TransformerInput,
+    ControlWiring, Observe, Perturbed, Place, Positions, Residuals, TextContext, TransformerInput,
     TransformerOutput,
 };
 use super::trunk::{
@@ -210,6 +210,14 @@ impl SanaTransformer {
         self.trunk().text_context(caption, mask)
     }
 
+    /// The positions of the tokens of latents `[height, width]`, once for all steps, of networks that add
+    /// any: see [`TransformerInput::positions`].
+    pub fn positions(&self, [height, width]: [usize; 2], device: &Device) -> Option<Positions> {
+        let patch = self.config.patch_size;
+        let grid = [height / patch, width / patch];
+        self.trunk().positions(grid, device)
+    }
+
     /// One forward pass.
     ///
     /// With [perturbed](TransformerInput::perturbed) attention, the blocks before the first perturbed
@@ -218,23 +226,24 @@ impl SanaTransformer {
     /// the perturbed blocks, for `perturbed`.
     ///
     /// # Panics
-    /// If there are residuals for more blocks than all but the first, the perturbed context has more
-    /// items than the batch, or the perturbed blocks were chosen for a network of more blocks.
+    /// If the positions are those of another grid, there are residuals for more blocks than all but the
+    /// first, the perturbed context has more items than the batch, or the perturbed blocks were chosen for a network of more blocks.
     pub fn forward(&self, input: TransformerInput<'_>) -> TransformerOutput {
         let TransformerInput {
             latents,
             timestep,
             context,
             guidance,
+            positions,
             residuals,
             perturbed,
             observer,
         } = input;
         let blocks = self.transformer_blocks.len();
-        let mut observe = Observe(observer);
+        let mut observe = Observe::all(observer);
         let trunk = self.trunk();
         let grid = trunk.grid(&latents);
-        let x = trunk.embed(latents);
+        let x = trunk.embed(latents, positions);
         observe.tokens(Place::PatchEmbedding, &x);
         let dtype = self.compute_dtype();
         let (embedding, modulation) = self.time_embed.forward_in(dtype, timestep, guidance);

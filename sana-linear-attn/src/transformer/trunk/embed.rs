@@ -2,14 +2,12 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::gelu_approximate;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::kernels::{Epilogue, cast, linear, silu};
 use crate::layers::{LinearLayers, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
-
-/// Channels of the sinusoidal features of timesteps and guidance scales.
-const SINUSOID_CHANNELS: usize = 256;
+use crate::transformer::input::Sinusoids;
 
 /// Patches of the latent to tokens: a convolution whose stride is its kernel size.
 #[derive(Module, Debug)]
@@ -69,25 +67,6 @@ impl PatchEmbed {
     }
 }
 
-/// Sinusoidal features `[cos(t w_i) | sin(t w_i)]`, `w_i = 10000^(-i / half)`, of scalars.
-///
-/// # Shapes
-/// - values `[batch]` in f32
-/// - output `[batch, channels]` in f32
-pub fn sinusoidal(values: Tensor<1>, channels: usize) -> Tensor<2> {
-    let half = channels / 2;
-    let frequencies: Vec<f32> = (0..half)
-        .map(|i| (-(10000f32.ln()) * i as f32 / half as f32).exp())
-        .collect();
-    let device = values.device();
-    let frequencies = Tensor::<2>::from_data(
-        TensorData::new(frequencies, [1, half]),
-        (&device, DType::F32),
-    );
-    let angles = values.cast(DType::F32).unsqueeze_dim::<2>(1) * frequencies; // [batch, half]
-    Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1)
-}
-
 /// Two linear layers with SiLU between, from sinusoidal features to the network's width.
 #[derive(Module, Debug)]
 pub struct SinusoidMlp {
@@ -105,13 +84,13 @@ impl LinearLayers for SinusoidMlp {
 impl SinusoidMlp {
     fn new(width: usize, device: &Device) -> Self {
         Self {
-            linear_1: TorchLinear::new(SINUSOID_CHANNELS, width, true, device),
+            linear_1: TorchLinear::new(Sinusoids::CHANNELS, width, true, device),
             linear_2: TorchLinear::new(width, width, true, device),
         }
     }
 
-    fn forward(&self, values: Tensor<1>, dtype: DType) -> Tensor<2> {
-        let features = sinusoidal(values, SINUSOID_CHANNELS).cast(dtype);
+    fn forward(&self, values: Sinusoids, dtype: DType) -> Tensor<2> {
+        let features = values.features(dtype);
         self.linear_2.forward(silu(self.linear_1.forward(features)))
     }
 }
@@ -164,14 +143,14 @@ impl TimeEmbed {
     /// [`compute_dtype`] names for the weights and their device.
     ///
     /// # Shapes
-    /// - `timestep`, `guidance` `[batch]` in f32; guidance already multiplied by
+    /// - `timestep`, `guidance` one for each item; guidance already multiplied by
     ///   `guidance_embeds_scale`, used only by models that embed it
     /// - embedding `[batch, width]`
     /// - modulation `[batch, 6 * width]`
     pub fn forward(
         &self,
-        timestep: Tensor<1>,
-        guidance: Option<Tensor<1>>,
+        timestep: Sinusoids,
+        guidance: Option<Sinusoids>,
     ) -> (Tensor<2>, Tensor<2>) {
         let weight = self.linear.weight.val();
         let dtype = compute_dtype(weight.dtype(), &weight.device());
@@ -182,8 +161,8 @@ impl TimeEmbed {
     pub fn forward_in(
         &self,
         dtype: DType,
-        timestep: Tensor<1>,
-        guidance: Option<Tensor<1>>,
+        timestep: Sinusoids,
+        guidance: Option<Sinusoids>,
     ) -> (Tensor<2>, Tensor<2>) {
         let timestep_embedder = self
             .emb
@@ -235,53 +214,4 @@ impl CaptionProjection {
         self.linear_2
             .forward(gelu_approximate(self.linear_1.forward(caption)))
     }
-}
-
-/// Sin-cos position table of a `height` x `width` grid of tokens, as the 2K and 4K models add it:
-/// positions run to `base_size / interpolation_scale` along either axis, the first half of the
-/// channels encodes x, the second y, each as `[sin | cos]`.
-///
-/// The host computes the two axes; the device makes the table of them.
-///
-/// # Shapes
-/// - output `[1, height * width, channels]`, in row-major order of the grid
-pub fn sin_cos_positions(
-    channels: usize,
-    [height, width]: [usize; 2],
-    base_size: usize,
-    interpolation_scale: f64,
-    device: &Device,
-    dtype: DType,
-) -> Tensor<3> {
-    let half = channels / 2;
-    let axis = |length: usize| {
-        let values = sin_cos_axis(half, length, base_size, interpolation_scale);
-        Tensor::<2>::from_data(TensorData::new(values, [length, half]), (device, dtype))
-    };
-    let x = axis(width).reshape([1, width, half]);
-    let y = axis(height).reshape([height, 1, half]);
-    let table = Tensor::cat([x, y].map(|t| t.expand([height, width, half])).into(), 2);
-    table.reshape([1, height * width, 2 * half])
-}
-
-/// `[sin | cos]` of the positions along one axis: `[length, channels]`.
-fn sin_cos_axis(
-    channels: usize,
-    length: usize,
-    base_size: usize,
-    interpolation_scale: f64,
-) -> Vec<f32> {
-    let half = channels / 2;
-    let frequencies: Vec<f64> = (0..half)
-        .map(|i| 10000f64.powf(-(i as f64) / half as f64))
-        .collect();
-    // Positions in f32, as in the reference.
-    let step = (length as f64 / base_size as f64) as f32;
-    let mut values = Vec::with_capacity(length * channels);
-    for i in 0..length {
-        let position = f64::from(i as f32 / step / interpolation_scale as f32);
-        values.extend(frequencies.iter().map(|w| (position * w).sin() as f32));
-        values.extend(frequencies.iter().map(|w| (position * w).cos() as f32));
-    }
-    values
 }

@@ -11,12 +11,14 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::layers::{LinearAttention, RmsNormAffine, mask_bias};
 
 use super::config::SanaTransformerConfig;
-use super::input::{BlockPart, ControlWiring, Observe, Place, TextContext};
+use super::input::{
+    BlockPart, ControlWiring, Observe, Place, PositionScale, Positions, TextContext,
+};
 
 use block::{Attend, BlockConditions};
 
 pub use block::{SanaBlock, SanaBlockConfig};
-pub use embed::{CaptionProjection, PatchEmbed, SinusoidMlp, TimeEmbed, sin_cos_positions};
+pub use embed::{CaptionProjection, PatchEmbed, SinusoidMlp, TimeEmbed};
 
 /// What a transformer and a ControlNet have in common: latents and texts become tokens, and the
 /// blocks run on them.
@@ -37,9 +39,9 @@ pub(in crate::transformer) struct Patches {
     pub width: usize,
     /// Latent pixels per token side.
     pub size: usize,
-    /// Latent size that the position table is made for.
+    /// Latent size that positions are made for.
     pub sample_size: usize,
-    /// Scale of the position table, for networks that have one.
+    /// Scale of the positions, for networks that add them.
     pub interpolation_scale: Option<f64>,
 }
 
@@ -96,12 +98,19 @@ impl Trunk<'_> {
         [height / self.patches.size, width / self.patches.size]
     }
 
-    /// Latents to tokens with their positions.
-    pub fn embed(&self, latents: Tensor<4>) -> Tensor<3> {
+    /// Latents to tokens with their positions, which are made where they are needed and not given.
+    pub fn embed(&self, latents: Tensor<4>, positions: Option<&Positions>) -> Tensor<3> {
         let grid = self.grid(&latents);
         let x = self.patch_embed.forward(latents.cast(self.dtype));
-        match self.positions(grid, &x.device()) {
-            Some(positions) => x + positions,
+        if self.patches.interpolation_scale.is_none() {
+            return x;
+        }
+        let made = match positions {
+            Some(_) => None,
+            None => self.positions(grid, &x.device()),
+        };
+        match positions.or(made.as_ref()) {
+            Some(positions) => positions.add_to(x),
             None => x,
         }
     }
@@ -127,6 +136,7 @@ impl Trunk<'_> {
                 text: &context.blocks[index],
                 text_bias: context.bias.as_ref(),
                 grid: conditions.grid,
+                looks_at_modulation: observe.modulation,
             };
             let before = index.checked_sub(1);
             let residual = before.and_then(|before| conditions.residuals.get(before));
@@ -152,17 +162,18 @@ impl Trunk<'_> {
         x
     }
 
-    /// The position table `[1, tokens, width]` of networks that have one.
-    fn positions(&self, grid: [usize; 2], device: &Device) -> Option<Tensor<3>> {
+    /// The positions of a grid's tokens, of networks that have them.
+    pub fn positions(&self, grid: [usize; 2], device: &Device) -> Option<Positions> {
         let Patches {
             width,
             size,
             sample_size,
             interpolation_scale,
         } = self.patches;
-        let (base, scale) = (sample_size / size, interpolation_scale?);
-        Some(sin_cos_positions(
-            width, grid, base, scale, device, self.dtype,
-        ))
+        let scale = PositionScale {
+            base_size: sample_size / size,
+            interpolation: interpolation_scale?,
+        };
+        Some(Positions::new(width, grid, scale, device, self.dtype))
     }
 }

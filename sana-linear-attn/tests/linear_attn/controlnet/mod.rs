@@ -79,9 +79,10 @@ impl Pair {
         self.controlnet.forward(
             self.tensor("input"),
             ControlInput {
-                timestep: self.tensor("timestep"),
+                timestep: self.tensor::<1>("timestep").into(),
                 context: &text,
                 condition: self.controlnet.condition(self.tensor("condition")),
+                positions: None,
                 scale,
             },
         )
@@ -138,9 +139,10 @@ fn the_original_wiring_equals_the_authors_code() {
             tokens,
             [height, width],
             ControlInput {
-                timestep: pair.tensor("timestep"),
+                timestep: pair.tensor::<1>("timestep").into(),
                 context: &text,
                 condition: pair.controlnet.condition(pair.tensor("condition")),
+                positions: None,
                 scale: pair.scale(),
             },
         );
@@ -279,9 +281,10 @@ fn a_batch_is_its_items() {
         pair.controlnet.forward(
             latents.narrow(0, start, count),
             ControlInput {
-                timestep: timestep.narrow(0, start, count),
+                timestep: timestep.narrow(0, start, count).into(),
                 context: &text.items(items),
                 condition,
+                positions: None,
                 scale: 1.0,
             },
         )

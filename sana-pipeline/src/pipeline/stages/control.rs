@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use burn::tensor::{DType, Tensor};
 use sana_dcae::Tiling;
-use sana_linear_attn::transformer::{ControlInput, Residuals, TextContext};
+use sana_linear_attn::transformer::{ControlInput, Positions, Residuals, Sinusoids, TextContext};
 use sana_linear_attn::{ControlWiring, SanaControlNet};
 use sana_text::PromptEmbeds;
 
@@ -85,6 +85,7 @@ pub(super) struct ControlRun<'a> {
     guided: Option<TextContext>,
     /// `[1 or images, tokens, width]`.
     condition: Tensor<3>,
+    positions: Option<Positions>,
 }
 
 /// What the ControlNet adds at one step.
@@ -113,6 +114,8 @@ impl<'a> ControlRun<'a> {
         prompt: PromptEmbeds,
         guided: Option<PromptEmbeds>,
     ) -> Self {
+        let [_, _, height, width] = latents.dims();
+        let positions = network.positions([height, width], &latents.device());
         let condition = network.condition(latents);
         let condition = match condition.dims()[0] {
             1 => condition,
@@ -136,6 +139,7 @@ impl<'a> ControlRun<'a> {
             plain: OnceCell::new(),
             guided: guided.map(|both| context(network, both)),
             condition,
+            positions,
         }
     }
 
@@ -145,7 +149,7 @@ impl<'a> ControlRun<'a> {
         &self,
         index: usize,
         latents: Tensor<4>,
-        timestep: Tensor<1>,
+        timestep: Sinusoids,
     ) -> StepResiduals<'_> {
         if !self.settings.applies(index, self.steps) {
             return StepResiduals::Ready(Vec::new());
@@ -163,6 +167,7 @@ impl<'a> ControlRun<'a> {
             timestep,
             context: text,
             condition,
+            positions: self.positions.as_ref(),
             scale: self.settings.scale,
         };
         match network.config().wiring {

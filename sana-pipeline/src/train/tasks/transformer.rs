@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::RngExt;
 use sana_linear_attn::SanaTransformer;
-use sana_linear_attn::transformer::TransformerInput;
+use sana_linear_attn::transformer::{Sinusoids, TransformerInput};
 use sana_sampler::flow::{LogitNormal, interpolate, loss, velocity_target};
 use sana_sampler::noise::{self, Stream};
 use sana_text::encode_tokens;
@@ -259,12 +259,9 @@ pub fn flow_loss(
     let target = velocity_target(x0, noise)?;
     let scale = 1000.0 * transformer.config().timestep_scale;
     let timesteps: Vec<f32> = sigmas.iter().map(|sigma| (scale * sigma) as f32).collect();
-    let timesteps = Tensor::<1>::from_data(
-        TensorData::from(timesteps.as_slice()),
-        (&device, DType::F32),
-    );
+    let timesteps = Sinusoids::new(&timesteps, &device.autodiff());
     let text = transformer.text_context(caption.autodiff(), Some(mask.inner().autodiff()));
-    let input = TransformerInput::new(noised.autodiff(), timesteps.autodiff(), &text);
+    let input = TransformerInput::new(noised.autodiff(), timesteps, &text);
     let velocity = transformer.forward(input).velocity;
     Ok(loss(velocity, target.autodiff())?)
 }

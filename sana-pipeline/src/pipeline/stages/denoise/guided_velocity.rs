@@ -2,9 +2,11 @@
 
 use std::cell::{OnceCell, RefCell};
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use sana_linear_attn::transformer::depth::BlockImportance;
-use sana_linear_attn::transformer::{Place, Residuals, TextContext, TransformerInput};
+use sana_linear_attn::transformer::{
+    Place, Positions, Residuals, Sinusoids, TextContext, TransformerInput,
+};
 use sana_linear_attn::{SanaControlNet, SanaTransformer};
 use sana_sampler::{ProjectedGuidance, perturbed_attention_guidance};
 use sana_text::PromptEmbeds;
@@ -29,8 +31,10 @@ pub(super) struct Network<'a> {
     guided: Option<TextContext>,
     control: Option<ControlRun<'a>>,
     projected: Option<ProjectedGuidance<4>>,
-    /// The embedded guidance scale, `[1]`.
-    embedded_guidance: Option<Tensor<1>>,
+    /// The embedded guidance scale.
+    embedded_guidance: Option<Sinusoids>,
+    /// Positions of the tokens.
+    positions: Option<Positions>,
     times: Times,
     check: FiniteCheck,
     /// What the blocks change is added to it.
@@ -44,8 +48,8 @@ struct Times {
     values: Vec<f64>,
     /// Factor on them: the `timestep_scale` of a flow model.
     scale: f64,
-    /// `[steps]`, scaled, brought to the device once.
-    tensor: Tensor<1>,
+    /// Of all steps, scaled, brought to the device once.
+    features: Sinusoids,
 }
 
 /// What one forward pass gives.
@@ -56,10 +60,10 @@ struct Outputs {
     perturbed: Option<Tensor<4>>,
 }
 
-/// The time and the embedded guidance scale, `[batch]` each.
+/// The time and the embedded guidance scale, for every item of the batch.
 struct Scalars {
-    time: Tensor<1>,
-    guidance: Option<Tensor<1>>,
+    time: Sinusoids,
+    guidance: Option<Sinusoids>,
 }
 
 /// What the network says at one step, each `[images, channels, height, width]`.
@@ -98,6 +102,7 @@ impl<'a> Network<'a> {
             }
             _ => None,
         };
+        let [_, _, height, width] = settings.latent_shape();
         let control = control
             .zip(settings.control)
             .map(|((network, latents), control)| {
@@ -118,10 +123,11 @@ impl<'a> Network<'a> {
                 .map(|options| ProjectedGuidance::new(settings.guidance.scale(), options)),
             embedded_guidance: config.guidance_embeds.then(|| {
                 let scale = settings.guidance.scale() * config.guidance_embeds_scale;
-                uploaded(&[scale], 1.0, device)
+                features(&[scale], 1.0, device)
             }),
+            positions: transformer.positions([height, width], device),
             times: Times {
-                tensor: uploaded(&times, timestep_scale, device),
+                features: features(&times, timestep_scale, device),
                 values: times,
                 scale: timestep_scale,
             },
@@ -202,6 +208,7 @@ impl<'a> Network<'a> {
             let scalars = self.scalars(time, latents.dims()[0]);
             let residuals = self.residuals(&latents, &scalars.time);
             let mut input = scalars.input(latents, text, residuals.input());
+            input = input.with_positions(self.positions.as_ref());
             if let Some(blocks) = perturbed {
                 input = input.with_perturbed(blocks, text);
             }
@@ -219,7 +226,7 @@ impl<'a> Network<'a> {
     }
 
     /// What the ControlNet adds at this step.
-    fn residuals(&self, latents: &Tensor<4>, time: &Tensor<1>) -> StepResiduals<'_> {
+    fn residuals(&self, latents: &Tensor<4>, time: &Sinusoids) -> StepResiduals<'_> {
         match &self.control {
             Some(control) => control.residuals(self.step - 1, latents.clone(), time.clone()),
             None => StepResiduals::Ready(Vec::new()),
@@ -229,13 +236,13 @@ impl<'a> Network<'a> {
     fn scalars(&self, time: f64, batch: usize) -> Scalars {
         let index = self.step - 1;
         let time = match self.times.values.get(index) {
-            Some(known) if *known == time => self.times.tensor.clone().narrow(0, index, 1),
-            _ => uploaded(&[time], self.times.scale, self.device),
+            Some(known) if *known == time => self.times.features.row(index, batch),
+            _ => features(&[time], self.times.scale, self.device).row(0, batch),
         };
-        let guidance = self.embedded_guidance.clone();
+        let guidance = self.embedded_guidance.as_ref();
         Scalars {
-            time: time.expand([batch]),
-            guidance: guidance.map(|scale| scale.expand([batch])),
+            time,
+            guidance: guidance.map(|scale| scale.row(0, batch)),
         }
     }
 
@@ -311,6 +318,7 @@ impl<'a> Network<'a> {
         let scalars = self.scalars(time, batch);
         let residuals = self.residuals(&latents, &scalars.time);
         let mut input = scalars.input(latents, text, residuals.input());
+        input = input.with_positions(self.positions.as_ref());
         let blocks = self.settings.perturbed_blocks.as_ref();
         if let Some(blocks) = blocks.filter(|_| perturbs) {
             input = input.with_perturbed(blocks, self.plain());
@@ -348,11 +356,10 @@ impl Scalars {
     }
 }
 
-/// Numbers of the host times a factor on a device, in f32.
-fn uploaded(values: &[f64], factor: f64, device: &Device) -> Tensor<1> {
+/// What the network is given of numbers times a factor.
+fn features(values: &[f64], factor: f64, device: &Device) -> Sinusoids {
     let values: Vec<f32> = values.iter().map(|value| (value * factor) as f32).collect();
-    let shape = [values.len()];
-    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
+    Sinusoids::new(&values, device)
 }
 
 /// Embeddings that may have been made elsewhere.

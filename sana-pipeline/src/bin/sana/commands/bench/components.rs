@@ -1,10 +1,10 @@
 //! What is run for each component.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::SanaTransformer;
 use sana_linear_attn::kernels::{Epilogue, linear, relu_linear_attention};
 use sana_linear_attn::precision::compute_dtype;
-use sana_linear_attn::transformer::{TextContext, TransformerInput};
+use sana_linear_attn::transformer::{Positions, Sinusoids, TextContext, TransformerInput};
 use sana_sampler::noise;
 
 use super::args::{Component, Options};
@@ -81,10 +81,8 @@ impl Bench<'_> {
             let context = model.text_context(caption.clone(), Some(mask.clone()));
             Ok(Made(context))
         })?;
-        let step = self.run(|| {
-            let latents = latents.clone();
-            Ok(predict(&model, latents, 500.0, &context, self.device))
-        })?;
+        let steps = Steps::new(&model, &context, &[500.0], latents.dims(), self.device);
+        let step = self.run(|| Ok(steps.predict(0, latents.clone())))?;
         let common = Measurement {
             pixels: Some(self.pixels()),
             text_tokens: Some(TEXT_TOKENS),
@@ -259,25 +257,47 @@ impl Bench<'_> {
     }
 }
 
-/// One forward pass of the transformer; of a model that embeds the guidance scale, with that.
-pub fn predict(
-    model: &SanaTransformer,
-    latents: Tensor<4>,
-    time: f64,
-    context: &TextContext,
-    device: &Device,
-) -> Tensor<4> {
-    let [rows, _, _, _] = latents.dims();
-    let constant = |value: f64| {
-        let values = TensorData::new(vec![value as f32; rows], [rows]);
-        Tensor::<1>::from_data(values, (device, DType::F32))
-    };
-    let config = model.config();
-    let scale = GUIDANCE * config.guidance_embeds_scale;
-    let guidance = config.guidance_embeds.then(|| constant(scale));
-    let mut input = TransformerInput::new(latents, constant(time), context);
-    input.guidance = guidance;
-    model.forward(input).velocity
+/// The steps of a run, with what they share on the device from the start, as the pipeline has it.
+pub struct Steps<'a> {
+    model: &'a SanaTransformer,
+    context: &'a TextContext,
+    times: Sinusoids,
+    /// Of a model that embeds the guidance scale.
+    guidance: Option<Sinusoids>,
+    positions: Option<Positions>,
+}
+
+impl<'a> Steps<'a> {
+    /// Steps at these times, of latents `[.., height, width]`.
+    pub fn new(
+        model: &'a SanaTransformer,
+        context: &'a TextContext,
+        times: &[f64],
+        [_, _, height, width]: [usize; 4],
+        device: &Device,
+    ) -> Self {
+        let config = model.config();
+        let times: Vec<f32> = times.iter().map(|time| *time as f32).collect();
+        let scale = (GUIDANCE * config.guidance_embeds_scale) as f32;
+        let embeds = config.guidance_embeds;
+        Self {
+            model,
+            context,
+            times: Sinusoids::new(&times, device),
+            guidance: embeds.then(|| Sinusoids::new(&[scale], device)),
+            positions: model.positions([height, width], device),
+        }
+    }
+
+    /// One forward pass, at the time of that index.
+    pub fn predict(&self, index: usize, latents: Tensor<4>) -> Tensor<4> {
+        let [rows, _, _, _] = latents.dims();
+        let time = self.times.row(index, rows);
+        let input = TransformerInput::new(latents, time, self.context);
+        let mut input = input.with_positions(self.positions.as_ref());
+        input.guidance = self.guidance.as_ref().map(|scale| scale.row(0, rows));
+        self.model.forward(input).velocity
+    }
 }
 
 /// A result that cannot be looked into.

@@ -1,14 +1,15 @@
 //! A whole image: text encoder, all steps with guidance, decoder.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use burn::tensor::{DType, Tensor};
 use sana_linear_attn::SanaTransformer;
 use sana_linear_attn::transformer::TextContext;
 use sana_pipeline::sampler::{Schedule, Scheduler};
+use sana_sampler::trigflow::TrigFlow;
 use sana_sampler::{Guidance, StepAction, dpm_solver, flow_euler, scm, trigflow};
 
-use super::components::{Bench, GUIDANCE, predict};
+use super::components::{Bench, GUIDANCE, Steps};
 use super::measurement::Measurement;
 use super::models::{Models, random};
 use super::timing::Finite;
@@ -78,13 +79,16 @@ impl Bench<'_> {
         let sprint = transformer.config().guidance_embeds;
         let guidance = Guidance::new(GUIDANCE)?;
         let magnitudes = RefCell::new(Vec::new());
-        let velocity = |latents: Tensor<4>, time: f64| {
+        let times = self.times(schedule)?;
+        let steps = Steps::new(transformer, context, &times, initial.dims(), self.device);
+        let step = Cell::new(0);
+        let velocity = |latents: Tensor<4>, _: f64| {
             let [images, channels, _, _] = latents.dims();
             let rows = match sprint {
                 true => latents,
                 false => Tensor::cat(vec![latents.clone(), latents], 0),
             };
-            let all = predict(transformer, rows, time, context, self.device);
+            let all = steps.predict(step.replace(step.get() + 1), rows);
             let all = all.narrow(1, 0, channels);
             let velocity = match sprint {
                 true => all,
@@ -133,5 +137,18 @@ impl Bench<'_> {
             let _ = Tensor::cat(magnitudes, 0).finite()?;
         }
         Ok(latents)
+    }
+
+    /// The times that the network is called with, one for each step.
+    fn times(&self, schedule: &Schedule) -> anyhow::Result<Vec<f64>> {
+        match (schedule, &self.models.scheduler) {
+            (Schedule::Scm(schedule), Scheduler::Scm { sigma_data }) => {
+                let times = schedule.timesteps().iter();
+                let flow = times.map(|time| TrigFlow::at(*time, *sigma_data).flow_timestep());
+                Ok(flow.collect())
+            }
+            (Schedule::Flow(schedule), _) => Ok(schedule.timesteps().to_vec()),
+            (Schedule::Scm(_), _) => anyhow::bail!("a consistency schedule for a flow model"),
+        }
     }
 }
