@@ -12,7 +12,8 @@ use crate::kernels::linear::epilogue::Epilogue;
 /// [`conv3x3`] with bias, then a function of each element.
 ///
 /// On the CPU, convolutions of stride 1 with at least 16 input and output channels use Winograd's
-/// F(4x4, 3x3), whose rounding error is about ten times that of the direct sum.
+/// F(4x4, 3x3), whose rounding error is about ten times that of the direct sum. Those of stride 1 to at
+/// most 8 output channels, such as an image, are summed directly, row by row.
 ///
 /// # Shapes
 /// - `x` `[batch, in, height, width]`
@@ -30,17 +31,30 @@ pub fn conv3x3_fused(
         let silu = epilogue == Epilogue::Silu;
         return flex::backend::inference::winograd(x, weight, bias, false, silu);
     }
+    let y = conv3x3_biased(x, weight, bias, stride);
+    match epilogue {
+        Epilogue::None => y,
+        Epilogue::Silu => silu(y),
+    }
+}
+
+fn conv3x3_biased(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if stride == 1 && flex::backend::supports::few_outputs(&x, &weight, bias.as_ref()) {
+        return flex::backend::inference::few_outputs(x, weight, bias);
+    }
     let y = conv3x3(x, weight, stride);
-    let y = match bias {
+    match bias {
         Some(bias) => {
             let channels = bias.dims()[0];
             y + bias.reshape([1, channels, 1, 1])
         }
         None => y,
-    };
-    match epilogue {
-        Epilogue::None => y,
-        Epilogue::Silu => silu(y),
     }
 }
 

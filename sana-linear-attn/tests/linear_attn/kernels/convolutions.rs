@@ -34,6 +34,46 @@ fn conv3x3_takes_strided_input() {
     compare("narrowed", [2, 6, 5, 4], [3, 3, 3, 3], fast, plain);
 }
 
+/// To a few channels, of one pixel, one row, one column, and more of each; with gradients through the
+/// other kernel, and from an input whose channels are innermost.
+#[test]
+fn few_outputs_equal_plain() {
+    for [batch, input, outputs, height, width] in [
+        [1, 1, 1, 1, 1],
+        [2, 3, 3, 1, 4],
+        [3, 4, 8, 5, 1],
+        [2, 40, 3, 9, 67],
+        [1, 128, 2, 20, 2],
+    ] {
+        let bias = pseudo_random([outputs], 4, &Device::flex());
+        let shift = |x: &Tensor<4>| match x.is_autodiff() {
+            true => bias.clone().autodiff(),
+            false => bias.clone(),
+        };
+        compare(
+            &format!("{batch}x{input}->{outputs} {height}x{width}"),
+            [batch, input, height, width],
+            [outputs, input, 3, 3],
+            |x, w| {
+                let bias = shift(&x);
+                conv3x3_fused(x, w, Some(bias), 1, Epilogue::None)
+            },
+            |x, w| {
+                let bias = shift(&x).reshape([1, outputs, 1, 1]);
+                plain::conv3x3(x, w, 1) + bias
+            },
+        );
+        let innermost = [batch, height, width, input];
+        compare(
+            "channels last",
+            innermost,
+            [outputs, input, 3, 3],
+            |x, w| conv3x3_fused(x.permute([0, 3, 1, 2]), w, None, 1, Epilogue::Silu),
+            |x, w| silu(plain::conv3x3(x.permute([0, 3, 1, 2]), w, 1)),
+        );
+    }
+}
+
 #[test]
 fn depthwise_equals_plain() {
     for kernel in [1, 3, 5] {

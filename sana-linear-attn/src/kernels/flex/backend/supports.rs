@@ -11,6 +11,9 @@ use crate::quantization::QuantizedMatrix;
 use crate::kernels::flex::gemm::dense;
 use crate::kernels::flex::gemm::int8;
 
+/// Outputs up to which rows of the input are read for all of them at once.
+const FEW_OUTPUTS: usize = 8;
+
 /// Channels from which on Winograd's transforms cost less than the multiplications they save.
 const WINOGRAD_CHANNELS: usize = 16;
 
@@ -139,6 +142,16 @@ pub(crate) fn conv3x3(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> bool 
 pub(crate) fn winograd(x: &Tensor<4>, weight: &Tensor<4>, bias: Option<&Tensor<1>>) -> bool {
     let [output, input, ..] = weight.dims();
     input.min(output) >= WINOGRAD_CHANNELS
+        && untracked(x)
+        && untracked(weight)
+        && has_elements(x)
+        && bias.is_none_or(untracked)
+        && shapes::conv3x3(x, weight, bias)
+}
+
+/// A 3x3 convolution of stride 1 to a few channels.
+pub(crate) fn few_outputs(x: &Tensor<4>, weight: &Tensor<4>, bias: Option<&Tensor<1>>) -> bool {
+    (1..=FEW_OUTPUTS).contains(&weight.dims()[0])
         && untracked(x)
         && untracked(weight)
         && has_elements(x)

@@ -4,7 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex, backend_extension};
 
 use crate::kernels::flex::attention::{linear_attention, softmax_attention};
-use crate::kernels::flex::conv::{depthwise_gate, winograd};
+use crate::kernels::flex::conv::{depthwise_gate, few_outputs, winograd};
 use crate::kernels::flex::gemm::{grouped_linear, linear};
 use crate::kernels::flex::norm::{norm_modulate, rms_norm};
 use crate::kernels::flex::{elementwise, layout};
@@ -103,6 +103,14 @@ pub trait InferenceOps: Backend {
         y: FloatTensor<Self>,
         x: FloatTensor<Self>,
         repeats: usize,
+    ) -> FloatTensor<Self>;
+    /// See [`conv3x3_fused`](crate::kernels::conv3x3_fused) of stride 1 to few outputs.
+    fn few_outputs(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// [`few_outputs`](Self::few_outputs) with bias.
+    fn few_outputs_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
     /// See [`conv3x3_fused`](crate::kernels::conv3x3_fused) of stride 1, and of `doubled` input
     /// [`conv3x3_upsampled`](crate::kernels::conv3x3_upsampled), without bias.
@@ -246,6 +254,18 @@ impl InferenceOps for Flex {
         repeats: usize,
     ) -> FloatTensor<Self> {
         layout::add_upsampled(y, x, repeats)
+    }
+
+    fn few_outputs(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        few_outputs::forward(x, weight, None)
+    }
+
+    fn few_outputs_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        few_outputs::forward(x, weight, Some(bias))
     }
 
     fn winograd(

@@ -149,6 +149,17 @@ pub(crate) fn add_upsampled(y: Tensor<4>, x: Tensor<4>, repeats: usize) -> Tenso
     Tensor::from_dispatch(<Dispatch as InferenceOps>::add_upsampled(y, x, repeats))
 }
 
+pub(crate) fn few_outputs(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        Some(bias) => {
+            let bias = bias.into_dispatch();
+            <Dispatch as InferenceOps>::few_outputs_bias(x, weight, bias)
+        }
+        None => <Dispatch as InferenceOps>::few_outputs(x, weight),
+    })
+}
+
 pub(crate) fn winograd(
     x: Tensor<4>,
     weight: Tensor<4>,
