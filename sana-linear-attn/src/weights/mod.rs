@@ -16,6 +16,7 @@ pub(crate) mod load;
 pub(crate) mod names;
 pub(crate) mod save;
 pub(crate) mod tensors;
+mod upload;
 mod values;
 mod view;
 pub(crate) mod widen;

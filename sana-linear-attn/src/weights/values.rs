@@ -6,6 +6,7 @@ use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData}
 
 use super::error::WeightError;
 use super::tensors::{Entry, Weights};
+use super::upload::upload;
 use super::widen::{Target, widened};
 use crate::precision::is_cpu;
 
@@ -41,7 +42,7 @@ impl Weights {
         // What trains is written to.
         let read_only = is_cpu(device) && !device.is_autodiff();
         let data = self.data(entry, stored, dtype, read_only)?;
-        Ok(Tensor::from_data(data, (device, dtype)))
+        Ok(upload(data, dtype, device))
     }
 
     /// The values of a float tensor to be read, in its own dtype where `dtype` is `None`.
