@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::support::units::human;
+
 /// A change that makes a request fit into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -40,6 +42,26 @@ impl fmt::Display for MemoryAdvice {
             Self::FewerPrompts { prompts } => write!(f, "{prompts} prompts at a time"),
             Self::Size { width, height } => write!(f, "a size of {width}x{height}"),
         }
+    }
+}
+
+/// What there is too little of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shortage {
+    /// Bytes.
+    pub needs: u64,
+    /// Bytes.
+    pub free: u64,
+    /// Whether one tensor alone is too large, and not all of them together.
+    pub single_tensor: bool,
+}
+
+/// A shortage in words.
+pub(crate) fn shortage(short: Shortage) -> String {
+    let (needs, free) = (human(short.needs), human(short.free));
+    match short.single_tensor {
+        true => format!("a single tensor needs {needs}, of which the device gives {free} at once"),
+        false => format!("needs {needs}, {free} free"),
     }
 }
 

@@ -9,7 +9,7 @@ mod request;
 
 pub use checkpoint::CheckpointError;
 pub use image::ImageError;
-pub(crate) use memory::MemoryAdvice;
+pub(crate) use memory::{MemoryAdvice, Shortage, shortage};
 pub use pipeline::ObserverError;
 pub(crate) use pipeline::PipelineError;
 pub use request::{ImageToImageError, RequestError};

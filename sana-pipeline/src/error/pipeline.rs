@@ -14,11 +14,10 @@ use sana_text::TextError;
 
 use super::checkpoint::CheckpointError;
 use super::image::ImageError;
-use super::memory::{MemoryAdvice, advised};
+use super::memory::{MemoryAdvice, Shortage, advised, shortage};
 use super::request::{ImageToImageError, RequestError};
 #[cfg(feature = "scenes")]
 use crate::scenes::SceneError;
-use crate::support::units::human;
 
 /// An error of this crate. [`source`](std::error::Error::source) leads through the nested errors to
 /// those of the other crates, such as [`WeightError`].
@@ -52,12 +51,24 @@ pub enum PipelineError {
     },
     /// A request that does not fit into memory by the
     /// [estimate](crate::SanaPipeline::memory_estimate).
-    #[error("needs {}, {} free: {}", human(*needs), human(*free), advised(advice))]
+    #[error(
+        "{}: {}",
+        shortage(Shortage {
+            needs: *needs,
+            free: *free,
+            single_tensor: *single_tensor,
+        }),
+        advised(advice)
+    )]
     Memory {
-        /// Bytes that it needs where it is run in the way that takes least.
+        /// Bytes that it needs where it is run in the way that takes least, or that its largest tensor
+        /// needs.
         needs: u64,
-        /// Bytes that it may take.
+        /// Bytes that it may take, or that one tensor may take.
         free: u64,
+        /// Whether one tensor alone is too large for the device: a GPU gives a part of its memory at
+        /// once.
+        single_tensor: bool,
         /// Changes each of which would make it fit.
         advice: Vec<MemoryAdvice>,
     },

@@ -166,6 +166,47 @@ pub fn encode_elements(
     decode_elements(&mirrored, images, size, threads)
 }
 
+/// Elements of the largest single tensor of [`text_elements`]: the gate of the feed-forward.
+pub fn largest_of_text(config: &Gemma2Config, rows: usize, tokens: usize) -> f64 {
+    let [inner, hidden] = [config.intermediate_size, config.hidden_size].map(|n| n as f64);
+    rows as f64 * tokens as f64 * inner.max(hidden)
+}
+
+/// Elements of the largest single tensor of [`denoise_elements`]: both halves of the feed-forward.
+pub fn largest_of_denoising(config: &SanaTransformerConfig, run: &Denoising) -> f64 {
+    let batch = if run.guided { 2 } else { 1 } * run.images;
+    let hidden = config.mlp_ratio * config.width() as f64;
+    batch as f64 * run.tokens as f64 * 2.0 * hidden
+}
+
+/// Elements of the largest single tensor of [`decode_elements`]: the doubled input of a doubling, the
+/// features of a stage, or in an attention block the `8 c n` of its feed-forward or the query, key and
+/// value of all scales.
+pub fn largest_of_decoding(config: &DcAeConfig, images: usize, [height, width]: [usize; 2]) -> f64 {
+    let pixels =
+        |stage: usize| images as f64 * (height as f64 * width as f64) / 4f64.powi(stage as i32);
+    let widths = &config.decoder_block_out_channels;
+    let stages = widths.iter().enumerate().map(|(stage, &channels)| {
+        let deeper = widths.get(stage + 1).map_or(0, |&deeper| deeper);
+        let doubled = match config.upsample_block_type {
+            UpsampleBlockType::PixelShuffle => channels,
+            _ => deeper,
+        };
+        let attention = match config.decoder_block_types.get(stage) {
+            Some(BlockType::EfficientVit) => {
+                let further = config
+                    .decoder_qkv_multiscales
+                    .get(stage)
+                    .map_or(0, Vec::len);
+                (3 * (1 + further)).max(8)
+            }
+            _ => 1,
+        };
+        (attention * channels).max(doubled) as f64 * pixels(stage)
+    });
+    stages.fold(config.in_channels as f64 * pixels(0), f64::max)
+}
+
 /// What a Winograd convolution of the CPU kernels keeps besides input and output, on images
 /// `columns` pixels wide: the transformed kernel, 36 values for each pair of `[input, output]`
 /// channels, and in every thread the transformed tiles of a few rows: 2 MiB, or 36 values for each
@@ -208,6 +249,33 @@ mod tests {
         let text = Gemma2Config::gemma_2_2b();
         let expected = 600.0 * (2.0 * 2304.0 + 4.0 * 9216.0 + 4.0 * 600.0);
         assert_eq!(text_elements(&text, 1, 600), expected);
+    }
+
+    /// Of the published autoencoder the doubled input of the last doubling is the largest, of twice the
+    /// channels of the image's stage, and one tensor is less than all that are alive with it.
+    #[test]
+    fn largest_tensors() {
+        let vae = DcAeConfig::f32c32_sana_1_1();
+        let pixels = 4096.0 * 4096.0;
+        let largest = largest_of_decoding(&vae, 1, [4096, 4096]);
+        let widths = &vae.decoder_block_out_channels;
+        assert_eq!(largest, pixels * widths[0].max(widths[1]) as f64);
+        assert!(largest < decode_elements(&vae, 1, [4096, 4096], None));
+        assert_eq!(largest_of_decoding(&vae, 2, [512, 512]), largest / 32.0);
+        let config = SanaTransformerConfig::sana_1600m_1024px();
+        let run = Denoising {
+            images: 1,
+            guided: true,
+            perturbed: false,
+            tokens: 1024,
+            text_tokens: 300,
+            low_rank: false,
+        };
+        let largest = largest_of_denoising(&config, &run);
+        assert_eq!(largest, 2048.0 * 11200.0);
+        assert!(largest < denoise_elements(&config, &run));
+        let text = Gemma2Config::gemma_2_2b();
+        assert_eq!(largest_of_text(&text, 1, 600), 600.0 * 9216.0);
     }
 
     #[test]

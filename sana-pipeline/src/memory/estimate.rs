@@ -16,6 +16,8 @@ pub struct StageEstimate {
     pub weights: u64,
     /// What is alive at once next to the weights, at most.
     pub activations: u64,
+    /// The largest single tensor, in bytes: a GPU gives so much at once or not at all.
+    pub largest_tensor: u64,
 }
 
 impl StageEstimate {
@@ -53,6 +55,12 @@ impl MemoryEstimate {
     pub fn one_stage_at_a_time(&self, in_tiles: bool) -> u64 {
         let largest = self.stages(in_tiles).map(|stage| stage.total()).max();
         largest.unwrap_or(0).saturating_add(OVERHEAD)
+    }
+
+    /// Bytes of the largest single tensor of all stages.
+    pub fn largest_tensor(&self, in_tiles: bool) -> u64 {
+        let stages = self.stages(in_tiles);
+        stages.map(|stage| stage.largest_tensor).max().unwrap_or(0)
     }
 
     pub(crate) fn need(&self, way: Way) -> u64 {
@@ -98,6 +106,7 @@ mod tests {
             name,
             weights,
             activations,
+            largest_tensor: activations / 2,
         }
     }
 

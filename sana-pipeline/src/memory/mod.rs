@@ -4,6 +4,7 @@
 pub mod activations;
 mod batch;
 mod estimate;
+mod limits;
 mod measure;
 mod model;
 mod policy;
@@ -13,6 +14,7 @@ pub use crate::error::memory::MemoryAdvice;
 pub(crate) use batch::images_decoded_at_once;
 pub(crate) use estimate::Way;
 pub use estimate::{MemoryEstimate, MemoryShortage, StageEstimate};
+pub(crate) use limits::{Limits, device_budget};
 pub use measure::{
     StageMeter, StageReport, available_bytes, peak_resident_bytes, reset_peak, resident_bytes,
 };

@@ -2,11 +2,13 @@
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAeConfig, Tiling};
+use sana_linear_attn::gpu::DeviceMemory;
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::{Gemma2Config, PromptOptions};
 
 use super::activations::{
-    Denoising, decode_elements, denoise_elements, encode_elements, text_elements,
+    Denoising, decode_elements, denoise_elements, encode_elements, largest_of_decoding,
+    largest_of_denoising, largest_of_text, text_elements,
 };
 use super::batch::images_decoded_at_once;
 use super::estimate::{MemoryEstimate, StageEstimate};
@@ -138,6 +140,16 @@ pub(crate) fn text_length(options: &PromptOptions) -> usize {
     options.max_tokens.saturating_add(bytes + 2)
 }
 
+/// What is alive in a stage next to its weights.
+struct Alive {
+    /// Elements of tensors.
+    elements: f64,
+    /// Bytes besides.
+    bytes: f64,
+    /// Elements of the largest tensor.
+    largest: f64,
+}
+
 /// What the estimate is made from.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryModel {
@@ -151,6 +163,8 @@ pub(crate) struct MemoryModel {
     /// Whether LoRAs are kept next to the weights.
     pub low_rank: bool,
     pub cpu: bool,
+    /// Of a GPU.
+    pub device: Option<DeviceMemory>,
     /// Tiles where the autoencoder works in them.
     pub tiling: Tiling,
 }
@@ -181,6 +195,7 @@ impl MemoryModel {
             residuals: 0,
             low_rank: false,
             cpu: true,
+            device: None,
         })
     }
 
@@ -208,28 +223,35 @@ impl MemoryModel {
             let kernels = threads as f64 * 128.0 * tokens as f64;
             let elements = elements + kernels;
             let bytes = TOKENIZED * work.text_bytes as f64;
-            stages.push(self.stage("text", Component::TextEncoder, elements, bytes));
+            let alive = Alive {
+                elements,
+                bytes,
+                largest: largest_of_text(config, rows, tokens),
+            };
+            stages.push(self.stage("text", Component::TextEncoder, alive));
         }
         let compression = self.autoencoder.compression();
         let [width, height] = work.size;
         let patch = compression * self.transformer.patch_size;
-        let elements = denoise_elements(
-            &self.transformer,
-            &Denoising {
-                images: work.images,
-                guided: work.guided,
-                perturbed: work.perturbed,
-                tokens: (width / patch) * (height / patch),
-                text_tokens: work.text_tokens,
-                low_rank: self.low_rank,
-            },
-        );
+        let run = Denoising {
+            images: work.images,
+            guided: work.guided,
+            perturbed: work.perturbed,
+            tokens: (width / patch) * (height / patch),
+            text_tokens: work.text_tokens,
+            low_rank: self.low_rank,
+        };
+        let elements = denoise_elements(&self.transformer, &run);
         let kernels = threads as f64 * 128.0 * work.text_tokens as f64;
         let rows = work.images * if work.guided { 2 } else { 1 };
         let tokens = rows as f64 * (width / patch) as f64 * (height / patch) as f64;
         let residuals = self.residuals as f64 * tokens * self.transformer.width() as f64;
-        let elements = elements + kernels + residuals;
-        stages.push(self.stage("denoise", Component::Transformer, elements, 0.0));
+        let alive = Alive {
+            elements: elements + kernels + residuals,
+            bytes: 0.0,
+            largest: largest_of_denoising(&self.transformer, &run),
+        };
+        stages.push(self.stage("denoise", Component::Transformer, alive));
         stages.push(self.decode(work, false));
         MemoryEstimate {
             stages,
@@ -270,16 +292,17 @@ impl MemoryModel {
             let encoded = encode_elements(&self.autoencoder, 1, tile, threads);
             elements = elements.max(encoded + 2.0 * channels * pixels);
         }
-        self.stage("decode", Component::Vae, elements, bytes)
+        let decoded = largest_of_decoding(&self.autoencoder, at_once, tile);
+        let alive = Alive {
+            elements,
+            bytes,
+            // Images put together of tiles are one tensor too.
+            largest: decoded.max(channels * pixels * at_once as f64),
+        };
+        self.stage("decode", Component::Vae, alive)
     }
 
-    fn stage(
-        &self,
-        name: &'static str,
-        part: Component,
-        elements: f64,
-        bytes: f64,
-    ) -> StageEstimate {
+    fn stage(&self, name: &'static str, part: Component, alive: Alive) -> StageEstimate {
         // A ControlNet is held next to the transformer, and lighter than it.
         let loaded = || {
             self.parts
@@ -296,13 +319,17 @@ impl MemoryModel {
             Some(part) if self.cpu && part.dtype != DType::F32 => 4.0 * part.largest as f64,
             _ => 0.0,
         };
-        let running = elements * element + bytes + widened;
+        let running = alive.elements * element + alive.bytes + widened;
         let loading = part.map_or(0.0, LoadedPart::passing);
+        let weight = part.map_or(0, |part| {
+            part.largest.saturating_mul(part.dtype.size() as u64)
+        });
         StageEstimate {
             name,
             weights,
             // A cast of what is beyond u64 is its largest number.
             activations: running.max(loading) as u64,
+            largest_tensor: weight.max((alive.largest * element) as u64),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAe, DcAeConfig, Tiling};
+use sana_linear_attn::gpu::DeviceMemory;
 use sana_linear_attn::transformer::depth::BlockImportance;
 use sana_linear_attn::{SanaControlNet, SanaControlNetConfig, SanaTransformer};
 use sana_text::{Gemma2Model, PromptTokenizer};
@@ -160,6 +161,7 @@ impl SanaPipeline {
                 .iter()
                 .any(|file| file.mode == LoraMode::Unmerged),
             cpu: sana_linear_attn::precision::is_cpu(device),
+            device: DeviceMemory::of(device),
             tiling: tiles(options.tiling, &spec.autoencoder),
         };
         let mut pipeline = Self {
@@ -221,6 +223,7 @@ impl SanaPipeline {
                 residuals: 0,
                 low_rank: false,
                 cpu: sana_linear_attn::precision::is_cpu(device),
+                device: DeviceMemory::of(device),
                 tiling: tiles(None, &spec.autoencoder),
             },
             memory_policy: MemoryPolicy::KeepAll,

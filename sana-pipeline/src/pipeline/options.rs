@@ -36,7 +36,7 @@ pub struct LoadOptions {
     /// memory.
     pub tiling: Option<Tiling>,
     /// The memory in bytes that weights and activations may take together. `None` is what is
-    /// available, which only the CPU backend knows: see [`SanaPipeline::memory_budget`](crate::SanaPipeline::memory_budget).
+    /// available: see [`SanaPipeline::memory_budget`](crate::SanaPipeline::memory_budget).
     pub memory_limit: Option<u64>,
     /// What to do with a request that does not fit.
     pub memory_shortage: MemoryShortage,

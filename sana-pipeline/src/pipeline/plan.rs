@@ -3,12 +3,11 @@
 use sana_dcae::Tiling;
 
 use crate::checkpoint::Component;
-use crate::error::MemoryAdvice;
 use crate::error::PipelineError;
-use crate::memory::available_bytes;
+use crate::error::{MemoryAdvice, Shortage, shortage};
 use crate::memory::{
-    MemoryEstimate, MemoryModel, MemoryPolicy, MemoryShortage, StageEstimate, Way, Workload,
-    text_length,
+    Limits, MemoryEstimate, MemoryModel, MemoryPolicy, MemoryShortage, StageEstimate, Way,
+    Workload, available_bytes, device_budget, text_length,
 };
 use crate::pipeline::SanaPipeline;
 use crate::request::{Request, Settings};
@@ -61,11 +60,16 @@ impl SanaPipeline {
 
     /// The memory that a request may take, the weights that are loaded already included, in bytes:
     /// [`LoadOptions::memory_limit`](crate::LoadOptions::memory_limit), or else on the CPU what the
-    /// system has left, a tenth of which is kept free. `None` where it is not known, which it is not
-    /// on other devices.
+    /// system has left, on a GPU all of its memory, where the driver states it; a tenth of either is kept
+    /// free. `None` where it is not known.
+    ///
+    /// Programs next to this one on a GPU are not seen: with any, set a limit.
     pub fn memory_budget(&self) -> Option<u64> {
         if self.memory_limit.is_some() {
             return self.memory_limit;
+        }
+        if let Some(device) = self.memory.device {
+            return device_budget(device);
         }
         let free = self.memory.cpu.then(available_bytes).flatten()?;
         Some((free / 10 * 9).saturating_add(self.loaded_bytes()))
@@ -188,6 +192,7 @@ impl SanaPipeline {
             name: "loaded",
             weights: if self.one_stage_at_a_time { 0 } else { others },
             activations: 0,
+            largest_tensor: 0,
         };
         let estimate = |model: &MemoryModel, work: &Workload| MemoryEstimate {
             stages: vec![loaded, model.decode(work, false)],
@@ -221,28 +226,31 @@ impl SanaPipeline {
         self.networks.forget_notes(NOTE);
         let estimated = estimate(&self.memory, work);
         let (first, least) = (ways[0], ways[ways.len() - 1]);
-        let Some(free) = self.memory_budget() else {
-            return Ok(first);
-        };
-        let fitting = ways.iter().find(|&&way| estimated.need(way) <= free);
+        let limits = Limits::new(self.memory_budget(), self.memory.device);
+        let Limits { free, .. } = limits;
+        let fitting = ways.iter().find(|&&way| limits.allow(&estimated, way));
         let way = match (fitting, self.memory_shortage) {
             (Some(&way), _) => way,
             (None, MemoryShortage::Try) => {
-                let needs = human(estimated.need(least));
-                let free = human(free);
-                self.networks.note(format!(
-                    "{NOTE}needs {needs}, {free} free; trying all the same"
-                ));
+                let short = shortage(limits.shortage(&estimated, least));
+                self.networks
+                    .note(format!("{NOTE}{short}; trying all the same"));
                 least
             }
             (None, MemoryShortage::Refuse) => {
                 let fits = |model: &MemoryModel, work: &Workload, ways: &[Way]| {
                     let estimated = estimate(model, work);
-                    ways.iter().any(|&way| estimated.need(way) <= free)
+                    ways.iter().any(|&way| limits.allow(&estimated, way))
                 };
-                return Err(PipelineError::Memory {
-                    needs: estimated.need(least),
+                let Shortage {
+                    needs,
                     free,
+                    single_tensor,
+                } = limits.shortage(&estimated, least);
+                return Err(PipelineError::Memory {
+                    needs,
+                    free,
+                    single_tensor,
                     advice: self.advice(work, &ways, fits),
                 });
             }
@@ -261,11 +269,18 @@ impl SanaPipeline {
                 ..way
             };
             let [height, width] = self.memory.tiling.tile;
+            let reason = match limits.shortage(&estimated, whole) {
+                short if short.single_tensor => {
+                    let (needs, most) = (human(short.needs), human(short.free));
+                    format!("a tensor of whole images is {needs}, and {most} can be had at once")
+                }
+                short => {
+                    let (needs, free) = (human(short.needs), human(short.free));
+                    format!("whole images need {needs} and {free} are free")
+                }
+            };
             self.networks.note(format!(
-                "{NOTE}decoding in tiles of {width}x{height}, since whole images need {} and {} \
-                 are free",
-                human(estimated.need(whole)),
-                human(free)
+                "{NOTE}decoding in tiles of {width}x{height}, since {reason}"
             ));
         }
         Ok(way)

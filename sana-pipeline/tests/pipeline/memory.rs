@@ -53,6 +53,7 @@ fn refusal(
             needs,
             free,
             advice,
+            ..
         } => (needs, free, advice, message),
         other => panic!("{other}"),
     }

@@ -105,7 +105,7 @@ impl ModelArgs {
 #[command(next_help_heading = "Model and device")]
 pub struct ResourceArgs {
     /// Memory that weights and activations may take, such as 6GB [default: what the system has left;
-    /// on GPUs no limit]
+    /// on GPUs nine tenths of their memory]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<Bytes>,
     /// Run even where the estimate says that there is too little memory

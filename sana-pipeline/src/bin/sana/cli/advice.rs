@@ -151,6 +151,7 @@ mod tests {
         let error = |advice| PipelineError::Memory {
             needs: 2,
             free: 1,
+            single_tensor: false,
             advice,
         };
         let all = [
