@@ -73,8 +73,8 @@ impl Backend {
     pub fn looked_for(self) -> &'static str {
         match self {
             Self::Cuda => {
-                "the NVIDIA driver (libcuda.so.1, nvcuda.dll), a GPU that it lists, and \
-                 libdevice.10.bc in nvvm/libdevice under $CUDA_PATH, /usr/local/cuda, /opt/cuda, \
+                "the NVIDIA driver, R570 or newer (libcuda.so.1, nvcuda.dll), a GPU that it lists, \
+                 and libdevice.10.bc in nvvm/libdevice under $CUDA_PATH, /usr/local/cuda, /opt/cuda, \
                  /usr/lib/cuda or /usr"
             }
             Self::Rocm => "the HIP runtime (libamdhip64.so) and a GPU that it lists",

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use anyhow::{Error, bail};
 use burn::tensor::{DType, Device};
+use sana_linear_attn::gpu::keep_compiled_kernels;
 
 use self::backends::{Listed, built};
 use crate::terminal::{Lines, warning};
@@ -83,6 +84,8 @@ impl OpenDevice {
     /// When the backend is not in this build, or the device is not there or does not work: what
     /// was looked for, what to install, and what else there is.
     pub fn open(name: Option<DeviceName>) -> anyhow::Result<Self> {
+        // Before a backend reads where to keep them.
+        let _ = keep_compiled_kernels();
         match name {
             Some(name) => Self::named(name),
             None => Self::first_that_works(),

@@ -4,7 +4,9 @@
 //! where a driver is missing. Such panics end here, as messages.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -25,8 +27,25 @@ pub fn probe(device: &Device) -> Result<(), String> {
     })??;
     let expected: f32 = (0..4).map(|n| (2.0 * n as f32).exp()).sum();
     match answer.as_slice() {
-        [value] if (value - expected).abs() < 0.01 * expected => Ok(()),
+        [value] if (value - expected).abs() < 0.01 * expected => catch(|| time(device)),
         other => Err(format!("a sum of {expected} came out as {other:?}")),
+    }
+}
+
+/// Measures how long something takes, as tuning does at the first use of every shape: what a driver
+/// lacks for it is known here, and not in the middle of the first image.
+fn time(device: &Device) {
+    let work = || {
+        let numbers = Tensor::<1>::ones([4], device);
+        let _ = numbers.exp().try_into_vec_as::<f32>();
+    };
+    // Some devices cannot measure, and are tuned by the clock.
+    if let Ok(((), duration)) = device.profile(work) {
+        let mut resolved = pin!(duration.resolve());
+        let mut context = Context::from_waker(Waker::noop());
+        while resolved.as_mut().poll(&mut context).is_pending() {
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -63,7 +82,12 @@ fn brief(message: &str) -> String {
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty());
-    lines.take(4).collect::<Vec<_>>().join(" ")
+    let line = lines.take(4).collect::<Vec<_>>().join(" ");
+    // What cudarc says of a function that the driver's library does not have.
+    match line.contains("Missing symbol cu") {
+        true => format!("the NVIDIA driver is older than R570 (CUDA 12.8): update it ({line})"),
+        false => line,
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +108,16 @@ mod tests {
     fn backtraces_are_left_out() {
         assert_eq!(brief("failed\n\n  because: x\n"), "failed because: x");
         assert_eq!(brief("a\nb\nc\nd\ne\nf"), "a b c d");
+    }
+
+    /// Of such a driver and of nothing else.
+    #[test]
+    fn old_drivers_are_named() {
+        let missing = "Missing symbol cuEventElapsedTime_v2: libcuda.so.1: undefined symbol";
+        let said = brief(missing);
+        assert!(said.starts_with("the NVIDIA driver is older than R570 (CUDA 12.8): update it"));
+        assert!(said.contains(missing), "{said}");
+        assert_eq!(brief("out of memory"), "out of memory");
     }
 
     #[cfg(feature = "flex")]

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::bail;
 use clap::Args;
+use sana_linear_attn::gpu::keep_compiled_kernels;
 
 use crate::device::{Backend, DeviceName, catch, dtypes, identity, remedy};
 use crate::terminal::output;
@@ -22,10 +23,19 @@ pub struct DevicesArgs {}
 
 /// Runs `sana devices`.
 pub fn run(DevicesArgs {}: DevicesArgs) -> anyhow::Result<()> {
+    let cache = keep_compiled_kernels();
     let mut out = output();
     let mut works = false;
     for backend in Backend::ALL {
         works |= report(backend, &mut out)?;
+    }
+    if let Some(cache) = cache {
+        let kept = match cache.compiled {
+            true => "tuning results and compiled kernels are",
+            // A file of the user's says so.
+            false => "tuning results are",
+        };
+        writeln!(out, "{kept} kept in {}", cache.path.display())?;
     }
     if !works {
         bail!("no device of this build works: build with the cargo feature flex to use the CPU");
