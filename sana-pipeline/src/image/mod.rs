@@ -20,8 +20,8 @@ pub use edges::{Canny, edges};
 pub(crate) use file::load_as_is;
 pub use file::{
     DigitalSourceType, FileFormat, JPEG_QUALITY, LARGEST_FILE, LARGEST_PIXELS, LARGEST_SIDE,
-    LARGEST_TEXT, PARAMETERS, XMP, check_text, decode, decode_mask, decode_with_alpha, encode,
-    load, load_mask, load_over, read_text, save, save_png, source_type, text_of,
+    LARGEST_TEXT, PARAMETERS, Parameters, XMP, check_text, decode, decode_mask, decode_with_alpha,
+    encode, load, load_mask, load_over, read_text, save, save_png, source_type, text_of,
 };
 pub(crate) use file::{dimensions, shortened};
 pub use grid::{GridOptions, grid, grid_of_files};

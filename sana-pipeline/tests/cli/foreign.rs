@@ -52,7 +52,7 @@ fn images_carry_what_others_read() {
         here.generate(&[&negative[..], &["--out", name]].concat())
             .quiet_success();
         assert_eq!(here.sana(&["inspect", name]).quiet_success(), said);
-        assert_eq!(here.text(name, PARAMETERS), None);
+        assert_eq!(here.text(name, PARAMETERS), Some(expected.clone()));
     }
     assert!(has(
         &here.bytes("a.jpg"),

@@ -26,6 +26,17 @@ pub enum Solver {
     Scm,
 }
 
+impl Solver {
+    /// The name of AUTOMATIC1111's web UI for it, or one like these.
+    pub const fn web_ui_name(&self) -> &'static str {
+        match self {
+            Self::FlowDpm { .. } => "Flow DPM++ 2M",
+            Self::FlowEuler => "Euler",
+            Self::Scm => "SCM",
+        }
+    }
+}
+
 /// The names of the command line: `flow-dpm`, `flow-euler`, `scm`; an order other than the default
 /// as `flow-dpm (order 3)`.
 impl fmt::Display for Solver {

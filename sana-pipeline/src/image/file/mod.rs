@@ -3,6 +3,7 @@
 mod color;
 mod exif;
 mod formats;
+mod parameters;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ mod text;
 mod write;
 mod xmp;
 
+pub use parameters::{PARAMETERS, Parameters};
 #[cfg(feature = "train")]
 pub(crate) use read::load_as_is;
 pub use read::{
@@ -17,6 +19,6 @@ pub use read::{
     load_mask, load_over,
 };
 pub(crate) use read::{dimensions, shortened};
-pub use text::{LARGEST_TEXT, PARAMETERS, read_text, text_of};
+pub use text::{LARGEST_TEXT, read_text, text_of};
 pub use write::{FileFormat, JPEG_QUALITY, check_text, encode, save, save_png};
 pub use xmp::{DigitalSourceType, XMP, source_type};

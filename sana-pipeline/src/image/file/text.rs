@@ -10,10 +10,6 @@ use super::read::{decoder, read, unreadable};
 use super::xmp::XMP;
 use crate::error::{ImageError, PipelineError};
 
-/// The keyword of the text that AUTOMATIC1111's web UI writes into a PNG: how the image was made, in a
-/// form that front ends and galleries read.
-pub const PARAMETERS: &str = "parameters";
-
 /// Text chunks of a PNG, at most.
 pub(super) const MOST_TEXTS: usize = 256;
 /// Bytes of a text that an image records, unpacked, and so of a prompt: a megabyte.
@@ -23,7 +19,7 @@ const LARGEST_CHUNKS: usize = 16 << 20;
 
 /// The texts of an image, with their keywords: of a PNG its text chunks, in the order of the file by
 /// kind (`tEXt`, `zTXt`, `iTXt`), of a JPEG or WebP what [`save`](super::save) wrote into its EXIF, or
-/// the comment there under `UserComment`, and its XMP under [`XMP`]. Pixels are passed over. A megabyte of text is read at most,
+/// another program's comment there under `UserComment`, and its XMP under [`XMP`]. Pixels are passed over. A megabyte of text is read at most,
 /// 4 in all chunks together, and 256 chunks.
 ///
 /// # Errors

@@ -8,7 +8,8 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use image_webp::{ColorType, EncodingError, WebPEncoder};
 
 use super::exif::{self, LARGEST_TEXTS};
-use super::text::{LARGEST_TEXT, MOST_TEXTS, PARAMETERS};
+use super::parameters::PARAMETERS;
+use super::text::{LARGEST_TEXT, MOST_TEXTS};
 use super::xmp::{self, XMP};
 use crate::error::{ImageError, PipelineError};
 use crate::support::files;
@@ -50,10 +51,10 @@ impl FileFormat {
 
 /// Writes an image in the format that the name's ending says ([`FileFormat::of`]), with texts by
 /// keyword that [`read_text`](super::read_text) reads again: text chunks of PNG (`iTXt`), EXIF of JPEG
-/// and WebP (the comment of the user, as JSON). Two keywords are others' and go where these look for
+/// and WebP (as JSON). Two keywords are others' and go where these look for
 /// them: [`XMP`] into the format's own place for it, and [`PARAMETERS`] as AUTOMATIC1111's web UI writes
-/// it into a PNG, and nowhere else. A PNG says that its colours are sRGB. The file appears whole or not
-/// at all.
+/// it, with JPEG and WebP into the comment of the user unless that makes the EXIF too long. A PNG says that its
+/// colours are sRGB. The file appears whole or not at all.
 ///
 /// # Errors
 /// Those of [`check_text`], [`PipelineError::Write`], also for an image larger than the format can
@@ -133,23 +134,34 @@ fn check_text_of(format: FileFormat, text: &[(&str, &str)]) -> Result<(), ImageE
         FileFormat::Jpeg => [LARGEST_JPEG_EXIF, xmp::LARGEST_JPEG],
         FileFormat::WebP => [LARGEST_TEXTS; 2],
     };
-    let (xmp, own) = separated(text);
+    let (xmp, exif) = separated(text, largest);
     if let Some(xmp) = xmp.filter(|xmp| xmp.len() > largest_xmp) {
         return too_long(xmp.len(), largest_xmp);
     }
-    match exif::with_texts(&own).len() {
+    match exif.map_or(0, |exif| exif.len()) {
         bytes if bytes > largest => too_long(bytes, largest),
         _ => Ok(()),
     }
 }
 
-/// The XMP of texts, and those that EXIF holds.
-fn separated<'a>(text: &[(&'a str, &'a str)]) -> (Option<&'a str>, Vec<(&'a str, &'a str)>) {
-    let xmp = text.iter().find(|(keyword, _)| *keyword == XMP);
+/// The XMP of texts, and EXIF with the others: without [`PARAMETERS`] where they would make it longer than
+/// `largest`.
+fn separated<'a>(
+    text: &[(&'a str, &'a str)],
+    largest: usize,
+) -> (Option<&'a str>, Option<Vec<u8>>) {
+    let of = |keyword| {
+        let mut found = text.iter().filter(move |(known, _)| *known == keyword);
+        found.next().map(|(_, text)| *text)
+    };
     let own = text
         .iter()
         .filter(|(keyword, _)| ![XMP, PARAMETERS].contains(keyword));
-    (xmp.map(|(_, xmp)| *xmp), own.copied().collect())
+    let own: Vec<_> = own.copied().collect();
+    let fits = |exif: &Vec<u8>| exif.len() <= largest;
+    let parameters = of(PARAMETERS).map(|text| exif::with_texts(&own, Some(text)));
+    let alone = || (!own.is_empty()).then(|| exif::with_texts(&own, None));
+    (of(XMP), parameters.filter(fits).or_else(alone))
 }
 
 fn write(
@@ -196,11 +208,9 @@ fn is_latin1(text: &str) -> bool {
 fn jpeg(image: &RgbImage, quality: u8, text: &[(&str, &str)]) -> io::Result<Vec<u8>> {
     let mut file = Vec::new();
     let mut encoder = JpegEncoder::new_with_quality(&mut file, quality);
-    let (xmp, own) = separated(text);
-    if !own.is_empty() {
-        encoder
-            .set_exif_metadata(exif::with_texts(&own))
-            .map_err(io::Error::other)?;
+    let (xmp, exif) = separated(text, LARGEST_JPEG_EXIF);
+    if let Some(exif) = exif {
+        encoder.set_exif_metadata(exif).map_err(io::Error::other)?;
     }
     let (width, height) = image.dimensions();
     encoder
@@ -217,9 +227,9 @@ fn jpeg(image: &RgbImage, quality: u8, text: &[(&str, &str)]) -> io::Result<Vec<
 
 fn write_webp(file: impl Write, image: &RgbImage, text: &[(&str, &str)]) -> io::Result<()> {
     let mut encoder = WebPEncoder::new(file);
-    let (xmp, own) = separated(text);
-    if !own.is_empty() {
-        encoder.set_exif_metadata(exif::with_texts(&own));
+    let (xmp, exif) = separated(text, LARGEST_TEXTS);
+    if let Some(exif) = exif {
+        encoder.set_exif_metadata(exif);
     }
     if let Some(xmp) = xmp {
         encoder.set_xmp_metadata(xmp.into());
@@ -359,7 +369,7 @@ mod tests {
     fn xmp_that_is_no_text() {
         let mut file = Vec::new();
         let mut encoder = WebPEncoder::new(&mut file);
-        encoder.set_exif_metadata(exif::with_texts(&[("seed", "7")]));
+        encoder.set_exif_metadata(exif::with_texts(&[("seed", "7")], None));
         encoder.set_xmp_metadata(vec![0xff; LARGEST_TEXT]);
         encoder.encode(&[0; 3], 1, 1, ColorType::Rgb8).unwrap();
         let text = text_of(Path::new("a.webp"), &file).unwrap();

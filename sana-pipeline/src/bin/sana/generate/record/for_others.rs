@@ -1,9 +1,8 @@
 //! What of a record is for other programs, or was written by them.
 
-use sana_pipeline::image::{PARAMETERS, XMP, source_type};
+use sana_pipeline::image::{PARAMETERS, Parameters, XMP, source_type};
 
 use super::metadata::Record;
-use super::parameters::Parameters;
 
 impl Record {
     /// What others read of it: the text of AUTOMATIC1111's web UI, with JPEG and WebP the comment that it
