@@ -78,6 +78,12 @@ fn streams_show_steps_previews_and_images() {
         (&json!(1), &json!(4))
     );
     assert_eq!(events[3]["partial_image_index"], 1);
+    let preview = decoded(&events[3]["b64_json"]);
+    let texts = image::text_of("preview".as_ref(), &preview).unwrap();
+    assert!(
+        matches!(texts.as_slice(), [(key, mark)] if key == image::XMP && mark.contains("trainedAlgorithmicMedia")),
+        "{texts:?}"
+    );
     let last = image(&decoded(&events[6]["b64_json"]));
     assert_eq!(
         image(&decoded(&events[3]["b64_json"])).dimensions(),

@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use crate::files::marked;
 use crate::generate::Record;
 
 /// The format of an image that is sent.
@@ -55,25 +56,49 @@ impl Format {
     }
 }
 
-/// The file of an image with what it was made of; previews have no record. Of a record that is too long
-/// for the format the mark remains. It is encoded next to the threads that answer.
+/// The file of an image with what it was made of. Of a record that is too long for the format the mark
+/// remains.
 pub async fn encoded(
     image: RgbImage,
-    record: Option<Record>,
+    record: Record,
     format: Format,
     quality: u8,
 ) -> Result<Bytes, ApiError> {
-    let encode = move || {
-        let texts = record.as_ref().map(Record::texts).unwrap_or_default();
+    off_thread(move || {
         let format = FileFormat::from(format);
-        match image::encode(&image, format, quality, &texts) {
+        match image::encode(&image, format, quality, &record.texts()) {
             Err(ImageError::TextLength { .. }) => {
-                let mark = record.as_ref().map(Record::mark).unwrap_or_default();
-                image::encode(&image, format, quality, &mark)
+                image::encode(&image, format, quality, &record.mark())
             }
             file => file,
         }
-    };
+    })
+    .await
+}
+
+/// The file of a preview, which has no record, with the mark that a model made it unless there is to be
+/// none.
+pub async fn preview(
+    image: RgbImage,
+    no_mark: bool,
+    format: Format,
+    quality: u8,
+) -> Result<Bytes, ApiError> {
+    off_thread(move || {
+        let mark = marked::mark(no_mark);
+        let texts: Vec<_> = mark
+            .iter()
+            .map(|(key, text)| (*key, text.as_str()))
+            .collect();
+        image::encode(&image, format.into(), quality, &texts)
+    })
+    .await
+}
+
+/// Encodes next to the threads that answer.
+async fn off_thread(
+    encode: impl FnOnce() -> Result<Vec<u8>, ImageError> + Send + 'static,
+) -> Result<Bytes, ApiError> {
     // It is no fault of the request.
     let file = spawn_blocking(encode).await;
     let file = file.map_err(|error| ApiError::internal(error.to_string()))?;

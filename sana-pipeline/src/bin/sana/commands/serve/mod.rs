@@ -71,6 +71,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
         limits,
         decode_previews,
         no_mark,
+        no_colors: false.into(),
         ready: false.into(),
     });
     let server: Server = Arc::new(State {

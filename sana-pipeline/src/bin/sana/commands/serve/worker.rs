@@ -201,8 +201,11 @@ fn prepare_previews(model: &mut Model, shared: &Shared, size: [usize; 2]) {
     let decoded = wanted && !model.pipeline.releases_stages();
     if !decoded
         && model.pipeline.latent_rgb().is_none()
+        && !shared.no_colors.load(Ordering::Relaxed)
         && let Err(error) = preview::fit(model)
     {
+        // It fails with the next batch too, and takes as long.
+        shared.no_colors.store(true, Ordering::Relaxed);
         warning(format!("previews are decoded: {error}"));
     }
 }

@@ -207,7 +207,7 @@ async fn answer(
     let info = info(&made, &server.model);
     let mut images = Vec::with_capacity(made.len());
     for made in made {
-        let file = images::encoded(made.image, Some(made.record), Format::Png, 100).await?;
+        let file = images::encoded(made.image, made.record, Format::Png, 100).await?;
         images.push(images::base64(&file));
     }
     Ok(Json(Answer {
@@ -304,7 +304,8 @@ pub async fn progress(
     let image = match now.preview.filter(|_| with_image) {
         None => None,
         Some(preview) => {
-            let file = images::encoded(preview, None, Format::Png, 100).await?;
+            let no_mark = server.shared.no_mark;
+            let file = images::preview(preview, no_mark, Format::Png, 100).await?;
             Some(images::base64(&file))
         }
     };

@@ -104,7 +104,7 @@ impl Answer {
         record: Record,
         seed: u64,
     ) -> Result<ImageData, ApiError> {
-        let file = images::encoded(image, Some(record), self.format, self.quality).await?;
+        let file = images::encoded(image, record, self.format, self.quality).await?;
         let (mut b64_json, mut url) = (None, None);
         match self.response {
             ResponseFormat::B64Json => b64_json = Some(images::base64(&file)),
@@ -141,7 +141,7 @@ impl Answer {
                     }
                     Some(Event::Preview { image, preview }) => {
                         previews += 1;
-                        self.preview(preview, image, previews - 1).await
+                        self.preview(&server, preview, image, previews - 1).await
                     }
                     Some(Event::Image(made)) => {
                         images += 1;
@@ -176,12 +176,14 @@ impl Answer {
 
     async fn preview(
         &self,
+        server: &Server,
         preview: RgbImage,
         image: usize,
         index: usize,
     ) -> Result<(&'static str, Value), ApiError> {
         let size = size(&preview);
-        let file = images::encoded(preview, None, self.format, self.quality).await?;
+        let no_mark = server.shared.no_mark;
+        let file = images::preview(preview, no_mark, self.format, self.quality).await?;
         let data = json!({
             "b64_json": images::base64(&file),
             "partial_image_index": index,

@@ -34,6 +34,8 @@ pub struct Shared {
     pub decode_previews: bool,
     /// Whether images are without the mark that a model made them.
     pub no_mark: bool,
+    /// Whether the colours of latents could not be fitted, so that nobody tries again.
+    pub no_colors: AtomicBool,
     /// Whether an image was made, so that all weights are there.
     pub ready: AtomicBool,
 }
