@@ -20,6 +20,7 @@ use super::record::Record;
 use super::record::metadata::Made;
 use super::request::{cut, random_seed, write_notes};
 use super::template::Templates;
+use crate::args::Shard;
 use crate::files::Files;
 use crate::files::paths::{self, FILE};
 use crate::model::Model;
@@ -94,7 +95,9 @@ pub fn run(args: GenerateArgs, count: usize, mut report: Report) -> anyhow::Resu
     let table = next_to(&file, "-best-of.json");
     files.writes(&table, "--out", "the ratings")?;
     image::check_writable(&table)?;
-    let mut previews = run.preview.open(run.no_mark, &mut files)?;
+    let mut previews = run
+        .preview
+        .open(run.no_mark, Shard::default(), &mut files)?;
 
     let RecordedArgs {
         image: args,

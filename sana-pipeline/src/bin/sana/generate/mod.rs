@@ -23,6 +23,7 @@ use self::record::from_image;
 use self::record::metadata::Made;
 use self::request::{cut, random_seed, write_notes};
 use self::template::Templates;
+use crate::args::Shard;
 use crate::files::paths::{self, FILE};
 use crate::files::{Files, marked};
 use crate::terminal::Progress;
@@ -74,7 +75,9 @@ fn run_complete(args: GenerateArgs) -> anyhow::Result<()> {
     if let Some(path) = &run.control_save {
         control::check_writable(path, &mut files)?;
     }
-    let mut previews = run.preview.open(run.no_mark, &mut files)?;
+    let mut previews = run
+        .preview
+        .open(run.no_mark, Shard::default(), &mut files)?;
     let grid_path = run.grid.path(grid::next_to(&file), &mut files)?;
     let RecordedArgs {
         image: args,

@@ -2,7 +2,7 @@
 
 mod terminal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sana_pipeline::image::{self, GridOptions, RgbImage};
@@ -11,7 +11,7 @@ use sana_pipeline::request::Settings;
 use sana_pipeline::{PipelineError, StepInfo};
 
 use self::terminal::{Graphics, Terminal};
-use crate::args::positive;
+use crate::args::{Shard, positive};
 use crate::files::{Files, marked};
 use crate::model::Model;
 use crate::terminal::{Progress, note, warning};
@@ -25,7 +25,7 @@ const DECODED_LATENTS: usize = 64;
 #[command(next_help_heading = "Preview")]
 pub struct PreviewArgs {
     /// File that shows the image while it is generated, .png, .jpg, .jpeg or .webp; it is replaced
-    /// whole, step by step
+    /// whole, step by step. With --shard each share has its own, such as NAME-2-of-4.png
     #[arg(long, value_name = "PATH")]
     pub preview: Option<PathBuf>,
     /// Show every N-th step [default: 1]
@@ -54,20 +54,35 @@ pub struct Previews {
 }
 
 impl PreviewArgs {
-    /// Checks before the work that previews can be shown.
-    pub fn open(&self, no_mark: bool, files: &mut Files) -> anyhow::Result<Previews> {
-        if let Some(path) = &self.preview {
+    /// Checks before the work that previews of a share can be shown.
+    pub fn open(&self, no_mark: bool, shard: Shard, files: &mut Files) -> anyhow::Result<Previews> {
+        let file = self.preview.as_deref().map(|path| of_share(path, shard));
+        if let Some(path) = &file {
             files.writes(path, "--preview", "the preview")?;
             image::FileFormat::of(path)?;
             image::check_writable(path)?;
         }
         Ok(Previews {
-            file: self.preview.clone(),
+            file,
             terminal: self.preview_terminal.map(Terminal::open).transpose()?,
             every: self.preview_every.unwrap_or(1),
             no_mark,
         })
     }
+}
+
+/// The file of a share, which no other share writes.
+fn of_share(path: &Path, shard: Shard) -> PathBuf {
+    if shard.is_whole() {
+        return path.to_path_buf();
+    }
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{}-of-{}", shard.number(), shard.count()));
+    if let Some(ending) = path.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    path.with_file_name(name)
 }
 
 impl Previews {
@@ -170,7 +185,9 @@ mod tests {
     #[test]
     fn steps_that_are_shown() {
         let shown = |args: &PreviewArgs| -> Vec<usize> {
-            let previews = args.open(false, &mut Files::default()).unwrap();
+            let previews = args
+                .open(false, Shard::default(), &mut Files::default())
+                .unwrap();
             (1..=10)
                 .filter(|done| previews.is_shown(*done, 10))
                 .collect()
@@ -187,5 +204,13 @@ mod tests {
         assert_eq!(shown(&every(None)), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         assert_eq!(shown(&every(Some(4))), [4, 8, 10]);
         assert_eq!(shown(&every(Some(100))), [10]);
+    }
+
+    #[test]
+    fn shares_have_files_of_their_own() {
+        let file = |path: &str, shard: &str| of_share(path.as_ref(), shard.parse().unwrap());
+        assert_eq!(file("a/p.png", "1/1"), Path::new("a/p.png"));
+        assert_eq!(file("a/p.png", "2/4"), Path::new("a/p-2-of-4.png"));
+        assert_eq!(file("a.b.webp", "1/2"), Path::new("a.b-1-of-2.webp"));
     }
 }

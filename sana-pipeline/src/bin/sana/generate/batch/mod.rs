@@ -113,9 +113,11 @@ pub fn run(file: &Path, args: &GenerateArgs, mut report: Report) -> anyhow::Resu
     for line in &lines {
         line.args.add_files(&mut files);
     }
-    let previews = args.run.preview.open(args.run.no_mark, &mut files)?;
+    let share = shard.unwrap_or_default();
+    let previews = &args.run.preview;
+    let previews = previews.open(args.run.no_mark, share, &mut files)?;
     let grid_path = args.run.grid.path(folder.join("grid.png"), &mut files)?;
-    let own = shard.unwrap_or_default().of(&images);
+    let own = share.of(&images);
     let (existing, wanted): (Vec<&BatchImage>, Vec<&BatchImage>) = own
         .map(|(_, image)| image)
         .partition(|image| image.path.exists());
