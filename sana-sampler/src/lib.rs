@@ -20,5 +20,6 @@ pub use guidance::{
 pub use schedule::{FlowSchedule, ScmSchedule, ScmTimesteps, TIMESTEPS, Timesteps, shift_sigma};
 pub use sigma_data::SigmaData;
 pub use solvers::{
-    DpmSolverOptions, Order, Step, StepAction, ThirdOrderTerm, dpm_solver, flow_euler, scm,
+    DpmSolverOptions, Order, Step, StepAction, ThirdOrderTerm, dpm_solver, dpm_solver_async,
+    flow_euler, flow_euler_async, scm, scm_async,
 };

@@ -5,7 +5,7 @@
 //! point up to scale at `s = sin(t) / (sin(t) + cos(t))`, so a network trained for one serves the
 //! other without retraining.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, read_sync};
 
 use crate::{SamplerError, SigmaData, solvers::step::state};
 
@@ -67,11 +67,23 @@ pub fn from_flow<const D: usize, E>(
     sigma_data: SigmaData,
     mut network: impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
 ) -> impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E> {
-    move |latents, t| {
+    let mut predict = from_flow_async(sigma_data, async move |x, s| network(x, s));
+    move |latents, t| read_sync(predict(latents, t))
+}
+
+/// [`from_flow`] for [`scm_async`](crate::scm_async).
+///
+/// # Panics
+/// As [`from_flow`].
+pub fn from_flow_async<const D: usize, E>(
+    sigma_data: SigmaData,
+    mut network: impl AsyncFnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
+) -> impl AsyncFnMut(Tensor<D>, f64) -> Result<Tensor<D>, E> {
+    async move |latents: Tensor<D>, t: f64| {
         let shape = latents.dims();
         let trigflow = TrigFlow::at(t, sigma_data);
         let input = trigflow.input(latents.cast(DType::F32));
-        let velocity = network(input.clone(), trigflow.flow_timestep())?;
+        let velocity = network(input.clone(), trigflow.flow_timestep()).await?;
         Ok(trigflow.output(input, state("the velocity", velocity, shape)))
     }
 }

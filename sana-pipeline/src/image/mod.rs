@@ -8,7 +8,7 @@ mod resize;
 
 use std::path::Path;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData, read_sync};
 
 use crate::error::{ImageError, PipelineError, RequestError};
 use crate::support::files;
@@ -98,6 +98,11 @@ pub fn to_tensor(image: &RgbImage, device: &Device) -> Tensor<4> {
 /// [`RequestError::Shape`] for another number of channels, [`PipelineError::Device`] when the
 /// values cannot be read, [`PipelineError::NotFinite`] for NaN or infinity.
 pub fn from_tensor(images: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
+    read_sync(from_tensor_async(images))
+}
+
+/// [`from_tensor`] that waits for the device without blocking the thread.
+pub(crate) async fn from_tensor_async(images: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
     let [batch, channels, height, width] = images.dims();
     let sides = u32::try_from(width).ok().zip(u32::try_from(height).ok());
     let (Some((columns, rows)), 3) = (sides, channels) else {
@@ -107,7 +112,7 @@ pub fn from_tensor(images: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
             found: vec![batch, channels, height, width],
         }));
     };
-    let planes = host_values(images, "reading the images")?;
+    let planes = host_values_async(images, "reading the images").await?;
     if !planes.iter().all(|value| value.is_finite()) {
         return Err(PipelineError::NotFinite {
             stage: "decode",
@@ -136,9 +141,18 @@ pub(crate) fn host_values<const D: usize>(
     tensor: Tensor<D>,
     doing: &'static str,
 ) -> Result<Vec<f32>, PipelineError> {
+    read_sync(host_values_async(tensor, doing))
+}
+
+/// [`host_values`] that waits for the device without blocking the thread.
+pub(crate) async fn host_values_async<const D: usize>(
+    tensor: Tensor<D>,
+    doing: &'static str,
+) -> Result<Vec<f32>, PipelineError> {
     let failed = |reason: String| PipelineError::Device { doing, reason };
     tensor
-        .try_into_data()
+        .into_data_async()
+        .await
         .map_err(|error| failed(format!("{error:?}")))?
         .convert::<f32>()
         .try_into_vec()

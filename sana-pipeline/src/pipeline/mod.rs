@@ -1,5 +1,6 @@
 //! The whole way from a prompt to an image.
 
+mod blocking;
 mod networks;
 mod observer;
 mod options;
@@ -25,6 +26,7 @@ use crate::memory::{LoadedPart, MemoryModel, MemoryPolicy, MemoryShortage};
 use crate::preview::{FittedLatentRgb, LatentRgb};
 use crate::spec::ModelSpec;
 
+use blocking::may_block;
 use networks::Networks;
 
 pub use observer::{StepAction, StepInfo};
@@ -359,7 +361,11 @@ impl SanaPipeline {
         Ok(())
     }
 
+    /// Waits for the device, where the thread may.
     pub(crate) fn sync(&self, doing: &'static str) -> Result<(), PipelineError> {
+        if !may_block(&self.device) {
+            return Ok(());
+        }
         self.device.sync().map_err(|error| PipelineError::Device {
             doing,
             reason: format!("{error:?}"),

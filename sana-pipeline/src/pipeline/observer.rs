@@ -1,8 +1,9 @@
 //! What an observer of the steps sees and answers.
 
 use std::fmt;
+use std::pin::Pin;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, read_sync};
 use sana_sampler::Step;
 
 use crate::error::{ObserverError, PipelineError};
@@ -31,11 +32,15 @@ pub struct StepInfo<'a> {
 /// Makes images of the estimate of a step.
 pub(crate) trait PreviewDecoder {
     /// By the colours of latents.
-    fn colors(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError>;
+    fn colors(&mut self, denoised: Tensor<4>) -> PreviewImages<'_>;
 
     /// By the autoencoder.
-    fn decode(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError>;
+    fn decode(&mut self, denoised: Tensor<4>) -> PreviewImages<'_>;
 }
+
+/// The images of an estimate, which wait for the device.
+pub(crate) type PreviewImages<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<Vec<RgbImage>>, PipelineError>> + 'a>>;
 
 impl<'a> StepInfo<'a> {
     pub(crate) fn new(step: Step<4>, decoder: &'a mut (dyn PreviewDecoder + 'a)) -> Self {
@@ -80,7 +85,16 @@ impl<'a> StepInfo<'a> {
     /// # Errors
     /// [`PipelineError::Device`] when the latents cannot be read.
     pub fn preview(&mut self) -> Result<Option<Vec<RgbImage>>, PipelineError> {
-        self.decoder.colors(self.denoised.clone())
+        read_sync(self.preview_async())
+    }
+
+    /// [`preview`](Self::preview) for observers of
+    /// [`generate_async`](crate::SanaPipeline::generate_async).
+    ///
+    /// # Errors
+    /// As [`preview`](Self::preview).
+    pub async fn preview_async(&mut self) -> Result<Option<Vec<RgbImage>>, PipelineError> {
+        self.decoder.colors(self.denoised.clone()).await
     }
 
     /// Decodes the [estimate](Self::denoised) of this step: the images that
@@ -112,7 +126,16 @@ impl<'a> StepInfo<'a> {
     /// When the autoencoder cannot be loaded, or [`PipelineError::NotFinite`] when it gives values
     /// that are not finite.
     pub fn decode_preview(&mut self) -> Result<Option<Vec<RgbImage>>, PipelineError> {
-        self.decoder.decode(self.denoised.clone())
+        read_sync(self.decode_preview_async())
+    }
+
+    /// [`decode_preview`](Self::decode_preview) for observers of
+    /// [`generate_async`](crate::SanaPipeline::generate_async).
+    ///
+    /// # Errors
+    /// As [`decode_preview`](Self::decode_preview).
+    pub async fn decode_preview_async(&mut self) -> Result<Option<Vec<RgbImage>>, PipelineError> {
+        self.decoder.decode(self.denoised.clone()).await
     }
 }
 
@@ -129,9 +152,6 @@ impl fmt::Debug for StepInfo<'_> {
 /// What an observer answers, as it is or as the `Ok` of a `Result`: continue, stop with the estimate
 /// of the clean latents, or continue from or stop with other latents.
 pub type StepAction = sana_sampler::StepAction<4>;
-
-/// An observer as the stages call it.
-pub(crate) type Observer<'a> = dyn FnMut(StepInfo<'_>) -> Result<StepAction, PipelineError> + 'a;
 
 /// Where an image goes once it is decoded.
 pub(crate) type Deliver<'a> = dyn FnMut(usize, &RgbImage) -> Result<(), ObserverError> + 'a;

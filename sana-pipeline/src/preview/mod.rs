@@ -6,12 +6,12 @@ mod solve;
 
 use std::path::Path;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, read_sync};
 use sana_dcae::DcAeConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CheckpointError, PipelineError, RequestError};
-use crate::image::{RgbImage, host_values};
+use crate::image::{RgbImage, host_values_async};
 use crate::support::files;
 
 pub use fit::FittedLatentRgb;
@@ -157,6 +157,14 @@ impl LatentRgb {
     /// [`RequestError::Shape`] for other channels, [`PipelineError::Device`] when the latents
     /// cannot be read.
     pub fn images(&self, latents: Tensor<4>) -> Result<Vec<RgbImage>, PipelineError> {
+        read_sync(self.images_async(latents))
+    }
+
+    /// [`images`](Self::images) that waits for the device without blocking the thread.
+    pub(crate) async fn images_async(
+        &self,
+        latents: Tensor<4>,
+    ) -> Result<Vec<RgbImage>, PipelineError> {
         let [batch, channels, height, width] = latents.dims();
         let sides = u32::try_from(width).ok().zip(u32::try_from(height).ok());
         let (Some((columns, rows)), true) = (sides, channels == self.channels()) else {
@@ -166,7 +174,8 @@ impl LatentRgb {
                 found: vec![batch, channels, height, width],
             }));
         };
-        let values = host_values(latents.cast(DType::F32), "reading the latents of a preview")?;
+        let latents = latents.cast(DType::F32);
+        let values = host_values_async(latents, "reading the latents of a preview").await?;
         let cells = height * width;
         let images = values.chunks_exact((channels * cells).max(1));
         Ok(images

@@ -1,4 +1,4 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, read_sync};
 
 use super::step::{Step, StepAction, state};
 use crate::{FlowSchedule, SamplerError};
@@ -107,12 +107,38 @@ pub fn dpm_solver<const D: usize, E, R>(
 where
     R: Into<Result<StepAction<D>, E>>,
 {
+    let predict = async |latents, timestep| predict(latents, timestep);
+    let observe = async |step| observe(step);
+    read_sync(dpm_solver_async(
+        schedule, options, initial, predict, observe,
+    ))
+}
+
+/// [`dpm_solver`](crate::dpm_solver()) whose `predict` and `observe` may wait for a device without
+/// blocking the thread, as a browser demands.
+///
+/// # Errors
+/// As [`dpm_solver`](crate::dpm_solver()).
+///
+/// # Panics
+/// As [`dpm_solver`](crate::dpm_solver()).
+pub async fn dpm_solver_async<const D: usize, E, R>(
+    schedule: &FlowSchedule,
+    options: &DpmSolverOptions,
+    initial: Tensor<D>,
+    mut predict: impl AsyncFnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
+    mut observe: impl AsyncFnMut(Step<D>) -> R,
+) -> Result<Tensor<D>, E>
+where
+    R: Into<Result<StepAction<D>, E>>,
+{
     let shape = initial.dims();
     let mut latents = state("the initial sample", initial, shape);
     let mut history: Vec<Tensor<D>> = Vec::with_capacity(4);
     for (index, &timestep) in schedule.timesteps().iter().enumerate() {
         let sigma = schedule.sigmas()[index];
-        let velocity = state("the velocity", predict(latents.clone(), timestep)?, shape);
+        let velocity = predict(latents.clone(), timestep).await?;
+        let velocity = state("the velocity", velocity, shape);
         let denoised = latents.clone() - velocity.mul_scalar(sigma);
         history.insert(0, denoised.clone());
         history.truncate(options.order as usize);
@@ -127,7 +153,7 @@ where
             latents: latents.clone(),
             denoised: denoised.clone(),
         });
-        match action.into()? {
+        match action.await.into()? {
             StepAction::Continue => {}
             StepAction::Stop => return Ok(denoised),
             StepAction::StopWith(sample) => {

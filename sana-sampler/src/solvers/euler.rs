@@ -1,4 +1,4 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, read_sync};
 
 use super::step::{Step, StepAction, state};
 use crate::FlowSchedule;
@@ -34,11 +34,34 @@ pub fn flow_euler<const D: usize, E, R>(
 where
     R: Into<Result<StepAction<D>, E>>,
 {
+    let predict = async |latents, timestep| predict(latents, timestep);
+    let observe = async |step| observe(step);
+    read_sync(flow_euler_async(schedule, initial, predict, observe))
+}
+
+/// [`flow_euler`] whose `predict` and `observe` may wait for a device without blocking the thread,
+/// as a browser demands.
+///
+/// # Errors
+/// As [`flow_euler`].
+///
+/// # Panics
+/// As [`flow_euler`].
+pub async fn flow_euler_async<const D: usize, E, R>(
+    schedule: &FlowSchedule,
+    initial: Tensor<D>,
+    mut predict: impl AsyncFnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
+    mut observe: impl AsyncFnMut(Step<D>) -> R,
+) -> Result<Tensor<D>, E>
+where
+    R: Into<Result<StepAction<D>, E>>,
+{
     let shape = initial.dims();
     let mut latents = state("the initial sample", initial, shape);
     for (index, &timestep) in schedule.timesteps().iter().enumerate() {
         let (sigma, next) = (schedule.sigmas()[index], schedule.sigmas()[index + 1]);
-        let velocity = state("the velocity", predict(latents.clone(), timestep)?, shape);
+        let velocity = predict(latents.clone(), timestep).await?;
+        let velocity = state("the velocity", velocity, shape);
         let denoised = latents.clone() - velocity.clone().mul_scalar(sigma);
         latents = latents + velocity.mul_scalar(next - sigma);
         let action = observe(Step {
@@ -48,7 +71,7 @@ where
             latents: latents.clone(),
             denoised: denoised.clone(),
         });
-        match action.into()? {
+        match action.await.into()? {
             StepAction::Continue => {}
             StepAction::Stop => return Ok(denoised),
             StepAction::StopWith(sample) => {

@@ -1,4 +1,4 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, read_sync};
 
 use super::step::{Step, StepAction, state};
 use crate::{ScmSchedule, SigmaData};
@@ -40,8 +40,34 @@ pub fn scm<const D: usize, E, R>(
     sigma_data: SigmaData,
     initial: Tensor<D>,
     mut predict: impl FnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
-    mut noise: impl FnMut(usize) -> Result<Tensor<D>, E>,
+    noise: impl FnMut(usize) -> Result<Tensor<D>, E>,
     mut observe: impl FnMut(Step<D>) -> R,
+) -> Result<Tensor<D>, E>
+where
+    R: Into<Result<StepAction<D>, E>>,
+{
+    let predict = async |latents, timestep| predict(latents, timestep);
+    let observe = async |step| observe(step);
+    read_sync(scm_async(
+        schedule, sigma_data, initial, predict, noise, observe,
+    ))
+}
+
+/// [`scm`](crate::scm()) whose `predict` and `observe` may wait for a device without blocking the
+/// thread, as a browser demands.
+///
+/// # Errors
+/// As [`scm`](crate::scm()).
+///
+/// # Panics
+/// As [`scm`](crate::scm()).
+pub async fn scm_async<const D: usize, E, R>(
+    schedule: &ScmSchedule,
+    sigma_data: SigmaData,
+    initial: Tensor<D>,
+    mut predict: impl AsyncFnMut(Tensor<D>, f64) -> Result<Tensor<D>, E>,
+    mut noise: impl FnMut(usize) -> Result<Tensor<D>, E>,
+    mut observe: impl AsyncFnMut(Step<D>) -> R,
 ) -> Result<Tensor<D>, E>
 where
     R: Into<Result<StepAction<D>, E>>,
@@ -50,11 +76,8 @@ where
     let mut latents = state("the initial sample", initial, shape);
     for (index, pair) in schedule.timesteps().windows(2).enumerate() {
         let (timestep, next) = (pair[0], pair[1]);
-        let output = state(
-            "the model output",
-            predict(latents.clone(), timestep)?,
-            shape,
-        );
+        let output = predict(latents.clone(), timestep).await?;
+        let output = state("the model output", output, shape);
         let denoised = latents.mul_scalar(timestep.cos()) - output.mul_scalar(timestep.sin());
         latents = if next > 0.0 {
             let noise = state("the noise", noise(index)?, shape);
@@ -70,7 +93,7 @@ where
             latents: latents.clone(),
             denoised: denoised.clone(),
         });
-        match action.into()? {
+        match action.await.into()? {
             StepAction::Continue => {}
             StepAction::Stop => return Ok(denoised),
             StepAction::StopWith(sample) => {

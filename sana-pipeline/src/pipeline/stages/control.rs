@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, read_sync};
 use sana_dcae::Tiling;
 use sana_linear_attn::transformer::{ControlInput, Positions, Residuals, Sinusoids, TextContext};
 use sana_linear_attn::{ControlWiring, SanaControlNet};
@@ -35,11 +35,11 @@ impl SanaPipeline {
         request: &Request,
     ) -> Result<Option<Tensor<4>>, PipelineError> {
         let settings = request.validate(&self.spec)?;
-        self.encode_control_images(&settings, self.tiling)
+        read_sync(self.encode_control_images(&settings, self.tiling))
     }
 
     /// The stage [`encode_control`](Self::encode_control).
-    pub(crate) fn encode_control_images(
+    pub(crate) async fn encode_control_images(
         &mut self,
         settings: &Settings,
         tiling: Option<Tiling>,
@@ -61,7 +61,7 @@ impl SanaPipeline {
             });
         }
         let latents = Tensor::cat(latents, 0);
-        if all_finite(latents.clone())? {
+        if all_finite(latents.clone()).await? {
             return Ok(Some(latents));
         }
         Err(PipelineError::NotFinite {

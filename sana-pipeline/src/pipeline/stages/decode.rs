@@ -1,6 +1,6 @@
 //! Latents to images, and back.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, read_sync};
 use sana_dcae::{DcAe, MemoryOptions, Tiling};
 
 use crate::checkpoint::Component;
@@ -9,6 +9,7 @@ use crate::error::PipelineError;
 use crate::image::{self, RgbImage, resize_and_crop};
 use crate::memory::images_decoded_at_once;
 use crate::pipeline::SanaPipeline;
+use crate::pipeline::blocking::may_block;
 use crate::pipeline::observer::{Deliver, unwrapped};
 
 impl SanaPipeline {
@@ -42,16 +43,17 @@ impl SanaPipeline {
         let size = [width, height].map(|side| side.saturating_mul(self.spec.compression()));
         let tiling = self.plan_decoding(images, size)?;
         let mut index = 0;
-        self.decode_images(latents, tiling, None, &mut |image| {
+        let mut finish = |image: RgbImage| {
             unwrapped(deliver(index, &image))?;
             index += 1;
             Ok(image)
-        })
+        };
+        read_sync(self.decode_images(latents, tiling, None, &mut finish))
     }
 
     /// [`decode`](Self::decode) in these tiles, resized to `[width, height]` where that is given.
     /// `finish` is given each image as soon as it is decoded.
-    pub(crate) fn decode_images(
+    pub(crate) async fn decode_images(
         &mut self,
         latents: Tensor<4>,
         tiling: Option<Tiling>,
@@ -59,7 +61,8 @@ impl SanaPipeline {
         finish: &mut FinishImage<'_>,
     ) -> Result<Vec<RgbImage>, PipelineError> {
         self.load_for(Component::Vae)?;
-        decode_images(self.networks.autoencoder()?, latents, tiling, size, finish)
+        let autoencoder = self.networks.autoencoder()?;
+        decode_images(autoencoder, latents, tiling, size, finish).await
     }
 
     /// Decodes scaled latents into images as the autoencoder gives them, all of the batch at
@@ -116,7 +119,7 @@ pub(crate) type FinishImage<'a> = dyn FnMut(RgbImage) -> Result<RgbImage, Pipeli
 
 /// Decodes scaled latents in these tiles, resized to `[width, height]` where that is given. `finish`
 /// is given each image as soon as it is decoded.
-pub(super) fn decode_images(
+pub(super) async fn decode_images(
     autoencoder: &DcAe,
     latents: Tensor<4>,
     tiling: Option<Tiling>,
@@ -136,10 +139,13 @@ pub(super) fn decode_images(
             Some(size) => resize_and_crop(decoded, size),
             None => decoded,
         };
-        let decoded = image::from_tensor(decoded).map_err(|error| match error {
+        let decoded = image::from_tensor_async(decoded).await;
+        let decoded = decoded.map_err(|error| match error {
             PipelineError::NotFinite { stage, .. } => PipelineError::NotFinite {
                 stage,
-                place: autoencoder.locate_non_finite(latents),
+                place: may_block(&latents.device())
+                    .then(|| autoencoder.locate_non_finite(latents))
+                    .flatten(),
                 dtype: dtype::name(autoencoder.compute_dtype()),
             },
             other => other,

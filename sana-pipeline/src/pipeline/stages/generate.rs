@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use burn::tensor::read_sync;
 use sana_dcae::Tiling;
 
 use super::TextConditioning;
@@ -13,7 +14,7 @@ use crate::image::RgbImage;
 use crate::memory::{StageMeter, StageReport};
 use crate::pipeline::Plan;
 use crate::pipeline::SanaPipeline;
-use crate::pipeline::observer::{self, Deliver, Observer, StepAction, StepInfo};
+use crate::pipeline::observer::{self, Deliver, StepAction, StepInfo};
 use crate::request::{ControlImage, Request, Settings};
 
 /// What [`SanaPipeline::generate`] made.
@@ -101,8 +102,31 @@ impl SanaPipeline {
     where
         R: Into<Result<StepAction, ObserverError>>,
     {
-        let mut observe = |step: StepInfo<'_>| observer::answer(observe(step));
-        let made = self.generate_observed(plan, &mut observe, deliver);
+        let mut observe = async |step: StepInfo<'_>| observe(step);
+        read_sync(self.generate_async(plan, &mut observe, deliver))
+    }
+
+    /// [`generate_plan`](Self::generate_plan) that does not block the thread where it waits for the
+    /// device, for a browser, which does not let it: only there is a device of WebGPU. Other
+    /// devices do as in [`generate_plan`](Self::generate_plan).
+    ///
+    /// In a browser, every step is waited for, so that `observe` is called when its step is done.
+    /// The block of a network that gave a value which is not finite is not searched for, memory is
+    /// not measured, and the seconds of stages are those in which they were queued.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn generate_async<R>(
+        &mut self,
+        plan: &Plan,
+        observe: &mut impl AsyncFnMut(StepInfo<'_>) -> R,
+        deliver: &mut Deliver<'_>,
+    ) -> Result<Generation, PipelineError>
+    where
+        R: Into<Result<StepAction, ObserverError>>,
+    {
+        let mut observe = async |step: StepInfo<'_>| observer::answer(observe(step).await);
+        let made = self.generate_observed(plan, &mut observe, deliver).await;
         made.map_err(|error| {
             let mut scales = plan.settings().extreme_scales();
             scales.extend(self.networks.extreme_loras());
@@ -110,10 +134,10 @@ impl SanaPipeline {
         })
     }
 
-    fn generate_observed(
+    async fn generate_observed(
         &mut self,
         plan: &Plan,
-        observe: &mut Observer<'_>,
+        observe: &mut impl AsyncFnMut(StepInfo<'_>) -> Result<StepAction, PipelineError>,
         deliver: &mut Deliver<'_>,
     ) -> Result<Generation, PipelineError> {
         self.one_stage_at_a_time = plan.one_stage;
@@ -123,16 +147,15 @@ impl SanaPipeline {
             .embeddings
             .is_none()
             .then_some(Component::TextEncoder);
-        let (conditioning, text) = self.measured(
-            "text",
-            text_encoder,
-            |this| this.load_text(settings),
-            |this| this.encode_texts(settings),
-        )?;
+        let meter = self.start_stage(text_encoder)?;
+        self.load_text(settings)?;
+        let meter = self.loaded(meter)?;
+        let conditioning = self.encode_texts(settings).await?;
+        let text = self.end_stage("text", meter)?;
         let mut stages = vec![text];
         let stopped = Cell::new(false);
-        let mut observe = |step: StepInfo<'_>| {
-            let action = observe(step)?;
+        let mut observe = async |step: StepInfo<'_>| -> Result<StepAction, PipelineError> {
+            let action = observe(step).await?;
             if matches!(action, StepAction::Stop | StepAction::StopWith(_)) {
                 stopped.set(true);
             }
@@ -145,10 +168,13 @@ impl SanaPipeline {
             names: ["control", "encode", "denoise", "decode"],
         };
         let images = match &settings.larger {
-            None => self.pass(&first, &mut stages, &mut observe, deliver)?,
+            None => {
+                self.pass(&first, &mut stages, &mut observe, deliver)
+                    .await?
+            }
             Some(larger) => {
                 let keep = &mut |_, _: &_| Ok(());
-                let small = self.pass(&first, &mut stages, &mut observe, keep)?;
+                let small = self.pass(&first, &mut stages, &mut observe, keep).await?;
                 if stopped.get() {
                     for (index, image) in small.iter().enumerate() {
                         observer::unwrapped(deliver(index, image))?;
@@ -162,7 +188,8 @@ impl SanaPipeline {
                         names: ["control 2", "encode 2", "denoise 2", "decode 2"],
                         ..first
                     };
-                    self.pass(&second, &mut stages, &mut observe, deliver)?
+                    self.pass(&second, &mut stages, &mut observe, deliver)
+                        .await?
                 }
             }
         };
@@ -177,11 +204,11 @@ impl SanaPipeline {
     }
 
     /// From noise, or from the images of its settings, to images.
-    fn pass(
+    async fn pass(
         &mut self,
         pass: &Pass<'_>,
         stages: &mut Vec<StageReport>,
-        observe: &mut Observer<'_>,
+        observe: &mut impl AsyncFnMut(StepInfo<'_>) -> Result<StepAction, PipelineError>,
         deliver: &mut Deliver<'_>,
     ) -> Result<Vec<RgbImage>, PipelineError> {
         let &Pass {
@@ -199,37 +226,31 @@ impl SanaPipeline {
             let is_image = |control: &ControlImage| matches!(control, ControlImage::Image(_));
             let vae = inputs.control_images.iter().any(is_image);
             let vae = vae.then_some(Component::Vae);
-            let (latents, stage) = self.measured(
-                control,
-                vae,
-                |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
-                |this| this.encode_control_images(settings, tiling),
-            )?;
-            stages.push(stage);
-            encoded.control = latents;
+            let meter = self.start_stage(vae)?;
+            vae.map_or(Ok(()), |vae| self.load_for(vae))?;
+            let meter = self.loaded(meter)?;
+            encoded.control = self.encode_control_images(settings, tiling).await?;
+            stages.push(self.end_stage(control, meter)?);
         }
         if settings.image_to_image.is_some() {
             let vae = inputs.image_to_image.latents.is_none();
             let vae = vae.then_some(Component::Vae);
-            let (known, stage) = self.measured(
-                encode,
-                vae,
-                |this| vae.map_or(Ok(()), |vae| this.load_for(vae)),
-                |this| this.encode_known(settings, tiling),
-            )?;
-            stages.push(stage);
-            encoded.known = known;
+            let meter = self.start_stage(vae)?;
+            vae.map_or(Ok(()), |vae| self.load_for(vae))?;
+            let meter = self.loaded(meter)?;
+            encoded.known = self.encode_known(settings, tiling).await?;
+            stages.push(self.end_stage(encode, meter)?);
         }
-        let (latents, stage) = self.measured(
-            denoise,
-            Some(Component::Transformer),
-            |this| {
-                this.load_for(Component::Transformer)?;
-                this.networks.denoiser(encoded.control.is_some()).map(drop)
-            },
-            |this| this.sample_encoded(settings, conditioning, &encoded, observe),
-        )?;
-        stages.push(stage);
+        let meter = self.start_stage(Some(Component::Transformer))?;
+        self.load_for(Component::Transformer)?;
+        self.networks
+            .denoiser(encoded.control.is_some())
+            .map(drop)?;
+        let meter = self.loaded(meter)?;
+        let latents = self
+            .sample_encoded(settings, conditioning, &encoded, observe)
+            .await?;
+        stages.push(self.end_stage(denoise, meter)?);
         let composite = encoded.composite.get_or_init(|| Composite::new(settings));
         let mut index = 0;
         let mut finish = |image: RgbImage| {
@@ -241,34 +262,42 @@ impl SanaPipeline {
             index += 1;
             Ok(image)
         };
-        let (images, stage) = self.measured(
-            decode,
-            Some(Component::Vae),
-            |this| this.load_for(Component::Vae),
-            |this| this.decode_images(latents, tiling, settings.output_size, &mut finish),
-        )?;
-        stages.push(stage);
+        let meter = self.start_stage(Some(Component::Vae))?;
+        self.load_for(Component::Vae)?;
+        let meter = self.loaded(meter)?;
+        let images = self
+            .decode_images(latents, tiling, settings.output_size, &mut finish)
+            .await?;
+        stages.push(self.end_stage(decode, meter)?);
         Ok(images)
     }
 
-    /// Runs one stage after loading what it needs, and measures both. What the stage before leaves
-    /// behind is dropped first, so that it does not count.
-    fn measured<T>(
-        &mut self,
-        name: &'static str,
-        part: Option<Component>,
-        load: impl FnOnce(&mut Self) -> Result<(), PipelineError>,
-        run: impl FnOnce(&mut Self) -> Result<T, PipelineError>,
-    ) -> Result<(T, StageReport), PipelineError> {
+    /// Starts to measure a stage of this network. What the stage before leaves behind is dropped
+    /// first, so that it does not count.
+    fn start_stage(&mut self, part: Option<Component>) -> Result<StageMeter, PipelineError> {
         if let Some(part) = part {
             self.make_room_for(part)?;
         }
-        let meter = StageMeter::start(&self.device);
-        load(self)?;
-        self.sync("loading weights")?;
-        let load_seconds = meter.seconds();
-        let result = run(self)?;
-        self.sync(name)?;
-        Ok((result, meter.finish(name, load_seconds)))
+        Ok(StageMeter::start(&self.device))
     }
+
+    /// To be called once the network of a stage is loaded.
+    fn loaded(&self, meter: StageMeter) -> Result<Stage, PipelineError> {
+        self.sync("loading weights")?;
+        Ok(Stage {
+            load_seconds: meter.seconds(),
+            meter,
+        })
+    }
+
+    fn end_stage(&self, name: &'static str, stage: Stage) -> Result<StageReport, PipelineError> {
+        self.sync(name)?;
+        Ok(stage.meter.finish(name, stage.load_seconds))
+    }
+}
+
+/// A stage whose network is loaded.
+struct Stage {
+    meter: StageMeter,
+    load_seconds: f64,
 }

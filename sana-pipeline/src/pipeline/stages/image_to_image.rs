@@ -39,7 +39,7 @@ impl SanaPipeline {
 
     /// The latents of a request's images and its mask on their grid; `None` for a request without
     /// images. Images are encoded one by one in these tiles, each once, however many are made of it.
-    pub(crate) fn encode_known(
+    pub(crate) async fn encode_known(
         &mut self,
         settings: &Settings,
         tiling: Option<Tiling>,
@@ -59,7 +59,7 @@ impl SanaPipeline {
             }
         };
         let latents = latents.cast(DType::F32);
-        if !all_finite(latents.clone())? {
+        if !all_finite(latents.clone()).await? {
             return Err(PipelineError::NotFinite {
                 stage: "encode",
                 place: None,
@@ -232,17 +232,17 @@ impl<'a> Inpainting<'a> {
     }
 
     /// What the solver is answered: the user's observer is asked about the blended step.
-    pub fn observe(
+    pub async fn observe(
         &self,
         step: Step<4>,
-        observe: &mut dyn FnMut(Step<4>) -> Result<StepAction, PipelineError>,
+        mut observe: impl AsyncFnMut(Step<4>) -> Result<StepAction, PipelineError>,
     ) -> Result<StepAction, PipelineError> {
         let Some(region) = &self.0 else {
-            return observe(step);
+            return observe(step).await;
         };
         let step = region.blended(step);
         let (latents, denoised) = (step.latents.clone(), step.denoised.clone());
-        Ok(match observe(step)? {
+        Ok(match observe(step).await? {
             StepAction::Continue => StepAction::ContinueWith { latents, denoised },
             StepAction::ContinueFrom(latents) => StepAction::ContinueWith { latents, denoised },
             StepAction::Stop => StepAction::StopWith(denoised),

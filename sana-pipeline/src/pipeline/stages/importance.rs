@@ -1,5 +1,6 @@
 //! How much each block of the transformer changes, while it denoises.
 
+use burn::tensor::read_sync;
 use sana_linear_attn::transformer::depth::BlockImportance;
 
 use super::denoise::Encoded;
@@ -29,16 +30,16 @@ impl SanaPipeline {
         let settings = request.validate(&self.spec)?;
         let tiling = self.plan_request(&settings)?;
         self.load_text(&settings)?;
-        let conditioning = self.encode_texts(&settings)?;
+        let conditioning = read_sync(self.encode_texts(&settings))?;
         let encoded = Encoded {
-            control: self.encode_control_images(&settings, tiling)?,
-            known: self.encode_known(&settings, tiling)?,
+            control: read_sync(self.encode_control_images(&settings, tiling))?,
+            known: read_sync(self.encode_known(&settings, tiling))?,
             tiling,
             ..Encoded::default()
         };
         self.importance = Some(importance);
-        let observe = &mut |step: StepInfo<'_>| observer::answer(observe(step));
-        let sampled = self.sample_encoded(&settings, &conditioning, &encoded, observe);
+        let observe = &mut async |step: StepInfo<'_>| observer::answer(observe(step));
+        let sampled = read_sync(self.sample_encoded(&settings, &conditioning, &encoded, observe));
         let importance = self.importance.take();
         sampled?;
         Ok(importance.unwrap_or_else(|| BlockImportance::new(self.spec.transformer.num_layers)))

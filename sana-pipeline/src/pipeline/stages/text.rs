@@ -1,6 +1,6 @@
 //! Prompts to embeddings.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, read_sync};
 use sana_text::{PromptEmbeds, encode_tokens};
 
 use super::all_finite;
@@ -48,11 +48,11 @@ impl SanaPipeline {
     /// are not finite.
     pub fn encode_prompt(&mut self, request: &Request) -> Result<TextConditioning, PipelineError> {
         let settings = request.validate(&self.spec)?;
-        self.encode_texts(&settings)
+        read_sync(self.encode_texts(&settings))
     }
 
     /// The stage [`encode_prompt`](Self::encode_prompt).
-    pub(crate) fn encode_texts(
+    pub(crate) async fn encode_texts(
         &mut self,
         settings: &Settings,
     ) -> Result<TextConditioning, PipelineError> {
@@ -73,9 +73,9 @@ impl SanaPipeline {
         };
         let model = self.networks.text_encoder()?;
         let dtype = dtype::name(model.compute_dtype());
-        let encode = |tokens| -> Result<PromptEmbeds, PipelineError> {
+        let encode = async |tokens| -> Result<PromptEmbeds, PipelineError> {
             let embeds = encode_tokens(model, tokens)?;
-            if all_finite(embeds.embeds.clone())? {
+            if all_finite(embeds.embeds.clone()).await? {
                 return Ok(embeds);
             }
             Err(PipelineError::NotFinite {
@@ -85,8 +85,11 @@ impl SanaPipeline {
             })
         };
         Ok(TextConditioning {
-            prompt: encode(&prompts)?,
-            negative: negatives.as_ref().map(encode).transpose()?,
+            prompt: encode(&prompts).await?,
+            negative: match &negatives {
+                Some(negatives) => Some(encode(negatives).await?),
+                None => None,
+            },
         })
     }
 

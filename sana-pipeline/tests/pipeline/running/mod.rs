@@ -1,5 +1,6 @@
 //! How the stages run: order, memory, batches, observers, values that are not finite.
 
+mod asynchronous;
 mod guidance;
 mod observers;
 

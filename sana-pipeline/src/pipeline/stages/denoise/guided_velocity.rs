@@ -13,6 +13,7 @@ use sana_text::PromptEmbeds;
 
 use crate::checkpoint::{Schedule, dtype};
 use crate::error::PipelineError;
+use crate::pipeline::blocking::may_block;
 use crate::pipeline::stages::control::{ControlRun, StepResiduals};
 use crate::pipeline::stages::finite::{Call, FiniteCheck, When};
 use crate::pipeline::stages::text::{TextConditioning, trimmed};
@@ -145,7 +146,7 @@ impl<'a> Network<'a> {
 
     /// The velocity at `time`, which is what the network is called with, and at the noise level
     /// `sigma` in [0, 1], which decides whether guidance applies.
-    pub fn predict(
+    pub async fn predict(
         &mut self,
         latents: Tensor<4>,
         time: f64,
@@ -160,7 +161,7 @@ impl<'a> Network<'a> {
             time,
             sigma,
         };
-        match self.check.look(velocity.clone(), call)? {
+        match self.check.look(velocity.clone(), call).await? {
             None => Ok(velocity),
             Some(call) => Err(self.not_finite(call)),
         }
@@ -168,8 +169,8 @@ impl<'a> Network<'a> {
 
     /// To be called after the last step: looks at the predictions that were not looked at in their
     /// own step.
-    pub fn finish(&mut self) -> Result<(), PipelineError> {
-        match self.check.first()? {
+    pub async fn finish(&mut self) -> Result<(), PipelineError> {
+        match self.check.first().await? {
             None => Ok(()),
             Some(call) => Err(self.not_finite(call)),
         }
@@ -189,7 +190,9 @@ impl<'a> Network<'a> {
             step,
             steps: self.settings.steps(),
             timestep: time,
-            place: self.locate_non_finite(latents, time, sigma),
+            place: may_block(self.device)
+                .then(|| self.locate_non_finite(latents, time, sigma))
+                .flatten(),
             dtype: dtype::name(self.transformer.compute_dtype()),
         }
     }

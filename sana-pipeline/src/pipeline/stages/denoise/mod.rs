@@ -5,10 +5,10 @@ mod preview;
 
 use std::cell::OnceCell;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, read_sync};
 use sana_dcae::Tiling;
 use sana_sampler::trigflow::TrigFlow;
-use sana_sampler::{dpm_solver, flow_euler, noise, scm, trigflow};
+use sana_sampler::{Step, dpm_solver_async, flow_euler_async, noise, scm_async, trigflow};
 
 use self::guided_velocity::Network;
 use self::preview::Preview;
@@ -19,7 +19,7 @@ use crate::checkpoint::Component;
 use crate::checkpoint::{Schedule, Scheduler, Solver};
 use crate::error::{ObserverError, PipelineError, RequestError};
 use crate::pipeline::networks::Denoiser;
-use crate::pipeline::observer::{self, Observer};
+use crate::pipeline::observer;
 use crate::pipeline::{SanaPipeline, StepAction, StepInfo};
 use crate::request::{Request, Settings};
 
@@ -71,35 +71,36 @@ impl SanaPipeline {
     {
         let settings = &request.validate(&self.spec)?;
         let encoded = Encoded {
-            control: self.encode_control_images(settings, self.tiling)?,
-            known: self.encode_known(settings, self.tiling)?,
+            control: read_sync(self.encode_control_images(settings, self.tiling))?,
+            known: read_sync(self.encode_known(settings, self.tiling))?,
             tiling: self.tiling,
             composite: OnceCell::new(),
         };
-        let observe = &mut |step: StepInfo<'_>| observer::answer(observe(step));
-        self.sample_encoded(settings, conditioning, &encoded, observe)
+        let observe = &mut async |step: StepInfo<'_>| observer::answer(observe(step));
+        read_sync(self.sample_encoded(settings, conditioning, &encoded, observe))
     }
 
     /// [`sample`](Self::sample) with the request's images encoded.
-    pub(crate) fn sample_encoded(
+    pub(crate) async fn sample_encoded(
         &mut self,
         settings: &Settings,
         conditioning: &TextConditioning,
         encoded: &Encoded,
-        observe: &mut Observer<'_>,
+        observe: &mut impl AsyncFnMut(StepInfo<'_>) -> Result<StepAction, PipelineError>,
     ) -> Result<Tensor<4>, PipelineError> {
         let when = When::on(&self.device);
         self.sample_looking(when, settings, conditioning, encoded, observe)
+            .await
     }
 
     /// [`sample_encoded`](Self::sample_encoded), looking `when` whether predictions are finite.
-    pub(super) fn sample_looking(
+    pub(super) async fn sample_looking(
         &mut self,
         when: When,
         settings: &Settings,
         conditioning: &TextConditioning,
         encoded: &Encoded,
-        observe: &mut Observer<'_>,
+        observe: &mut impl AsyncFnMut(StepInfo<'_>) -> Result<StepAction, PipelineError>,
     ) -> Result<Tensor<4>, PipelineError> {
         settings.check_conditioning(&conditioning.prompt, conditioning.negative.as_ref())?;
         let Encoded {
@@ -141,7 +142,7 @@ impl SanaPipeline {
             composite,
             latent_rgb: self.latent_rgb.as_ref(),
         };
-        let mut observe = |step| observe(StepInfo::new(step, &mut preview));
+        let mut observe = async |step: Step<4>| observe(StepInfo::new(step, &mut preview)).await;
         let control = controlnet.zip(control.clone());
         let times = network_times(settings, &scheduler)?;
         let network = Network::new(
@@ -161,33 +162,35 @@ impl SanaPipeline {
                     None => initial.mul_scalar(sigma_data.value()),
                 };
                 let inpainting = Inpainting::scm(known, schedule, *sigma_data);
-                let observe = |step| inpainting.observe(step, &mut observe);
-                let predict =
-                    trigflow::from_flow(*sigma_data, |x, time| network.predict(x, time, time));
+                let observe = async |step| inpainting.observe(step, &mut observe).await;
+                let predict = trigflow::from_flow_async(*sigma_data, async |x, time| {
+                    network.predict(x, time, time).await
+                });
                 let noise = |index| Ok(step_noise(index));
-                let denoised = scm(schedule, *sigma_data, initial, predict, noise, observe)?;
-                network.finish()?;
+                let denoised =
+                    scm_async(schedule, *sigma_data, initial, predict, noise, observe).await?;
+                network.finish().await?;
                 Ok(denoised.div_scalar(sigma_data.value()))
             }
             (Schedule::Flow(schedule), _) => {
-                let predict = |x, time| {
+                let predict = async |x, time| {
                     let sigma = schedule.sigmas()[network.step];
-                    network.predict(x, time, sigma)
+                    network.predict(x, time, sigma).await
                 };
                 let inpainting = Inpainting::flow(known, schedule, initial.clone());
                 let initial = match known {
                     Some(known) => known.at_level(initial, schedule.sigmas()[0])?,
                     None => initial,
                 };
-                let observe = |step| inpainting.observe(step, &mut observe);
+                let observe = async |step| inpainting.observe(step, &mut observe).await;
                 let latents = match settings.solver {
                     Solver::FlowDpm { order } => {
                         let options = scheduler.dpm_options(order);
-                        dpm_solver(schedule, &options, initial, predict, observe)
+                        dpm_solver_async(schedule, &options, initial, predict, observe).await
                     }
-                    _ => flow_euler(schedule, initial, predict, observe),
+                    _ => flow_euler_async(schedule, initial, predict, observe).await,
                 }?;
-                network.finish()?;
+                network.finish().await?;
                 Ok(latents)
             }
             (Schedule::Scm(_), _) => Err(mismatch(settings)),

@@ -8,7 +8,7 @@ use sana_dcae::Tiling;
 use crate::error::PipelineError;
 use crate::image::RgbImage;
 use crate::pipeline::networks::Autoencoder;
-use crate::pipeline::observer::PreviewDecoder;
+use crate::pipeline::observer::{PreviewDecoder, PreviewImages};
 use crate::pipeline::stages::decode::decode_images;
 use crate::pipeline::stages::image_to_image::Composite;
 use crate::preview::LatentRgb;
@@ -38,14 +38,26 @@ impl Preview<'_> {
 }
 
 impl PreviewDecoder for Preview<'_> {
-    fn colors(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError> {
-        let Some(latent_rgb) = self.latent_rgb else {
-            return Ok(None);
-        };
-        latent_rgb.images(self.scaled(denoised)).map(Some)
+    fn colors(&mut self, denoised: Tensor<4>) -> PreviewImages<'_> {
+        Box::pin(async move {
+            let Some(latent_rgb) = self.latent_rgb else {
+                return Ok(None);
+            };
+            let images = latent_rgb.images_async(self.scaled(denoised)).await;
+            images.map(Some)
+        })
     }
 
-    fn decode(&mut self, denoised: Tensor<4>) -> Result<Option<Vec<RgbImage>>, PipelineError> {
+    fn decode(&mut self, denoised: Tensor<4>) -> PreviewImages<'_> {
+        Box::pin(self.decoded(denoised))
+    }
+}
+
+impl Preview<'_> {
+    async fn decoded(
+        &mut self,
+        denoised: Tensor<4>,
+    ) -> Result<Option<Vec<RgbImage>>, PipelineError> {
         if !self.may_load && !self.autoencoder.is_loaded() {
             return Ok(None);
         }
@@ -57,7 +69,8 @@ impl PreviewDecoder for Preview<'_> {
             self.tiling,
             size,
             &mut Ok,
-        )?;
+        )
+        .await?;
         let composite = self.composite.get_or_init(|| Composite::new(self.settings));
         match composite {
             Some(composite) => composite.apply(images).map(Some),

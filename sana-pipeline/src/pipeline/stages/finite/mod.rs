@@ -21,9 +21,11 @@ pub(super) enum When {
 }
 
 impl When {
-    /// What suits a device: the CPU computes as it is called, and has nothing to wait for.
+    /// What suits a device: the CPU computes as it is called, and has nothing to wait for. In a
+    /// browser a step that is not waited for delays the page's own use of the GPU, and nothing is
+    /// seen of the run before its end.
     pub fn on(device: &Device) -> Self {
-        if is_cpu(device) {
+        if is_cpu(device) || cfg!(target_family = "wasm") {
             Self::EachStep
         } else {
             Self::AfterTheRun
@@ -62,34 +64,34 @@ impl FiniteCheck {
 
     /// Takes note of a prediction. The call comes back where it is known already that the
     /// prediction is not finite.
-    pub fn look(
+    pub async fn look(
         &mut self,
         prediction: Tensor<4>,
         call: Call,
     ) -> Result<Option<Call>, PipelineError> {
         self.pending.push((call, magnitude(prediction)));
         match self.when {
-            When::EachStep => self.first(),
+            When::EachStep => self.first().await,
             When::AfterTheRun => Ok(None),
         }
     }
 
     /// The first call, of those that were not looked at yet, whose prediction is not finite.
-    pub fn first(&mut self) -> Result<Option<Call>, PipelineError> {
+    pub async fn first(&mut self) -> Result<Option<Call>, PipelineError> {
         let (calls, sums): (Vec<_>, Vec<_>) = self.pending.drain(..).unzip();
         if sums.is_empty() {
             return Ok(None);
         }
         self.reads += 1;
-        let sums = read(Tensor::cat(sums, 0))?;
+        let sums = read(Tensor::cat(sums, 0)).await?;
         let bad = sums.iter().position(|sum| !sum.is_finite());
         Ok(bad.and_then(|index| calls.into_iter().nth(index)))
     }
 }
 
 /// Whether no element is NaN or infinite.
-pub(super) fn all_finite<const D: usize>(tensor: Tensor<D>) -> Result<bool, PipelineError> {
-    let sum = read(magnitude(tensor))?;
+pub(super) async fn all_finite<const D: usize>(tensor: Tensor<D>) -> Result<bool, PipelineError> {
+    let sum = read(magnitude(tensor)).await?;
     Ok(sum.iter().all(|sum| sum.is_finite()))
 }
 
@@ -98,13 +100,14 @@ fn magnitude<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.cast(DType::F32).abs().sum()
 }
 
-fn read(values: Tensor<1>) -> Result<Vec<f32>, PipelineError> {
+async fn read(values: Tensor<1>) -> Result<Vec<f32>, PipelineError> {
     let failed = |reason| PipelineError::Device {
         doing: "reading a result",
         reason,
     };
     let data = values
-        .try_into_data()
+        .into_data_async()
+        .await
         .map_err(|error| failed(format!("{error:?}")))?;
     data.try_into_vec()
         .map_err(|error| failed(format!("{error:?}")))

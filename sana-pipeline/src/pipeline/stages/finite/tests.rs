@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, read_sync};
 use sana_linear_attn::parity::{copy_folder, edit_tensor_file};
 use sana_linear_attn::transformer::{BlockPart, Place};
 use sana_sampler::AdaptiveProjection;
@@ -43,11 +43,12 @@ fn run(
     let settings = request.validate(pipeline.spec()).unwrap();
     let encoded = Encoded::default();
     let mut steps = 0;
-    let mut counted = |step: StepInfo<'_>| {
+    let mut counted = async |step: StepInfo<'_>| {
         steps += 1;
         Ok(observe(&step))
     };
     let latents = pipeline.sample_looking(when, &settings, &conditioning, &encoded, &mut counted);
+    let latents = read_sync(latents);
     let values = |latents: Tensor<4>| latents.into_data().try_to_vec().unwrap();
     (latents.map(values), steps)
 }
@@ -166,7 +167,7 @@ fn looked_at(when: When, bad: &[usize]) -> (Vec<Option<usize>>, FiniteCheck) {
         };
         // One element is enough.
         let prediction = latents.slice_fill([0..1, 1..2, 0..1, 2..3], value);
-        let found = check.look(prediction, call).unwrap();
+        let found = read_sync(check.look(prediction, call)).unwrap();
         found.map(|call| call.step)
     });
     (found.collect(), check)
@@ -178,7 +179,7 @@ fn each_step_on_the_cpu() {
     let (found, mut check) = looked_at(When::EachStep, &[2, 5]);
     assert_eq!(found, [None, Some(2), None, None, Some(5)]);
     assert_eq!(check.reads, 5);
-    assert!(check.first().unwrap().is_none());
+    assert!(read_sync(check.first()).unwrap().is_none());
     assert_eq!(check.reads, 5);
 }
 
@@ -189,7 +190,7 @@ fn after_the_run_elsewhere() {
         let (found, mut check) = looked_at(When::AfterTheRun, &bad);
         assert_eq!(found, [None; 5]);
         assert_eq!(check.reads, 0);
-        let call = check.first().unwrap();
+        let call = read_sync(check.first()).unwrap();
         assert_eq!(check.reads, 1);
         assert_eq!(call.as_ref().map(|call| call.step), bad.first().copied());
         if let Some(call) = call {
