@@ -4,7 +4,9 @@ use std::error::Error;
 
 use burn::tensor::Device;
 use sana_pipeline::error::ObserverError;
-use sana_pipeline::image::{DigitalSourceType, FileFormat, RgbImage, XMP, encode};
+use sana_pipeline::image::{
+    DigitalSourceType, FileFormat, PARAMETERS, Parameters, RgbImage, XMP, encode,
+};
 use sana_pipeline::request::Settings;
 use sana_pipeline::spec::ModelSpec;
 use sana_pipeline::{PipelineError, Request, SanaPipeline, StepAction, StepInfo};
@@ -17,6 +19,7 @@ use crate::request::{AskError, Asked, MAX_IMAGES, MAX_STEPS, Start, max_pixels};
 
 /// Previews of an image are fewer: each costs a decode.
 const PREVIEWS: usize = 10;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The built-in model on the CPU backend.
 #[wasm_bindgen]
@@ -159,7 +162,8 @@ fn png(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>, PipelineErro
     Ok(encode(image, FileFormat::Png, 100, texts)?)
 }
 
-/// What `sana inspect` and `sana generate --from-image` read, and the mark that a model made the image.
+/// What `sana inspect` and `sana generate --from-image` read, the text of AUTOMATIC1111's web UI, and the
+/// mark that a model made the image.
 fn texts(asked: &Asked, settings: &Settings, seed: u64) -> Vec<(&'static str, String)> {
     let [width, height] = settings.size();
     let mut texts = vec![
@@ -174,7 +178,8 @@ fn texts(asked: &Asked, settings: &Settings, seed: u64) -> Vec<(&'static str, St
         texts.push(("strength", start.strength.to_string()));
     }
     texts.push(("model", "built-in".to_owned()));
-    texts.push(("Software", format!("sana {}", env!("CARGO_PKG_VERSION"))));
+    texts.push(("Software", format!("sana {VERSION}")));
+    texts.extend(parameters(asked, settings, seed).map(|text| (PARAMETERS, text)));
     // A mask keeps a part of another image.
     let source = match settings.image_to_image.is_some_and(|start| start.masked) {
         true => DigitalSourceType::CompositeWithTrainedAlgorithmicMedia,
@@ -182,6 +187,34 @@ fn texts(asked: &Asked, settings: &Settings, seed: u64) -> Vec<(&'static str, St
     };
     texts.push((XMP, source.xmp()));
     texts
+}
+
+/// The text of the web UI.
+fn parameters(asked: &Asked, settings: &Settings, seed: u64) -> Option<String> {
+    let [width, height] = settings.size();
+    let start = settings.image_to_image.as_ref();
+    let fields = [
+        ("Steps", Some(settings.steps().to_string())),
+        ("Sampler", Some(settings.solver.web_ui_name().to_owned())),
+        ("CFG scale", Some(settings.guidance.scale().to_string())),
+        ("Seed", Some(seed.to_string())),
+        ("Size", Some(format!("{width}x{height}"))),
+        ("Model", Some("built-in".to_owned())),
+        (
+            "Denoising strength",
+            start.map(|start| start.strength.to_string()),
+        ),
+        ("Version", Some(format!("sana {VERSION}"))),
+    ];
+    let fields = fields.into_iter();
+    let parameters = Parameters {
+        prompt: asked.prompt.clone(),
+        negative: asked.negative_prompt.clone(),
+        fields: fields
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect(),
+    };
+    parameters.text()
 }
 
 /// The message of an error with its causes.
