@@ -7,6 +7,8 @@ mod blocks;
 mod config;
 mod controlnet;
 #[cfg(feature = "cubecl-backend")]
+mod cube_forms;
+#[cfg(feature = "cubecl-backend")]
 mod cube_kernels;
 mod depth;
 mod empty;
