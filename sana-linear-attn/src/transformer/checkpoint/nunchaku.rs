@@ -257,7 +257,7 @@ impl Reader<'_> {
         let dtype = float(&scales)?;
         float(&smooth)?;
         let packed = SvdMatrix::sizes(&qweight, &scales, &smooth, low_rank.as_ref())?;
-        let expected = [packed_rows(rows, order), inputs.next_multiple_of(128)];
+        let expected = [order.packed(rows), inputs.next_multiple_of(128)];
         if packed != expected {
             return Err(format!(
                 "{layer} is {packed:?} with its padding, expected {expected:?}"
@@ -327,7 +327,7 @@ impl Reader<'_> {
             return Ok(());
         };
         let dtype = float(&bias)?;
-        let expected = packed_rows(rows, order);
+        let expected = order.packed(rows);
         if bias.elements() != expected {
             let found = bias.shape();
             return Err(format!(
@@ -378,15 +378,6 @@ fn row_order(published: &str, shape: &[usize]) -> RowOrder {
         },
         "ff.conv_inverted" => RowOrder::Pairs { rows },
         _ => RowOrder::Same,
-    }
-}
-
-/// Rows of a layer with their padding.
-fn packed_rows(rows: usize, order: RowOrder) -> usize {
-    match order {
-        RowOrder::Query | RowOrder::Heads { .. } => 3 * rows.next_multiple_of(128),
-        RowOrder::Same => rows.next_multiple_of(128),
-        RowOrder::Pairs { .. } => (2 * (rows / 2).next_multiple_of(64)).next_multiple_of(128),
     }
 }
 

@@ -56,6 +56,19 @@ impl RowOrder {
     }
 }
 
+impl RowOrder {
+    /// Rows of a layer of so many rows with their padding: three times those of the query where it is
+    /// the query, the keys or the values.
+    pub fn packed(self, rows: usize) -> usize {
+        match self {
+            Self::Query | Self::Heads { .. } => 3 * rows.next_multiple_of(TILE),
+            Self::Same => rows.next_multiple_of(TILE),
+            // The feed-forward's channels are a multiple of 64.
+            Self::Pairs { .. } => (2 * (rows / 2).next_multiple_of(64)).next_multiple_of(TILE),
+        }
+    }
+}
+
 /// Where the element of a row is among the scales, the smoothing factors or the bias.
 pub(crate) fn lane(row: usize) -> usize {
     let (tile, row) = (row / TILE, row % TILE);
@@ -283,5 +296,37 @@ impl Encoded for Zeros {
     fn decode(&self, _: Range<usize>, values: &mut [f32]) -> io::Result<()> {
         values.fill(0.0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sizes of Sana 1.6B, as nunchaku's constructors have them: 70 heads of 32, 5600 channels.
+    #[test]
+    fn padding_of_the_released_model() {
+        let pairs = RowOrder::Pairs { rows: 11_200 };
+        let keys = RowOrder::Heads {
+            skip: 2304,
+            values: false,
+        };
+        assert_eq!(RowOrder::Query.packed(2240), 6912);
+        assert_eq!(keys.packed(2240), 6912);
+        assert_eq!(RowOrder::Same.packed(2240), 2304);
+        assert_eq!(pairs.packed(11_200), 11_264);
+        assert_eq!(keys.place(2239), 2304 + 69 * 64 + 31);
+        assert_eq!([pairs.place(5599), pairs.place(5600)], [11_198, 1]);
+    }
+
+    /// As the comment of the packing has it: 0 1 8 9 2 3 10 11, then 16 17 24 25.
+    #[test]
+    fn lanes() {
+        let mut rows: Vec<usize> = (0..128).collect();
+        rows.sort_by_key(|&row| lane(row));
+        assert_eq!(rows[..8], [0, 1, 8, 9, 2, 3, 10, 11]);
+        assert_eq!(rows[16..20], [16, 17, 24, 25]);
+        assert_eq!(rows[124..], [118, 119, 126, 127]);
+        assert_eq!(lane(130), 128 + 4);
     }
 }
