@@ -121,22 +121,24 @@ impl SvdMatrix {
                 qweight.dtype()
             ));
         }
-        let expect = |name: &str, slice: &Slice, elements: usize| match slice.elements() == elements
-        {
-            true => Ok(()),
-            false => Err(format!(
-                "{name} has the shape {:?}, expected {elements} elements",
-                slice.shape()
-            )),
+        let expect = |name: &str, slice: &Slice, [rows, columns]: [usize; 2]| {
+            // A tensor without elements may have an axis of any length.
+            if rows.checked_mul(columns) == Some(slice.elements()) {
+                return Ok(());
+            }
+            let found = slice.shape();
+            Err(format!(
+                "{name} has the shape {found:?}, expected {rows} times {columns} elements"
+            ))
         };
-        expect("wscales", scales, rows * (inputs / GROUP))?;
-        expect("smooth", smooth, inputs)?;
+        expect("wscales", scales, [inputs / GROUP, rows])?;
+        expect("smooth", smooth, [inputs, 1])?;
         if let Some(LowRank { down, up, rank }) = low_rank {
             if !rank.is_multiple_of(16) {
                 return Err(format!("a low rank of {rank}, expected a multiple of 16"));
             }
-            expect("lora_down", down, inputs * rank)?;
-            expect("lora_up", up, rows * rank)?;
+            expect("lora_down", down, [inputs, *rank])?;
+            expect("lora_up", up, [rows, *rank])?;
         }
         Ok([rows, inputs])
     }

@@ -2,7 +2,7 @@
 
 use burn::tensor::DType;
 use sana_linear_attn::Weights;
-use sana_linear_attn::parity::{GgufValue, gguf_file};
+use sana_linear_attn::parity::{GgufValue, device, gguf_file};
 
 use super::{assert_same, fixture, matrix};
 
@@ -29,6 +29,25 @@ fn values_are_those_of_the_package() {
     assert_eq!(weights.encoded_rows("q6_k", &[3]).unwrap(), None);
     assert_eq!(weights.metadata("general.architecture"), Some("gemma2"));
     assert_eq!(weights.metadata("gemma2.embedding_length"), Some("256"));
+}
+
+/// A tensor of one axis has blocks as well, whatever part of it is asked for.
+#[test]
+fn one_axis_of_blocks() {
+    let block: Vec<u8> = [0x00, 0x3c].into_iter().chain(0..32).collect();
+    let twice = [block.clone(), block].concat();
+    let file = gguf_file(&[], &[("a".to_owned(), vec![64], 8, twice)]);
+    let weights = Weights::from_bytes("x.gguf", file).unwrap();
+    let tensor = weights.tensor::<1>("a", DType::F32, &device()).unwrap();
+    let values: Vec<f32> = tensor.into_data().try_into_vec().unwrap();
+    assert!(
+        values
+            .iter()
+            .zip(0..64)
+            .all(|(&value, place)| value == (place % 32) as f32)
+    );
+    let some = weights.encoded_rows("a", &[40, 3]).unwrap().unwrap();
+    assert_eq!(some, [8.0, 3.0]);
 }
 
 /// Cut off anywhere, it is an error that names the file.

@@ -221,7 +221,7 @@ fn what_does_not_fit_is_refused() {
         bytes.truncate(256);
     });
     assert!(
-        error.contains("smooth has the shape [128], expected 256"),
+        error.contains("smooth has the shape [128], expected 256 times 1"),
         "{error}"
     );
     let error = edit("attn.qkv_proj.qweight", &|(_, _, shape, bytes)| {
@@ -229,6 +229,11 @@ fn what_does_not_fit_is_refused() {
         bytes.truncate(256 * 64);
     });
     assert!(error.contains("wscales has the shape"), "{error}");
+    let error = edit("attn.out_proj.lora_down", &|(_, _, shape, bytes)| {
+        *shape = vec![0, 1 << 60];
+        bytes.clear();
+    });
+    assert!(error.contains("lora_down has the shape"), "{error}");
     let error = edit("attn.qkv_proj.bias", &|(_, _, _, bytes)| bytes[0] = 1);
     assert!(
         error.contains("unexpected 1: transformer_blocks.0.attn.qkv_proj.bias"),

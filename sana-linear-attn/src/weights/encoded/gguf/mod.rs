@@ -39,8 +39,6 @@ pub(in crate::weights) fn read(
         let (dtype, encoded) = match tensor.stored {
             Stored::Float(dtype) => (dtype, None),
             Stored::Blocks(kind) => {
-                let bytes = tensor.end - tensor.start;
-                let rows = tensor.shape.first().copied().unwrap_or(0);
                 let source = BlockRows {
                     kind,
                     slice: Slice {
@@ -48,9 +46,8 @@ pub(in crate::weights) fn read(
                         start: tensor.start,
                         end: tensor.end,
                         dtype: Dtype::U8,
-                        shape: vec![bytes],
+                        shape: vec![tensor.end - tensor.start],
                     },
-                    row_bytes: bytes / rows.max(1),
                 };
                 // What it was quantized from, most likely, and enough for its precision.
                 (Dtype::BF16, Some(EncodedRows::new(Box::new(source))))
@@ -68,13 +65,11 @@ pub(in crate::weights) fn read(
     Ok((tensors.collect(), header.metadata))
 }
 
-/// Rows of blocks.
+/// Blocks, which lie one after the other whatever the shape.
 #[derive(Debug)]
 struct BlockRows {
     kind: &'static BlockType,
     slice: Slice,
-    /// Bytes of what one step along the first axis has.
-    row_bytes: usize,
 }
 
 impl Encoded for BlockRows {
@@ -87,13 +82,26 @@ impl Encoded for BlockRows {
     }
 
     fn decode(&self, rows: Range<usize>, values: &mut [f32]) -> io::Result<()> {
-        let bytes = rows.start * self.row_bytes..rows.end * self.row_bytes;
+        let columns = values.len() / rows.len().max(1);
+        let elements = rows.start * columns..rows.end * columns;
+        let block = self.kind.elements;
+        let blocks = elements.start / block..elements.end.div_ceil(block);
+        let bytes = blocks.start * self.kind.bytes..blocks.end * self.kind.bytes;
         self.slice.read(bytes, |bytes| {
-            let blocks = bytes.chunks_exact(self.kind.bytes);
-            let values = values.chunks_exact_mut(self.kind.elements);
-            for (block, values) in blocks.zip(values) {
-                (self.kind.decode)(block, values);
+            let bytes = bytes.chunks_exact(self.kind.bytes);
+            if elements.start.is_multiple_of(block) && values.len().is_multiple_of(block) {
+                for (bytes, values) in bytes.zip(values.chunks_exact_mut(block)) {
+                    (self.kind.decode)(bytes, values);
+                }
+                return;
             }
+            // Some elements of a tensor of one axis.
+            let mut whole = vec![0.0; blocks.len() * block];
+            for (bytes, values) in bytes.zip(whole.chunks_exact_mut(block)) {
+                (self.kind.decode)(bytes, values);
+            }
+            let skipped = elements.start - blocks.start * block;
+            values.copy_from_slice(&whole[skipped..][..values.len()]);
         })
     }
 }
