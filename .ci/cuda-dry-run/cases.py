@@ -52,7 +52,7 @@ def networks():
 
 
 def images():
-    """`sana generate` over checkpoints on disk: weights uploaded, three images of 2, 4 and 8 steps."""
+    """`sana generate` over checkpoints on disk: weights uploaded, four images of 8, 8, 4 and 8 steps."""
     found = [Case("generate", "built-in", dtype, 128) for dtype in DTYPES]
     found += [Case("generate", "built-in", "f32", 1024, ["--low-memory"], "tiles")]
     found += [Case("generate", "sana-600m-512px", dtype, 512) for dtype in DTYPES]
