@@ -107,6 +107,8 @@ def markdown(results, about, before):
         lines += ["", f"## {title}", ""]
         head = ["case", "launches", "uploads", "copies and fills", "downloads", "waits", "copies by rows", "largest, rows",
                 "kernels", "refused", "spilling", "faults", "peak, GiB"]
+        if kind in ["generate", "train"]:
+            lines += ["The difference of two images or runs: what caches and tuning did in one of them shows as a fraction, or below 0.", ""]
         lines += ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
         for result in chosen:
             if result["status"] == "not run":
@@ -127,8 +129,9 @@ def markdown(results, about, before):
         lines += ["", "\\* autotuning took its first candidate: only what runs was compiled, not what a GPU would have tried."]
     lines += section("Refused by ptxas", results, "refused", lambda name, cause: f"`{name}`: {cause}")
     lines += section("What a GPU would have refused", results, "faults", lambda text, count: f"{text} ({count} times)")
-    spilled = section("Spilling registers", results, "spilled", lambda name, size: f"`{name}`: {size} bytes")
-    lines += spilled
+    much = [result | {"spilled": {name: size for name, size in (result.get("spilled") or {}).items() if size >= 256}}
+            for result in results]
+    lines += section("Spilling 256 bytes or more", much, "spilled", lambda name, size: f"`{name}`: {size} bytes")
     failed = [result for result in results if result["status"] not in ["ok", "not run"]]
     if failed:
         lines += ["", "## Cases that did not end well", ""]
