@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::TensorData;
+use burn::tensor::{DType, Device, TensorData};
 use safetensors::tensor::{Dtype, TensorView, serialize};
-use sana_linear_attn::Weights;
 use sana_linear_attn::parity::{GgufValue, built_in_fixture_path, gemma2_gguf, gguf_file};
-use sana_linear_attn::weights::write_tensors;
+use sana_linear_attn::transformer::NunchakuLayout;
+use sana_linear_attn::weights::{parameter_shapes, write_tensors};
+use sana_linear_attn::{KeyMap, SanaTransformerConfig, Weights};
 use serde_json::Value;
 
 use crate::support::{Workplace, checkpoint};
@@ -108,6 +109,64 @@ fn folders_of_bitsandbytes_are_loaded() {
     here.sana_on(&folder, &[&usual[..], &["b.png"]].concat())
         .quiet_success();
     assert_eq!(here.image("a.png").as_raw(), here.image("b.png").as_raw());
+}
+
+/// The older form of nunchaku is a folder of two files; converted, it is an ordinary transformer.
+#[test]
+fn a_folder_of_nunchaku_is_converted() {
+    let here = Workplace::new();
+    let folder = here.path("svdq");
+    fs::create_dir(&folder).unwrap();
+    let blocks =
+        built_in_fixture_path(env!("CARGO_MANIFEST_DIR"), "quantized/nunchaku.safetensors");
+    fs::copy(blocks, folder.join("transformer_blocks.safetensors")).unwrap();
+    let config = SanaTransformerConfig {
+        in_channels: 4,
+        out_channels: Some(4),
+        num_attention_heads: 2,
+        num_layers: 1,
+        num_cross_attention_heads: 4,
+        cross_attention_head_dim: 16,
+        cross_attention_dim: 64,
+        caption_channels: 8,
+        ..SanaTransformerConfig::sana_1600m_1024px()
+    };
+    let model = config.init(&Device::flex());
+    let tensors = parameter_shapes(&model, KeyMap::default()).into_iter();
+    let tensors = tensors.filter(|(name, _)| !name.starts_with("transformer_blocks."));
+    let tensors = tensors.map(|(name, shape)| {
+        let elements = shape.iter().product();
+        (name, TensorData::new(vec![0.25f32; elements], shape))
+    });
+    write_tensors(
+        &folder.join("unquantized_layers.safetensors"),
+        tensors.collect(),
+    )
+    .unwrap();
+    // The blocks do not show their sizes.
+    let without = here.sana(&["convert", "svdq", "--out", "dense"]);
+    without.fails(1, &["put its config.json next to them"]);
+    let mut json = serde_json::to_value(&config).unwrap();
+    json["_class_name"] = "SanaTransformer2DModel".into();
+    fs::write(folder.join("config.json"), json.to_string()).unwrap();
+    here.sana(&["convert", "svdq", "--out", "dense", "--dtype", "f32"])
+        .quiet_success();
+    let file = "dense/diffusion_pytorch_model.safetensors";
+    let dense = Weights::open_file(&here.path(file)).unwrap();
+    config.check(&dense, &Device::flex()).unwrap();
+    let pair = ["transformer_blocks", "unquantized_layers"]
+        .map(|name| folder.join(format!("{name}.safetensors")));
+    let weights = Weights::open_files("svdq".to_owned(), &pair).unwrap();
+    let layout = NunchakuLayout::of(&weights).unwrap();
+    let published = layout.published(&weights, &config, &model).unwrap();
+    for name in dense.names() {
+        let values =
+            |weights: &Weights| weights.with_floats(name, |bytes, dtype| (bytes.to_vec(), dtype));
+        let (ours, theirs) = (values(&dense).unwrap(), values(&published).unwrap());
+        if theirs.1 == DType::F32 {
+            assert!(ours == theirs, "{name}");
+        }
+    }
 }
 
 #[test]
