@@ -41,17 +41,17 @@ fn write_int8(folder: &Path, file: &str) {
             dense.push((name.to_owned(), TensorData::new(values, shape)));
             continue;
         };
-        let (mut codes, mut scales, mut stands_for) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut codes, mut scales, mut meant) = (Vec::new(), Vec::new(), Vec::new());
         for row in values.chunks_exact(shape[1]) {
             let largest = row.iter().fold(0f32, |max, value| max.max(value.abs()));
             scales.extend(largest.to_le_bytes());
             for value in row {
                 let code = (value / largest * 127.0).round() as i8;
                 codes.push(code.cast_unsigned());
-                stands_for.push(f32::from(code) * largest * (1.0 / 127.0));
+                meant.push(f32::from(code) * largest * (1.0 / 127.0));
             }
         }
-        dense.push((name.to_owned(), TensorData::new(stands_for, shape.clone())));
+        dense.push((name.to_owned(), TensorData::new(meant, shape.clone())));
         stored.push((format!("{layer}.SCB"), Dtype::F32, vec![shape[0]], scales));
         stored.push((format!("{layer}.weight_format"), Dtype::U8, vec![], vec![0]));
         stored.push((name.to_owned(), Dtype::I8, shape, codes));
