@@ -65,6 +65,7 @@ pub mod autoencoder {
 
 /// What options, pipelines and errors take from `sana-linear-attn`.
 pub mod transformer {
+    pub use sana_linear_attn::quantization::Quantization;
     pub use sana_linear_attn::transformer::depth;
     pub use sana_linear_attn::transformer::{
         ConfigError, ControlNetError, F16Clamp, LoraError, PerturbedBlocks, PerturbedBlocksError,

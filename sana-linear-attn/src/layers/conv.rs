@@ -11,18 +11,21 @@ use crate::kernels::{
     nearest_upsample, silu_gate,
 };
 
-use super::linear::{LinearLayers, LowRank, linear, uniform};
+use super::linear::{LinearLayers, LowRank, Weight, linear, uniform};
+use super::quantized::QuantizedWeight;
 use crate::precision::Bf16Gemm;
 
 /// A 1x1 convolution, stored as checkpoints do (`[out, in, 1, 1]`) and run as a linear layer.
 #[derive(Module, Debug)]
 pub struct PointwiseConv {
-    /// `[out, in, 1, 1]`.
+    /// `[out, in, 1, 1]`; where the weight is quantised, dequantised when it is read.
     pub weight: Param<Tensor<4>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
     /// Low-rank terms that are added to the output; empty unless there are unmerged LoRAs.
     pub low_rank: Vec<LowRank>,
+    /// What it computes with in place of the weight.
+    pub quantized: Option<QuantizedWeight>,
     /// How f32 rows are multiplied by a bf16 weight on the CPU.
     #[module(skip)]
     pub bf16_gemm: Bf16Gemm,
@@ -41,8 +44,25 @@ impl PointwiseConv {
             weight: uniform([d_output, d_input, 1, 1], d_input, device),
             bias: bias.then(|| uniform([d_output], d_input, device)),
             low_rank: Vec::new(),
+            quantized: None,
             bf16_gemm: Bf16Gemm::default(),
         }
+    }
+
+    /// Puts a quantised weight in the place of what is there.
+    ///
+    /// # Panics
+    /// If it is of another size.
+    pub fn set_quantized(&mut self, weight: QuantizedWeight) {
+        let [d_output, d_input] = weight.size();
+        let shape = [d_output, d_input, 1, 1];
+        assert_eq!(
+            self.weight.lazy_shape().to_vec(),
+            shape,
+            "a weight of another layer"
+        );
+        self.weight = weight.parameter(shape);
+        self.quantized = Some(weight);
     }
 
     /// Applies the convolution to tokens.
@@ -56,12 +76,16 @@ impl PointwiseConv {
 
     /// [`forward`](Self::forward), then a function of each element.
     pub(crate) fn forward_fused(&self, tokens: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
-        let weight = self.weight.val();
-        let [d_output, d_input, _, _] = weight.dims();
-        let weight = weight.reshape([d_output, d_input]);
         let bias = self.bias.as_ref().map(Param::val);
-        let low_rank = &self.low_rank;
-        linear(tokens, weight, bias, low_rank, epilogue, self.bf16_gemm)
+        let weight = match &self.quantized {
+            Some(weight) => Weight::Quantized(weight),
+            None => {
+                let weight = self.weight.val();
+                let [d_output, d_input, _, _] = weight.dims();
+                Weight::Dense(weight.reshape([d_output, d_input]), self.bf16_gemm)
+            }
+        };
+        linear(tokens, weight, bias, &self.low_rank, epilogue)
     }
 
     /// Applies the convolution to an image.
@@ -70,7 +94,7 @@ impl PointwiseConv {
     /// - input `[batch, in, height, width]`
     /// - output `[batch, out, height, width]`
     pub fn forward_image(&self, x: Tensor<4>) -> Tensor<4> {
-        if !self.low_rank.is_empty() {
+        if !self.low_rank.is_empty() || self.quantized.is_some() {
             let [batch, channels, height, width] = x.dims();
             let tokens = x.permute([0, 2, 3, 1]); // [batch, height, width, in]
             let y = self.forward(tokens.reshape([batch, height * width, channels]));

@@ -7,6 +7,8 @@ use burn::tensor::{Device, Tensor};
 use crate::kernels::{self, Epilogue, cast, silu};
 use crate::precision::Bf16Gemm;
 
+use super::quantized::QuantizedWeight;
+
 /// PyTorch's default initialisation: uniform in `+-1 / sqrt(fan_in)`. Lazy: nothing is allocated
 /// before the value is read.
 pub(super) fn uniform<const D: usize>(
@@ -49,12 +51,14 @@ impl LowRank {
 /// `y = x W^T + b` over the last axis, with the weight as checkpoints store it, `[out, in]`.
 #[derive(Module, Debug)]
 pub struct TorchLinear {
-    /// `[out, in]`.
+    /// `[out, in]`; where the weight is quantised, dequantised when it is read.
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
     /// Low-rank terms that are added to the output; empty unless there are unmerged LoRAs.
     pub low_rank: Vec<LowRank>,
+    /// What it computes with in place of the weight.
+    pub quantized: Option<QuantizedWeight>,
     /// How f32 rows are multiplied by a bf16 weight on the CPU.
     #[module(skip)]
     pub bf16_gemm: Bf16Gemm,
@@ -68,8 +72,24 @@ impl TorchLinear {
             weight: uniform([d_output, d_input], d_input, device),
             bias: bias.then(|| uniform([d_output], d_input, device)),
             low_rank: Vec::new(),
+            quantized: None,
             bf16_gemm: Bf16Gemm::default(),
         }
+    }
+
+    /// Puts a quantised weight in the place of what is there.
+    ///
+    /// # Panics
+    /// If it is of another size.
+    pub fn set_quantized(&mut self, weight: QuantizedWeight) {
+        let size = weight.size();
+        assert_eq!(
+            self.weight.lazy_shape().to_vec(),
+            size,
+            "a weight of another layer"
+        );
+        self.weight = weight.parameter(size);
+        self.quantized = Some(weight);
     }
 
     /// Applies the layer to the last axis.
@@ -79,9 +99,41 @@ impl TorchLinear {
     /// - output `[.., out]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let bias = self.bias.as_ref().map(Param::val);
-        let weight = self.weight.val();
-        let low_rank = &self.low_rank;
-        linear(x, weight, bias, low_rank, Epilogue::None, self.bf16_gemm)
+        let weight = match &self.quantized {
+            Some(weight) => Weight::Quantized(weight),
+            None => Weight::Dense(self.weight.val(), self.bf16_gemm),
+        };
+        linear(x, weight, bias, &self.low_rank, Epilogue::None)
+    }
+}
+
+/// What a layer multiplies by, `[out, in]`.
+pub(super) enum Weight<'a> {
+    Dense(Tensor<2>, Bf16Gemm),
+    Quantized(&'a QuantizedWeight),
+}
+
+impl Weight<'_> {
+    fn size(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(weight, _) => weight.dims(),
+            Self::Quantized(weight) => weight.size(),
+        }
+    }
+
+    /// The term that belongs to the weight itself.
+    fn low_rank(&self) -> Option<&LowRank> {
+        match self {
+            Self::Dense(..) => None,
+            Self::Quantized(weight) => weight.low_rank.as_ref(),
+        }
+    }
+
+    fn apply(self, x: Tensor<2>, bias: Option<Tensor<1>>, epilogue: Epilogue) -> Tensor<2> {
+        match self {
+            Self::Dense(weight, bf16) => kernels::linear(x, weight, bias, epilogue, bf16),
+            Self::Quantized(weight) => kernels::quantized_linear(x, &weight.matrix, bias, epilogue),
+        }
     }
 }
 
@@ -89,26 +141,26 @@ impl TorchLinear {
 /// Flattened to two dimensions first, so that the transposed weight stays a view on every backend.
 pub(super) fn linear<const D: usize>(
     x: Tensor<D>,
-    weight: Tensor<2>,
+    weight: Weight<'_>,
     bias: Option<Tensor<1>>,
     low_rank: &[LowRank],
     epilogue: Epilogue,
-    bf16: Bf16Gemm,
 ) -> Tensor<D> {
     let mut dims = x.dims();
-    let [d_output, d_input] = weight.dims();
+    let [d_output, d_input] = weight.size();
     let rows = dims[..D - 1].iter().product();
     let x: Tensor<2> = x.reshape([rows, d_input]);
-    let terms = low_rank.iter().map(|term| term.forward(x.clone()));
+    let terms = weight.low_rank().into_iter().chain(low_rank);
+    let terms = terms.map(|term| term.forward(x.clone()));
     let y = match terms.reduce(|sum, term| sum + term) {
         Some(terms) => {
-            let y = kernels::linear(x, weight, bias, Epilogue::None, bf16) + terms; // [rows, out]
+            let y = weight.apply(x, bias, Epilogue::None) + terms; // [rows, out]
             match epilogue {
                 Epilogue::None => y,
                 Epilogue::Silu => silu(y),
             }
         }
-        None => kernels::linear(x, weight, bias, epilogue, bf16), // [rows, out]
+        None => weight.apply(x, bias, epilogue), // [rows, out]
     };
     dims[D - 1] = d_output;
     y.reshape(dims)

@@ -7,6 +7,7 @@
 //!
 //! [`quantized_linear`](crate::kernels::quantized_linear) multiplies by them.
 
+mod form;
 mod int8;
 mod rounding;
 mod uint4;
@@ -14,6 +15,7 @@ mod uint4;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
+pub use self::form::{Quantization, Quantize, signal_to_noise};
 pub use self::int8::Int8Rows;
 #[cfg(feature = "flex")]
 pub(crate) use self::rounding::{largest_magnitude, nearest, scale_of};

@@ -36,10 +36,23 @@ pub fn load_module<M: Module>(
     options: &LoadOptions,
     device: &Device,
 ) -> Result<M, WeightError> {
+    load_all_but(module, weights, options, &BTreeSet::new(), device)
+}
+
+/// As [`load_module`], but for the parameters of these names of the checkpoint without prefix, which
+/// are checked and stay as they are.
+pub(super) fn load_all_but<M: Module>(
+    module: M,
+    weights: &Weights,
+    options: &LoadOptions,
+    kept: &BTreeSet<String>,
+    device: &Device,
+) -> Result<M, WeightError> {
     let names = checked_names(&module, weights, options)?;
     let mut loader = Loader {
         path: ModulePath::default(),
         names,
+        kept,
         weights,
         options,
         device,
@@ -90,7 +103,7 @@ fn checked_names<'a, M: Module>(
                 let found = weights.shape(name).unwrap_or_default();
                 if found != shape.as_slice() {
                     misshapen.push((key, shape, found.to_vec()));
-                } else if weights.dtype(name).is_none() {
+                } else if weights.dtype(name).is_none() && weights.packed(name).is_none() {
                     return Err(WeightError::Dtype {
                         name: key,
                         origin: weights.origin().to_owned(),
@@ -126,6 +139,7 @@ fn checked_names<'a, M: Module>(
 struct Loader<'a> {
     path: ModulePath,
     names: BTreeMap<&'a str, &'a str>,
+    kept: &'a BTreeSet<String>,
     weights: &'a Weights,
     options: &'a LoadOptions,
     device: &'a Device,
@@ -146,6 +160,9 @@ impl ModuleMapper for Loader<'_> {
             return param;
         }
         let key = self.options.key_map.to_checkpoint(&self.path.join());
+        if self.kept.contains(&key) {
+            return param;
+        }
         let name = self.names[key.as_str()];
         let dtype = self
             .options

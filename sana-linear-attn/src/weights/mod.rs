@@ -14,6 +14,7 @@ pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod load;
 pub(crate) mod names;
+mod packed;
 pub(crate) mod save;
 pub(crate) mod tensors;
 mod upload;
@@ -36,5 +37,8 @@ pub use file::read::{LARGEST_CONFIG, read_bounded, read_text_bounded};
 pub use file::replace::{check_replaceable, follow_links, replace_file};
 pub use load::check_module;
 pub use names::parameter_shapes;
+#[doc(hidden)]
+pub use packed::load_quantized;
+pub use packed::{LayerNoise, QuantizePlan, TakeLowRank};
 #[doc(hidden)]
 pub use save::write_tensors;

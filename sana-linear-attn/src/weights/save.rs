@@ -91,6 +91,7 @@ pub(crate) fn write_planned<'a>(
             DType::BF16 => Dtype::BF16,
             DType::I64 => Dtype::I64,
             DType::U8 => Dtype::U8,
+            DType::I8 => Dtype::I8,
             other => {
                 return Err(WeightError::Dtype {
                     name: tensor.name,

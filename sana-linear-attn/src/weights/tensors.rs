@@ -1,12 +1,14 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::DType;
 use safetensors::tensor::Dtype;
 
 use super::encoded::EncodedRows;
 use super::error::WeightError;
+use super::packed::PackedMatrix;
 use crate::weights::file::container::Container;
 use crate::weights::file::folder::{candidates, file_names, has_shards, shard_paths, variants_of};
 use crate::weights::file::pytorch;
@@ -31,6 +33,9 @@ pub(super) struct Entry {
     /// Where its values are from, if they are not the bytes of a file. It then has the dtype in which it is
     /// loaded when none is asked for, and the bytes are those of that dtype.
     pub encoded: Option<EncodedRows>,
+    /// What it is made of, for the weight of a layer in 8 or 4 bits. Then the shape is the weight's, and
+    /// the rest has no meaning.
+    pub packed: Option<Arc<PackedMatrix>>,
 }
 
 impl Entry {
@@ -43,6 +48,21 @@ impl Entry {
             start: 0,
             end: elements * dtype.bitsize() / 8,
             encoded: Some(encoded),
+            packed: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.packed {
+            Some(packed) => packed.bytes(),
+            None => self.end - self.start,
+        }
+    }
+
+    fn float_dtype(&self) -> Option<DType> {
+        match &self.packed {
+            Some(_) => None,
+            None => float_dtype(self.dtype),
         }
     }
 
@@ -50,14 +70,15 @@ impl Entry {
         match &self.encoded {
             // A share of the rows counts no more than what it stands for.
             Some(rows) => rows.source.stored_bytes().min(self.end - self.start),
-            None => self.end - self.start,
+            None => self.bytes(),
         }
     }
 
     fn stored_as(&self) -> String {
-        match &self.encoded {
-            Some(rows) => rows.source.kind().to_owned(),
-            None => dtype_name(self.dtype),
+        match (&self.encoded, &self.packed) {
+            (_, Some(packed)) => packed.name().to_owned(),
+            (Some(rows), None) => rows.source.kind().to_owned(),
+            (None, None) => dtype_name(self.dtype),
         }
     }
 }
@@ -185,6 +206,7 @@ impl Weights {
                 start: 0,
                 end: tensor.bytes,
                 encoded: None,
+                packed: None,
             };
             if self.entries.insert(tensor.name.clone(), entry).is_some() {
                 return Err(WeightError::Corrupt {
@@ -216,6 +238,7 @@ impl Weights {
                 start: tensor.start,
                 end: tensor.end,
                 encoded: None,
+                packed: None,
             };
             match self.entries.entry(tensor.name) {
                 btree_map::Entry::Vacant(place) => place.insert(entry),
@@ -241,6 +264,9 @@ impl Weights {
     pub(crate) fn row_shares(&self, shares: Vec<RowShare>) -> Self {
         let entry = |share: &RowShare| {
             let stored = self.entries.get(&share.stored)?;
+            if stored.packed.is_some() && share.parts > 1 {
+                return None;
+            }
             let mut shape = stored.shape.clone();
             let rows = shape.first_mut()?;
             if !rows.is_multiple_of(share.parts) || share.part >= share.parts {
@@ -258,6 +284,7 @@ impl Weights {
                 start,
                 end: start + length,
                 encoded,
+                packed: stored.packed.clone(),
                 ..*stored
             })
         };
@@ -293,9 +320,7 @@ impl Weights {
 
     /// Dtype of a float tensor; `None` when it is absent or not f32, f16 or bf16.
     pub fn dtype(&self, name: &str) -> Option<DType> {
-        self.entries
-            .get(name)
-            .and_then(|entry| float_dtype(entry.dtype))
+        self.entries.get(name).and_then(Entry::float_dtype)
     }
 
     /// Dtype of a float tensor, or why it has none.
@@ -305,7 +330,7 @@ impl Weights {
         let Some(entry) = self.entries.get(&name) else {
             return Err(WeightError::NoTensor { name, origin });
         };
-        float_dtype(entry.dtype).ok_or_else(|| WeightError::Dtype {
+        entry.float_dtype().ok_or_else(|| WeightError::Dtype {
             name,
             origin,
             found: entry.stored_as(),
@@ -323,19 +348,29 @@ impl Weights {
         self.metadata.get(key).map(String::as_str)
     }
 
+    /// The form of a weight that is not stored as a tensor, such as `int8`: its dtype is `None`, its
+    /// shape the weight's.
+    pub fn packed(&self, name: &str) -> Option<&'static str> {
+        Some(self.packed_matrix(name)?.name())
+    }
+
+    pub(super) fn packed_matrix(&self, name: &str) -> Option<&PackedMatrix> {
+        self.entries.get(name)?.packed.as_deref()
+    }
+
     /// The little-endian bytes of a tensor; `None` of one whose values are computed. Those of a PyTorch
     /// file stay in memory from now on.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
         let entry = self
             .entries
             .get(name)
-            .filter(|entry| entry.encoded.is_none())?;
+            .filter(|entry| entry.encoded.is_none() && entry.packed.is_none())?;
         self.files[entry.file].get(entry.start..entry.end)
     }
 
     /// Number of bytes of a tensor in its dtype; nothing is read for it.
     pub fn byte_len(&self, name: &str) -> Option<usize> {
-        self.entries.get(name).map(|entry| entry.end - entry.start)
+        self.entries.get(name).map(Entry::bytes)
     }
 
     /// Bytes of all tensors together, as they are stored.

@@ -38,6 +38,12 @@ impl Weights {
                 misshapen: vec![(name.to_owned(), vec![0; D], entry.shape.clone())],
             });
         }
+        if let Some(packed) = self.packed_matrix(name) {
+            let dense = packed.read(self, device)?.dense(dtype);
+            let mut shape = [0; D];
+            shape.copy_from_slice(&entry.shape);
+            return Ok(dense.reshape(shape));
+        }
         let stored = self.checked_dtype(name)?;
         // What trains is written to.
         let read_only = is_cpu(device) && !device.is_autodiff();
@@ -57,7 +63,7 @@ impl Weights {
 
     /// The values of a tensor in `dtype`: where they are if they are only read, or in memory of their
     /// own.
-    fn data(
+    pub(super) fn data(
         &self,
         entry: &Entry,
         stored: DType,
@@ -147,6 +153,7 @@ impl Weights {
 /// A copy at a place that suits its elements.
 fn copied(bytes: &[u8], dtype: DType) -> Bytes {
     match dtype.size() {
+        1 => Bytes::from_bytes_vec(bytes.to_vec()),
         2 => Bytes::from_elems(elements(bytes, u16::from_ne_bytes)),
         _ => Bytes::from_elems(elements(bytes, f32::from_ne_bytes)),
     }

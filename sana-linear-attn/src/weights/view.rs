@@ -40,6 +40,7 @@ impl Weights {
                     start: tensor.start,
                     end: tensor.end,
                     encoded: None,
+                    packed: None,
                 },
             };
             let name = tensor.name;

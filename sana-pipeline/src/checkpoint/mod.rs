@@ -24,6 +24,7 @@ pub mod variants;
 pub use component::Component;
 pub(crate) use component::{CONFIG, INDEX};
 pub(crate) use contents::dtype;
+pub use contents::quantize::QuantizeComponents;
 pub use external::{ControlNetFolder, LoraFile, LoraMode};
 pub use inspect::{check, describe, weight_file};
 pub(crate) use inspect::{check_caption, check_latents, fitting_scheduler};

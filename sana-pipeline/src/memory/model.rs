@@ -3,6 +3,7 @@
 use burn::tensor::{DType, Device};
 use sana_dcae::{DcAeConfig, Tiling};
 use sana_linear_attn::gpu::DeviceMemory;
+use sana_linear_attn::quantization::Quantization;
 use sana_linear_attn::{SanaTransformerConfig, Weights};
 use sana_text::{Gemma2Config, PromptOptions};
 
@@ -13,7 +14,7 @@ use super::activations::{
 use super::batch::images_decoded_at_once;
 use super::estimate::{MemoryEstimate, StageEstimate};
 use crate::checkpoint::dtype;
-use crate::checkpoint::{Checkpoint, Component};
+use crate::checkpoint::{Checkpoint, Component, QuantizeComponents};
 use crate::error::PipelineError;
 
 /// Bytes of an element that arithmetic is done on, on the CPU backend: it computes in f32 whatever
@@ -30,8 +31,10 @@ pub(crate) struct LoadedPart {
     elements: u64,
     /// Elements of the largest tensor among them.
     largest: u64,
-    /// Bytes that come with them, of LoRAs.
+    /// Bytes that come with them, of LoRAs and quantised weights.
     extra: u64,
+    /// Elements of the weights that are quantised.
+    quantized: u64,
     dtype: DType,
     /// The dtype when bf16 is asked for.
     narrow: DType,
@@ -51,25 +54,44 @@ impl LoadedPart {
             part != Component::TextEncoder
                 || !(name.starts_with("embed_tokens.") || name.starts_with("lm_head."))
         };
-        let sizes = weights.names().filter(loaded).map(|name| {
+        let (mut elements, mut largest, mut extra, mut quantized) = (0u64, 0, 0u64, 0u64);
+        for name in weights.names().filter(loaded) {
             let shape = weights.shape(name).unwrap_or_default();
-            shape
+            let size = shape
                 .iter()
-                .fold(1, |size: u64, &side| size.saturating_mul(side as u64))
-        });
-        let (mut elements, mut largest) = (0u64, 0);
-        for size in sizes {
-            elements = elements.saturating_add(size);
+                .fold(1, |size: u64, &side| size.saturating_mul(side as u64));
             largest = largest.max(size);
+            if weights.packed(name).is_some() {
+                let bytes = weights.byte_len(name).unwrap_or(0);
+                extra = extra.saturating_add(bytes as u64);
+                quantized = quantized.saturating_add(size);
+            } else {
+                elements = elements.saturating_add(size);
+            }
         }
         Self {
             part,
             elements,
             largest,
-            extra: 0,
+            extra,
+            quantized,
             dtype,
             narrow,
         }
+    }
+
+    /// With layers of these sizes `[out, in]` quantised while it is loaded, unless it is in its files.
+    pub fn quantized(mut self, sizes: &[[usize; 2]], form: Quantization) -> Self {
+        if self.quantized == 0 {
+            for &[rows, inputs] in sizes {
+                let size = rows as u64 * inputs as u64;
+                self.elements = self.elements.saturating_sub(size);
+                self.quantized = self.quantized.saturating_add(size);
+                let bytes = form.bytes([rows, inputs]) as u64;
+                self.extra = self.extra.saturating_add(bytes);
+            }
+        }
+        self
     }
 
     /// With low-rank terms of so many elements, which are kept in f32 or pass through it.
@@ -170,17 +192,29 @@ pub(crate) struct MemoryModel {
 }
 
 impl MemoryModel {
-    /// Of a checkpoint that is loaded in one dtype on the CPU, whatever its files are in.
+    /// Of a checkpoint that is loaded in one dtype on the CPU, whatever its files are in, and with some
+    /// of its networks quantised.
     pub fn of_checkpoint(
         checkpoint: &Checkpoint,
         variant: Option<&str>,
         dtype: DType,
+        quantize: QuantizeComponents,
     ) -> Result<Self, PipelineError> {
+        let device = Device::default();
         let present: Vec<Component> = checkpoint.weighted().collect();
         let mut parts = Vec::new();
         for &part in &present {
             let weights = checkpoint.weights(part, variant)?;
-            parts.push(LoadedPart::sized(part, &weights, dtype, dtype));
+            let mut loaded = LoadedPart::sized(part, &weights, dtype, dtype);
+            if let (Component::Transformer, Some(quantize)) = (part, quantize.of_transformer()) {
+                let config = checkpoint.transformer_config()?;
+                loaded = loaded.quantized(&config.quantized_sizes(quantize, &device), quantize.to);
+            }
+            if let (Component::TextEncoder, Some(form)) = (part, quantize.text_encoder) {
+                let config = checkpoint.text_config()?;
+                loaded = loaded.quantized(&config.quantized_sizes(&device)?, form);
+            }
+            parts.push(loaded);
         }
         let autoencoder = checkpoint.vae_config()?;
         Ok(Self {
@@ -310,12 +344,14 @@ impl MemoryModel {
                 .filter(|loaded| loaded.part.stage() == part)
         };
         let weights = loaded().map(LoadedPart::bytes).fold(0, u64::saturating_add);
-        let part = loaded().max_by_key(|loaded| loaded.elements);
+        let part = loaded().max_by_key(|loaded| loaded.elements.saturating_add(loaded.quantized));
         let element = match part {
             Some(part) if !self.cpu => part.dtype.size() as f64,
             _ => CPU_ELEMENT,
         };
         let widened = match part {
+            // Widened for each use, and what is quantised on any device.
+            Some(part) if part.quantized > 0 => 4.0 * part.largest as f64,
             Some(part) if self.cpu && part.dtype != DType::F32 => 4.0 * part.largest as f64,
             _ => 0.0,
         };

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use burn::tensor::DType;
+use sana_linear_attn::quantization::Quantization;
 use sana_text::PromptOptions;
 use serde::Serialize;
 
 use super::estimate::MemoryEstimate;
 use super::model::{MemoryModel, Workload};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, QuantizeComponents};
 use crate::error::PipelineError;
 use crate::support::units::human;
 
@@ -68,7 +69,8 @@ impl ImageMemory {
 
 impl Checkpoint {
     /// The memory for one image on the CPU with classifier-free guidance, of `[width, height]` or
-    /// else of the size that the model was trained at, with the parts in f32 and in bf16.
+    /// else of the size that the model was trained at, with the parts in f32 and in bf16, and with
+    /// transformer and text encoder [quantised](QuantizeComponents) and the rest in bf16.
     ///
     /// # Errors
     /// When a part is not usable.
@@ -77,8 +79,23 @@ impl Checkpoint {
         variant: Option<&str>,
         size: Option<[usize; 2]>,
     ) -> Result<ImageMemory, PipelineError> {
-        let model = |dtype| MemoryModel::of_checkpoint(self, variant, dtype);
-        let models = [("f32", model(DType::F32)?), ("bf16", model(DType::BF16)?)];
+        let model = |dtype, quantize| MemoryModel::of_checkpoint(self, variant, dtype, quantize);
+        let none = QuantizeComponents::default();
+        let mut models = vec![
+            ("f32", model(DType::F32, none)?),
+            ("bf16", model(DType::BF16, none)?),
+        ];
+        // The rest is in bf16.
+        for (name, quantize) in [
+            ("int8", QuantizeComponents::usual(Quantization::Int8)),
+            ("uint4", QuantizeComponents::usual(Quantization::Uint4)),
+            (
+                "uint4 with the text encoder",
+                QuantizeComponents::both(Quantization::Uint4),
+            ),
+        ] {
+            models.push((name, model(DType::BF16, quantize)?));
+        }
         let options = self.keys().prompt_options();
         Ok(ImageMemory::new(&models, size, &options))
     }

@@ -137,9 +137,17 @@ impl SanaPipeline {
             if part == Component::TextEncoder {
                 let config = checkpoint.text_config()?;
                 spec.check_caption(config.hidden_size)?;
+                if let Some(form) = options.quantize.text_encoder {
+                    let sizes = config.quantized_sizes(device)?;
+                    part_loaded = part_loaded.quantized(&sizes, form);
+                }
                 text = Some(config);
             }
             if part == Component::Transformer {
+                if let Some(quantize) = options.quantize.of_transformer() {
+                    let sizes = spec.transformer.quantized_sizes(quantize, device);
+                    part_loaded = part_loaded.quantized(&sizes, quantize.to);
+                }
                 for elements in &lora_elements {
                     part_loaded = part_loaded.with_low_rank(*elements);
                 }

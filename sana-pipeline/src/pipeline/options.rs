@@ -8,7 +8,7 @@ use sana_linear_attn::ControlWiring;
 use sana_linear_attn::precision::Bf16Gemm;
 use sana_linear_attn::transformer::F16Clamp;
 
-use crate::checkpoint::LoraFile;
+use crate::checkpoint::{LoraFile, QuantizeComponents};
 use crate::memory::{MemoryPolicy, MemoryShortage};
 
 /// How to load a checkpoint.
@@ -21,6 +21,9 @@ pub struct LoadOptions {
     /// dtype; there, what the device does not support becomes f32, and the text encoder and the
     /// autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`](crate::SanaPipeline::notes) says so.
     pub dtype: Option<DType>,
+    /// The networks whose linear layers are quantised, one layer after the other while they are loaded.
+    /// The dtype is then that of the others. LoRAs are kept next to quantised weights.
+    pub quantize: QuantizeComponents,
     /// How linear layers multiply by bf16 weights on the CPU backend.
     pub bf16_gemm: Bf16Gemm,
     /// Suffix of the weight files, such as `fp16`; parts without files of it load their plain

@@ -23,6 +23,8 @@ mod not_finite;
 mod notes;
 mod original;
 mod parity;
+#[cfg(all(feature = "flex", feature = "scenes-model"))]
+mod quantized;
 mod real_size;
 mod requests;
 mod running;

@@ -57,6 +57,7 @@ impl<'a> MatrixInit<'a> {
             weight: self.matrix(d_output, d_input),
             bias: None,
             low_rank: Vec::new(),
+            quantized: None,
             bf16_gemm: Bf16Gemm::default(),
         }
     }

@@ -18,6 +18,7 @@ mod layer;
 mod mask;
 mod model;
 mod norm;
+mod quantized;
 mod rope;
 
 pub use attention::Gemma2Attention;

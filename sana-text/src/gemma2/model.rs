@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use sana_linear_attn::layers::LinearLayers;
+use sana_linear_attn::layers::{AnyLinear, LinearLayers};
 use sana_linear_attn::precision::{Bf16Gemm, compute_dtype};
-use sana_linear_attn::weights::check_module;
-use sana_linear_attn::{KeyMap, LoadOptions, Weights, load_module};
+use sana_linear_attn::quantization::Quantization;
+use sana_linear_attn::weights::{check_module, load_quantized};
+use sana_linear_attn::{KeyMap, LoadOptions, Weights};
 
 use super::config::Gemma2Config;
 use super::gguf;
@@ -41,6 +42,9 @@ pub struct Gemma2LoadOptions {
     pub variant: Option<String>,
     /// Where the embedding table goes.
     pub embedding: EmbeddingPlacement,
+    /// The form that the linear layers get, one after the other, unless they are quantised in the file
+    /// already.
+    pub quantize: Option<Quantization>,
 }
 
 /// The Gemma-2 decoder stack up to and including its final norm.
@@ -168,7 +172,15 @@ impl Gemma2Model {
             },
         };
         let model = config.build(init, device, on_device)?;
-        let mut model = load_module(model, &weights, &load_options, device)?;
+        let choose = |_: &str| options.quantize;
+        let mut model = load_quantized(
+            model,
+            &weights,
+            &load_options,
+            linear_layers,
+            &choose,
+            device,
+        )?;
         model.table = (!on_device).then_some(table);
         Ok(model)
     }
@@ -355,6 +367,25 @@ impl Gemma2Model {
         }
         self.norm.forward(x)
     }
+}
+
+/// The linear layers, by the names of the checkpoint without prefix.
+pub(super) fn linear_layers(model: &mut Gemma2Model) -> Vec<(String, AnyLinear<'_>)> {
+    let layers = model.layers.iter_mut().enumerate();
+    let layers = layers.flat_map(|(index, layer)| {
+        let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
+        [
+            ("self_attn.q_proj", &mut attention.q_proj),
+            ("self_attn.k_proj", &mut attention.k_proj),
+            ("self_attn.v_proj", &mut attention.v_proj),
+            ("self_attn.o_proj", &mut attention.o_proj),
+            ("mlp.gate_proj", &mut mlp.gate_proj),
+            ("mlp.up_proj", &mut mlp.up_proj),
+            ("mlp.down_proj", &mut mlp.down_proj),
+        ]
+        .map(|(name, layer)| (format!("layers.{index}.{name}"), AnyLinear::Linear(layer)))
+    });
+    layers.collect()
 }
 
 fn is_supported(dtype: DType) -> bool {

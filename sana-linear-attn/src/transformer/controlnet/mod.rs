@@ -84,6 +84,7 @@ fn zero_linear(width: usize, device: &Device) -> TorchLinear {
         weight: Initializer::Zeros.init([width, width], device),
         bias: Some(Initializer::Zeros.init([width], device)),
         low_rank: Vec::new(),
+        quantized: None,
         bf16_gemm: Bf16Gemm::default(),
     }
 }

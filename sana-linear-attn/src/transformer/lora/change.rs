@@ -37,6 +37,12 @@ impl Lora {
         self.targets.get(layer).or_else(underscored)
     }
 
+    /// The kind of its change of a layer, if that is not low rank.
+    pub(super) fn dense_kind_of(&self, layer: &str) -> Option<LoraKind> {
+        let kind = kind_of(self.tensors(layer)?);
+        (kind != LoraKind::Lora).then_some(kind)
+    }
+
     /// The factors of a layer, with what they are multiplied with in addition to the user's scale.
     fn factors(
         &self,

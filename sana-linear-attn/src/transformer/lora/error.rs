@@ -56,6 +56,17 @@ pub enum LoraError {
         /// What it is.
         kind: &'static str,
     },
+    /// An adapter whose change of the weights is not low rank, on quantised weights.
+    #[error(
+        "the LoRA {origin} is a {kind}, whose change of the weights is not low rank, and the \
+         weights are quantized: merge it into weights that are not, or load them so"
+    )]
+    Quantized {
+        /// The file.
+        origin: String,
+        /// What it is.
+        kind: &'static str,
+    },
     /// A scale that is not finite.
     #[error("the scale of the LoRA {origin} must be a finite number, got {scale}")]
     Scale {

@@ -1,64 +1,39 @@
 use std::collections::BTreeMap;
 
 use burn::module::Param;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Tensor};
 
 use crate::kernels::cast;
-use crate::layers::{LowRank, PointwiseConv, TorchLinear};
+use crate::layers::{AnyLinear, LowRank, TorchLinear};
 use crate::transformer::model::SanaTransformer;
 use crate::transformer::trunk::{SanaBlock, SinusoidMlp};
 
-/// A layer that a LoRA can change.
-pub(super) enum Layer<'a> {
-    Linear(&'a mut TorchLinear),
-    Pointwise(&'a mut PointwiseConv),
+/// Adds a term to the output of a layer.
+pub(super) fn attach(layer: &mut AnyLinear<'_>, term: LowRank) {
+    // The factors of a quantised weight keep their dtype.
+    let dtype = match (layer.quantized(), &layer) {
+        (Some(_), _) => term.up.dtype(),
+        (None, AnyLinear::Linear(layer)) => layer.weight.val().dtype(),
+        (None, AnyLinear::Pointwise(layer)) => layer.weight.val().dtype(),
+    };
+    let term = LowRank {
+        down: term.down.cast(dtype),
+        up: term.up.cast(dtype),
+    };
+    match layer {
+        AnyLinear::Linear(layer) => layer.low_rank.push(term),
+        AnyLinear::Pointwise(layer) => layer.low_rank.push(term),
+    }
 }
 
-impl Layer<'_> {
-    /// `[out, in]`.
-    fn size(&self) -> [usize; 2] {
-        let shape = match self {
-            Self::Linear(layer) => layer.weight.lazy_shape().to_vec(),
-            Self::Pointwise(layer) => layer.weight.lazy_shape().to_vec(),
-        };
-        [shape[0], shape[1]]
-    }
-
-    pub(super) fn device(&self) -> Device {
-        match self {
-            Self::Linear(layer) => layer.weight.lazy_device(),
-            Self::Pointwise(layer) => layer.weight.lazy_device(),
-        }
-    }
-
-    /// The weight `[out, in]` in f32.
-    pub(super) fn matrix(&self) -> Tensor<2> {
-        let weight = match self {
-            Self::Linear(layer) => layer.weight.val(),
-            Self::Pointwise(layer) => layer.weight.val().reshape(self.size()),
-        };
-        cast(weight, DType::F32).detach()
-    }
-
-    pub(super) fn attach(&mut self, term: LowRank) {
-        let (dtype, low_rank) = match self {
-            Self::Linear(layer) => (layer.weight.val().dtype(), &mut layer.low_rank),
-            Self::Pointwise(layer) => (layer.weight.val().dtype(), &mut layer.low_rank),
-        };
-        low_rank.push(LowRank {
-            down: term.down.cast(dtype),
-            up: term.up.cast(dtype),
-        });
-    }
-
-    pub(super) fn merge(&mut self, delta: Tensor<2>) {
-        match self {
-            Self::Linear(layer) => layer.weight = merged(&layer.weight, delta),
-            Self::Pointwise(layer) => {
-                let [d_output, d_input] = delta.dims();
-                let delta = delta.reshape([d_output, d_input, 1, 1]);
-                layer.weight = merged(&layer.weight, delta);
-            }
+/// Adds to the weight of a layer.
+pub(super) fn merge(layer: &mut AnyLinear<'_>, delta: Tensor<2>) {
+    match layer {
+        AnyLinear::Linear(layer) => layer.weight = merged(&layer.weight, delta),
+        AnyLinear::Pointwise(layer) => {
+            let [d_output, d_input] = delta.dims();
+            let delta = delta.reshape([d_output, d_input, 1, 1]);
+            layer.weight = merged(&layer.weight, delta);
         }
     }
 }
@@ -81,7 +56,9 @@ pub(super) fn layer_sizes(model: &mut SanaTransformer) -> BTreeMap<String, [usiz
 }
 
 /// The layers that a LoRA can change, by the names of the checkpoint.
-pub(super) fn layers_mut(model: &mut SanaTransformer) -> Vec<(String, Layer<'_>)> {
+pub(in crate::transformer) fn layers_mut(
+    model: &mut SanaTransformer,
+) -> Vec<(String, AnyLinear<'_>)> {
     let mut layers = Layers(Vec::new());
     let time = &mut model.time_embed;
     if let Some(emb) = &mut time.emb {
@@ -107,11 +84,11 @@ pub(super) fn layers_mut(model: &mut SanaTransformer) -> Vec<(String, Layer<'_>)
     layers.0
 }
 
-struct Layers<'a>(Vec<(String, Layer<'a>)>);
+struct Layers<'a>(Vec<(String, AnyLinear<'a>)>);
 
 impl<'a> Layers<'a> {
     fn linear(&mut self, name: impl Into<String>, layer: &'a mut TorchLinear) {
-        self.0.push((name.into(), Layer::Linear(layer)));
+        self.0.push((name.into(), AnyLinear::Linear(layer)));
     }
 
     fn mlp(&mut self, name: &str, mlp: &'a mut SinusoidMlp) {
@@ -142,7 +119,7 @@ impl<'a> Layers<'a> {
             ("ff.conv_point", &mut ff.conv_point),
         ] {
             let name = format!("transformer_blocks.{index}.{name}");
-            self.0.push((name, Layer::Pointwise(layer)));
+            self.0.push((name, AnyLinear::Pointwise(layer)));
         }
     }
 }
@@ -150,6 +127,7 @@ impl<'a> Layers<'a> {
 #[cfg(test)]
 mod tests {
     use burn::module::{Module, ModuleVisitor};
+    use burn::tensor::Device;
 
     use super::*;
     use crate::transformer::config::SanaTransformerConfig;

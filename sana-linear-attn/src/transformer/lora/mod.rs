@@ -12,12 +12,15 @@ mod settings;
 
 use burn::tensor::Tensor;
 
-use self::layers::{Layer, layer_sizes, layers_mut};
+use crate::layers::AnyLinear;
+
+use self::layers::{attach, layer_sizes, merge};
 use super::model::SanaTransformer;
 
 pub use error::{LoraError, LoraMismatch};
 pub use file::Lora;
 pub use kind::LoraKind;
+pub(in crate::transformer) use layers::layers_mut;
 
 /// How a LoRA takes part in the computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,8 +95,12 @@ impl SanaTransformer {
     /// Applies LoRAs: each adds `scale * alpha / rank * B A`, or what a DoRA, LoHa or LoKr makes of
     /// the original weights, to the weights of the layers it changes. The merged ones are summed in f32 before the sum is rounded to the weights' dtype.
     ///
+    /// Nothing is merged into a quantised weight, whose steps are coarser than most changes: there
+    /// all of them are [unmerged](LoraMode::Unmerged).
+    ///
     /// # Errors
     /// As [`Lora::check`], of the first that does not fit; nothing has been computed by then.
+    /// [`LoraError::Quantized`] for a change of quantised weights that is not low rank.
     pub fn with_loras(mut self, loras: &[ScaledLora]) -> Result<Self, LoraError> {
         let sizes = layer_sizes(&mut self);
         for scaled in loras {
@@ -101,13 +108,24 @@ impl SanaTransformer {
         }
         for (name, mut layer) in layers_mut(&mut self) {
             let device = layer.device();
+            let quantized = layer.quantized().is_some();
             let mut delta: Option<Tensor<2>> = None;
             for scaled in loras.iter().filter(|scaled| scaled.scale != 0.0) {
                 let (lora, scale) = (&scaled.lora, scaled.scale);
-                match scaled.mode {
+                let mode = match quantized {
+                    true => LoraMode::Unmerged,
+                    false => scaled.mode,
+                };
+                match mode {
                     LoraMode::Unmerged => {
+                        if let Some(kind) = lora.dense_kind_of(&name) {
+                            return Err(LoraError::Quantized {
+                                origin: lora.origin().to_owned(),
+                                kind: kind.name(),
+                            });
+                        }
                         if let Some(term) = lora.term(&name, scale, &device)? {
-                            layer.attach(term);
+                            attach(&mut layer, term);
                         }
                     }
                     LoraMode::Merged => {
@@ -120,7 +138,7 @@ impl SanaTransformer {
                 }
             }
             if let Some(delta) = delta {
-                layer.merge(delta);
+                merge(&mut layer, delta);
             }
         }
         Ok(self)
@@ -130,8 +148,8 @@ impl SanaTransformer {
     pub fn without_low_rank(mut self) -> Self {
         for (_, layer) in layers_mut(&mut self) {
             match layer {
-                Layer::Linear(layer) => layer.low_rank.clear(),
-                Layer::Pointwise(layer) => layer.low_rank.clear(),
+                AnyLinear::Linear(layer) => layer.low_rank.clear(),
+                AnyLinear::Pointwise(layer) => layer.low_rank.clear(),
             }
         }
         self

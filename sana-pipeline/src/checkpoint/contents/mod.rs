@@ -3,6 +3,7 @@
 #[cfg(feature = "scenes-model")]
 pub(super) mod built_in;
 pub(crate) mod dtype;
+pub(super) mod quantize;
 pub(super) mod weight_files;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use super::scheduler::Scheduler;
 use crate::error::{CheckpointError, PipelineError};
 use crate::preview::{LATENT_RGB, LatentRgb};
 
+use quantize::as_configured;
 use weight_files::{has_f16_files, open_weights};
 
 impl Checkpoint {
@@ -176,7 +178,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When there is no weight file, or a file is damaged; [`CheckpointError::ComponentWithoutWeights`] for the
-    /// scheduler and the tokenizer.
+    /// scheduler and the tokenizer; [`WeightError::Quantized`](sana_linear_attn::WeightError::Quantized)
+    /// for weights that are quantised in a way that is not supported.
     pub fn weights(
         &self,
         part: Component,
@@ -193,7 +196,10 @@ impl Checkpoint {
             return Ok(file.weights.clone());
         }
         match &self.source {
-            Source::Folder(folder) => Ok(open_weights(&folder.join(part.folder()), stem, variant)?),
+            Source::Folder(folder) => {
+                let weights = open_weights(&folder.join(part.folder()), stem, variant)?;
+                Ok(as_configured(weights, &self.config_bytes(part)?)?)
+            }
             #[cfg(feature = "scenes-model")]
             Source::BuiltIn => {
                 let file = format!("{}/{stem}.safetensors", part.folder());

@@ -93,7 +93,11 @@ fn is_clamped(checkpoint: &Checkpoint, plan: &DepthPlan) -> Result<bool, Pipelin
 }
 
 /// Copies the files of a component.
-fn copy(checkpoint: &Checkpoint, component: Component, folder: &Path) -> Result<(), PipelineError> {
+pub(super) fn copy(
+    checkpoint: &Checkpoint,
+    component: Component,
+    folder: &Path,
+) -> Result<(), PipelineError> {
     let to = create_folder(folder, component)?;
     let Some(source) = checkpoint.folder() else {
         return copy_built_in(component, &to);

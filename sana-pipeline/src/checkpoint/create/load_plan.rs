@@ -38,8 +38,8 @@ fn write_hole(
 }
 
 /// The checkpoint, and the bytes of tensors in each file of its transformer.
-fn checkpoint(folder: &Path, dtype: WeightDtype) -> (Checkpoint, Vec<u64>) {
-    let variant = variants::find(VARIANT).unwrap();
+fn checkpoint(variant: &str, folder: &Path, dtype: WeightDtype) -> (Checkpoint, Vec<u64>) {
+    let variant = variants::find(variant).unwrap();
     let model = RandomModel::of(variant, &[("tokenizer.json", b"{}")]);
     let parts = model.parts(&Device::flex()).unwrap();
     let mut shards = Vec::new();
@@ -77,7 +77,7 @@ fn the_largest_model_fits_its_files() {
     let device = Device::flex();
     for (dtype, size, files) in [(WeightDtype::Bf16, 2, 2), (WeightDtype::F32, 4, 4)] {
         let folder = tempfile::tempdir().unwrap();
-        let (checkpoint, shards) = checkpoint(folder.path(), dtype);
+        let (checkpoint, shards) = checkpoint(VARIANT, folder.path(), dtype);
         assert_eq!(shards.len(), files);
         assert_eq!(shards.iter().sum::<u64>(), size * TRANSFORMER);
         assert!(shards.iter().all(|bytes| *bytes <= SHARD_BYTES));
@@ -134,12 +134,44 @@ fn the_largest_model_fits_its_files() {
     }
 }
 
+/// The estimates of docs/memory.md for an image of 1024 x 1024, in gigabytes: all components in memory,
+/// one at a time, and that with decoding in tiles.
+#[cfg(target_os = "linux")]
+#[test]
+fn quantised_models_fit_into_less() {
+    for variant in ["sana-600m-1024px", "sana-1600m-1024px", VARIANT] {
+        let folder = tempfile::tempdir().unwrap();
+        let (checkpoint, _) = checkpoint(variant, folder.path(), WeightDtype::Bf16);
+        let memory = checkpoint
+            .describe_memory(None, Some([1024, 1024]))
+            .unwrap();
+        let needs: Vec<(&str, [f64; 3])> = memory
+            .by_dtype
+            .iter()
+            .map(|need| {
+                let bytes = [need.all_components, need.one_stage, need.one_stage_in_tiles];
+                (need.dtype, bytes.map(|bytes| bytes as f64 / 1e9))
+            })
+            .collect();
+        println!("{variant}: {needs:.2?}");
+        let [_, bf16, int8, uint4, least] = needs[..] else {
+            panic!("{needs:?}")
+        };
+        assert!(least.1[0] < uint4.1[0] && uint4.1[0] < int8.1[0] && int8.1[0] < bf16.1[0]);
+        match variant {
+            "sana-1600m-1024px" => assert!(int8.1[0] <= 7.2 && least.1[0] <= 5.6, "{needs:?}"),
+            VARIANT => assert!(uint4.1[1] < 8.0, "{needs:?}"),
+            _ => {}
+        }
+    }
+}
+
 /// Files of a model of another depth do not pass as those of this one.
 #[cfg(target_os = "linux")]
 #[test]
 fn other_files_do_not_fit() {
     let folder = tempfile::tempdir().unwrap();
-    let (checkpoint, _) = checkpoint(folder.path(), WeightDtype::Bf16);
+    let (checkpoint, _) = checkpoint(VARIANT, folder.path(), WeightDtype::Bf16);
     let config = SanaTransformerConfig::sana_1_5_1600m();
     let error = check_module(
         &config.init(&Device::flex()),

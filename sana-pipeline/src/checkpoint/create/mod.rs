@@ -6,6 +6,7 @@ mod controlnet;
 mod convert;
 mod depth;
 pub(crate) mod folder;
+mod quantized;
 mod random;
 mod trained;
 
@@ -31,6 +32,7 @@ use crate::support::files::write_whole;
 pub use controlnet::write_controlnet;
 pub use convert::{ConvertOptions, convert_transformer};
 pub use depth::write_with_depth;
+pub use quantized::{QuantizedOptions, write_quantized};
 pub use sana_linear_attn::transformer::TransformerLayout;
 pub use trained::{CheckpointFiles, write_autoencoder, write_denoiser};
 

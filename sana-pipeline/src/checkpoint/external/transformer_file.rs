@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use sana_linear_attn::transformer::{ConfigError, NunchakuLayout};
+use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
 use sana_linear_attn::{SanaTransformerConfig, WeightError, Weights};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::component::{CONFIG, Component};
+use crate::checkpoint::contents::quantize::as_configured;
 use crate::checkpoint::contents::weight_files::{
     has_f16_files, has_variant_files, open_weights, says_f16, variants_in,
 };
@@ -116,7 +118,11 @@ fn weights_at(path: &Path, variant: Option<&str>) -> Result<Weights, WeightError
         return Weights::open_files(path.display().to_string(), &pair);
     }
     let stem = Component::Transformer.weights_stem().unwrap_or_default();
-    open_weights(path, stem, variant)
+    let weights = open_weights(path, stem, variant)?;
+    match read_bounded(&path.join(CONFIG), LARGEST_CONFIG) {
+        Ok(config) => as_configured(weights, &config),
+        Err(_) => Ok(weights),
+    }
 }
 
 /// Where a config of the weights would be.

@@ -264,6 +264,7 @@ impl Networks {
                 let (weights, dtype) = self.open(Component::TextEncoder, &checkpoint, &options)?;
                 let load = Gemma2LoadOptions {
                     dtype: Some(dtype),
+                    quantize: options.quantize.text_encoder,
                     ..Gemma2LoadOptions::default()
                 };
                 let config = checkpoint.text_config()?;
@@ -288,7 +289,9 @@ impl Networks {
                 if let Some(note) = clamp_note(&config, clamp, dtype::stored_dtype(&weights)) {
                     self.note(note);
                 }
-                let model = config.load(&weights, Some(dtype), clamp, &self.device)?;
+                let quantize = options.quantize.of_transformer();
+                let model =
+                    config.load_quantized(&weights, Some(dtype), clamp, quantize, &self.device)?;
                 let loras: Result<Vec<_>, _> = options.loras.iter().map(LoraFile::open).collect();
                 model.with_loras(&loras?)?.with_bf16_gemm(options.bf16_gemm)
             }

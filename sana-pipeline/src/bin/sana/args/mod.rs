@@ -1,6 +1,7 @@
 //! Options that several subcommands share.
 
 mod cpu;
+mod quantize;
 mod shard;
 mod values;
 
@@ -14,6 +15,7 @@ use crate::device::DeviceName;
 use crate::files::Files;
 
 pub use self::cpu::{Bf16Args, CpuArgs};
+pub use self::quantize::{FormOf, QuantizeArgs};
 pub use self::shard::Shard;
 pub use self::values::{
     Aspect, Bytes, Color, Dtype, NoiseLevels, ScaledPath, Size, as_typed, many, path_as_typed,
@@ -62,6 +64,9 @@ pub struct ModelArgs {
     pub low_memory: bool,
     #[command(flatten)]
     #[serde(flatten)]
+    pub quantize: QuantizeArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
     pub bf16: Bf16Args,
 }
 
@@ -93,6 +98,7 @@ impl ModelArgs {
             device: self.device.or(below.device),
             dtype: self.dtype.or(below.dtype),
             low_memory: self.low_memory || below.low_memory,
+            quantize: self.quantize.or(below.quantize),
             bf16: Bf16Args {
                 widen_bf16: self.bf16.widen_bf16 || below.bf16.widen_bf16,
             },

@@ -14,6 +14,7 @@ use crate::commands::checkpoint::init::{self, InitArgs};
 use crate::commands::checkpoint::inspect::{self, InspectArgs};
 #[cfg(feature = "hub")]
 use crate::commands::checkpoint::models::{self, ModelsArgs};
+use crate::commands::checkpoint::quantize::{self, QuantizeCheckpointArgs};
 use crate::commands::evaluate::{self, EvaluateArgs};
 #[cfg(feature = "metrics")]
 use crate::commands::metrics::{self, MetricsArgs};
@@ -59,6 +60,7 @@ enum Command {
     Init(InitArgs),
     Grow(GrowArgs),
     Prune(PruneArgs),
+    Quantize(QuantizeCheckpointArgs),
     Train(TrainArgs),
     Bench(BenchArgs),
     #[cfg(feature = "serve")]
@@ -87,6 +89,7 @@ impl Cli {
             Command::Init(_) => "init",
             Command::Grow(_) => "grow",
             Command::Prune(_) => "prune",
+            Command::Quantize(_) => "quantize",
             Command::Train(_) => "train",
             Command::Bench(_) => "bench",
             #[cfg(feature = "serve")]
@@ -122,6 +125,7 @@ impl Cli {
             Command::Init(args) => CpuArgs::default().run(|| init::run(args)),
             Command::Grow(args) => CpuArgs::default().run(|| depth::run_grow(args)),
             Command::Prune(args) => args.resources.cpu.run(|| depth::run_prune(args)),
+            Command::Quantize(args) => CpuArgs::default().run(|| quantize::run(args)),
             // Its replicas are threads outside the pool.
             Command::Train(args) => CpuArgs::default().start().and_then(|()| train::run(args)),
             Command::Bench(args) => args.cpu.run(|| bench::run(args)),

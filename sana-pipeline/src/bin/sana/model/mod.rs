@@ -62,6 +62,7 @@ impl Model {
         let device = OpenDevice::open(args.device)?;
         let mut options = LoadOptions {
             dtype: args.dtype.map(Into::into),
+            quantize: args.quantize.components(),
             bf16_gemm: args.bf16.gemm(),
             variant: args.variant.clone(),
             loras,

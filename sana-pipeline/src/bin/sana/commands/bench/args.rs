@@ -5,8 +5,9 @@ use clap::{Args, ValueEnum};
 
 use super::models;
 use sana_linear_attn::precision::Bf16Gemm;
+use sana_pipeline::checkpoint::QuantizeComponents;
 
-use crate::args::{Bf16Args, CpuArgs, Dtype, Size, positive};
+use crate::args::{Bf16Args, CpuArgs, Dtype, QuantizeArgs, Size, positive};
 use crate::device::DeviceName;
 
 const EXAMPLES: &str = "\
@@ -90,6 +91,8 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub cpu: CpuArgs,
     #[command(flatten)]
+    pub quantize: QuantizeArgs,
+    #[command(flatten)]
     pub bf16: Bf16Args,
 }
 
@@ -124,6 +127,7 @@ pub struct Options {
     pub tokens: Option<usize>,
     pub steps: Option<usize>,
     pub dtype: Dtype,
+    pub quantize: QuantizeComponents,
     pub bf16_gemm: Bf16Gemm,
     pub warmup: usize,
     pub repeat: usize,

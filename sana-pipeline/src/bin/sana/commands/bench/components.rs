@@ -6,10 +6,11 @@ use sana_linear_attn::kernels::{Epilogue, linear, relu_linear_attention};
 use sana_linear_attn::precision::compute_dtype;
 use sana_linear_attn::transformer::{Positions, Sinusoids, TextContext, TransformerInput};
 use sana_sampler::noise;
+use sana_text::Gemma2Model;
 
 use super::args::{Component, Options};
 use super::measurement::Measurement;
-use super::models::{Models, random};
+use super::models::{Models, Weights, random};
 use super::timing::{Finite, Timing, measure};
 use super::work;
 
@@ -72,6 +73,7 @@ impl Bench<'_> {
             self.dtype(),
             self.options.bf16_gemm,
         );
+        let (model, weights) = self.quantized_transformer(model, weights);
         let rows = self.models.rows(self.options.batch);
         let caption = self.random(1, [rows, TEXT_TOKENS, config.caption_channels]);
         let mask = self.ones([rows, TEXT_TOKENS]);
@@ -145,6 +147,7 @@ impl Bench<'_> {
         // Never made: a prompt needs a few of its rows, which are looked up on the host.
         model.embed_tokens = None;
         let (model, weights) = random(model, self.dtype(), self.options.bf16_gemm);
+        let (model, weights) = self.quantized_text(model, weights)?;
         let embeddings = self.random(1, [rows, tokens, config.hidden_size]);
         let mask = self.ones([rows, tokens]);
         let timing = self.run(|| Ok(model.forward(embeddings.clone(), mask.clone())))?;
@@ -154,6 +157,34 @@ impl Bench<'_> {
             weights,
             ..Measurement::new("text", rows, timing)
         }])
+    }
+
+    /// The transformer as `--quantize` has it, and its weights.
+    pub(super) fn quantized_transformer(
+        &self,
+        model: SanaTransformer,
+        weights: Weights,
+    ) -> (SanaTransformer, Weights) {
+        let Some(quantize) = self.options.quantize.of_transformer() else {
+            return (model, weights);
+        };
+        let sizes = model.config().quantized_sizes(quantize, self.device);
+        let weights = weights.quantized(&sizes, self.dtype(), quantize.to);
+        (model.quantized(quantize), weights)
+    }
+
+    /// The text encoder as `--quantize` has it, and its weights.
+    pub(super) fn quantized_text(
+        &self,
+        model: Gemma2Model,
+        weights: Weights,
+    ) -> anyhow::Result<(Gemma2Model, Weights)> {
+        let Some(form) = self.options.quantize.text_encoder else {
+            return Ok((model, weights));
+        };
+        let sizes = model.config().quantized_sizes(self.device)?;
+        let weights = weights.quantized(&sizes, self.dtype(), form);
+        Ok((model.quantized(form), weights))
     }
 
     fn attention(&self) -> anyhow::Result<Vec<Measurement>> {
@@ -339,6 +370,7 @@ mod tests {
                 tokens: None,
                 steps,
                 dtype: Dtype::F32,
+                quantize: Default::default(),
                 bf16_gemm: Default::default(),
                 warmup: 0,
                 repeat: 1,

@@ -35,6 +35,8 @@ impl Bench<'_> {
             self.dtype(),
             self.options.bf16_gemm,
         );
+        let (text, text_weights) = self.quantized_text(text, text_weights)?;
+        let (transformer, weights) = self.quantized_transformer(transformer, weights);
         let mut decoding = autoencoder.init(self.device);
         let (decoder, decoder_weights) =
             random(decoding.decoder, self.dtype(), self.options.bf16_gemm);

@@ -6,6 +6,7 @@ use sana_dcae::DcAeConfig;
 use sana_linear_attn::SanaTransformerConfig;
 use sana_linear_attn::layers::LinearLayers;
 use sana_linear_attn::precision::Bf16Gemm;
+use sana_linear_attn::quantization::Quantization;
 use sana_linear_attn::weights::parameter_shapes;
 use sana_pipeline::checkpoint::variants;
 use sana_pipeline::sampler::Scheduler;
@@ -133,6 +134,16 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// With layers of these sizes `[out, in]` in another form than `dtype`.
+    pub fn quantized(self, sizes: &[[usize; 2]], dtype: DType, form: Quantization) -> Self {
+        let dense: usize = sizes.iter().map(|[rows, inputs]| rows * inputs).sum();
+        let packed: usize = sizes.iter().map(|size| form.bytes(*size)).sum();
+        Self {
+            bytes: (self.bytes + packed as u64).saturating_sub((dense * dtype.size()) as u64),
+            ..self
+        }
+    }
+
     pub fn plus(self, other: Self) -> Self {
         Self {
             parameters: self.parameters + other.parameters,

@@ -1,4 +1,4 @@
-//! Commands on checkpoints: made, described, converted, of another depth, and those in the cache.
+//! Commands on checkpoints: made, described, converted, quantized, of another depth, and those in the cache.
 
 pub mod convert;
 pub mod depth;
@@ -6,3 +6,4 @@ pub mod init;
 pub mod inspect;
 #[cfg(feature = "hub")]
 pub mod models;
+pub mod quantize;

@@ -73,6 +73,7 @@ impl StartPoint {
                 dtype: f32,
                 variant: None,
                 embedding: EmbeddingPlacement::Device,
+                quantize: None,
             },
             device,
         )?;

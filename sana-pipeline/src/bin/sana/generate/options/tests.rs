@@ -155,6 +155,8 @@ fn options_of_a_run_are_not_recorded() {
         "device",
         "dtype",
         "low-memory",
+        "quantize",
+        "dense-down",
         "widen-bf16",
         "lora",
         "lora-unmerged",

@@ -1,0 +1,56 @@
+//! The weight of a linear layer in 8 or 4 bits.
+
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::{DType, Tensor};
+
+use crate::quantization::QuantizedMatrix;
+
+use super::linear::LowRank;
+
+/// A quantised weight, `[out, in]`, and what is added to it: `W = dequantise(matrix) + up down`.
+///
+/// It is no parameter: it is not saved, counted or trained, and moves between devices with its layer.
+#[derive(Module, Debug)]
+pub struct QuantizedWeight {
+    /// The values with their scales.
+    pub matrix: QuantizedMatrix,
+    /// The part of the weight that was taken out before the rest was quantised. Unlike an unmerged
+    /// LoRA, it belongs to the weight.
+    pub low_rank: Option<LowRank>,
+}
+
+impl QuantizedWeight {
+    /// `[out, in]`.
+    pub fn size(&self) -> [usize; 2] {
+        self.matrix.dims()
+    }
+
+    /// The weight that it stands for, `[out, in]`.
+    pub fn dense(&self, dtype: DType) -> Tensor<2> {
+        let Some(LowRank { down, up }) = &self.low_rank else {
+            return self.matrix.dequantize(dtype);
+        };
+        let [down, up] = [down, up].map(|factor| factor.clone().cast(DType::F32));
+        (self.matrix.dequantize(DType::F32) + up.matmul(down)).cast(dtype)
+    }
+
+    /// A parameter of this shape that is dequantised, in f32, when its value is asked for: what
+    /// looks at the weights of a network reads the right ones, and computing never does.
+    pub(super) fn parameter<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
+        let weight = self.clone();
+        let device = match &self.matrix {
+            QuantizedMatrix::Int8Rows(matrix) => matrix.scales.device(),
+            QuantizedMatrix::Uint4Groups(matrix) => matrix.scales.device(),
+        };
+        Param::uninitialized(
+            ParamId::new(),
+            move |device, _| {
+                let dense = weight.dense(DType::F32).reshape(shape);
+                dense.to_device(device)
+            },
+            device,
+            false,
+            shape.into(),
+        )
+    }
+}
