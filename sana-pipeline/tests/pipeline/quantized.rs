@@ -174,7 +174,9 @@ fn the_memory_is_that_of_the_forms() {
         // Once is enough.
         assert_eq!(needs(&stored, quantizing(int8)), expected);
         let described = stored.describe(None).unwrap().to_string();
-        assert!(described.contains("f32, "), "{described}");
+        let form = components.transformer.unwrap().name();
+        let dtypes = format!("bf16, {form}");
+        assert!(described.contains(&dtypes), "{described}");
     }
 }
 
