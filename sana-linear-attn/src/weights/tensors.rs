@@ -46,7 +46,8 @@ impl Entry {
             dtype,
             shape,
             start: 0,
-            end: elements * dtype.bitsize() / 8,
+            // Bytes for each first: bits of a large tensor have no place in 32.
+            end: elements * (dtype.bitsize() / 8),
             encoded: Some(encoded),
             packed: None,
         }

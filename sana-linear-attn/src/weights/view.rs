@@ -94,15 +94,25 @@ impl Weights {
     /// The same tensors under other names, those of float tensors plus a constant where that is not 0.
     ///
     /// # Errors
-    /// [`WeightError::Corrupt`] when two tensors get the same name.
+    /// [`WeightError::Corrupt`] when two tensors get the same name, [`WeightError::Quantized`] for a constant
+    /// that is added to what is stored in another form.
     #[doc(hidden)]
     pub fn renamed(&self, rename: impl Fn(&str) -> (String, f32)) -> Result<Self, WeightError> {
         let mut entries = BTreeMap::new();
         for (name, entry) in &self.entries {
             let (renamed, plus) = rename(name);
-            let entry = match self.slice(name).filter(|_| plus != 0.0) {
+            let entry = match (plus != 0.0).then(|| self.slice(name)) {
                 None => entry.clone(),
-                Some(slice) => {
+                Some(None) => {
+                    let stored = self.stored_dtype(name).unwrap_or_default();
+                    return Err(WeightError::Quantized {
+                        origin: self.origin.clone(),
+                        reason: format!(
+                            "{name:?} is stored as {stored}, expected f32, f16 or bf16"
+                        ),
+                    });
+                }
+                Some(Some(slice)) => {
                     let source = Rows {
                         slice,
                         place: |row| row,
@@ -130,7 +140,7 @@ impl Weights {
         let entry = self
             .entries
             .get(name)
-            .filter(|entry| entry.encoded.is_none())?;
+            .filter(|entry| entry.encoded.is_none() && entry.packed.is_none())?;
         Some(Slice {
             storage: self.files.get(entry.file)?.clone(),
             start: entry.start,

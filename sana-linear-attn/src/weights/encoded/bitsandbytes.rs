@@ -307,9 +307,9 @@ fn elements(shape: &[usize]) -> Result<usize, String> {
     let elements = shape
         .iter()
         .try_fold(1usize, |n, &axis| n.checked_mul(axis));
-    // What is one byte in the file may be eight in memory.
+    // What is one byte in the file may be eight in memory. Of nothing the axes may be of any length.
     elements
-        .filter(|&elements| elements <= usize::MAX / 16)
+        .filter(|elements| (1..=usize::MAX / 16).contains(elements))
         .ok_or_else(|| format!("it has the shape {shape:?}"))
 }
 

@@ -86,6 +86,11 @@ fn parts_that_do_not_fit_are_refused() {
         ("[24, 40]", "[24, 41]", "expected 492 elements"),
         ("[24, 40]", "[18446744073709551615, 2]", "the shape"),
         ("[24, 40]", "[]", "the shape []"),
+        (
+            "[24, 40]",
+            "[0, 1099511627776, 1099511627776]",
+            "it has the shape [0, ",
+        ),
         ("\"blocksize\": 64", "\"blocksize\": 0", "blocksize is 0"),
         (
             "\"blocksize\": 64",

@@ -145,3 +145,22 @@ fn a_table_of_blocks_has_rows() {
         Err(TextError::TokenOutOfRange { id: 525, .. })
     ));
 }
+
+/// One is taken off the weights of norms, which can be done with floats only.
+#[test]
+fn norms_of_blocks_are_refused() {
+    let (mut tensors, _) = gemma2_gguf(&weights(), false);
+    let norm = tensors
+        .iter_mut()
+        .find(|(name, ..)| name == "blk.1.ffn_norm.weight");
+    let (_, shape, kind, bytes) = norm.unwrap();
+    assert_eq!(shape, &[32]);
+    (*kind, *bytes) = (8, vec![1; 34]);
+    let weights = Weights::from_bytes("gemma.gguf", gguf_file(&METADATA, &tensors)).unwrap();
+    let error = Gemma2Model::check_weights(&config(), &weights, &device()).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("\"blk.1.ffn_norm.weight\" is stored as q8_0, expected f32"),
+        "{error}"
+    );
+}

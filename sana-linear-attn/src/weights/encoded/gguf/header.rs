@@ -194,6 +194,8 @@ impl Described {
         let offset = cursor.u64()?;
         let [elements, block_bytes] = stored.block().map(|size| size as u64);
         let count = shape.iter().try_fold(1u64, |n, &axis| n.checked_mul(axis));
+        // Not of nothing, so that no product of some of the axes is larger than that of all.
+        let count = count.filter(|&n| n > 0);
         let whole = shape[0].is_multiple_of(elements);
         let bytes = count
             .filter(|_| whole)
@@ -201,10 +203,16 @@ impl Described {
         let bytes = bytes.ok_or_else(|| {
             format!("tensor {name:?} has the shape {shape:?}, in blocks of {elements}")
         })?;
+        // In f32, which may be twelve times its bytes, it is to fit into what can be addressed.
+        let in_memory = count.and_then(|n| n.checked_mul(4));
+        let fits = in_memory.is_some_and(|bytes| isize::try_from(bytes).is_ok());
         let shape = shape.into_iter().rev().map(usize::try_from);
         let shape: Result<Vec<usize>, _> = shape.collect();
         Ok(Self {
-            shape: shape.map_err(|_| format!("tensor {name:?} is too large"))?,
+            shape: shape
+                .ok()
+                .filter(|_| fits)
+                .ok_or_else(|| format!("tensor {name:?} is too large"))?,
             name,
             stored,
             bytes,
