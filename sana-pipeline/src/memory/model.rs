@@ -42,7 +42,7 @@ pub(crate) struct LoadedPart {
 
 impl LoadedPart {
     /// From the headers of the weight files. The text encoder's table of embeddings stays in its
-    /// file, and a head for text generation is not loaded.
+    /// file, and a head for text generation is not loaded; GGUF files have names of their own for both.
     pub fn new(part: Component, weights: &Weights, wanted: Option<DType>, device: &Device) -> Self {
         let choose = |wanted| dtype::choose(part, weights, wanted, device).dtype;
         Self::sized(part, weights, choose(wanted), choose(Some(DType::BF16)))
@@ -51,8 +51,8 @@ impl LoadedPart {
     fn sized(part: Component, weights: &Weights, dtype: DType, narrow: DType) -> Self {
         let loaded = |name: &&str| {
             let name = name.strip_prefix("model.").unwrap_or(name);
-            part != Component::TextEncoder
-                || !(name.starts_with("embed_tokens.") || name.starts_with("lm_head."))
+            let apart = ["embed_tokens.", "lm_head.", "token_embd.", "output."];
+            part != Component::TextEncoder || !apart.iter().any(|apart| name.starts_with(apart))
         };
         let (mut elements, mut largest, mut extra, mut quantized) = (0u64, 0, 0u64, 0u64);
         for name in weights.names().filter(loaded) {

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use sana_linear_attn::parity::{Fixture, assert_close, copy_folder, edit_tensor_file, values};
+use sana_linear_attn::parity::{
+    Fixture, GgufValue, assert_close, copy_folder, edit_tensor_file, gemma2_gguf, gguf_file, values,
+};
 use sana_linear_attn::transformer::TransformerInput;
 use sana_linear_attn::weights::LayerNoise;
 use sana_linear_attn::{SanaTransformer, Weights};
@@ -326,4 +328,45 @@ fn what_is_not_supported_is_named() {
             CheckpointError::NothingToQuantize
         ))
     ));
+}
+
+/// Networks of such a folder in place of another checkpoint's own are the same networks.
+#[test]
+fn networks_are_taken_from_quantized_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let components = QuantizeComponents::both(Quantization::Int8);
+    write(&Checkpoint::built_in(), components, None, folder.path());
+    let mut whole = SanaPipeline::load(folder.path(), &device()).unwrap();
+    let transformer = folder.path().join("transformer");
+    for file in [
+        &transformer,
+        &transformer.join("diffusion_pytorch_model.safetensors"),
+    ] {
+        let options = LoadOptions {
+            transformer: Some(file.clone()),
+            text_encoder: Some(folder.path().join("text_encoder")),
+            ..LoadOptions::default()
+        };
+        let mut taken = SanaPipeline::from_checkpoint(Checkpoint::built_in(), options, &device());
+        let taken = taken.as_mut().unwrap();
+        let output = transformer_output(taken.transformer().unwrap());
+        assert_eq!(output, transformer_output(whole.transformer().unwrap()));
+        let output = text_output(taken.text_encoder().unwrap());
+        assert_eq!(output, text_output(whole.text_encoder().unwrap()));
+    }
+}
+
+/// A text encoder as GGUF needs as much memory as with the names of transformers: its table stays in the file too.
+#[test]
+fn the_estimate_is_the_same_for_gguf() {
+    let checkpoint = Checkpoint::open(&sana_folder()).unwrap();
+    let weights = checkpoint.weights(Component::TextEncoder, None).unwrap();
+    let (tensors, _) = gemma2_gguf(&weights, false);
+    let metadata = [("general.architecture", GgufValue::Text("gemma2"))];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gemma.gguf");
+    fs::write(&file, gguf_file(&metadata, &tensors)).unwrap();
+    let own = checkpoint.describe_memory(None, None).unwrap();
+    let other = checkpoint.with_text_encoder(&file, None).unwrap();
+    assert_eq!(other.describe_memory(None, None).unwrap(), own);
 }

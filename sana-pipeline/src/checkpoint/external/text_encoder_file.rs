@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use sana_linear_attn::Weights;
+use sana_linear_attn::weights::{LARGEST_CONFIG, read_bounded};
 use sana_text::Gemma2Config;
 
 use crate::checkpoint::component::{CONFIG, Component};
+use crate::checkpoint::contents::quantize::as_configured;
 use crate::checkpoint::contents::weight_files::open_weights;
 use crate::error::PipelineError;
 
@@ -32,9 +34,15 @@ impl TextEncoderFile {
             });
         }
         let stem = Component::TextEncoder.weights_stem().unwrap_or_default();
+        let weights = open_weights(path, stem, variant)?;
+        let file = path.join(CONFIG);
+        let config = Gemma2Config::from_file(&file)?;
         Ok(Self {
-            weights: open_weights(path, stem, variant)?,
-            config: Some(Gemma2Config::from_file(&path.join(CONFIG))?),
+            weights: match read_bounded(&file, LARGEST_CONFIG) {
+                Ok(json) => as_configured(weights, &json)?,
+                Err(_) => weights,
+            },
+            config: Some(config),
             folder: Some(path.to_path_buf()),
         })
     }

@@ -108,10 +108,15 @@ const NUNCHAKU: [&str; 2] = [
     "unquantized_layers.safetensors",
 ];
 
-/// The weights in a file, or in a folder.
+/// The weights in a file, or in a folder, as the transformer's config there describes them.
 fn weights_at(path: &Path, variant: Option<&str>) -> Result<Weights, WeightError> {
+    let config = read_bounded(&folder_of(path).join(CONFIG), LARGEST_CONFIG);
     if !path.is_dir() {
-        return Weights::open_file(path);
+        let weights = Weights::open_file(path)?;
+        return match config {
+            Ok(config) if is_of_transformer(&config) => as_configured(weights, &config),
+            _ => Ok(weights),
+        };
     }
     let pair = NUNCHAKU.map(|name| path.join(name));
     if variant.is_none() && pair.iter().all(|file| file.is_file()) {
@@ -119,7 +124,7 @@ fn weights_at(path: &Path, variant: Option<&str>) -> Result<Weights, WeightError
     }
     let stem = Component::Transformer.weights_stem().unwrap_or_default();
     let weights = open_weights(path, stem, variant)?;
-    match read_bounded(&path.join(CONFIG), LARGEST_CONFIG) {
+    match config {
         Ok(config) => as_configured(weights, &config),
         Err(_) => Ok(weights),
     }
@@ -163,16 +168,16 @@ fn config_in(folder: &Path) -> Result<Option<SanaTransformerConfig>, ConfigError
     let Ok(text) = std::fs::read_to_string(&path) else {
         return Ok(None);
     };
-    let class = serde_json::from_str::<Map<String, Value>>(&text)
-        .ok()
-        .and_then(|config| {
-            let class = config.get("_class_name")?.as_str()?;
-            Some(Component::Transformer.classes().contains(&class))
-        });
-    match class {
-        Some(true) => SanaTransformerConfig::from_json(&text, &path).map(Some),
-        _ => Ok(None),
+    match is_of_transformer(text.as_bytes()) {
+        true => SanaTransformerConfig::from_json(&text, &path).map(Some),
+        false => Ok(None),
     }
+}
+
+fn is_of_transformer(config: &[u8]) -> bool {
+    let config = serde_json::from_slice::<Map<String, Value>>(config).unwrap_or_default();
+    let class = config.get("_class_name").and_then(Value::as_str);
+    class.is_some_and(|class| Component::Transformer.classes().contains(&class))
 }
 
 #[cfg(test)]
