@@ -1,9 +1,11 @@
 //! Weights that other programs quantized, through the command.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 use burn::tensor::{DType, Device, TensorData};
+use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use sana_linear_attn::parity::{GgufValue, built_in_fixture_path, gemma2_gguf, gguf_file};
 use sana_linear_attn::transformer::NunchakuLayout;
@@ -111,7 +113,8 @@ fn folders_of_bitsandbytes_are_loaded() {
     assert_eq!(here.image("a.png").as_raw(), here.image("b.png").as_raw());
 }
 
-/// The older form of nunchaku is a folder of two files; converted, it is an ordinary transformer.
+/// The older form of nunchaku is a folder of two files; converted, it is an ordinary transformer. In one file with
+/// the config it is what the newer form is.
 #[test]
 fn a_folder_of_nunchaku_is_converted() {
     let here = Workplace::new();
@@ -167,6 +170,22 @@ fn a_folder_of_nunchaku_is_converted() {
             assert!(ours == theirs, "{name}");
         }
     }
+    let [blocks, others] = pair.map(|path| fs::read(path).unwrap());
+    let tensors = [&blocks, &others].map(|file| SafeTensors::deserialize(file).unwrap());
+    let tensors = tensors.iter().flat_map(|file| file.tensors());
+    let metadata = HashMap::from([("config".to_owned(), json.to_string())]);
+    fs::write(
+        here.path("one.safetensors"),
+        serialize(tensors, Some(metadata)).unwrap(),
+    )
+    .unwrap();
+    let said = here
+        .sana(&["inspect", "one.safetensors", "--json"])
+        .quiet_success();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    // Queries, keys and values are one tensor in the file, which counts once.
+    assert_eq!(said["bytes"], weights.total_bytes());
+    assert_eq!(said["tensors"], dense.names().count());
 }
 
 #[test]

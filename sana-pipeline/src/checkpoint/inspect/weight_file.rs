@@ -68,6 +68,8 @@ impl WeightFileDescription {
     pub fn open(path: &Path) -> Result<Self, PipelineError> {
         let mut weights = Weights::open_file(path)?;
         let kind = kind(&weights);
+        // Of what it stands for, several tensors are made of one in the file.
+        let bytes = weights.total_bytes() as u64;
         if kind == WeightFileKind::NunchakuTransformer {
             // Only these names and shapes are those that it stands for.
             let base = SanaTransformerConfig::default();
@@ -85,7 +87,7 @@ impl WeightFileDescription {
             tensors: weights.names().count(),
             parameters: weights.total_elements() as u64,
             dtypes: weights.dtypes(),
-            bytes: weights.total_bytes() as u64,
+            bytes,
         })
     }
 }
