@@ -56,7 +56,7 @@ impl SanaTransformerConfig {
                 TransformerLayout::Diffusers => (name.clone(), [0, 1]),
                 TransformerLayout::Original => original_name(&name),
             };
-            let stored = dtype.map_or_else(|| published.checked_dtype(&name), Ok)?;
+            let stored = dtype.map_or_else(|| published.dtype_of_floats(&name), Ok)?;
             match tensors.get_mut(&target) {
                 Some(rows) => rows.add(part, name, &shape, stored),
                 None => {

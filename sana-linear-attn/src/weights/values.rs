@@ -51,12 +51,21 @@ impl Weights {
         Ok(upload(data, dtype, device))
     }
 
-    /// The values of a float tensor to be read, in its own dtype where `dtype` is `None`.
+    /// The values of a tensor as floats to be read, in its own dtype where `dtype` is `None`, in f32 of one
+    /// in 8 or 4 bits.
     pub(crate) fn tensor_data(
         &self,
         name: &str,
         dtype: Option<DType>,
     ) -> Result<TensorData, WeightError> {
+        #[cfg(feature = "flex")]
+        if let Some(packed) = self.packed_matrix(name) {
+            let dtype = dtype.unwrap_or(DType::F32);
+            let dense = packed.read(self, &Device::flex())?.dense(dtype);
+            let shape = self.entries[name].shape.clone();
+            let bytes = dense.into_data().into_bytes();
+            return Ok(TensorData::from_bytes(bytes, shape, dtype));
+        }
         let stored = self.checked_dtype(name)?;
         self.data(&self.entries[name], stored, dtype.unwrap_or(stored), true)
     }
@@ -135,18 +144,25 @@ impl Weights {
         Ok(Some(values))
     }
 
+    /// The dtype of a tensor as floats: its own, or f32 of one in 8 or 4 bits; or why it has none.
+    pub(crate) fn dtype_of_floats(&self, name: &str) -> Result<DType, WeightError> {
+        match self.packed(name) {
+            Some(_) => Ok(DType::F32),
+            None => self.checked_dtype(name),
+        }
+    }
+
     /// Shows the little-endian bytes of a float tensor, and their dtype, for a while: f32 where its values are
     /// computed. `None` where there is no such tensor or it cannot be read.
     #[doc(hidden)]
     pub fn with_floats<T>(&self, name: &str, show: impl FnOnce(&[u8], DType) -> T) -> Option<T> {
-        let dtype = self.dtype(name)?;
-        match &self.entries.get(name)?.encoded {
-            Some(rows) => {
-                let data = rows.data(self.shape(name)?, DType::F32).ok()?;
-                Some(show(data.as_bytes(), DType::F32))
-            }
-            None => Some(show(self.bytes(name)?, dtype)),
+        let entry = self.entries.get(name)?;
+        if entry.encoded.is_some() || entry.packed.is_some() {
+            let data = self.tensor_data(name, Some(DType::F32)).ok()?;
+            return Some(show(data.as_bytes(), DType::F32));
         }
+        let dtype = self.dtype(name)?;
+        Some(show(self.bytes(name)?, dtype))
     }
 }
 

@@ -12,7 +12,10 @@ use sana_linear_attn::transformer::TransformerInput;
 use sana_linear_attn::weights::LayerNoise;
 use sana_linear_attn::{SanaTransformer, Weights};
 use sana_pipeline::PipelineError;
-use sana_pipeline::checkpoint::create::{QuantizedOptions, write_quantized};
+use sana_pipeline::checkpoint::check::check_part;
+use sana_pipeline::checkpoint::create::{
+    ConvertOptions, QuantizedOptions, convert_transformer, write_quantized,
+};
 use sana_pipeline::checkpoint::{Component, LoraFile, QuantizeComponents};
 use sana_pipeline::error::CheckpointError;
 use sana_pipeline::transformer::{F16Clamp, Quantization};
@@ -369,4 +372,46 @@ fn the_estimate_is_the_same_for_gguf() {
     let own = checkpoint.describe_memory(None, None).unwrap();
     let other = checkpoint.with_text_encoder(&file, None).unwrap();
     assert_eq!(other.describe_memory(None, None).unwrap(), own);
+}
+
+/// As floats they are converted, and looked at.
+#[test]
+fn quantized_folders_are_converted_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let components = QuantizeComponents::both(Quantization::Uint4);
+    write(&Checkpoint::built_in(), components, Some(4), folder.path());
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let weights = checkpoint.weights(Component::Transformer, None).unwrap();
+    let out = folder.path().join("dense");
+    convert_transformer(&ConvertOptions::new(folder.path()), &out, &mut |_, _| ()).unwrap();
+    let dense = Weights::open_file(&out.join("diffusion_pytorch_model.safetensors")).unwrap();
+    assert_eq!(dense.dtypes().keys().collect::<Vec<_>>(), ["bf16", "f32"]);
+    for name in weights.names() {
+        assert_eq!(flat(&dense, name), flat(&weights, name), "{name}");
+    }
+    let config = fs::read_to_string(out.join("config.json")).unwrap();
+    assert!(!config.contains("quantization_config"), "{config}");
+
+    let checked = check_part(Component::Transformer, &weights);
+    assert_eq!(checked.tensors, weights.names().count());
+    assert!(checked.not_read.is_empty() && checked.not_finite.is_empty());
+    drop(weights);
+    let file = folder
+        .path()
+        .join("transformer/diffusion_pytorch_model.safetensors");
+    let layer = "transformer_blocks.1.attn1.to_k";
+    let scale = format!("{layer}.scale");
+    edit_tensor_file(
+        &file,
+        &scale,
+        |index, value| if index == 3 { f32::NAN } else { value },
+    );
+    let weights = checkpoint.weights(Component::Transformer, None).unwrap();
+    let checked = check_part(Component::Transformer, &weights);
+    let bad: Vec<&str> = checked
+        .not_finite
+        .iter()
+        .map(|bad| bad.name.as_str())
+        .collect();
+    assert_eq!(bad, [format!("{layer}.weight")]);
 }
