@@ -114,6 +114,9 @@ impl SanaPipeline {
     /// The block of a network that gave a value which is not finite is not searched for, memory is
     /// not measured, and the seconds of stages are those in which they were queued.
     ///
+    /// The future is not `Send`: it stays on the thread that made it. Dropped before its end, it leaves a
+    /// pipeline that can be used again.
+    ///
     /// # Errors
     /// As [`generate`](Self::generate).
     pub async fn generate_async<R>(
