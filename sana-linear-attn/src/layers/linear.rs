@@ -108,6 +108,8 @@ impl TorchLinear {
 }
 
 /// What a layer multiplies by, `[out, in]`.
+// Made for one call, and on no heap.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Weight<'a> {
     Dense(Tensor<2>, Bf16Gemm),
     Quantized(&'a QuantizedWeight),

@@ -106,9 +106,9 @@ impl Parts {
         let inputs = match (weight.dtype, &zero_point) {
             (Dtype::I8, None) => {
                 let found = weight.shape.as_slice();
-                let inputs = match found {
-                    &[out, inputs] if out == rows && pointwise == 0 => inputs,
-                    &[out, inputs, 1, 1] if out == rows && pointwise == 1 => inputs,
+                let inputs = match *found {
+                    [out, inputs] if out == rows && pointwise == 0 => inputs,
+                    [out, inputs, 1, 1] if out == rows && pointwise == 1 => inputs,
                     _ => {
                         return Err(format!(
                             "has the shape {found:?} and a scale of {:?}: int8 needs a scale for \
