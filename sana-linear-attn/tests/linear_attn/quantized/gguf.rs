@@ -79,7 +79,7 @@ fn files_that_lie_are_refused() {
         (vec![1 << 40, 1 << 20], 0, "lies at bytes"),
         (vec![1 << 62, 1], 0, "in blocks of 1"),
         (vec![1; 5], 0, "5 axes"),
-        // Nothing at all, with axes whose product is none.
+        // Nothing at all, with axes whose product has no place.
         (vec![4, huge, 0], 0, "in blocks of 1"),
         (
             vec![1, 256],
