@@ -11,8 +11,8 @@ use crate::kernels::{
     nearest_upsample, silu_gate,
 };
 
-use super::linear::{LinearLayers, LowRank, Weight, linear, uniform};
-use super::quantized::QuantizedWeight;
+use super::linear::{LinearLayers, Weight, linear, uniform};
+use super::quantized::{LowRank, QuantizedWeight};
 use crate::precision::Bf16Gemm;
 
 /// A 1x1 convolution, stored as checkpoints do (`[out, in, 1, 1]`) and run as a linear layer.

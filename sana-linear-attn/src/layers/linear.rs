@@ -4,10 +4,10 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::{self, Epilogue, cast, silu};
+use crate::kernels::{self, Epilogue, silu};
 use crate::precision::Bf16Gemm;
 
-use super::quantized::QuantizedWeight;
+use super::quantized::{LowRank, QuantizedWeight};
 
 /// PyTorch's default initialisation: uniform in `+-1 / sqrt(fan_in)`. Lazy: nothing is allocated
 /// before the value is read.
@@ -22,30 +22,6 @@ pub(super) fn uniform<const D: usize>(
         max: bound,
     }
     .init(shape, device)
-}
-
-/// A low-rank term of a layer: `(x down^T) up^T`, added to its output. An unmerged LoRA, with its
-/// scale in `up`.
-///
-/// It is not a parameter: it is not saved, not expected in a checkpoint, not counted and not trained,
-/// and it moves between devices with its layer.
-#[derive(Module, Debug)]
-pub struct LowRank {
-    /// `[rank, in]`, in the weight's dtype.
-    pub down: Tensor<2>,
-    /// `[out, rank]`, in the weight's dtype.
-    pub up: Tensor<2>,
-}
-
-impl LowRank {
-    /// # Shapes
-    /// - input `[rows, in]`
-    /// - output `[rows, out]`
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let [down, up] = [&self.down, &self.up].map(|factor| cast(factor.clone(), x.dtype()));
-        let inner = x.matmul(down.transpose()); // [rows, rank]
-        inner.matmul(up.transpose())
-    }
 }
 
 /// `y = x W^T + b` over the last axis, with the weight as checkpoints store it, `[out, in]`.

@@ -21,6 +21,5 @@ pub use conv::{Conv3x3, DepthwiseConv, PointwiseConv};
 pub use cross_attention::{TextKeysValues, mask_bias};
 #[doc(hidden)]
 pub use linear::LinearLayers;
-pub use linear::LowRank;
 pub use norm::RmsNormAffine;
-pub use quantized::QuantizedWeight;
+pub use quantized::{LowRank, QuantizedWeight};

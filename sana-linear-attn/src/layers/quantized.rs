@@ -1,11 +1,34 @@
-//! The weight of a linear layer in 8 or 4 bits.
+//! What a linear layer has in place of its weight, or next to it: 8 or 4 bits, and low-rank terms.
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Tensor};
 
+use crate::kernels::cast;
 use crate::quantization::QuantizedMatrix;
 
-use super::linear::LowRank;
+/// A low-rank term of a layer: `(x down^T) up^T`, added to its output. An unmerged LoRA, with its
+/// scale in `up`.
+///
+/// It is not a parameter: it is not saved, not expected in a checkpoint, not counted and not trained,
+/// and it moves between devices with its layer.
+#[derive(Module, Debug)]
+pub struct LowRank {
+    /// `[rank, in]`, in the weight's dtype.
+    pub down: Tensor<2>,
+    /// `[out, rank]`, in the weight's dtype.
+    pub up: Tensor<2>,
+}
+
+impl LowRank {
+    /// # Shapes
+    /// - input `[rows, in]`
+    /// - output `[rows, out]`
+    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let [down, up] = [&self.down, &self.up].map(|factor| cast(factor.clone(), x.dtype()));
+        let inner = x.matmul(down.transpose()); // [rows, rank]
+        inner.matmul(up.transpose())
+    }
+}
 
 /// A quantised weight, `[out, in]`, and what is added to it: `W = dequantise(matrix) + up down`.
 ///

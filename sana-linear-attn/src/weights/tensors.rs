@@ -1,14 +1,16 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Device};
 use safetensors::tensor::Dtype;
+
+use crate::layers::QuantizedWeight;
 
 use super::encoded::EncodedRows;
 use super::error::WeightError;
-use super::packed::PackedMatrix;
 use crate::weights::file::container::Container;
 use crate::weights::file::folder::{candidates, file_names, has_shards, shard_paths, variants_of};
 use crate::weights::file::pytorch;
@@ -23,6 +25,21 @@ pub(crate) struct RowShare {
     pub parts: usize,
 }
 
+/// The weight of a layer in another form than a tensor.
+pub(super) trait Packed: fmt::Debug + Send + Sync {
+    /// The name of the form, as inspection lists it among the dtypes.
+    fn name(&self) -> &'static str;
+
+    /// Bytes of all its tensors.
+    fn bytes(&self) -> usize;
+
+    /// Whether a low-rank term belongs to it.
+    fn has_low_rank(&self) -> bool;
+
+    /// Reads it onto a device.
+    fn read(&self, weights: &Weights, device: &Device) -> Result<QuantizedWeight, WeightError>;
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub file: usize,
@@ -35,7 +52,7 @@ pub(super) struct Entry {
     pub encoded: Option<EncodedRows>,
     /// What it is made of, for the weight of a layer in 8 or 4 bits. Then the shape is the weight's, and
     /// the rest has no meaning.
-    pub packed: Option<Arc<PackedMatrix>>,
+    pub packed: Option<Arc<dyn Packed>>,
 }
 
 impl Entry {
@@ -355,7 +372,7 @@ impl Weights {
         Some(self.packed_matrix(name)?.name())
     }
 
-    pub(super) fn packed_matrix(&self, name: &str) -> Option<&PackedMatrix> {
+    pub(super) fn packed_matrix(&self, name: &str) -> Option<&dyn Packed> {
         self.entries.get(name)?.packed.as_deref()
     }
 

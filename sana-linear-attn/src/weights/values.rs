@@ -164,6 +164,13 @@ impl Weights {
         let dtype = self.dtype(name)?;
         Some(show(self.bytes(name)?, dtype))
     }
+
+    /// Whether a low-rank term belongs to a weight of a layer in [another form](Self::packed).
+    #[doc(hidden)]
+    pub fn has_low_rank(&self, name: &str) -> bool {
+        self.packed_matrix(name)
+            .is_some_and(|packed| packed.has_low_rank())
+    }
 }
 
 /// A copy at a place that suits its elements.

@@ -6,46 +6,13 @@ mod sdnq;
 mod settings;
 mod write;
 
-use burn::tensor::Device;
 use serde_json::Value;
-
-use crate::layers::QuantizedWeight;
 
 use super::error::WeightError;
 use super::tensors::Weights;
-use sdnq::SdnqMatrix;
 
 pub use load::load_quantized;
 pub use write::{LayerNoise, QuantizePlan, TakeLowRank};
-
-/// The weight of a layer in another form than a tensor.
-#[derive(Debug)]
-pub(super) enum PackedMatrix {
-    Sdnq(SdnqMatrix),
-}
-
-impl PackedMatrix {
-    /// The name of the form, as inspection lists it among the dtypes.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Sdnq(matrix) => matrix.name(),
-        }
-    }
-
-    /// Bytes of all its tensors.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Sdnq(matrix) => matrix.bytes(),
-        }
-    }
-
-    /// Reads it onto a device.
-    pub fn read(&self, weights: &Weights, device: &Device) -> Result<QuantizedWeight, WeightError> {
-        match self {
-            Self::Sdnq(matrix) => matrix.read(weights, device),
-        }
-    }
-}
 
 impl Weights {
     /// The weights of layers that are described by the `quantization_config` of a `config.json`, each

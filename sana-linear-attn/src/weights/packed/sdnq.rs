@@ -20,13 +20,12 @@ use crate::precision::is_cpu;
 use crate::quantization::{Int8Rows, QuantizedMatrix, Uint4Groups};
 
 use super::super::error::WeightError;
-use super::super::tensors::{Entry, Weights, dtype_name, float_dtype};
-use super::PackedMatrix;
+use super::super::tensors::{Entry, Packed, Weights, dtype_name, float_dtype};
 use super::settings;
 
 /// The weight of a layer.
 #[derive(Debug)]
-pub(in crate::weights) struct SdnqMatrix {
+struct SdnqMatrix {
     size: [usize; 2],
     weight: Entry,
     scale: Entry,
@@ -60,7 +59,7 @@ pub(super) fn packed(mut weights: Weights, config: &Value) -> Result<Weights, We
             .map_err(|reason| weights.unsupported(format!("{name} {reason}")))?;
         let entry = Entry {
             shape,
-            packed: Some(Arc::new(PackedMatrix::Sdnq(matrix))),
+            packed: Some(Arc::new(matrix)),
             ..weight.clone()
         };
         entries.insert(name.clone(), entry);
@@ -190,15 +189,15 @@ fn scale_axes(shape: &[usize]) -> Result<[usize; 3], String> {
     )
 }
 
-impl SdnqMatrix {
-    pub fn name(&self) -> &'static str {
+impl Packed for SdnqMatrix {
+    fn name(&self) -> &'static str {
         match self.zero_point {
             Some(_) => "uint4",
             None => "int8",
         }
     }
 
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let factors = self.low_rank.iter().flatten();
         [
             Some(&self.weight),
@@ -212,7 +211,11 @@ impl SdnqMatrix {
         .sum()
     }
 
-    pub fn read(&self, weights: &Weights, device: &Device) -> Result<QuantizedWeight, WeightError> {
+    fn has_low_rank(&self) -> bool {
+        self.low_rank.is_some()
+    }
+
+    fn read(&self, weights: &Weights, device: &Device) -> Result<QuantizedWeight, WeightError> {
         let [rows, inputs] = self.size;
         let integers = |dtype, shape: [usize; 2]| -> Result<Tensor<2, Int>, WeightError> {
             // The file's own memory on the CPU.
