@@ -35,6 +35,8 @@ pub(crate) struct LoadedPart {
     extra: u64,
     /// Elements of the weights that are quantised.
     quantized: u64,
+    /// Whether low-rank terms are computed next to the weights.
+    low_rank: bool,
     dtype: DType,
     /// The dtype when bf16 is asked for.
     narrow: DType,
@@ -55,6 +57,7 @@ impl LoadedPart {
             part != Component::TextEncoder || !apart.iter().any(|apart| name.starts_with(apart))
         };
         let (mut elements, mut largest, mut extra, mut quantized) = (0u64, 0, 0u64, 0u64);
+        let low_rank = weights.names().any(|name| weights.has_low_rank(name));
         for name in weights.names().filter(loaded) {
             let shape = weights.shape(name).unwrap_or_default();
             let size = shape
@@ -75,14 +78,20 @@ impl LoadedPart {
             largest,
             extra,
             quantized,
+            low_rank,
             dtype,
             narrow,
         }
     }
 
+    /// Whether layers of it are quantised, in its files or while it is loaded.
+    pub fn is_quantized(&self) -> bool {
+        self.quantized > 0
+    }
+
     /// With layers of these sizes `[out, in]` quantised while it is loaded, unless it is in its files.
     pub fn quantized(mut self, sizes: &[[usize; 2]], form: Quantization) -> Self {
-        if self.quantized == 0 {
+        if !self.is_quantized() {
             for &[rows, inputs] in sizes {
                 let size = rows as u64 * inputs as u64;
                 self.elements = self.elements.saturating_sub(size);
@@ -94,8 +103,10 @@ impl LoadedPart {
         self
     }
 
-    /// With low-rank terms of so many elements, which are kept in f32 or pass through it.
+    /// With low-rank terms of so many elements, which are kept in f32 or pass through it. They stay next
+    /// to weights that are quantised.
     pub fn with_low_rank(mut self, elements: usize) -> Self {
+        self.low_rank |= self.is_quantized();
         self.extra = self.extra.saturating_add(4 * elements as u64);
         self
     }
@@ -273,7 +284,11 @@ impl MemoryModel {
             perturbed: work.perturbed,
             tokens: (width / patch) * (height / patch),
             text_tokens: work.text_tokens,
-            low_rank: self.low_rank,
+            low_rank: self.low_rank
+                || self
+                    .parts
+                    .iter()
+                    .any(|part| part.part == Component::Transformer && part.low_rank),
         };
         let elements = denoise_elements(&self.transformer, &run);
         let kernels = threads as f64 * 128.0 * work.text_tokens as f64;
@@ -350,8 +365,10 @@ impl MemoryModel {
             _ => CPU_ELEMENT,
         };
         let widened = match part {
-            // Widened for each use, and what is quantised on any device.
-            Some(part) if part.quantized > 0 => 4.0 * part.largest as f64,
+            // A GPU makes the floats of a quantised weight for each use, from up to three tensors of f32.
+            Some(part) if part.is_quantized() && !self.cpu => 12.0 * part.largest as f64,
+            // Widened for each use.
+            Some(part) if part.is_quantized() => 4.0 * part.largest as f64,
             Some(part) if self.cpu && part.dtype != DType::F32 => 4.0 * part.largest as f64,
             _ => 0.0,
         };

@@ -114,12 +114,12 @@ impl SanaPipeline {
         let controlnet = controlnet.map(|folder| folder.with_wiring(options.control_wiring));
         checkpoint.check_variant(options.variant.as_deref(), controlnet.as_ref())?;
         let spec = checkpoint.spec_with(controlnet)?;
-        let (mut lora_notes, mut lora_elements) = (Vec::new(), Vec::new());
+        let (mut lora_notes, mut loras) = (Vec::new(), Vec::new());
         for file in &options.loras {
             let scaled = file.open()?;
             scaled.lora().check(&spec.transformer, device)?;
             lora_notes.extend(scaled.notes());
-            lora_elements.push(scaled.lora().total_elements());
+            loras.push(scaled);
         }
         let latent_rgb = checkpoint.latent_rgb()?;
         let mut text = None;
@@ -148,8 +148,11 @@ impl SanaPipeline {
                     let sizes = spec.transformer.quantized_sizes(quantize, device);
                     part_loaded = part_loaded.quantized(&sizes, quantize.to);
                 }
-                for elements in &lora_elements {
-                    part_loaded = part_loaded.with_low_rank(*elements);
+                for scaled in &loras {
+                    if part_loaded.is_quantized() {
+                        scaled.check_quantized()?;
+                    }
+                    part_loaded = part_loaded.with_low_rank(scaled.lora().total_elements());
                 }
             }
             loaded.push(part_loaded);

@@ -69,6 +69,21 @@ impl ScaledLora {
         }
     }
 
+    /// That it can be kept next to quantised weights: its changes are low rank, or its scale is 0.
+    ///
+    /// # Errors
+    /// [`LoraError::Quantized`].
+    pub fn check_quantized(&self) -> Result<(), LoraError> {
+        let mut kinds = self.lora.kinds().into_iter();
+        match kinds.find(|kind| *kind != LoraKind::Lora) {
+            Some(kind) if self.scale != 0.0 => Err(LoraError::Quantized {
+                origin: self.lora.origin().to_owned(),
+                kind: kind.name(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The LoRA.
     pub fn lora(&self) -> &Lora {
         &self.lora

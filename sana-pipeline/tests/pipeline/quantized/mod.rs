@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod edges;
 mod folders;
 
 /// Values without a pattern, as the script has them.
