@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::tensor::{DType, Device};
 use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::transformer::depth::DepthPlan;
+use sana_linear_attn::weights::file_names;
 use serde_json::{Map, Value};
 
 use super::folder::{text, transformer_json};
@@ -90,6 +91,25 @@ fn index_with_depth(checkpoint: &Checkpoint, plan: &DepthPlan) -> Result<Value, 
 /// Whether the new transformer is loaded with the limit of f16, which its files do not show.
 fn is_clamped(checkpoint: &Checkpoint, plan: &DepthPlan) -> Result<bool, PipelineError> {
     Ok(checkpoint.f16_clamp()? == F16Clamp::On && plan.config().qk_norm.is_none())
+}
+
+/// The names of a component's files.
+pub(super) fn names(checkpoint: &Checkpoint, component: Component) -> Vec<String> {
+    match checkpoint.folder() {
+        Some(source) => file_names(&source.join(component.folder())),
+        None => names_built_in(component),
+    }
+}
+
+#[cfg(feature = "scenes-model")]
+fn names_built_in(component: Component) -> Vec<String> {
+    let files = crate::checkpoint::contents::built_in::files_of(component.folder());
+    files.map(|(name, _)| name.to_owned()).collect()
+}
+
+#[cfg(not(feature = "scenes-model"))]
+fn names_built_in(_: Component) -> Vec<String> {
+    Vec::new()
 }
 
 /// Copies the files of a component.

@@ -9,10 +9,10 @@ use rand::distr::{Distribution, Uniform};
 use rand_chacha::ChaCha8Rng;
 use sana_linear_attn::layers::LowRank;
 use sana_linear_attn::transformer::F16Clamp;
-use sana_linear_attn::weights::{LayerNoise, QuantizePlan};
+use sana_linear_attn::weights::{LayerNoise, QuantizePlan, file_names};
 use serde_json::{Map, Value, json};
 
-use super::depth::copy;
+use super::depth::{copy, names};
 use super::folder::text;
 use super::{create_folder, write_text};
 use crate::checkpoint::contents::quantize::{CONFIG_KEY, QuantizeComponents};
@@ -40,7 +40,8 @@ pub struct QuantizedOptions {
 /// counts the layers of a network.
 ///
 /// # Errors
-/// [`CheckpointError::Exists`], [`PipelineError::Read`], [`PipelineError::Write`],
+/// [`CheckpointError::Exists`], [`CheckpointError::WeightsExist`] for files of weights that would be next to the
+/// new ones, [`PipelineError::Read`], [`PipelineError::Write`],
 /// [`CheckpointError::NothingToQuantize`] without a network, or when one is quantised already.
 pub fn write_quantized(
     checkpoint: &Checkpoint,
@@ -65,9 +66,18 @@ pub fn write_quantized(
             CheckpointError::NothingToQuantize,
         ));
     }
+    let quantize = options.components.of_transformer();
+    for component in checkpoint.parts() {
+        let written = match component {
+            Component::Transformer if quantize.is_some() => None,
+            Component::TextEncoder if text_encoder.is_some() => None,
+            Component::ControlNet => continue,
+            other => Some(names(checkpoint, other)),
+        };
+        check_others(component, folder, written)?;
+    }
     let mut noise = Vec::new();
     for component in checkpoint.parts() {
-        let quantize = options.components.of_transformer();
         let weights = match component {
             Component::Transformer if quantize.is_some() => {
                 checkpoint.weights(component, variant)?
@@ -109,6 +119,28 @@ pub fn write_quantized(
     index.remove(Component::ControlNet.folder());
     write_text(&folder.join(INDEX), &text(&index.into()))?;
     Ok(noise)
+}
+
+/// Refuses files of weights that would be next to those that are written, and be taken for them: of a run
+/// that was interrupted and had other options. `copied` are the names of a component that is copied.
+fn check_others(
+    component: Component,
+    folder: &Path,
+    copied: Option<Vec<String>>,
+) -> Result<(), PipelineError> {
+    let Some(stem) = component.weights_stem() else {
+        return Ok(());
+    };
+    let part = folder.join(component.folder());
+    let written = copied.unwrap_or_else(|| vec![format!("{stem}.safetensors")]);
+    let found = file_names(&part).into_iter();
+    let mut others = found.filter(|name| name.starts_with(stem) && !written.contains(name));
+    match others.next() {
+        Some(name) => Err(PipelineError::Checkpoint(CheckpointError::WeightsExist {
+            path: part.join(name),
+        })),
+        None => Ok(()),
+    }
 }
 
 /// Weights and config of a component.

@@ -4,6 +4,45 @@ use sana_pipeline::checkpoint::LoraMode;
 
 use super::*;
 
+/// What a run with other options left is not mixed with new files; a second run of the same kind replaces
+/// what the first one wrote before it was interrupted.
+#[test]
+fn what_was_left_is_not_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = folder.path().join("transformer");
+    fs::create_dir(&part).unwrap();
+    let stem = "diffusion_pytorch_model";
+    let other = part.join(format!("{stem}.safetensors.index.json"));
+    fs::write(&other, "{}").unwrap();
+    fs::write(part.join(format!("{stem}.safetensors")), "cut").unwrap();
+    for transformer in [None, Some(Quantization::Int8)] {
+        let options = QuantizedOptions {
+            components: QuantizeComponents {
+                transformer,
+                ..QuantizeComponents::both(Quantization::Int8)
+            },
+            rank: None,
+        };
+        let mut none = |_, _, _| ();
+        let built_in = Checkpoint::built_in();
+        let mixed = write_quantized(
+            &built_in,
+            None,
+            &options,
+            folder.path(),
+            &device(),
+            &mut none,
+        );
+        let error = mixed.unwrap_err().to_string();
+        assert!(error.contains("index.json exists already"), "{error}");
+        assert!(!folder.path().join("text_encoder").exists());
+    }
+    fs::remove_file(other).unwrap();
+    let components = QuantizeComponents::both(Quantization::Int8);
+    write(&Checkpoint::built_in(), components, None, folder.path());
+    Checkpoint::open(folder.path()).unwrap();
+}
+
 /// A LoRA that would be merged is computed next to quantised weights, and so is the low-rank part of a file.
 #[test]
 fn the_estimate_knows_of_low_rank_terms() {
