@@ -54,6 +54,13 @@ fn options_out_of_range() {
     let sprint = sprint_checkpoint();
     transformer(&here, "run", &["--from", sprint.to_str().unwrap()])
         .fails(1, &["distilled", "Sana-Sprint", "base models"]);
+    for (form, component) in [("int8", "text_encoder"), ("uint4", "transformer")] {
+        let to = format!("{form}:{component}");
+        here.sana(&["quantize", "--to", &to, "--out", form])
+            .quiet_success();
+        let refused = format!("the {component} of {form} is in {form}, which is not trained");
+        transformer(&here, "run", &["--from", form]).fails(1, &[&refused]);
+    }
 }
 
 #[test]

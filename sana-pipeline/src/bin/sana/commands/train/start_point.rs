@@ -65,10 +65,23 @@ impl StartPoint {
         };
         let f32 = Some(DType::F32);
         let weights = checkpoint.weights(Component::Transformer, None)?;
+        let text_weights = checkpoint.weights(Component::TextEncoder, None)?;
+        for (component, weights) in [
+            (Component::Transformer, &weights),
+            (Component::TextEncoder, &text_weights),
+        ] {
+            if let Some(form) = weights.names().find_map(|name| weights.packed(name)) {
+                bail!(
+                    "the {component} of {} is in {form}, which is not trained: give --from the \
+                     checkpoint that it was made of",
+                    folder.display()
+                );
+            }
+        }
         let transformer = config.load(&weights, f32, checkpoint.f16_clamp()?, device)?;
         let text_encoder = Gemma2Model::from_weights(
             &checkpoint.text_config()?,
-            checkpoint.weights(Component::TextEncoder, None)?,
+            text_weights,
             &Gemma2LoadOptions {
                 dtype: f32,
                 variant: None,
