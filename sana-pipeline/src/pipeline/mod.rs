@@ -194,6 +194,12 @@ impl SanaPipeline {
         for note in pipeline.spec.notes.iter().cloned().chain(lora_notes) {
             pipeline.networks.note(note);
         }
+        let mut parts = pipeline.memory.parts.iter();
+        if parts.any(LoadedPart::is_quantized) && !device.supports_dtype(DType::U8) {
+            let slow = "this device has no 8-bit integers: quantized weights pass through the CPU at \
+                        every use, which is slow";
+            pipeline.networks.note(slow.to_owned());
+        }
         pipeline.one_stage_at_a_time = pipeline.begins_with_one_stage();
         Ok(pipeline)
     }
