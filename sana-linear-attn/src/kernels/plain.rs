@@ -1,7 +1,7 @@
 //! The operations in plain tensor operations: what runs where there is no kernel, and the oracle of
 //! those that there are.
 
-use burn::tensor::activation::{relu, silu, softmax};
+use burn::tensor::activation::{gelu_approximate, relu, silu, softmax};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
@@ -10,6 +10,8 @@ use super::attention::{ATTENTION_EPS, join_heads, split_heads};
 use crate::kernels::layout::pixels::{channels_last, pixel_shuffle, repeat_channels};
 use crate::kernels::linear::epilogue::Epilogue;
 use crate::quantization::QuantizedMatrix;
+
+const SQRT_2_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
 
 /// [`relu_linear_attention`](super::relu_linear_attention) in plain tensor operations.
 ///
@@ -119,7 +121,7 @@ pub fn softmax_attention(
     let scores = query.matmul(key.swap_dims(2, 3)).cast(DType::F32); // [batch, key_heads, rows, keys]
     let scores = scores.reshape([batch, heads, tokens, keys]);
     let scores = match softcap {
-        Some(cap) => (scores / cap).tanh() * cap,
+        Some(cap) => tanh(scores / cap) * cap,
         None => scores,
     };
     let scores = match mask {
@@ -290,11 +292,30 @@ pub fn silu_gate(x: Tensor<3>) -> Tensor<3> {
 /// [`gelu_gate`](super::gelu_gate) in plain tensor operations. The cube is a product: shader `pow` is undefined for
 /// negative bases.
 pub fn gelu_gate(gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
-    const SQRT_2_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
     let dtype = gate.dtype();
     let x = gate.cast(DType::F32);
     let inner = (x.clone().square() * (0.044715 * SQRT_2_OVER_PI) + SQRT_2_OVER_PI) * x.clone();
-    ((inner.tanh() + 1.0) * x * 0.5).cast(dtype) * up
+    ((tanh(inner) + 1.0) * x * 0.5).cast(dtype) * up
+}
+
+/// GELU in its tanh form, without an up projection.
+pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match cfg!(target_family = "wasm") {
+        false => gelu_approximate(x),
+        true => {
+            let inner = (x.clone() + x.clone().powf_scalar(3.0) * 0.044715) * SQRT_2_OVER_PI;
+            x * (tanh(inner) + 1.0) * 0.5
+        }
+    }
+}
+
+/// The hyperbolic tangent. WGSL lets it be `sinh / cosh`, which is NaN where these overflow, and SwiftShader, for
+/// one, does it so; 20 is far below that, and its tangent 1 in f32.
+fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match cfg!(target_family = "wasm") {
+        true => x.clamp(-20.0, 20.0).tanh(),
+        false => x.tanh(),
+    }
 }
 
 /// [`nearest_upsample`](super::nearest_upsample) in plain tensor operations.

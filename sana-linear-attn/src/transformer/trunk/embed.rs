@@ -1,9 +1,9 @@
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::activation::gelu_approximate;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::kernels::plain::gelu;
 use crate::kernels::{Epilogue, cast, linear, silu};
 use crate::layers::{LinearLayers, TorchLinear};
 use crate::precision::{Bf16Gemm, compute_dtype};
@@ -211,7 +211,6 @@ impl CaptionProjection {
     /// - input `[batch, text_tokens, caption_channels]`
     /// - output `[batch, text_tokens, width]`
     pub fn forward(&self, caption: Tensor<3>) -> Tensor<3> {
-        self.linear_2
-            .forward(gelu_approximate(self.linear_1.forward(caption)))
+        self.linear_2.forward(gelu(self.linear_1.forward(caption)))
     }
 }
