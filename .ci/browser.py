@@ -25,8 +25,8 @@ def call(method, url, body=None):
         sys.exit(f"{method} {url}: {error.read().decode()}")
 
 
-def until(what, so):
-    end = time.time() + PATIENCE
+def until(what, so, patience=PATIENCE):
+    end = time.time() + patience
     while time.time() < end:
         value = so()
         if value:
@@ -36,10 +36,10 @@ def until(what, so):
 
 
 class Page:
-    def __init__(self, driver, binary):
+    def __init__(self, driver, binary, flags):
         options = {
             "binary": binary,
-            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900"],
+            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900", *flags],
         }
         capabilities = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}}}
         session = call("POST", f"{driver}/session", capabilities)
@@ -105,8 +105,8 @@ def free_port():
 
 
 @contextlib.contextmanager
-def chromium():
-    """A Page of Chromium; what it says of a failure is printed."""
+def chromium(*flags):
+    """A Page of Chromium with these flags more; what it says of a failure is printed."""
     if not shutil.which("chromedriver") or not shutil.which("chromium"):
         subprocess.run(["apt-get", "update", "-qq"], check=True)
         install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", "chromium-driver"]
@@ -120,7 +120,7 @@ def chromium():
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
         until("the driver listens", listens)
-        page = Page(f"http://127.0.0.1:{port}", shutil.which("chromium"))
+        page = Page(f"http://127.0.0.1:{port}", shutil.which("chromium"), flags)
         try:
             try:
                 yield page

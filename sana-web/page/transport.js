@@ -3,7 +3,7 @@
 // Where the page makes images without a server: a worker that has the model. It is ended to cancel what it
 // does, and another one begun, with the module that is compiled once.
 globalThis.sanaTransport = (() => {
-  let module = null, current = null;
+  let module = null, current = null, device = "cpu";
 
   async function compiled() {
     const response = await fetch("sana_web_bg.wasm");
@@ -32,17 +32,31 @@ globalThis.sanaTransport = (() => {
     }
   }
 
+  // A choice of device, where the module was built with WebGPU and the browser has an adapter for it.
+  async function offer(module) {
+    if (!WebAssembly.Module.exports(module).some(({ name }) => name === "model_onWebGpu")) return;
+    if (!await navigator.gpu?.requestAdapter()) return;
+    const row = document.createElement("div"), choice = document.createElement("select");
+    row.append(Object.assign(document.createElement("label"), { htmlFor: "device", textContent: "Device" }), choice);
+    choice.id = "device";
+    for (const [value, text] of [["cpu", "CPU"], ["webgpu", "WebGPU"]]) choice.add(new Option(text, value));
+    choice.addEventListener("change", () => { device = choice.value; });
+    document.querySelector("#form details").before(row);
+  }
+
   function begin() {
-    module ??= compiled();
-    module.catch(() => { module = null; });
+    if (!module) {
+      module = compiled();
+      module.then(offer, () => { module = null; });
+    }
     const messages = new Messages();
     const model = module.then(async (module) => {
-      messages.worker.postMessage({ module });
+      messages.worker.postMessage({ module, device });
       const message = await messages.next();
       if (message.type !== "model") throw new Error(message.message);
       return message.model;
     });
-    current = { messages, model };
+    current = { messages, model, device };
     model.catch(() => end(messages));
   }
 
@@ -55,6 +69,7 @@ globalThis.sanaTransport = (() => {
 
   return {
     async model() {
+      if (current && current.device !== device) end(current.messages);
       if (!current) begin();
       return current.model;
     },

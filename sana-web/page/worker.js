@@ -9,22 +9,23 @@ const events = {
 };
 let model;
 
-async function open(module) {
+async function open({ module, device }) {
   await init({ module_or_path: module });
-  model = new Model();
+  model = device === "webgpu" ? await Model.onWebGpu() : Model.onCpu();
   postMessage({ type: "model", model: JSON.parse(model.describe()) });
 }
 
-function generate({ asked, image, mask }) {
-  model.generate(asked, image, mask, events);
+async function generate({ asked, image, mask }) {
+  await model.generate(asked, image, mask, events);
   postMessage({ type: "done" });
 }
 
 onmessage = async ({ data }) => {
   try {
-    await (data.module ? open(data.module) : generate(data));
+    await (data.module ? open(data) : generate(data));
   } catch (error) {
-    // After a trap the module's memory may be in any state.
+    // What is not an Error of the model's is a bug, after which its memory may be in any state. Traps in a
+    // call that was under way end no promise, but reach the page as errors of the worker.
     const type = error instanceof WebAssembly.RuntimeError ? "dead" : "error";
     postMessage({ type, message: error.message });
   }

@@ -2,14 +2,16 @@
 
 use std::error::Error;
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use sana_pipeline::error::ObserverError;
 use sana_pipeline::image::{
     DigitalSourceType, FileFormat, PARAMETERS, Parameters, RgbImage, XMP, encode,
 };
 use sana_pipeline::request::Settings;
 use sana_pipeline::spec::ModelSpec;
-use sana_pipeline::{PipelineError, Request, SanaPipeline, StepAction, StepInfo};
+use sana_pipeline::{
+    Checkpoint, LoadOptions, PipelineError, Request, SanaPipeline, StepAction, StepInfo,
+};
 use serde_json::json;
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -21,7 +23,7 @@ use crate::request::{AskError, Asked, MAX_IMAGES, MAX_STEPS, Start, max_pixels};
 const PREVIEWS: usize = 10;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The built-in model on the CPU backend.
+/// The built-in model.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Model {
@@ -30,14 +32,25 @@ pub struct Model {
 
 #[wasm_bindgen]
 impl Model {
-    /// Opens the model.
+    /// Opens the model on the CPU backend.
     ///
     /// # Errors
     /// When it is not usable, which would be a bug.
-    #[wasm_bindgen(constructor)]
-    pub fn new() -> Result<Self, JsError> {
-        let pipeline = SanaPipeline::built_in(&Device::flex()).map_err(js_error)?;
-        Ok(Self { pipeline })
+    #[wasm_bindgen(js_name = onCpu)]
+    pub fn on_cpu() -> Result<Self, JsError> {
+        Self::on(&Device::flex()).map_err(js_error)
+    }
+
+    /// Opens the model on WebGPU.
+    ///
+    /// # Errors
+    /// When the browser gives no device.
+    #[cfg(feature = "webgpu")]
+    #[wasm_bindgen(js_name = onWebGpu)]
+    pub async fn on_web_gpu() -> Result<Self, JsError> {
+        let device = Device::wgpu_options().init_async().await;
+        let device = device.map_err(js_error)?;
+        Self::on(&device).map_err(js_error)
     }
 
     /// The model as JSON: what `GET /v1/models` of `sana serve` has of it.
@@ -51,20 +64,32 @@ impl Model {
     ///
     /// # Errors
     /// What the request lacks or the model does not do.
-    pub fn generate(
+    pub async fn generate(
         &mut self,
-        asked: &str,
+        asked: String,
         image: Option<Vec<u8>>,
         mask: Option<Vec<u8>>,
-        events: &Events,
+        events: Events,
     ) -> Result<(), JsError> {
-        self.make(asked, image.as_deref(), mask.as_deref(), events)
+        self.make(&asked, image.as_deref(), mask.as_deref(), &events)
+            .await
             .map_err(js_error)
     }
 }
 
 impl Model {
-    fn make(
+    fn on(device: &Device) -> Result<Self, PipelineError> {
+        // A GPU that has the bf16 of the files would compute in it, and the image be another one.
+        let options = LoadOptions {
+            dtype: Some(DType::F32),
+            ..LoadOptions::default()
+        };
+        let checkpoint = Checkpoint::built_in();
+        let pipeline = SanaPipeline::from_checkpoint(checkpoint, options, device)?;
+        Ok(Self { pipeline })
+    }
+
+    async fn make(
         &mut self,
         asked: &str,
         image: Option<&[u8]>,
@@ -77,12 +102,13 @@ impl Model {
         for number in 0..asked.images() {
             let seed = asked.seed.wrapping_add(number as u64);
             let request = request.clone().seed(seed);
-            self.make_one(&asked, &request, seed, number, events)?;
+            self.make_one(&asked, &request, seed, number, events)
+                .await?;
         }
         Ok(())
     }
 
-    fn make_one(
+    async fn make_one(
         &mut self,
         asked: &Asked,
         request: &Request,
@@ -92,16 +118,18 @@ impl Model {
     ) -> Result<(), PipelineError> {
         let settings = request.validate(self.pipeline.spec())?;
         let plan = self.pipeline.plan(settings)?;
-        let mut observe = |mut step: StepInfo<'_>| -> Result<StepAction, ObserverError> {
+        let mut observe = async |mut step: StepInfo<'_>| -> Result<StepAction, ObserverError> {
             let done = step.index + 1;
             // The last is the image.
             let steps = step.steps;
             let part = |steps_done: usize| steps_done * PREVIEWS / steps;
             if done < steps
                 && part(done) > part(step.index)
-                && let Some(preview) = step.decode_preview()?.unwrap_or_default().first()
+                && let Some(previews) = step.decode_preview_async().await?
             {
-                events.preview(png(preview, &[])?);
+                for preview in &previews {
+                    events.preview(png(preview, &[])?);
+                }
             }
             events.step(number * steps + done, asked.images() * steps);
             Ok(StepAction::Continue)
@@ -111,8 +139,8 @@ impl Model {
         };
         let made = self
             .pipeline
-            .generate_plan(&plan, &mut observe, &mut deliver);
-        made.map(drop)
+            .generate_async(&plan, &mut observe, &mut deliver);
+        made.await.map(drop)
     }
 }
 
