@@ -232,8 +232,9 @@ mod tests {
         let (rows, inputs, rank) = (48, 30, 5);
         let value = |index: usize| {
             let (row, column) = ((index / inputs) as f32, (index % inputs) as f32);
-            (row * 0.9 + column * column * 0.37).sin()
-                + 3.0 * (row * 0.11).cos() * (column * 0.2).sin()
+            // Of full rank, and one direction dominates.
+            let noise = (index * 7919 % 1009) as f32 / 1009.0 - 0.5;
+            noise + 3.0 * (row * 0.11).cos() * (column * 0.2).sin()
         };
         let values: Vec<f32> = (0..rows * inputs).map(value).collect();
         let matrix = DMatrix::from_row_slice(rows, inputs, &values);
