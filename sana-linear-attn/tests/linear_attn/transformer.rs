@@ -63,7 +63,11 @@ fn check(name: &str) {
     let positions = model.positions([height, width], &device);
     assert_eq!(positions.is_some(), config.interpolation_scale.is_some());
     let again = model.forward(input().with_positions(positions.as_ref()));
-    assert_eq!(values(again.velocity), values(output), "positions given");
+    match device == Device::flex() {
+        true => assert_eq!(values(again.velocity), values(output), "positions given"),
+        // Other operations are fused where nobody looks at the blocks, and their sums have another order.
+        false => assert_parity("output", again.velocity, io.tensor("output", &device)),
+    }
 }
 
 #[test]
