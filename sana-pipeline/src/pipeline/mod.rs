@@ -26,7 +26,6 @@ use crate::memory::{LoadedPart, MemoryModel, MemoryPolicy, MemoryShortage};
 use crate::preview::{FittedLatentRgb, LatentRgb};
 use crate::spec::ModelSpec;
 
-use blocking::may_block;
 use networks::Networks;
 
 pub use observer::{StepAction, StepInfo};
@@ -380,13 +379,7 @@ impl SanaPipeline {
 
     /// Waits for the device, where the thread may.
     pub(crate) fn sync(&self, doing: &'static str) -> Result<(), PipelineError> {
-        if !may_block(&self.device) {
-            return Ok(());
-        }
-        self.device.sync().map_err(|error| PipelineError::Device {
-            doing,
-            reason: format!("{error:?}"),
-        })
+        blocking::sync(&self.device, doing)
     }
 }
 

@@ -3,8 +3,7 @@
 use sana_dcae::Tiling;
 
 use crate::checkpoint::Component;
-use crate::error::PipelineError;
-use crate::error::{MemoryAdvice, Shortage, shortage};
+use crate::error::{MemoryAdvice, PipelineError, Shortage, shortage};
 use crate::memory::{
     Limits, MemoryEstimate, MemoryModel, MemoryPolicy, MemoryShortage, StageEstimate, Way,
     Workload, available_bytes, device_budget, text_length,

@@ -10,7 +10,7 @@ use sana_linear_attn::transformer::F16Clamp;
 use sana_linear_attn::{SanaControlNet, SanaTransformer, Weights};
 use sana_text::{Gemma2LoadOptions, Gemma2Model, PromptOptions, PromptTokenizer, TextError};
 
-use super::blocking::may_block;
+use super::blocking::sync;
 use super::options::LoadOptions;
 use crate::checkpoint::{Checkpoint, Component, ControlNetFolder, LoraFile, dtype};
 use crate::error::{PipelineError, RequestError};
@@ -184,12 +184,7 @@ impl Networks {
         if kept != Component::Vae {
             self.autoencoder = None;
         }
-        if may_block(&self.device) {
-            self.device.sync().map_err(|error| PipelineError::Device {
-                doing: "releasing memory",
-                reason: format!("{error:?}"),
-            })?;
-        }
+        sync(&self.device, "releasing memory")?;
         self.device.memory_cleanup();
         Ok(())
     }
