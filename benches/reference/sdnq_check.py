@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares quantised checkpoints of `sana quantize` with SDNQ, in both directions.
+"""Compares quantized checkpoints of `sana quantize` with SDNQ, in both directions.
 
     sdnq_check.py SANA [--fixtures FOLDER]
 
@@ -8,7 +8,7 @@ on the CPU. For the built-in model, in int8, in uint4 and in uint4 with a low-ra
 
 1. diffusers and transformers load what `sana quantize` wrote, and compute outputs of the transformer and
    the text encoder; --fixtures stores them for the tests of this repository;
-2. SDNQ quantises the same dense model itself, with the same settings: its tensors are the same, byte by
+2. SDNQ quantizes the same dense model itself, with the same settings: its tensors are the same, byte by
    byte, but for low-rank parts, which begin from random numbers;
 3. `sana generate` makes the same image from what SDNQ wrote.
 """
@@ -61,8 +61,8 @@ def text_output(model):
         return model(ids, attention_mask=torch.ones(1, 6, dtype=torch.long)).last_hidden_state
 
 
-def quantised_by_sdnq(model, settings, folder):
-    """The dense model, quantised by SDNQ with the settings that `sana quantize` wrote."""
+def quantized_by_sdnq(model, settings, folder):
+    """The dense model, quantized by SDNQ with the settings that `sana quantize` wrote."""
     known = {
         key: settings[key]
         for key in (
@@ -76,8 +76,8 @@ def quantised_by_sdnq(model, settings, folder):
         )
     }
     known.update(add_skip_keys=False, minimum_allowed_numel=0, minimum_allowed_channel_size=0)
-    quantised = sdnq_post_load_quant(model, torch_dtype=torch.float32, **known)
-    save_sdnq_model(quantised, str(folder))
+    quantized = sdnq_post_load_quant(model, torch_dtype=torch.float32, **known)
+    save_sdnq_model(quantized, str(folder))
 
 
 def compare_tensors(ours, theirs):
@@ -135,7 +135,7 @@ def main():
                 assert output.isfinite().all()
                 stored[f"{case}.{name}"] = output.contiguous().to(torch.float32)
 
-            # The folder of SDNQ itself, with what is not quantised as it is.
+            # The folder of SDNQ itself, with what is not quantized as it is.
             other = work / f"{case}-sdnq"
             run("cp", "-r", folder, other)
             networks = [
@@ -148,7 +148,7 @@ def main():
                 for file in (other / name).iterdir():
                     file.unlink()
                 dense = kind.from_pretrained(SCENES / name).to(torch.float32).eval()
-                quantised_by_sdnq(dense, settings, other / name)
+                quantized_by_sdnq(dense, settings, other / name)
                 file = f"{name}/{stem}.safetensors"
                 same, all_of_them = compare_tensors(folder / file, other / file)
                 print(f"{case} {name}: {same} of {all_of_them} tensors the same as SDNQ's")

@@ -45,7 +45,7 @@ impl AnyLinear<'_> {
         cast(weight, DType::F32).detach()
     }
 
-    /// The quantised weight, if it is one.
+    /// The quantized weight, if it is one.
     pub fn quantized(&self) -> Option<&QuantizedWeight> {
         match self {
             Self::Linear(layer) => layer.quantized.as_ref(),
@@ -53,7 +53,7 @@ impl AnyLinear<'_> {
         }
     }
 
-    /// Quantises the weight that is there.
+    /// Quantizes the weight that is there.
     pub fn quantize(&mut self, form: Quantization) {
         let matrix = form.quantize(self.matrix());
         self.set_quantized(QuantizedWeight {
@@ -62,7 +62,7 @@ impl AnyLinear<'_> {
         });
     }
 
-    /// Puts a quantised weight in the place of what is there.
+    /// Puts a quantized weight in the place of what is there.
     ///
     /// # Panics
     /// If it is of another size.

@@ -18,7 +18,7 @@ use crate::precision::Bf16Gemm;
 /// A 1x1 convolution, stored as checkpoints do (`[out, in, 1, 1]`) and run as a linear layer.
 #[derive(Module, Debug)]
 pub struct PointwiseConv {
-    /// `[out, in, 1, 1]`; where the weight is quantised, dequantised when it is read.
+    /// `[out, in, 1, 1]`; where the weight is quantized, dequantized when it is read.
     pub weight: Param<Tensor<4>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
@@ -49,7 +49,7 @@ impl PointwiseConv {
         }
     }
 
-    /// Puts a quantised weight in the place of what is there.
+    /// Puts a quantized weight in the place of what is there.
     ///
     /// # Panics
     /// If it is of another size.

@@ -27,7 +27,7 @@ pub(super) fn uniform<const D: usize>(
 /// `y = x W^T + b` over the last axis, with the weight as checkpoints store it, `[out, in]`.
 #[derive(Module, Debug)]
 pub struct TorchLinear {
-    /// `[out, in]`; where the weight is quantised, dequantised when it is read.
+    /// `[out, in]`; where the weight is quantized, dequantized when it is read.
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
@@ -53,7 +53,7 @@ impl TorchLinear {
         }
     }
 
-    /// Puts a quantised weight in the place of what is there.
+    /// Puts a quantized weight in the place of what is there.
     ///
     /// # Panics
     /// If it is of another size.

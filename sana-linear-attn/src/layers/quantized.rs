@@ -30,14 +30,14 @@ impl LowRank {
     }
 }
 
-/// A quantised weight, `[out, in]`, and what is added to it: `W = dequantise(matrix) + up down`.
+/// A quantized weight, `[out, in]`, and what is added to it: `W = dequantize(matrix) + up down`.
 ///
 /// It is no parameter: it is not saved, counted or trained, and moves between devices with its layer.
 #[derive(Module, Debug)]
 pub struct QuantizedWeight {
     /// The values with their scales.
     pub matrix: QuantizedMatrix,
-    /// The part of the weight that was taken out before the rest was quantised. Unlike an unmerged
+    /// The part of the weight that was taken out before the rest was quantized. Unlike an unmerged
     /// LoRA, it belongs to the weight.
     pub low_rank: Option<LowRank>,
 }
@@ -57,7 +57,7 @@ impl QuantizedWeight {
         (self.matrix.dequantize(DType::F32) + up.matmul(down)).cast(dtype)
     }
 
-    /// A parameter of this shape that is dequantised, in f32, when its value is asked for: what
+    /// A parameter of this shape that is dequantized, in f32, when its value is asked for: what
     /// looks at the weights of a network reads the right ones, and computing never does.
     pub(super) fn parameter<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
         let weight = self.clone();

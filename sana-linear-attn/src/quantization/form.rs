@@ -1,4 +1,4 @@
-//! The forms that weights are quantised to.
+//! The forms that weights are quantized to.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ impl fmt::Display for Quantization {
     }
 }
 
-/// How the linear layers of a network are quantised.
+/// How the linear layers of a network are quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Quantize {
     /// The form.

@@ -1,4 +1,4 @@
-//! Loading and writing of a transformer whose linear layers are quantised.
+//! Loading and writing of a transformer whose linear layers are quantized.
 //!
 //! Those of the blocks are, but for the keys and values of the text: they are used once for each
 //! prompt, so that 8 bits would save memory and no time, and are sensitive. The embeddings of patches,
@@ -15,7 +15,7 @@ use super::config::SanaTransformerConfig;
 use super::lora::layers_mut;
 use super::model::{PUBLISHED_OPTIONS, SanaTransformer, checked, published};
 
-/// The form of a layer by its name; `None` for one that is not quantised.
+/// The form of a layer by its name; `None` for one that is not quantized.
 fn form(layer: &str, quantize: Quantize) -> Option<Quantization> {
     let inner = layer.strip_prefix("transformer_blocks.")?;
     let (_, inner) = inner.split_once('.')?;
@@ -28,8 +28,8 @@ fn form(layer: &str, quantize: Quantize) -> Option<Quantization> {
 }
 
 impl SanaTransformerConfig {
-    /// As [`load`](Self::load), with the layers of the blocks quantised one after the other where
-    /// `quantize` says so. Weights that are quantised in the file stay as they are there.
+    /// As [`load`](Self::load), with the layers of the blocks quantized one after the other where
+    /// `quantize` says so. Weights that are quantized in the file stay as they are there.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -53,7 +53,7 @@ impl SanaTransformerConfig {
         Ok(model.with_f16_clamp(clamp))
     }
 
-    /// The sizes `[out, in]` of the layers that [`load_quantized`](Self::load_quantized) quantises;
+    /// The sizes `[out, in]` of the layers that [`load_quantized`](Self::load_quantized) quantizes;
     /// nothing is allocated.
     pub fn quantized_sizes(&self, quantize: Quantize, device: &Device) -> Vec<[usize; 2]> {
         let mut model = self.init(device);
@@ -63,10 +63,10 @@ impl SanaTransformerConfig {
     }
 
     /// The weights with the names of the published layout, to be written with the layers of the blocks
-    /// quantised.
+    /// quantized.
     ///
     /// # Errors
-    /// When the weights are not exactly those of this config, or quantised already.
+    /// When the weights are not exactly those of this config, or quantized already.
     pub fn quantize_plan<'a>(
         &self,
         weights: &'a Weights,
@@ -83,8 +83,8 @@ impl SanaTransformerConfig {
 }
 
 impl SanaTransformer {
-    /// The same network with the layers quantised that
-    /// [`load_quantized`](SanaTransformerConfig::load_quantized) quantises.
+    /// The same network with the layers quantized that
+    /// [`load_quantized`](SanaTransformerConfig::load_quantized) quantizes.
     pub fn quantized(mut self, quantize: Quantize) -> Self {
         for (name, mut layer) in layers_mut(&mut self) {
             if let Some(form) = form(&name, quantize) {

@@ -80,7 +80,7 @@ pub enum CheckpointError {
         /// The component.
         component: Component,
     },
-    /// A checkpoint was to be written with quantised networks, and none was named.
+    /// A checkpoint was to be written with quantized networks, and none was named.
     #[error("no network to quantize: name the transformer or the text encoder")]
     NothingToQuantize,
     /// Two components of a checkpoint do not fit each other.

@@ -31,9 +31,9 @@ pub(crate) struct LoadedPart {
     elements: u64,
     /// Elements of the largest tensor among them.
     largest: u64,
-    /// Bytes that come with them, of LoRAs and quantised weights.
+    /// Bytes that come with them, of LoRAs and quantized weights.
     extra: u64,
-    /// Elements of the weights that are quantised.
+    /// Elements of the weights that are quantized.
     quantized: u64,
     /// Whether low-rank terms are computed next to the weights.
     low_rank: bool,
@@ -84,12 +84,12 @@ impl LoadedPart {
         }
     }
 
-    /// Whether layers of it are quantised, in its files or while it is loaded.
+    /// Whether layers of it are quantized, in its files or while it is loaded.
     pub fn is_quantized(&self) -> bool {
         self.quantized > 0
     }
 
-    /// With layers of these sizes `[out, in]` quantised while it is loaded, unless it is in its files.
+    /// With layers of these sizes `[out, in]` quantized while it is loaded, unless it is in its files.
     pub fn quantized(mut self, sizes: &[[usize; 2]], form: Quantization) -> Self {
         if !self.is_quantized() {
             for &[rows, inputs] in sizes {
@@ -104,7 +104,7 @@ impl LoadedPart {
     }
 
     /// With low-rank terms of so many elements, which are kept in f32 or pass through it. They stay next
-    /// to weights that are quantised.
+    /// to weights that are quantized.
     pub fn with_low_rank(mut self, elements: usize) -> Self {
         self.low_rank |= self.is_quantized();
         self.extra = self.extra.saturating_add(4 * elements as u64);
@@ -204,7 +204,7 @@ pub(crate) struct MemoryModel {
 
 impl MemoryModel {
     /// Of a checkpoint that is loaded in one dtype on the CPU, whatever its files are in, and with some
-    /// of its networks quantised.
+    /// of its networks quantized.
     pub fn of_checkpoint(
         checkpoint: &Checkpoint,
         variant: Option<&str>,
@@ -365,7 +365,7 @@ impl MemoryModel {
             _ => CPU_ELEMENT,
         };
         let widened = match part {
-            // A GPU makes the floats of a quantised weight for each use, from up to three tensors of f32.
+            // A GPU makes the floats of a quantized weight for each use, from up to three tensors of f32.
             Some(part) if part.is_quantized() && !self.cpu => 12.0 * part.largest as f64,
             // Widened for each use.
             Some(part) if part.is_quantized() => 4.0 * part.largest as f64,

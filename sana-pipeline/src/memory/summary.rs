@@ -70,7 +70,7 @@ impl ImageMemory {
 impl Checkpoint {
     /// The memory for one image on the CPU with classifier-free guidance, of `[width, height]` or
     /// else of the size that the model was trained at, with the parts in f32 and in bf16, and with
-    /// transformer and text encoder [quantised](QuantizeComponents) and the rest in bf16.
+    /// transformer and text encoder [quantized](QuantizeComponents) and the rest in bf16.
     ///
     /// # Errors
     /// When a part is not usable.

@@ -21,8 +21,8 @@ pub struct LoadOptions {
     /// dtype; there, what the device does not support becomes f32, and the text encoder and the
     /// autoencoder run in bf16 or f32 in place of f16; [`SanaPipeline::notes`](crate::SanaPipeline::notes) says so.
     pub dtype: Option<DType>,
-    /// The networks whose linear layers are quantised, one layer after the other while they are loaded.
-    /// The dtype is then that of the others. LoRAs are kept next to quantised weights.
+    /// The networks whose linear layers are quantized, one layer after the other while they are loaded.
+    /// The dtype is then that of the others. LoRAs are kept next to quantized weights.
     pub quantize: QuantizeComponents,
     /// How linear layers multiply by bf16 weights on the CPU backend.
     pub bf16_gemm: Bf16Gemm,

@@ -42,7 +42,7 @@ pub struct Gemma2LoadOptions {
     pub variant: Option<String>,
     /// Where the embedding table goes.
     pub embedding: EmbeddingPlacement,
-    /// The form that the linear layers get, one after the other, unless they are quantised in the file
+    /// The form that the linear layers get, one after the other, unless they are quantized in the file
     /// already.
     pub quantize: Option<Quantization>,
 }

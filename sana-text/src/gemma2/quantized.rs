@@ -1,4 +1,4 @@
-//! The text encoder with its linear layers quantised.
+//! The text encoder with its linear layers quantized.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::model::{Gemma2Model, linear_layers};
 use crate::error::TextError;
 
 impl Gemma2Model {
-    /// The same model with its linear layers quantised.
+    /// The same model with its linear layers quantized.
     pub fn quantized(mut self, to: Quantization) -> Self {
         for (_, mut layer) in linear_layers(&mut self) {
             layer.quantize(to);
@@ -22,7 +22,7 @@ impl Gemma2Model {
 }
 
 impl Gemma2Config {
-    /// The sizes `[out, in]` of the layers that are quantised, all linear ones; nothing is allocated.
+    /// The sizes `[out, in]` of the layers that are quantized, all linear ones; nothing is allocated.
     ///
     /// # Errors
     /// As [`validate`](Self::validate).
@@ -32,10 +32,10 @@ impl Gemma2Config {
         Ok(layers.map(|(_, layer)| layer.size()).collect())
     }
 
-    /// The weights, under the names that they have, to be written with the linear layers quantised.
+    /// The weights, under the names that they have, to be written with the linear layers quantized.
     ///
     /// # Errors
-    /// When the weights are not exactly those of this config, or quantised already.
+    /// When the weights are not exactly those of this config, or quantized already.
     pub fn quantize_plan<'a>(
         &self,
         weights: &'a Weights,

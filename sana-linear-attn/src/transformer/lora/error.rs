@@ -56,7 +56,7 @@ pub enum LoraError {
         /// What it is.
         kind: &'static str,
     },
-    /// An adapter whose change of the weights is not low rank, on quantised weights.
+    /// An adapter whose change of the weights is not low rank, on quantized weights.
     #[error(
         "the LoRA {origin} is a {kind}, whose change of the weights is not low rank, and the \
          weights are quantized: merge it into weights that are not, or load them so"

@@ -10,7 +10,7 @@ use crate::transformer::trunk::{SanaBlock, SinusoidMlp};
 
 /// Adds a term to the output of a layer.
 pub(super) fn attach(layer: &mut AnyLinear<'_>, term: LowRank) {
-    // The factors of a quantised weight keep their dtype.
+    // The factors of a quantized weight keep their dtype.
     let dtype = match (layer.quantized(), &layer) {
         (Some(_), _) => term.up.dtype(),
         (None, AnyLinear::Linear(layer)) => layer.weight.val().dtype(),

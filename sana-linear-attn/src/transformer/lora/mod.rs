@@ -69,7 +69,7 @@ impl ScaledLora {
         }
     }
 
-    /// That it can be kept next to quantised weights: its changes are low rank, or its scale is 0.
+    /// That it can be kept next to quantized weights: its changes are low rank, or its scale is 0.
     ///
     /// # Errors
     /// [`LoraError::Quantized`].
@@ -110,12 +110,12 @@ impl SanaTransformer {
     /// Applies LoRAs: each adds `scale * alpha / rank * B A`, or what a DoRA, LoHa or LoKr makes of
     /// the original weights, to the weights of the layers it changes. The merged ones are summed in f32 before the sum is rounded to the weights' dtype.
     ///
-    /// Nothing is merged into a quantised weight, whose steps are coarser than most changes: there
+    /// Nothing is merged into a quantized weight, whose steps are coarser than most changes: there
     /// all of them are [unmerged](LoraMode::Unmerged).
     ///
     /// # Errors
     /// As [`Lora::check`], of the first that does not fit; nothing has been computed by then.
-    /// [`LoraError::Quantized`] for a change of quantised weights that is not low rank.
+    /// [`LoraError::Quantized`] for a change of quantized weights that is not low rank.
     pub fn with_loras(mut self, loras: &[ScaledLora]) -> Result<Self, LoraError> {
         let sizes = layer_sizes(&mut self);
         for scaled in loras {

@@ -1,4 +1,4 @@
-//! Loading of modules whose linear layers are quantised, in the file or while they are loaded.
+//! Loading of modules whose linear layers are quantized, in the file or while they are loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -8,7 +8,7 @@ use crate::quantization::Quantization;
 pub(super) const VERSION: &str = "0.2.8";
 const SERIES: &str = "0.2.";
 
-/// Settings that describe how weights were quantised, or how they are to be computed with: the tensors
+/// Settings that describe how weights were quantized, or how they are to be computed with: the tensors
 /// are read in the same way whatever they are.
 const WITHOUT_EFFECT: [&str; 25] = [
     "add_skip_keys",
@@ -94,7 +94,7 @@ fn check_form(name: &str, form: &str) -> Result<(), String> {
 }
 
 /// The `quantization_config` of weights in a form, `None` in `exceptions` for those that are not
-/// quantised, by name.
+/// quantized, by name.
 pub(super) fn written<'a>(
     to: Quantization,
     rank: Option<usize>,

@@ -29,20 +29,20 @@ pub struct LayerNoise {
 /// Takes the low-rank part out of a weight `[out, in]`.
 pub type TakeLowRank<'a> = &'a dyn Fn(Tensor<2>) -> LowRank;
 
-/// Weights to write with some of their layers quantised.
+/// Weights to write with some of their layers quantized.
 #[derive(Debug, Clone)]
 pub struct QuantizePlan<'a> {
     weights: Cow<'a, Weights>,
     to: Quantization,
-    /// Names of the weights that are quantised.
+    /// Names of the weights that are quantized.
     chosen: BTreeMap<String, Quantization>,
 }
 
 impl<'a> QuantizePlan<'a> {
-    /// Of weights that are not quantised yet, with the names of those that will be.
+    /// Of weights that are not quantized yet, with the names of those that will be.
     ///
     /// # Errors
-    /// [`WeightError::Quantized`] when they are quantised, [`WeightError::NoTensor`] for a name
+    /// [`WeightError::Quantized`] when they are quantized, [`WeightError::NoTensor`] for a name
     /// that is not there.
     #[doc(hidden)]
     pub fn new(
@@ -67,7 +67,7 @@ impl<'a> QuantizePlan<'a> {
         })
     }
 
-    /// The `quantization_config` of the new `config.json`. SDNQ takes every layer for a quantised one
+    /// The `quantization_config` of the new `config.json`. SDNQ takes every layer for a quantized one
     /// that is not listed in it.
     pub fn config(&self, rank: Option<usize>) -> Value {
         let matrices = self.weights.names().filter(|name| {
@@ -82,8 +82,8 @@ impl<'a> QuantizePlan<'a> {
     }
 
     /// Writes them to one safetensors file, which appears whole or not at all. Dense tensors keep
-    /// their dtype. The quantised weights are in memory together, the dense ones one at a time.
-    /// `progress(done, all)` counts layers that are quantised.
+    /// their dtype. The quantized weights are in memory together, the dense ones one at a time.
+    /// `progress(done, all)` counts layers that are quantized.
     ///
     /// # Errors
     /// When a tensor cannot be read, or the file not be written.

@@ -179,7 +179,7 @@ impl Checkpoint {
     /// # Errors
     /// When there is no weight file, or a file is damaged; [`CheckpointError::ComponentWithoutWeights`] for the
     /// scheduler and the tokenizer; [`WeightError::Quantized`](sana_linear_attn::WeightError::Quantized)
-    /// for weights that are quantised in a way that is not supported.
+    /// for weights that are quantized in a way that is not supported.
     pub fn weights(
         &self,
         part: Component,

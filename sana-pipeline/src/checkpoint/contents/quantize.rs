@@ -4,8 +4,8 @@ use sana_linear_attn::quantization::{Quantization, Quantize};
 use sana_linear_attn::{WeightError, Weights};
 use serde_json::Value;
 
-/// Which networks are quantised while they are loaded, and to what. The autoencoder and a ControlNet
-/// stay as they are, and so does what is quantised in its files already.
+/// Which networks are quantized while they are loaded, and to what. The autoencoder and a ControlNet
+/// stay as they are, and so does what is quantized in its files already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QuantizeComponents {
     /// The form of the layers in the transformer's blocks, but for the keys and values of the text.
@@ -34,7 +34,7 @@ impl QuantizeComponents {
         }
     }
 
-    /// How the transformer is quantised.
+    /// How the transformer is quantized.
     pub fn of_transformer(self) -> Option<Quantize> {
         Some(Quantize {
             to: self.transformer?,
@@ -59,5 +59,5 @@ pub(in crate::checkpoint) fn as_configured(
     }
 }
 
-/// The key of a `config.json` that describes quantised weights.
+/// The key of a `config.json` that describes quantized weights.
 pub(in crate::checkpoint) const CONFIG_KEY: &str = "quantization_config";

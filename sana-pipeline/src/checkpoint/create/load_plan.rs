@@ -138,7 +138,7 @@ fn the_largest_model_fits_its_files() {
 /// one at a time, and that with decoding in tiles.
 #[cfg(target_os = "linux")]
 #[test]
-fn quantised_models_fit_into_less() {
+fn quantized_models_fit_into_less() {
     for variant in ["sana-600m-1024px", "sana-1600m-1024px", VARIANT] {
         let folder = tempfile::tempdir().unwrap();
         let (checkpoint, _) = checkpoint(variant, folder.path(), WeightDtype::Bf16);

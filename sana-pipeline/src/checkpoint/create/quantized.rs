@@ -23,16 +23,16 @@ use crate::error::{CheckpointError, PipelineError};
 /// Rounds of subspace iteration: the error of the low-rank part has stopped to change by then.
 const ROUNDS: usize = 8;
 
-/// What is quantised in a checkpoint that is written.
+/// What is quantized in a checkpoint that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuantizedOptions {
     /// The networks and their forms.
     pub components: QuantizeComponents,
-    /// The rank of what is taken out of each weight before it is quantised, and kept next to it in f32.
+    /// The rank of what is taken out of each weight before it is quantized, and kept next to it in f32.
     pub rank: Option<usize>,
 }
 
-/// Writes the checkpoint with networks quantised, in the form of [SDNQ](https://github.com/Disty0/sdnq)
+/// Writes the checkpoint with networks quantized, in the form of [SDNQ](https://github.com/Disty0/sdnq)
 /// 0.2.8, which diffusers and transformers read with that package installed. The other components are
 /// copied, but for a ControlNet. Returns the noise of every layer.
 ///
@@ -42,7 +42,7 @@ pub struct QuantizedOptions {
 /// # Errors
 /// [`CheckpointError::Exists`], [`CheckpointError::WeightsExist`] for files of weights that would be next to the
 /// new ones, [`PipelineError::Read`], [`PipelineError::Write`],
-/// [`CheckpointError::NothingToQuantize`] without a network, or when one is quantised already.
+/// [`CheckpointError::NothingToQuantize`] without a network, or when one is quantized already.
 pub fn write_quantized(
     checkpoint: &Checkpoint,
     variant: Option<&str>,

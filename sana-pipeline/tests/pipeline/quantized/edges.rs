@@ -43,7 +43,7 @@ fn what_was_left_is_not_mixed() {
     Checkpoint::open(folder.path()).unwrap();
 }
 
-/// A LoRA that would be merged is computed next to quantised weights, and so is the low-rank part of a file.
+/// A LoRA that would be merged is computed next to quantized weights, and so is the low-rank part of a file.
 #[test]
 fn the_estimate_knows_of_low_rank_terms() {
     let lora = built_in_fixture_path(CRATE, "pipeline/lora/pytorch_lora_weights.safetensors");

@@ -1,4 +1,4 @@
-//! Networks in 8 and 4 bits: quantised while they are loaded, and stored in the form of SDNQ, whose own
+//! Networks in 8 and 4 bits: quantized while they are loaded, and stored in the form of SDNQ, whose own
 //! outputs are in `fixtures/quantized/sdnq.safetensors` (`benches/reference/sdnq_check.py`).
 
 use std::fs;
@@ -88,7 +88,7 @@ fn quantizing(components: QuantizeComponents) -> LoadOptions {
 }
 
 /// What is written here is the same network to diffusers and SDNQ, as floats and with the kernels; and
-/// quantising while loading gives the same network as the files.
+/// quantizing while loading gives the same network as the files.
 #[test]
 fn folders_are_the_same_network_to_sdnq() {
     let stored = Fixture::open(CRATE, "quantized/sdnq.safetensors");
@@ -242,9 +242,9 @@ fn outliers_survive() {
     }
 }
 
-/// A LoRA that would be merged is kept next to quantised weights.
+/// A LoRA that would be merged is kept next to quantized weights.
 #[test]
-fn loras_stay_next_to_quantised_weights() {
+fn loras_stay_next_to_quantized_weights() {
     let lora = LoraFile::new(
         built_in_fixture_path(CRATE, "pipeline/lora").join("pytorch_lora_weights.safetensors"),
     );
@@ -265,8 +265,8 @@ fn loras_stay_next_to_quantised_weights() {
     let int8 = QuantizeComponents::usual(Quantization::Int8);
     let none = QuantizeComponents::default();
     let dense = output(none, vec![lora.clone()]);
-    let quantised = output(int8, vec![lora.clone()]);
-    let found = decibels(&quantised, &dense);
+    let quantized = output(int8, vec![lora.clone()]);
+    let found = decibels(&quantized, &dense);
     let without = decibels(&output(none, Vec::new()), &dense);
     assert!(
         found > 25.0 && found > without + 3.0,
@@ -306,10 +306,10 @@ fn what_is_not_supported_is_named() {
         components,
         rank: None,
     };
-    let quantised = Checkpoint::open(folder.path()).unwrap();
+    let quantized = Checkpoint::open(folder.path()).unwrap();
     let other = tempfile::tempdir().unwrap();
     let mut none = |_, _, _| ();
-    let twice = write_quantized(&quantised, None, &again, other.path(), &device(), &mut none);
+    let twice = write_quantized(&quantized, None, &again, other.path(), &device(), &mut none);
     assert!(twice.unwrap_err().to_string().contains("twice"));
     let nothing = QuantizedOptions {
         components: QuantizeComponents::default(),
