@@ -15,7 +15,6 @@
 //! | [`depthwise_tokens`] | channels innermost, all cores, with its own gradients | rows of pixels, taps in shared memory | plain |
 //! | [`gelu_gate`] | one pass, all cores | plain | plain |
 //! | [`depthwise_gate`] | convolution, bias and gate in one pass, all cores | the same | plain |
-//! | [`modulation()`] | plain | plain | plain |
 //! | [`norm_modulate`] | one pass, all cores | one pass | plain |
 //! | [`gated_residual`] | one pass, all cores | plain | plain |
 //! | [`rms_norm_channels`] | one pass, all cores, with its own gradients | one pass, in the layout of the input | plain |
@@ -70,6 +69,6 @@ pub use layout::{add_upsampled, image_to_tokens, nearest_upsample, tokens_to_ima
 pub use linear::epilogue::Epilogue;
 pub use linear::quantized_linear::quantized_linear;
 pub use linear::{grouped_linear, linear};
-pub use norm::modulate::{gated_residual, modulation, norm_modulate};
+pub use norm::modulate::{gated_residual, norm_modulate};
 pub use norm::{rms_norm_channels, rms_norm_residual};
 pub use plain::{layer_norm, relu_quadratic_attention, relu_quadratic_attention_packed};

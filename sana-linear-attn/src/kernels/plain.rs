@@ -235,14 +235,6 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
     (centred / (variance + eps).sqrt()).cast(dtype)
 }
 
-/// [`modulation`](super::modulation) in plain tensor operations.
-pub fn modulation(table: Tensor<2>, modulation: Tensor<2>) -> [Tensor<3>; 6] {
-    let [rows, channels] = table.dims();
-    let [batch, _] = modulation.dims();
-    let all = table.unsqueeze::<3>() + modulation.reshape([batch, rows, channels]);
-    [0, 1, 2, 3, 4, 5].map(|row| all.clone().narrow(1, row, 1))
-}
-
 /// [`norm_modulate`](super::norm_modulate) in plain tensor operations.
 pub fn norm_modulate(x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>, eps: f64) -> Tensor<3> {
     layer_norm(x, eps) * (scale + 1.0) + shift

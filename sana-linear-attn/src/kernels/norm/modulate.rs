@@ -6,17 +6,6 @@ use crate::kernels::cube;
 use crate::kernels::flex;
 use crate::kernels::plain;
 
-/// The six vectors that modulate a block of the transformer: the sums of a table's rows and those that
-/// are made of the timestep, each a tensor of its own.
-///
-/// # Shapes
-/// - `table` `[6, channels]`
-/// - `modulation` `[batch, 6 * channels]`
-/// - each of the results `[batch, 1, channels]`
-pub fn modulation(table: Tensor<2>, modulation: Tensor<2>) -> [Tensor<3>; 6] {
-    plain::modulation(table, modulation)
-}
-
 /// `layer_norm(x) * (1 + scale) + shift`.
 ///
 /// # Shapes

@@ -276,7 +276,7 @@ impl SanaControlNet {
                 residuals.push(projection.forward(tokens.clone()) * scale);
             }
         };
-        let mut observe = Observe::without_modulation(&mut collect);
+        let mut observe = Observe(Some(&mut collect));
         trunk.run_blocks(0..trunk.blocks.len(), x, &conditions, &mut observe);
         residuals
     }

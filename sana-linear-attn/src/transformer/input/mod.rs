@@ -129,7 +129,7 @@ impl<'a> TransformerInput<'a> {
         self
     }
 
-    /// Sets the positions of the tokens, of networks that add any.
+    /// Sets the positions of the tokens, for networks that add them.
     pub fn with_positions(mut self, positions: Option<&'a Positions>) -> Self {
         self.positions = positions;
         self
@@ -172,40 +172,18 @@ impl<'a> TransformerInput<'a> {
 }
 
 /// The observer of a forward pass, if there is one.
-pub(in crate::transformer) struct Observe<'a> {
-    observer: Option<&'a mut Observer<'a>>,
-    /// Whether it looks at the modulation of blocks too, which is put together for that alone.
-    pub modulation: bool,
-}
-
-impl<'a> Observe<'a> {
-    /// Of every place.
-    pub fn all(observer: Option<&'a mut Observer<'a>>) -> Self {
-        Self {
-            modulation: observer.is_some(),
-            observer,
-        }
-    }
-
-    /// Of every place but the modulation of blocks.
-    pub fn without_modulation(observer: &'a mut Observer<'a>) -> Self {
-        Self {
-            observer: Some(observer),
-            modulation: false,
-        }
-    }
-}
+pub(in crate::transformer) struct Observe<'a>(pub Option<&'a mut Observer<'a>>);
 
 impl Observe<'_> {
     pub fn tokens(&mut self, place: Place, values: &Tensor<3>) {
-        if let Some(observer) = &mut self.observer {
+        if let Some(observer) = &mut self.0 {
             observer(place, values);
         }
     }
 
     /// Values that all tokens of an item share.
     pub fn rows(&mut self, place: Place, values: &Tensor<2>) {
-        if let Some(observer) = &mut self.observer {
+        if let Some(observer) = &mut self.0 {
             observer(place, &values.clone().unsqueeze_dim(1));
         }
     }

@@ -240,7 +240,7 @@ impl SanaTransformer {
             observer,
         } = input;
         let blocks = self.transformer_blocks.len();
-        let mut observe = Observe::all(observer);
+        let mut observe = Observe(observer);
         let trunk = self.trunk();
         let grid = trunk.grid(&latents);
         let x = trunk.embed(latents, positions);

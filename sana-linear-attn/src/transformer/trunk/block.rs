@@ -1,7 +1,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::{self, add, cast, gated_residual, norm_modulate};
+use crate::kernels::{add, cast, gated_residual, norm_modulate};
 use crate::layers::{
     CrossAttention, CrossAttentionConfig, GluMbConv, GluMbConvConfig, GluMbConvNorm,
     LinearAttention, LinearAttentionConfig, LinearLayers, TextKeysValues,
@@ -105,23 +105,24 @@ struct Modulation {
     gate_feed_forward: Tensor<3>,
 }
 
-impl From<[Tensor<3>; 6]> for Modulation {
-    fn from(rows: [Tensor<3>; 6]) -> Self {
-        let [
-            shift_attention,
-            scale_attention,
-            gate_attention,
-            shift_feed_forward,
-            scale_feed_forward,
-            gate_feed_forward,
-        ] = rows;
+/// The sum of a block's table and the timestep's modulation, `[batch, 6, channels]`.
+fn modulation_rows(table: Tensor<2>, modulation: Tensor<2>) -> Tensor<3> {
+    let [rows, channels] = table.dims();
+    let [batch, _] = modulation.dims();
+    let table = cast(table, modulation.dtype());
+    table.unsqueeze::<3>() + modulation.reshape([batch, rows, channels])
+}
+
+impl Modulation {
+    fn new(all: Tensor<3>) -> Self {
+        let row = |index| all.clone().narrow(1, index, 1); // [batch, 1, channels]
         Self {
-            shift_attention,
-            scale_attention,
-            gate_attention,
-            shift_feed_forward,
-            scale_feed_forward,
-            gate_feed_forward,
+            shift_attention: row(0),
+            scale_attention: row(1),
+            gate_attention: row(2),
+            shift_feed_forward: row(3),
+            scale_feed_forward: row(4),
+            gate_feed_forward: row(5),
         }
     }
 }
@@ -138,8 +139,6 @@ pub(in crate::transformer) struct BlockConditions<'a> {
     pub text_bias: Option<&'a Tensor<4>>,
     /// Height and width in tokens.
     pub grid: [usize; 2],
-    /// Whether somebody looks at the modulation, which is put together for that alone.
-    pub looks_at_modulation: bool,
 }
 
 impl LinearLayers for SanaBlock {
@@ -171,13 +170,12 @@ impl SanaBlock {
             text,
             text_bias,
             grid,
-            looks_at_modulation: false,
         };
         self.forward_with(LinearAttention::forward, x, conditions, |_, _| {})
     }
 
     /// [`forward`](Self::forward) with the given form of the self-attention; `observe` is called with
-    /// the modulation, where somebody looks, and with the tokens after each part.
+    /// the modulation and with the tokens after each part.
     pub(in crate::transformer) fn forward_with(
         &self,
         attend: Attend,
@@ -190,15 +188,10 @@ impl SanaBlock {
             text,
             text_bias,
             grid: [height, width],
-            looks_at_modulation,
         } = conditions;
-        let table = cast(self.scale_shift_table.val(), modulation.dtype());
-        let rows = kernels::modulation(table, modulation);
-        if looks_at_modulation {
-            let all = Tensor::cat(rows.to_vec(), 1);
-            observe(BlockPart::Modulation, &all);
-        }
-        let m = Modulation::from(rows);
+        let all = modulation_rows(self.scale_shift_table.val(), modulation);
+        observe(BlockPart::Modulation, &all);
+        let m = Modulation::new(all);
 
         let attention_input = self.modulate(x.clone(), m.scale_attention, m.shift_attention);
         let attended = attend(&self.attn1, attention_input);

@@ -136,7 +136,6 @@ impl Trunk<'_> {
                 text: &context.blocks[index],
                 text_bias: context.bias.as_ref(),
                 grid: conditions.grid,
-                looks_at_modulation: observe.modulation,
             };
             let before = index.checked_sub(1);
             let residual = before.and_then(|before| conditions.residuals.get(before));
