@@ -18,10 +18,6 @@ const SHAPES: [[usize; 3]; 7] = [
     [2100, 12, 7],
 ];
 
-fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    values(tensor)
-}
-
 /// A row as integers from -127 to 127, and their scale.
 fn quantized(row: &[f32]) -> (Vec<i32>, f32) {
     let largest = row.iter().fold(0f32, |largest, x| largest.max(x.abs()));
@@ -34,10 +30,13 @@ fn quantized(row: &[f32]) -> (Vec<i32>, f32) {
 fn integers(weight: &QuantizedMatrix) -> Vec<(Vec<i32>, f32)> {
     let [_, depth] = weight.dims();
     match weight {
-        QuantizedMatrix::Int8Rows(Int8Rows { values, scales }) => {
-            let values: Vec<i32> = values.to_data().iter::<i32>().collect();
-            let rows = values.chunks(depth).map(<[i32]>::to_vec);
-            rows.zip(host(scales.clone())).collect()
+        QuantizedMatrix::Int8Rows(Int8Rows {
+            values: integers,
+            scales,
+        }) => {
+            let integers: Vec<i32> = integers.to_data().iter::<i32>().collect();
+            let rows = integers.chunks(depth).map(<[i32]>::to_vec);
+            rows.zip(values(scales.clone())).collect()
         }
         QuantizedMatrix::Uint4Groups(Uint4Groups {
             scales,
@@ -46,8 +45,8 @@ fn integers(weight: &QuantizedMatrix) -> Vec<(Vec<i32>, f32)> {
             ..
         }) => {
             let groups = depth.div_ceil(*group);
-            let (scales, zero_points) = (host(scales.clone()), host(zero_points.clone()));
-            let floats = host(weight.dequantize(DType::F32));
+            let (scales, zero_points) = (values(scales.clone()), values(zero_points.clone()));
+            let floats = values(weight.dequantize(DType::F32));
             let rows = floats.chunks(depth).enumerate().map(|(row, floats)| {
                 let ends = (row * groups..(row + 1) * groups)
                     .flat_map(|g| [zero_points[g], scales[g] * 15.0 + zero_points[g]]);
@@ -74,12 +73,12 @@ fn products_of_integers_are_exact() {
     for [rows, depth, columns] in SHAPES {
         let x = pseudo_random([rows, depth], 1, &device);
         let bias = pseudo_random([columns], 3, &device);
-        let x_rows: Vec<_> = host(x.clone()).chunks(depth).map(quantized).collect();
+        let x_rows: Vec<_> = values(x.clone()).chunks(depth).map(quantized).collect();
         for weight in both(pseudo_random([columns, depth], 2, &device)) {
             let w_rows = integers(&weight);
             for bias in [None, Some(bias.clone())] {
                 let ours = quantized_linear(x.clone(), &weight, bias.clone(), Epilogue::None);
-                let bias = bias.map_or(vec![0.0; columns], host);
+                let bias = bias.map_or(vec![0.0; columns], values);
                 let mut exact = Vec::new();
                 for (x, x_scale) in &x_rows {
                     for ((w, w_scale), bias) in w_rows.iter().zip(&bias) {
@@ -89,7 +88,7 @@ fn products_of_integers_are_exact() {
                 }
                 let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits);
                 let name = format!("{rows}x{depth}->{columns}, {}", bias.len());
-                assert!(bits(host(ours)).eq(bits(exact)), "{name}");
+                assert!(bits(values(ours)).eq(bits(exact)), "{name}");
             }
         }
     }
@@ -109,7 +108,7 @@ fn close_to_the_weights_as_floats() {
                 let bias = Some(bias.clone());
                 let ours = quantized_linear(x.clone(), &weight, bias.clone(), epilogue);
                 let plain = plain::quantized_linear(x.clone(), &weight, bias, epilogue);
-                assert_close(&name, &host(ours), &host(plain), 1.5e-2);
+                assert_close(&name, &values(ours), &values(plain), 1.5e-2);
             }
         }
     }
@@ -124,11 +123,11 @@ fn the_plain_form_of_the_roundings() {
     let weight = Uint4Groups::quantize(pseudo_random([columns, depth], 2, &device), 32);
     let eight = QuantizedMatrix::Int8Rows(weight.to_int8());
     let four = QuantizedMatrix::Uint4Groups(weight);
-    let ours = |weight| host(quantized_linear(x.clone(), weight, None, Epilogue::None));
+    let ours = |weight| values(quantized_linear(x.clone(), weight, None, Epilogue::None));
     assert_eq!(ours(&four), ours(&eight));
     let rounded = plain::quantized_rows(x.clone());
     let plain = plain::linear(rounded, eight.dequantize(DType::F32), None, Epilogue::None);
-    assert_close("plain", &ours(&eight), &host(plain), 1e-5);
+    assert_close("plain", &ours(&eight), &values(plain), 1e-5);
 }
 
 /// Rows alone as among others, of a view; the dtype of `x`; its gradients by the weight as floats.
@@ -139,9 +138,9 @@ fn a_layer() {
     let bias = pseudo_random([40], 5, &device).cast(DType::BF16);
     for weight in both(pseudo_random([40, 64], 6, &device)) {
         let layer = |x| quantized_linear(x, &weight, Some(bias.clone()), Epilogue::None);
-        let together = host(layer(x.clone()));
+        let together = values(layer(x.clone()));
         for row in [0, 17, 49] {
-            let alone = host(layer(x.clone().narrow(0, row, 1)));
+            let alone = values(layer(x.clone().narrow(0, row, 1)));
             assert!(alone == together[40 * row..40 * (row + 1)], "row {row}");
         }
         assert_eq!(layer(x.clone().cast(DType::BF16)).dtype(), DType::BF16);
@@ -153,7 +152,7 @@ fn a_layer() {
         let grads = y.sum().backward();
         let gradient = tracked.grad(&grads).expect("a gradient of x");
         let columns = weight.dequantize(DType::F32).sum_dim(0).repeat(&[50, 1]);
-        assert_close("gradient", &host(gradient), &host(columns), 1e-5);
+        assert_close("gradient", &values(gradient), &values(columns), 1e-5);
     }
 }
 
@@ -164,8 +163,8 @@ fn nothing_and_what_is_not_finite() {
         let layer = |x| quantized_linear(x, &weight, None, Epilogue::None);
         assert_eq!(layer(Tensor::zeros([0, 10], &device)).dims(), [0, 6]);
         let x = Tensor::<2>::zeros([2, 10], &device);
-        assert!(host(layer(x)).iter().all(|y| *y == 0.0));
+        assert!(values(layer(x)).iter().all(|y| *y == 0.0));
         let x = Tensor::<2>::full([2, 10], f32::NAN, &device);
-        assert!(host(layer(x)).iter().all(|y| y.is_nan()));
+        assert!(values(layer(x)).iter().all(|y| y.is_nan()));
     }
 }

@@ -12,6 +12,7 @@ use super::weight::expand;
 pub(super) struct AvxVnni;
 
 /// The same by the instruction of AVX-512.
+#[cfg(test)]
 pub(super) struct ShortVnni;
 
 /// For processors with AVX2.
@@ -90,6 +91,7 @@ macro_rules! tile {
 }
 
 tile!(AvxVnni, 4, "avx2,avxvnni", _mm256_dpbusd_avx_epi32);
+#[cfg(test)]
 tile!(
     ShortVnni,
     4,

@@ -2,8 +2,10 @@
 
 use std::mem::MaybeUninit;
 
+#[cfg(all(test, target_arch = "x86_64"))]
+use super::avx2::ShortVnni;
 #[cfg(target_arch = "x86_64")]
-use super::avx2::{Avx2, AvxVnni, ShortVnni};
+use super::avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Vnni;
 use super::portable::Portable;
@@ -16,7 +18,8 @@ pub(crate) enum Instructions {
     Avx512Vnni,
     /// `vpdpbusd` of 256 bits, on processors without AVX-512 (Intel from Alder Lake).
     AvxVnni,
-    /// The same of AVX-512: no processor is served best by it, it is here for tests.
+    /// The same of AVX-512, which runs the tile of [`AvxVnni`](Self::AvxVnni) on more processors.
+    #[cfg(test)]
     ShortVnni,
     /// `vpmaddwd` of 256 bits.
     Avx2,
@@ -25,9 +28,10 @@ pub(crate) enum Instructions {
 }
 
 impl Instructions {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: &[Self] = &[
         Self::Avx512Vnni,
         Self::AvxVnni,
+        #[cfg(test)]
         Self::ShortVnni,
         Self::Avx2,
         Self::Portable,
@@ -35,11 +39,8 @@ impl Instructions {
 
     /// The fastest ones of this processor.
     pub fn best() -> Self {
-        let supported = |instructions: &Self| instructions.is_supported();
-        Self::ALL
-            .into_iter()
-            .find(supported)
-            .unwrap_or(Self::Portable)
+        let mut supported = Self::ALL.iter().filter(|one| one.is_supported());
+        supported.next().copied().unwrap_or(Self::Portable)
     }
 
     /// Whether this processor has them.
@@ -55,8 +56,10 @@ impl Instructions {
             Self::AvxVnni => {
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni")
             }
+            #[cfg(test)]
             Self::ShortVnni => {
                 is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
@@ -79,7 +82,7 @@ impl Instructions {
                 Self::Avx512Vnni => layer.forward::<Vnni>(x, out),
                 #[cfg(target_arch = "x86_64")]
                 Self::AvxVnni => layer.forward::<AvxVnni>(x, out),
-                #[cfg(target_arch = "x86_64")]
+                #[cfg(all(test, target_arch = "x86_64"))]
                 Self::ShortVnni => layer.forward::<ShortVnni>(x, out),
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx2 => layer.forward::<Avx2>(x, out),

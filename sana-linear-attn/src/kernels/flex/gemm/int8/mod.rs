@@ -10,8 +10,8 @@
 //! | VNNI, of 512 or 256 bits | u8: 128 is added, and subtracted from the sums | i8 | 4 |
 //! | AVX2 and others | i16 | i16 | 2 |
 //!
-//! `vpmaddwd` of pairs does as many multiplications in AVX2 as `vpmaddubsw` with signs moved from one
-//! factor to the other, in fewer instructions, and cannot saturate.
+//! For the same multiplications AVX2 needs fewer instructions with `vpmaddwd` of pairs than with `vpmaddubsw`
+//! and signs moved from one factor to the other, and it cannot saturate.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
@@ -42,7 +42,7 @@ pub(crate) const LARGEST_DEPTH: usize = 1 << 17;
 /// - result `[rows, columns]`
 ///
 /// # Panics
-/// Where lengths do not fit, a dimension is 0 or the depth exceeds [`LARGEST_DEPTH`].
+/// Where lengths do not fit, there are no columns, or the depth is 0 or exceeds [`LARGEST_DEPTH`].
 pub(crate) fn gemm(
     shape: [usize; 3],
     x: &[f32],
