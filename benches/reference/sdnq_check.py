@@ -8,9 +8,10 @@ on the CPU. For the built-in model, in int8, in uint4 and in uint4 with a low-ra
 
 1. diffusers and transformers load what `sana quantize` wrote, and compute outputs of the transformer and
    the text encoder; --fixtures stores them for the tests of this repository;
-2. SDNQ quantizes the same dense model itself, with the same settings: its tensors are the same, byte by
-   byte, but for low-rank parts, which begin from random numbers;
-3. `sana generate` makes the same image from what SDNQ wrote.
+2. SDNQ quantizes the same dense model itself, with the same settings: its tensors are equal, floats in
+   the same dtype, but for layers with a low-rank part, which begins from random numbers;
+3. `sana generate` makes the same image from what SDNQ wrote, except with low-rank parts, where the
+   difference is printed.
 """
 
 import argparse

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::parity::device;
 
-    /// A GPU has memory, and the CPU's is another matter.
+    /// A GPU reports its memory; the CPU has none to report.
     #[test]
     fn gpus_tell_their_memory() {
         assert_eq!(DeviceMemory::of(&Device::flex()), None);
@@ -106,9 +106,11 @@ mod tests {
         }
     }
 
-    /// The tests run in a folder that has no configuration of CubeCL.
+    /// Without a configuration of CubeCL, in whose folders the tests are not run.
     #[test]
-    fn compiled_kernels_are_kept() {
+    fn asked_twice_the_place_of_kernels_is_the_same() {
+        #[cfg(feature = "cubecl-backend")]
+        assert!(!is_configured());
         let cache = keep_compiled_kernels();
         assert_eq!(cache.is_some(), cfg!(feature = "cubecl-backend"));
         assert_eq!(keep_compiled_kernels(), cache, "asked again");

@@ -130,9 +130,9 @@ pub(super) fn linear<const D: usize>(
     let x: Tensor<2> = x.reshape([rows, d_input]);
     let terms = weight.low_rank().into_iter().chain(low_rank);
     let terms = terms.map(|term| term.forward(x.clone()));
-    let y = match terms.reduce(|sum, term| sum + term) {
+    let y = match terms.reduce(kernels::add) {
         Some(terms) => {
-            let y = weight.apply(x, bias, Epilogue::None) + terms; // [rows, out]
+            let y = kernels::add(weight.apply(x, bias, Epilogue::None), terms); // [rows, out]
             match epilogue {
                 Epilogue::None => y,
                 Epilogue::Silu => silu(y),

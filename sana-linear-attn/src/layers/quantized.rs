@@ -13,9 +13,9 @@ use crate::quantization::QuantizedMatrix;
 /// and it moves between devices with its layer.
 #[derive(Module, Debug)]
 pub struct LowRank {
-    /// `[rank, in]`, in the weight's dtype.
+    /// `[rank, in]`, in a dtype of its own.
     pub down: Tensor<2>,
-    /// `[out, rank]`, in the weight's dtype.
+    /// `[out, rank]`, in the same dtype.
     pub up: Tensor<2>,
 }
 
@@ -32,7 +32,7 @@ impl LowRank {
 
 /// A quantized weight, `[out, in]`, and what is added to it: `W = dequantize(matrix) + up down`.
 ///
-/// It is no parameter: it is not saved, counted or trained, and moves between devices with its layer.
+/// It is not a parameter: it is not saved, counted or trained, and moves between devices with its layer.
 #[derive(Module, Debug)]
 pub struct QuantizedWeight {
     /// The values with their scales.
@@ -61,10 +61,7 @@ impl QuantizedWeight {
     /// looks at the weights of a network reads the right ones, and computing never does.
     pub(super) fn parameter<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
         let weight = self.clone();
-        let device = match &self.matrix {
-            QuantizedMatrix::Int8Rows(matrix) => matrix.scales.device(),
-            QuantizedMatrix::Uint4Groups(matrix) => matrix.scales.device(),
-        };
+        let device = self.matrix.device();
         Param::uninitialized(
             ParamId::new(),
             move |device, _| {

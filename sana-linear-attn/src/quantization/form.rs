@@ -13,8 +13,8 @@ use super::{GROUP, Int8Rows, QuantizedMatrix, Uint4Groups};
 pub enum Quantization {
     /// 8 bits, a scale for each row.
     Int8,
-    /// 4 bits, scale and zero point for each group of 64 weights of a row, or of as many fewer or more
-    /// as divide the row: see [`group`](Self::group).
+    /// 4 bits, scale and zero point for each group of 64 weights of a row, or, where 64 does not divide it, for
+    /// equal, slightly larger groups or the whole row: see [`group`](Self::group).
     Uint4,
 }
 
@@ -100,6 +100,9 @@ pub fn signal_to_noise(weight: Tensor<2>, quantized: Tensor<2>) -> f64 {
         rows.iter::<f64>().sum::<f64>()
     };
     let noise = power(weight.clone() - quantized);
+    if noise == 0.0 {
+        return f64::INFINITY;
+    }
     10.0 * (power(weight) / noise).log10()
 }
 

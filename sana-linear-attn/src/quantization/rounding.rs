@@ -18,7 +18,7 @@ pub(crate) fn nearest(x: f32) -> i32 {
 /// The least scale with which integers up to 127 reach a magnitude, and by what values are multiplied to become those
 /// integers.
 ///
-/// Where that would not be finite they become 0: below 1e-36, and of a magnitude that is not finite, whose
+/// Where that would not be finite they become 0: below 4e-37, and of a magnitude that is not finite, whose
 /// scale is NaN.
 #[inline(always)]
 pub(crate) fn scale_of(largest: f32) -> (f32, f32) {

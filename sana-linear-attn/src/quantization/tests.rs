@@ -18,6 +18,17 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
+/// Without an error it is infinite, of a weight of zeros too.
+#[test]
+fn noise_in_decibels() {
+    let weight = || matrix([[3.0, -4.0], [0.0, 0.0]]);
+    let near = matrix([[3.0, -3.5], [0.0, 0.0]]);
+    assert!((signal_to_noise(weight(), near) - 20.0).abs() < 1e-6);
+    assert_eq!(signal_to_noise(weight(), weight()), f64::INFINITY);
+    let zeros = || matrix([[0.0; 2]; 2]);
+    assert_eq!(signal_to_noise(zeros(), zeros()), f64::INFINITY);
+}
+
 #[test]
 fn int8_by_hand() {
     let weight = matrix([

@@ -6,7 +6,6 @@
 
 use burn::tensor::{DType, Device};
 
-use crate::layers::AnyLinear;
 use crate::quantization::{Quantization, Quantize};
 use crate::weights::{QuantizePlan, WeightError, Weights, load_quantized};
 
@@ -48,7 +47,7 @@ impl SanaTransformerConfig {
         let model = self.init(device);
         let published = published(weights, &model)?;
         let choose = |layer: &str| form(layer, quantize?);
-        let model = load_quantized(model, &published, &options, linear_layers, &choose, device)?;
+        let model = load_quantized(model, &published, &options, layers_mut, &choose, device)?;
         let clamp = clamp.is_on(self.qk_norm.is_some(), weights, dtype);
         Ok(model.with_f16_clamp(clamp))
     }
@@ -93,10 +92,6 @@ impl SanaTransformer {
         }
         self
     }
-}
-
-fn linear_layers(model: &mut SanaTransformer) -> Vec<(String, AnyLinear<'_>)> {
-    layers_mut(model)
 }
 
 #[cfg(test)]

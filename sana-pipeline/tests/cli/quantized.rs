@@ -97,6 +97,8 @@ fn folders_of_bitsandbytes_are_loaded() {
     let said = here.sana(&["inspect", "eight"]).quiet_success();
     assert!(said.contains("f32, int8"), "{said}");
     here.sana(&["inspect", "eight", "--check"]).quiet_success();
+    let twice = here.sana(&["quantize", "eight", "--to", "int8", "--out", "twice"]);
+    twice.fails(1, &["it would be quantized twice"]);
     for (component, file) in [
         ("transformer", transformer),
         ("text_encoder", "model.safetensors"),

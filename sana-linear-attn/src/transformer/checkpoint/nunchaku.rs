@@ -250,9 +250,7 @@ impl Reader<'_> {
             return Ok(());
         };
         if scales.dtype() == Dtype::F8_E4M3 {
-            return Err(
-                "it is of NVFP4, which only GPUs of one kind compute; use the int4 file".to_owned(),
-            );
+            return Err("it is in NVFP4, which is not supported; use the int4 file".to_owned());
         }
         let dtype = float(&scales)?;
         float(&smooth)?;
@@ -263,14 +261,6 @@ impl Reader<'_> {
                 "{layer} is {packed:?} with its padding, expected {expected:?}"
             ));
         }
-        // The first part of the query, key and value is of the query.
-        let order = match order {
-            RowOrder::Heads { values, .. } => RowOrder::Heads {
-                skip: packed[0] / 3,
-                values,
-            },
-            other => other,
-        };
         let source = SvdMatrix {
             qweight,
             scales,
@@ -334,13 +324,6 @@ impl Reader<'_> {
                 "a bias of the shape {found:?}, expected {expected}"
             ));
         }
-        let order = match order {
-            RowOrder::Heads { values, .. } => RowOrder::Heads {
-                skip: expected / 3,
-                values,
-            },
-            other => other,
-        };
         self.push(name, shape, dtype, PackedBias { bias, order });
         Ok(())
     }
@@ -367,13 +350,14 @@ impl Reader<'_> {
     }
 }
 
-/// Where the rows of a layer are; the rows to skip are known with the packed ones.
+/// Where the rows of a layer are.
 fn row_order(published: &str, shape: &[usize]) -> RowOrder {
     let rows = shape.first().copied().unwrap_or(0);
     match published {
         "attn1.to_q" => RowOrder::Query,
         "attn1.to_k" | "attn1.to_v" => RowOrder::Heads {
-            skip: 0,
+            // The first third is of the query.
+            skip: rows.next_multiple_of(128),
             values: published == "attn1.to_v",
         },
         "ff.conv_inverted" => RowOrder::Pairs { rows },

@@ -129,6 +129,13 @@ impl Lora {
         self.targets.values().map(kind_of).collect()
     }
 
+    /// The first kind whose change of a weight is not low rank.
+    pub(super) fn dense_kind(&self) -> Option<LoraKind> {
+        self.kinds()
+            .into_iter()
+            .find(|kind| *kind != LoraKind::Lora)
+    }
+
     /// How many of its tensors change a text encoder. They are not applied.
     pub fn text_encoder_tensors(&self) -> usize {
         self.text_encoder

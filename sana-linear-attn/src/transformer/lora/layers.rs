@@ -55,7 +55,7 @@ pub(super) fn layer_sizes(model: &mut SanaTransformer) -> BTreeMap<String, [usiz
         .collect()
 }
 
-/// The layers that a LoRA can change, by the names of the checkpoint.
+/// The layers that a LoRA or quantization can change, by the names of the checkpoint.
 pub(in crate::transformer) fn layers_mut(
     model: &mut SanaTransformer,
 ) -> Vec<(String, AnyLinear<'_>)> {

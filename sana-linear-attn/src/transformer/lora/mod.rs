@@ -56,11 +56,7 @@ impl ScaledLora {
                 scale,
             });
         }
-        let dense = lora
-            .kinds()
-            .into_iter()
-            .find(|kind| *kind != LoraKind::Lora);
-        match dense {
+        match lora.dense_kind() {
             Some(kind) if mode == LoraMode::Unmerged => Err(LoraError::NotLowRank {
                 origin: lora.origin().to_owned(),
                 kind: kind.name(),
@@ -74,8 +70,7 @@ impl ScaledLora {
     /// # Errors
     /// [`LoraError::Quantized`].
     pub fn check_quantized(&self) -> Result<(), LoraError> {
-        let mut kinds = self.lora.kinds().into_iter();
-        match kinds.find(|kind| *kind != LoraKind::Lora) {
+        match self.lora.dense_kind() {
             Some(kind) if self.scale != 0.0 => Err(LoraError::Quantized {
                 origin: self.lora.origin().to_owned(),
                 kind: kind.name(),

@@ -54,9 +54,7 @@ impl RowOrder {
             },
         }
     }
-}
 
-impl RowOrder {
     /// Rows of a layer of so many rows with their padding: three times those of the query where it is
     /// the query, the keys or the values.
     pub fn packed(self, rows: usize) -> usize {

@@ -181,12 +181,10 @@ fn scale_axes(shape: &[usize]) -> Result<[usize; 3], String> {
         [rows, groups, 1, 1, 1] => Ok([rows, groups, 1]),
         _ => Err(format!("has a scale of shape {shape:?}")),
     }
-    .and_then(
-        |axes| match axes.contains(&0) && (axes[0] == 0 || axes[1] == 0) {
-            true => Err("has no rows or no groups".to_owned()),
-            false => Ok(axes),
-        },
-    )
+    .and_then(|axes| match axes {
+        [0, ..] | [_, 0, _] => Err("has no rows or no groups".to_owned()),
+        axes => Ok(axes),
+    })
 }
 
 impl Packed for SdnqMatrix {
@@ -227,33 +225,23 @@ impl Packed for SdnqMatrix {
             let stored = float_dtype(entry.dtype).unwrap_or(DType::F32);
             weights.data(entry, stored, DType::F32, false)
         };
+        let groups = self.scale.shape.iter().product::<usize>() / rows;
+        let of_groups = |entry| -> Result<Tensor<2>, WeightError> {
+            let bytes = floats(entry)?.into_bytes();
+            let data = TensorData::from_bytes(bytes, [rows, groups], DType::F32);
+            Ok(Tensor::from_data(data, (device, DType::F32)))
+        };
         let matrix = match &self.zero_point {
-            None => {
-                let values = integers(DType::I8, self.size)?;
-                let scales = floats(&self.scale)?;
-                QuantizedMatrix::Int8Rows(Int8Rows {
-                    values,
-                    scales: Tensor::<2>::from_data(
-                        TensorData::from_bytes(scales.into_bytes(), [rows, 1], DType::F32),
-                        (device, DType::F32),
-                    )
-                    .reshape([rows]),
-                })
-            }
-            Some(zero_point) => {
-                let groups = self.scale.shape.iter().product::<usize>() / rows;
-                let of_groups = |entry| -> Result<Tensor<2>, WeightError> {
-                    let bytes = floats(entry)?.into_bytes();
-                    let data = TensorData::from_bytes(bytes, [rows, groups], DType::F32);
-                    Ok(Tensor::from_data(data, (device, DType::F32)))
-                };
-                QuantizedMatrix::Uint4Groups(Uint4Groups {
-                    packed: integers(DType::U8, [rows, inputs / 2])?,
-                    scales: of_groups(&self.scale)?,
-                    zero_points: of_groups(zero_point)?,
-                    group: inputs / groups,
-                })
-            }
+            None => QuantizedMatrix::Int8Rows(Int8Rows {
+                values: integers(DType::I8, self.size)?,
+                scales: of_groups(&self.scale)?.reshape([rows]),
+            }),
+            Some(zero_point) => QuantizedMatrix::Uint4Groups(Uint4Groups {
+                packed: integers(DType::U8, [rows, inputs / 2])?,
+                scales: of_groups(&self.scale)?,
+                zero_points: of_groups(zero_point)?,
+                group: inputs / groups,
+            }),
         };
         let factor = |entry: &Entry| -> Result<Tensor<2>, WeightError> {
             Ok(Tensor::from_data(floats(entry)?, (device, DType::F32)))

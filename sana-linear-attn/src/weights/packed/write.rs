@@ -50,7 +50,8 @@ impl<'a> QuantizePlan<'a> {
         to: Quantization,
         names: impl Iterator<Item = String>,
     ) -> Result<Self, WeightError> {
-        if weights.names().any(|name| weights.packed(name).is_some()) {
+        let mut entries = weights.entries.values();
+        if entries.any(|entry| entry.packed.is_some() || entry.encoded.is_some()) {
             let reason = "it would be quantized twice: take the weights that it was made of";
             return Err(weights.unsupported(reason.to_owned()));
         }

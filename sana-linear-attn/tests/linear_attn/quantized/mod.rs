@@ -22,7 +22,7 @@ fn matrix(weights: &Weights, name: &str, dtype: DType) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// Bit by bit.
+/// Equal: zeros of either sign, NaN by its bits.
 #[track_caller]
 fn assert_same(name: &str, ours: &[f32], theirs: &[f32]) {
     assert_eq!(ours.len(), theirs.len(), "{name}");

@@ -20,7 +20,7 @@ use crate::checkpoint::contents::weight_files::F16_CLAMP;
 use crate::checkpoint::{CONFIG, Checkpoint, Component, INDEX};
 use crate::error::{CheckpointError, PipelineError};
 
-/// Rounds of subspace iteration: the error of the low-rank part has stopped to change by then.
+/// Rounds of subspace iteration; a test compares the error with the least possible one.
 const ROUNDS: usize = 8;
 
 /// What is quantized in a checkpoint that is written.
@@ -42,7 +42,8 @@ pub struct QuantizedOptions {
 /// # Errors
 /// [`CheckpointError::Exists`], [`CheckpointError::WeightsExist`] for files of weights that would be next to the
 /// new ones, [`PipelineError::Read`], [`PipelineError::Write`],
-/// [`CheckpointError::NothingToQuantize`] without a network, or when one is quantized already.
+/// [`CheckpointError::NothingToQuantize`] without a network, [`WeightError::Quantized`](sana_linear_attn::WeightError)
+/// for one that is quantized already, by whatever program.
 pub fn write_quantized(
     checkpoint: &Checkpoint,
     variant: Option<&str>,

@@ -65,8 +65,8 @@ impl TransformerFile {
         })
     }
 
-    /// As [`open`](Self::open), with this config in place of the one next to the weights, which is not
-    /// read.
+    /// As [`open`](Self::open), with this config in place of the one next to the weights, of which only
+    /// `quantization_config` is read.
     pub fn with_config(
         path: &Path,
         variant: Option<&str>,

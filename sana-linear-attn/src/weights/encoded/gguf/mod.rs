@@ -1,7 +1,7 @@
 //! GGUF, the file format of llama.cpp: metadata, descriptions of tensors, then their blocks.
 //!
-//! Own code, since a reader of files of strangers has to bound what it allocates by the file, and
-//! the crates for this format take its counts on trust or come with a whole inference engine.
+//! Own code: what it allocates is bounded by the file, as docs/hostile-input.md asks. No crate for this
+//! format has been examined for that.
 
 mod blocks;
 mod header;
