@@ -129,6 +129,8 @@ def markdown(results, about, before):
         lines += ["", "\\* autotuning took its first candidate: only what runs was compiled, not what a GPU would have tried."]
     lines += section("Refused by ptxas", results, "refused", lambda name, cause: f"`{name}`: {cause}")
     lines += section("What a GPU would have refused", results, "faults", lambda text, count: f"{text} ({count} times)")
+    survived = [result | {"survived": {f"{result['panics']} panics": 1}} if result.get("panics") else result for result in results]
+    lines += section("Panics that the program survived", survived, "survived", lambda text, _: text)
     much = [result | {"spilled": {name: size for name, size in (result.get("spilled") or {}).items() if size >= 256}}
             for result in results]
     lines += section("Spilling 256 bytes or more", much, "spilled", lambda name, size: f"`{name}`: {size} bytes")
@@ -154,7 +156,8 @@ def section(title, results, key, text):
         return []
     lines = ["", f"## {title}", ""]
     for entry, where in sorted(found.items(), key=lambda item: -len(item[1])):
-        lines.append(f"- {entry}; in {len(where)} cases, first `{where[0]}`")
+        several = "s" if len(where) > 1 else ""
+        lines.append(f"- {entry}; in {len(where)} case{several}, first `{where[0]}`")
     return lines
 
 
