@@ -17,6 +17,9 @@ pub mod request;
 #[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
 pub mod scenes;
 pub mod spec;
+#[cfg(feature = "scenes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
+pub mod sprites;
 mod support;
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]

@@ -1,0 +1,43 @@
+use std::path::PathBuf;
+
+/// What can be wrong with a folder of sprites or a prompt about them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpriteError {
+    /// A file of the folder cannot be used.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// A thing that the sheet does not have.
+    #[error("there is no thing number {found}: the sheet has {count}")]
+    Thing {
+        /// The number asked for.
+        found: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// A number of things that captions have no word for.
+    #[error("expected two or three {thing}, found {found}")]
+    Count {
+        /// What they are.
+        thing: String,
+        /// The number asked for.
+        found: usize,
+    },
+    /// A thing that has no plural is counted.
+    #[error("\"{thing}\" cannot be counted")]
+    Uncountable {
+        /// The thing.
+        thing: String,
+    },
+    /// The two things of a pair are the same.
+    #[error("the two things are both \"{thing}\": they must differ")]
+    Indistinct {
+        /// What both are.
+        thing: String,
+    },
+}

@@ -1,0 +1,90 @@
+//! Scenes: which things are where, in front of what.
+
+mod place;
+mod render;
+
+use rand::{Rng, RngExt};
+
+use super::backdrop::Backdrop;
+use super::prompt::SpritePrompt;
+use super::sheet::SpriteSheet;
+
+/// A thing with its place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlacedSprite {
+    /// Its number in the sheet.
+    pub thing: usize,
+    /// The middle of its bounding box, in pixels from the upper left corner.
+    pub center: (f32, f32),
+    /// Width and height before it is turned, in pixels.
+    pub extent: (f32, f32),
+    /// Turned clockwise by this, in radians.
+    pub angle: f32,
+    /// Whether it is its mirror image.
+    pub mirrored: bool,
+    /// Whether it stands on the ground and throws a shadow there.
+    pub stands: bool,
+}
+
+/// What an image shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpriteScene {
+    /// Width and height in pixels.
+    pub size: [usize; 2],
+    /// What is behind the things.
+    pub backdrop: Backdrop,
+    /// Chooses what varies in the backdrop.
+    pub backdrop_seed: u64,
+    /// The things, in the order of the caption.
+    pub sprites: Vec<PlacedSprite>,
+}
+
+impl SpritePrompt {
+    /// A random scene of `size` (width and height in pixels) that shows the prompt: things lie wholly in
+    /// the image and apart from each other, turned by up to six degrees, of sizes that go with their
+    /// number, and with a relation well within it.
+    pub fn scene<R: Rng + ?Sized>(
+        &self,
+        sheet: &SpriteSheet,
+        rng: &mut R,
+        size: [usize; 2],
+    ) -> SpriteScene {
+        let backdrop_seed = rng.random();
+        let things = self.content().things();
+        SpriteScene {
+            size,
+            backdrop: self.backdrop(),
+            backdrop_seed,
+            sprites: place::place(
+                sheet,
+                rng,
+                (self.backdrop(), backdrop_seed),
+                &things,
+                self.content().relation(),
+                size,
+            ),
+        }
+    }
+}
+
+impl SpriteScene {
+    /// A random scene that no caption describes: up to `things` of any kind, some of them cut off by the
+    /// edge. It shows more edges and textures than a prompt's scene, for training an autoencoder.
+    pub fn crowded<R: Rng + ?Sized>(
+        sheet: &SpriteSheet,
+        rng: &mut R,
+        things: usize,
+        size: [usize; 2],
+    ) -> Self {
+        let all: Vec<Backdrop> = Backdrop::all().collect();
+        let backdrop_seed = rng.random();
+        let count = sheet.things().len();
+        let things: Vec<usize> = (0..things).map(|_| rng.random_range(0..count)).collect();
+        Self {
+            size,
+            backdrop: all[rng.random_range(0..all.len())],
+            backdrop_seed,
+            sprites: place::crowd(sheet, rng, &things, size),
+        }
+    }
+}
