@@ -5,14 +5,15 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use sana_pipeline::checkpoint::create::{CheckpointFiles, write_autoencoder, write_denoiser};
 use sana_pipeline::checkpoint::{CheckpointInstruction, SanaKeys};
 use sana_pipeline::train::{
-    AutoencoderOptions, AutoencoderTask, Data, Denoiser, LatentPool, MAX_PROMPT_TOKENS, Run,
-    RunOptions, TransformerOptions, TransformerTask, scenes_autoencoder, scenes_text_encoder,
-    scenes_tokenizer, scenes_transformer, with_measured_scale,
+    AutoencoderOptions, AutoencoderTask, Denoiser, FlatShapes, LatentPool, MAX_PROMPT_TOKENS,
+    PoolOptions, Run, RunOptions, TransformerOptions, TransformerTask, scenes_autoencoder,
+    scenes_text_encoder, scenes_tokenizer, scenes_transformer, with_measured_scale,
 };
 use sana_text::{GemmaTokenizer, PromptTokenizer};
 
@@ -39,7 +40,7 @@ pub fn train(folder: &Path, steps: usize) -> Result<(), Box<dyn Error>> {
 
     // The autoencoder, on images drawn as they are needed.
     let task = AutoencoderTask {
-        data: Data::Scenes { size: SIZE },
+        data: Arc::new(FlatShapes::new(&[[SIZE, SIZE]])),
         options: AutoencoderOptions {
             batch: 4,
             ..AutoencoderOptions::default()
@@ -52,10 +53,14 @@ pub fn train(folder: &Path, steps: usize) -> Result<(), Box<dyn Error>> {
         println!("autoencoder {}: loss {:.4}", step.step, step.loss);
         true
     })?;
-    let autoencoder = with_measured_scale(&run.averaged_model(), &task.data, 0, &device)?;
+    let autoencoder = with_measured_scale(&run.averaged_model(), &*task.data, 0, &device)?;
 
     // The transformer and its text encoder, on latents encoded ahead of the training.
-    let pool = LatentPool::encode(&autoencoder, &task.data, 32, 0, &device, |_| ())?;
+    let images = PoolOptions {
+        count: 32,
+        ..PoolOptions::default()
+    };
+    let pool = LatentPool::encode(&autoencoder, &*task.data, images, &device, |_| ())?;
     let tokenizer_json = scenes_tokenizer(0)?;
     let keys = SanaKeys {
         instruction: CheckpointInstruction::None,

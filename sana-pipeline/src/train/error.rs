@@ -52,6 +52,12 @@ pub enum TrainError {
         /// What is missing or wrong.
         reason: String,
     },
+    /// A data source that gives something else than it says.
+    #[error("the data source is wrong: {reason}")]
+    Source {
+        /// What it gave, and what was expected.
+        reason: String,
+    },
     /// The loss, the gradients or a parameter became infinite or not a number. Nothing of the step
     /// is kept, and the state that was saved last stays.
     #[error(

@@ -38,20 +38,22 @@ const ATTENTION: f64 = 10.0;
 const FEED_FORWARD: f64 = 6.0;
 
 /// Refuses a run of an autoencoder that takes more memory than there is: parameters with their
-/// optimizer, and the results kept for the backward pass. It is a lower estimate.
+/// optimizer, and the results kept for the backward pass of a batch of images of this width and height,
+/// the largest of the run. It is a lower estimate.
 ///
 /// # Errors
 /// [`TrainError::Memory`].
 pub fn check_autoencoder_run<M: Module>(
     model: &M,
     config: &DcAeConfig,
-    size: usize,
+    [width, height]: [usize; 2],
     batch: usize,
     options: &RunOptions,
     device: &Device,
 ) -> Result<(), TrainError> {
-    let image = 3.0 * (size as f64).powi(2) + stage_elements(config, size);
-    let what = format!("a batch of {batch} images of {size} x {size} pixels");
+    let area = width as f64 * height as f64;
+    let image = 3.0 * area + stage_elements(config, area);
+    let what = format!("a batch of {batch} images of {width} x {height} pixels");
     let bytes = state_bytes(model, options, batch) + F32 * image * batch as f64;
     check(what, bytes, device)
 }
@@ -63,34 +65,44 @@ pub fn check_autoencoder_run<M: Module>(
 pub fn check_transformer_run<M: Module>(
     model: &M,
     config: &SanaTransformerConfig,
-    [size, compression]: [usize; 2],
+    ([width, height], compression): ([usize; 2], usize),
     batch: usize,
     options: &RunOptions,
     device: &Device,
 ) -> Result<(), TrainError> {
-    let side = size as f64 / compression.max(1) as f64;
-    let tokens = (side / config.patch_size.max(1) as f64).powi(2);
+    let [columns, rows] = [width, height].map(|side| side as f64 / compression.max(1) as f64);
+    let tokens = rows * columns / (config.patch_size.max(1) as f64).powi(2);
     let width = config.width() as f64;
     let block = width * (ATTENTION + FEED_FORWARD * config.mlp_ratio);
     let image =
-        tokens * block * config.num_layers as f64 + side.powi(2) * config.in_channels as f64;
-    let what = format!("a batch of {batch} images of {size} x {size} pixels");
+        tokens * block * config.num_layers as f64 + rows * columns * config.in_channels as f64;
+    let what = format!("a batch of {batch} images of {width} x {height} pixels");
     let bytes = state_bytes(model, options, batch) + F32 * image * batch as f64;
     check(what, bytes, device)
 }
 
-/// Refuses a pool whose latents do not fit.
-pub fn check_pool(
+/// Refuses a pool whose latents do not fit: sizes in pixels, and the images of each.
+pub(super) fn check_pool(
     config: &DcAeConfig,
-    size: usize,
-    count: usize,
+    parts: &[([usize; 2], usize)],
     device: &Device,
 ) -> Result<(), TrainError> {
-    let side = size as f64 / config.compression() as f64;
-    let latent = config.latent_channels as f64 * side.powi(2);
+    let (mut latents, mut largest, mut images) = (0.0, 0.0, 0u128);
+    let per_pixel = config.latent_channels as f64 / (config.compression() as f64).powi(2);
+    for ([width, height], count) in parts {
+        let area = *width as f64 * *height as f64;
+        latents += per_pixel * area * *count as f64;
+        largest = f64::max(largest, area);
+        images += *count as u128;
+    }
     // One image is encoded as well, wherever the latents go.
-    let bytes = F32 * (latent * count as f64 + 3.0 * (size as f64).powi(2));
-    let what = format!("a pool of {count} images of {size} x {size} pixels");
+    let bytes = F32 * (latents + 3.0 * largest);
+    let what = match parts {
+        [([width, height], count)] => {
+            format!("a pool of {count} images of {width} x {height} pixels")
+        }
+        _ => format!("a pool of {images} images"),
+    };
     check(what, bytes, device)
 }
 
@@ -122,7 +134,7 @@ fn state_bytes<M: Module>(model: &M, options: &RunOptions, batch: usize) -> f64 
 }
 
 /// Results kept for the backward pass of an image in both halves of an autoencoder.
-fn stage_elements(config: &DcAeConfig, size: usize) -> f64 {
+fn stage_elements(config: &DcAeConfig, area: f64) -> f64 {
     let half = |widths: &[usize], layers: &[usize], types: &PerStage<BlockType>| -> f64 {
         let stages = widths.iter().zip(layers).enumerate();
         let kept = stages.map(|(stage, (width, layers))| {
@@ -130,7 +142,7 @@ fn stage_elements(config: &DcAeConfig, size: usize) -> f64 {
                 Some(BlockType::EfficientVit) => EFFICIENT_VIT_BLOCK,
                 _ => RES_BLOCK,
             };
-            let pixels = (size as f64 / 2f64.powi(stage as i32)).powi(2);
+            let pixels = area / 4f64.powi(stage as i32);
             *width as f64 * *layers as f64 * block * pixels
         });
         kept.sum()
@@ -175,8 +187,9 @@ mod tests {
         let options = RunOptions::default();
         let config = scenes_autoencoder();
         let model = config.init(&device);
-        let autoencoder =
-            |size, batch| check_autoencoder_run(&model, &config, size, batch, &options, &device);
+        let autoencoder = |size, batch| {
+            check_autoencoder_run(&model, &config, [size; 2], batch, &options, &device)
+        };
         autoencoder(64, 16).expect("fits");
         for (size, batch) in [
             (1 << 30, 1),
@@ -192,15 +205,26 @@ mod tests {
 
         let transformer = scenes_transformer(64);
         let model = transformer.init(&device);
-        let run = |sides, batch| {
-            check_transformer_run(&model, &transformer, sides, batch, &options, &device)
+        let run = |size, batch| {
+            check_transformer_run(&model, &transformer, (size, 32), batch, &options, &device)
         };
-        run([64, 32], 128).expect("fits");
-        run([1 << 30, 32], 1).expect_err("refused");
-        run([64, 32], usize::MAX).expect_err("refused");
+        run([64, 64], 128).expect("fits");
+        run([1 << 30, 64], 1 << 12).expect_err("refused");
+        run([64, 1 << 30], 1 << 12).expect_err("refused");
+        run([1 << 30; 2], 1).expect_err("refused");
+        run([64, 64], usize::MAX).expect_err("refused");
 
-        check_pool(&config, 64, 20_000, &device).expect("fits");
-        check_pool(&config, 64, usize::MAX, &device).expect_err("refused");
-        check_pool(&config, 1 << 40, 1, &device).expect_err("refused");
+        let pool = |parts: &[_]| check_pool(&config, parts, &device);
+        pool(&[([64, 64], 20_000), ([96, 32], 20_000)]).expect("fits");
+        pool(&[([64, 64], usize::MAX)]).expect_err("refused");
+        let several = pool(&[([64, 64], 1), ([96, 32], usize::MAX)]).expect_err("refused");
+        assert!(
+            several
+                .to_string()
+                .contains("a pool of 18446744073709551616 images"),
+            "{several}"
+        );
+        pool(&[([1 << 40, 64], 1 << 20)]).expect_err("refused");
+        pool(&[([1 << 40; 2], 1)]).expect_err("refused");
     }
 }

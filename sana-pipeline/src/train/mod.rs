@@ -39,7 +39,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use data::{Data, Sample};
+pub use data::{Bucket, DataSource, FlatShapes, ImageFolder, Sample};
 pub use error::TrainError;
 pub use memory::{check_autoencoder_run, check_transformer_run};
 pub use optimizer::{OptimizerKind, OptimizerOptions};
@@ -52,6 +52,6 @@ pub use scenes_model::{
     scenes_transformer,
 };
 pub use tasks::{
-    AutoencoderOptions, AutoencoderTask, Denoiser, LatentPool, Task, TransformerOptions,
-    TransformerTask, flow_loss, with_measured_scale,
+    AutoencoderOptions, AutoencoderTask, Denoiser, LatentPool, PoolOptions, Task,
+    TransformerOptions, TransformerTask, flow_loss, with_measured_scale,
 };

@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_dcae::DcAe;
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use super::latent_scale::{latent_std, scale_of};
 use super::task::Task;
-use crate::train::data::Data;
+use crate::train::data::{Bucket, DataSource, Place, check_source, checked_image, weights};
 use crate::train::error::{TrainError, at_least_one, not_negative};
 use crate::train::memory;
 use crate::train::run::Settings;
@@ -54,8 +55,8 @@ impl Default for AutoencoderOptions {
 /// ```
 #[derive(Debug)]
 pub struct AutoencoderTask {
-    /// Images.
-    pub data: Data,
+    /// Images. Each step has those of one [bucket](crate::train::Bucket), drawn from seed and step.
+    pub data: Arc<dyn DataSource>,
     /// Options.
     pub options: AutoencoderOptions,
     /// Where the training runs, without autodiff.
@@ -63,16 +64,20 @@ pub struct AutoencoderTask {
 }
 
 impl AutoencoderTask {
-    /// The images of a step's samples, `[images, 3, size, size]`.
+    /// The images of a step's samples, `[images, 3, height, width]`.
     fn images(&self, step: usize, samples: Range<usize>) -> Result<Tensor<4>, TrainError> {
-        let size = self.data.size();
+        let AutoencoderOptions { seed, batch, .. } = self.options;
+        let buckets = self.data.buckets();
+        // A bucket's images are gone through in their order, however many steps others have had.
+        let Place { bucket, earlier } = Place::of(seed, step, &weights(buckets));
+        let [width, height] = buckets[bucket].size;
         let count = samples.len();
-        let mut pixels = Vec::with_capacity(count * 3 * size * size);
+        let mut pixels = Vec::with_capacity(count * 3 * height * width);
         for sample in samples {
-            let image = (step * self.options.batch + sample) as u64;
-            pixels.extend(self.data.image_at(self.options.seed, image)?);
+            let index = (earlier * batch + sample) as u64;
+            pixels.extend(checked_image(&*self.data, seed, bucket, index)?);
         }
-        let data = TensorData::new(pixels, [count, 3, size, size]);
+        let data = TensorData::new(pixels, [count, 3, height, width]);
         Ok(Tensor::from_data(data, (&self.device, DType::F32)))
     }
 }
@@ -99,7 +104,9 @@ impl Task for AutoencoderTask {
 
     fn validate(&self) -> Result<(), TrainError> {
         self.options.validate()?;
-        let pixels = 3.0 * (self.data.size() as f64).powi(2);
+        check_source(&*self.data)?;
+        let areas = self.data.buckets().iter().map(Bucket::area);
+        let pixels = 3.0 * areas.fold(0.0, f64::max);
         memory::check_batch("images", self.options.batch, pixels, &self.device)
     }
 
@@ -129,7 +136,7 @@ impl Task for AutoencoderTask {
     fn check(&self, model: &DcAe, step: usize) -> Result<(), TrainError> {
         let std = latent_std(
             model,
-            &self.data,
+            &*self.data,
             CHECKED_IMAGES,
             self.options.seed,
             &self.device,

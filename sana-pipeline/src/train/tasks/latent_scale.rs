@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use sana_dcae::{DcAe, DcAeConfig};
 
-use crate::train::data::Data;
+use crate::train::data::{DataSource, check_source, checked_sample, shares};
 use crate::train::error::TrainError;
 use crate::train::optimizer::Parameters;
 
@@ -17,7 +17,7 @@ const SCALE_IMAGES: usize = 256;
 /// not finite.
 pub fn with_measured_scale(
     model: &DcAe,
-    data: &Data,
+    data: &dyn DataSource,
     seed: u64,
     device: &Device,
 ) -> Result<DcAe, TrainError> {
@@ -43,22 +43,25 @@ pub fn scale_of(std: f64) -> Option<f64> {
 /// When an image cannot be read or has a size that does not divide.
 pub fn latent_std(
     model: &DcAe,
-    data: &Data,
+    data: &dyn DataSource,
     count: usize,
     seed: u64,
     device: &Device,
 ) -> Result<f64, TrainError> {
     let (mut sum, mut squares, mut total) = (0f64, 0f64, 0f64);
-    // A second look at the same images adds nothing.
-    for image in 0..count.min(data.count().unwrap_or(count)) {
-        let size = data.size();
-        let sample = data.sample_at(seed, image as u64)?;
-        let pixels = TensorData::new(sample.pixels, [1, 3, size, size]);
-        let latents = model.encode_raw(Tensor::from_data(pixels, (device, DType::F32)))?;
-        for value in latents.into_data().iter::<f32>().map(f64::from) {
-            sum += value;
-            squares += value * value;
-            total += 1.0;
+    check_source(data)?;
+    // A second look at the same images adds nothing, so each bucket gives no more than it has.
+    for (bucket, count) in shares(data.buckets(), count).into_iter().enumerate() {
+        let [width, height] = data.buckets()[bucket].size;
+        for image in 0..count {
+            let sample = checked_sample(data, seed, bucket, image as u64)?;
+            let pixels = TensorData::new(sample.pixels, [1, 3, height, width]);
+            let latents = model.encode_raw(Tensor::from_data(pixels, (device, DType::F32)))?;
+            for value in latents.into_data().iter::<f32>().map(f64::from) {
+                sum += value;
+                squares += value * value;
+                total += 1.0;
+            }
         }
     }
     let mean = sum / total;

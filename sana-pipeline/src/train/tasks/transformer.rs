@@ -12,8 +12,9 @@ use sana_text::{Gemma2Model, PromptEmbeds, PromptTokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::latent_pool::LatentPool;
+use super::latent_pool::{LatentPool, Latents};
 use super::task::Task;
+use crate::train::data::bucket_of;
 use crate::train::error::{TrainError, at_least_one, in_range, not_negative};
 use crate::train::memory;
 use crate::train::optimizer::{Parameters, is_trained};
@@ -115,7 +116,7 @@ pub struct Denoiser {
 /// Flow matching on a pool of latents.
 #[derive(Debug)]
 pub struct TransformerTask {
-    /// Encoded images.
+    /// Encoded images. Each step has those of one size, drawn from seed and step.
     pub pool: LatentPool,
     /// Captions to token ids.
     pub tokenizer: PromptTokenizer,
@@ -176,7 +177,7 @@ impl Task for TransformerTask {
 
     fn validate(&self) -> Result<(), TrainError> {
         self.options.validate()?;
-        let latent: f64 = self.pool.shape.iter().map(|side| *side as f64).product();
+        let latent = self.pool.largest_latent();
         memory::check_batch("latents", self.options.batch, latent, &self.device)
     }
 
@@ -200,7 +201,9 @@ impl Task for TransformerTask {
         } = self.options;
         let times = self.options.times()?;
         let first = (step * batch + samples.start) as u64;
-        let [channels, height, width] = self.pool.shape;
+        let weights: Vec<usize> = self.pool.buckets().iter().map(Latents::len).collect();
+        let pool = &self.pool.buckets()[bucket_of(seed, step, &weights)];
+        let [channels, height, width] = pool.shape;
         let shape = [samples.len(), channels, height, width];
 
         let mut latents = Vec::with_capacity(shape.iter().product());
@@ -208,10 +211,10 @@ impl Task for TransformerTask {
         let mut sigmas = Vec::with_capacity(samples.len());
         for image in first..first + samples.len() as u64 {
             let mut rng = noise::generator(seed, image, Stream::Other(0));
-            let index = rng.random_range(0..self.pool.len());
-            latents.extend_from_slice(self.pool.latent(index));
+            let index = rng.random_range(0..pool.len());
+            latents.extend_from_slice(pool.latent(index));
             let dropped = rng.random_bool(caption_dropout);
-            captions.push((!dropped).then(|| self.pool.caption(index)));
+            captions.push((!dropped).then(|| pool.caption(index)));
             sigmas.extend(times.sample(&mut rng, 1));
         }
         let x0 = Tensor::from_data(TensorData::new(latents, shape), (&self.device, DType::F32));

@@ -3,7 +3,7 @@
 use sana_linear_attn::parity::device;
 
 use super::models::tiny_autoencoder;
-use crate::train::{Data, LatentPool, TrainError};
+use crate::train::{DataSource, ImageFolder, LatentPool, PoolOptions, TrainError};
 
 #[test]
 fn a_folder_of_images_is_read() {
@@ -12,8 +12,8 @@ fn a_folder_of_images_is_read() {
     field.save(folder.path().join("a.png")).expect("image");
     std::fs::write(folder.path().join("a.txt"), " a red field \n").expect("caption");
     let check = || {
-        let data = Data::open_folder(folder.path(), 8).expect("data");
-        let sample = data.sample(&mut rand::rng()).expect("sample");
+        let data = ImageFolder::open(folder.path(), &[[8, 8]]).expect("data");
+        let sample = data.sample_at(0, 0, 0).expect("sample");
         assert_eq!(sample.caption, "a red field");
         assert_eq!(sample.pixels.len(), 3 * 8 * 8);
         assert!(sample.pixels[..64].iter().all(|&red| red == 1.0));
@@ -43,8 +43,8 @@ fn images_are_read_as_they_are_shown() {
     field.write_with_encoder(encoder).expect("image");
     std::fs::write(folder.path().join("a.png"), file).expect("file");
     std::fs::write(folder.path().join("a.txt"), "a red field").expect("caption");
-    let data = Data::open_folder(folder.path(), 8).expect("data");
-    let pixels = data.sample(&mut rand::rng()).expect("sample").pixels;
+    let data = ImageFolder::open(folder.path(), &[[8, 8]]).expect("data");
+    let pixels = data.sample_at(0, 0, 0).expect("sample").pixels;
     let green = &pixels[64..128];
     assert_eq!(green[..32], [1.0; 32]);
     assert_eq!(green[32..], [-1.0; 32]);
@@ -54,7 +54,7 @@ fn images_are_read_as_they_are_shown() {
 fn a_folder_that_holds_no_data_is_refused() {
     let folder = tempfile::tempdir().expect("folder");
     let refused = || {
-        Data::open_folder(folder.path(), 8)
+        ImageFolder::open(folder.path(), &[[8, 8]])
             .expect_err("refused")
             .to_string()
     };
@@ -77,9 +77,10 @@ fn a_folder_that_holds_no_data_is_refused() {
     std::fs::write(&metadata, line).expect("metadata");
     assert!(refused().contains("gone.png"), "{}", refused());
     std::fs::write(folder.path().join("gone.png"), "not an image").expect("file");
-    let error = Data::open_folder(folder.path(), 8).expect_err("refused");
+    let error = ImageFolder::open(folder.path(), &[[8, 8]]).expect_err("refused");
     assert!(matches!(error, TrainError::Image(_)), "{error}");
-    let missing = Data::open_folder(&folder.path().join("nowhere"), 8).expect_err("refused");
+    let missing =
+        ImageFolder::open(&folder.path().join("nowhere"), &[[8, 8]]).expect_err("refused");
     assert!(matches!(missing, TrainError::Io { .. }), "{missing}");
 }
 
@@ -98,12 +99,12 @@ fn images_without_a_caption_are_named() {
     std::fs::write(folder.path().join("a.txt"), "a field").expect("caption");
     std::fs::write(folder.path().join("b.txt"), [0xff, 0xfe]).expect("caption");
     std::fs::create_dir(folder.path().join("d.txt")).expect("no file");
-    let skipped = |data: &Data| -> Vec<String> {
+    let skipped = |data: &ImageFolder| -> Vec<String> {
         let names = data.skipped().iter();
         let names = names.map(|(path, reason)| format!("{}: {reason}", path.display()));
         names.collect()
     };
-    let data = Data::open_folder(folder.path(), 8).expect("data");
+    let data = ImageFolder::open(folder.path(), &[[8, 8]]).expect("data");
     assert_eq!(data.count(), Some(1));
     let left_out = skipped(&data);
     assert_eq!(left_out.len(), 3, "{left_out:?}");
@@ -119,7 +120,7 @@ fn images_without_a_caption_are_named() {
     let lines = b"{\"file_name\": \"a.png\", \"text\": \"a field\"}\n{\"file_name\": \"b.png\"}\n\
         {\"file_name\": \"c.png\", \"text\": \"\xff\"}\n";
     std::fs::write(folder.path().join("metadata.jsonl"), lines).expect("metadata");
-    let data = Data::open_folder(folder.path(), 8).expect("data");
+    let data = ImageFolder::open(folder.path(), &[[8, 8]]).expect("data");
     assert_eq!(data.count(), Some(1));
     let left_out = skipped(&data);
     assert!(
@@ -133,7 +134,7 @@ fn images_without_a_caption_are_named() {
         "{\"file_name\": \"b.png\"}",
     )
     .unwrap();
-    let error = Data::open_folder(folder.path(), 8).expect_err("refused");
+    let error = ImageFolder::open(folder.path(), &[[8, 8]]).expect_err("refused");
     let message = error.to_string();
     assert!(
         message.contains("none of its 1 images has a caption"),
@@ -153,7 +154,7 @@ fn texts_are_regular_files_of_a_limited_size() {
         assert!(made.expect("mkfifo").success());
     };
     let refused = || {
-        Data::open_folder(folder.path(), 8)
+        ImageFolder::open(folder.path(), &[[8, 8]])
             .expect_err("refused")
             .to_string()
     };
@@ -192,9 +193,9 @@ fn each_image_once_per_round() {
         let caption = folder.path().join(format!("{index}.txt"));
         std::fs::write(caption, index.to_string()).expect("caption");
     }
-    let data = Data::open_folder(folder.path(), 8).expect("data");
+    let data = ImageFolder::open(folder.path(), &[[8, 8]]).expect("data");
     let round = |seed: u64, round: u64| -> Vec<String> {
-        let samples = (8 * round..8 * (round + 1)).map(|index| data.sample_at(seed, index));
+        let samples = (8 * round..8 * (round + 1)).map(|index| data.sample_at(seed, 0, index));
         samples
             .map(|sample| sample.expect("sample").caption)
             .collect()
@@ -209,6 +210,10 @@ fn each_image_once_per_round() {
     assert_ne!(round(0, 0), round(3, 0));
 
     let autoencoder = tiny_autoencoder(&device);
-    let pool = LatentPool::encode(&autoencoder, &data, 20_000, 0, &device, |_| ()).expect("pool");
+    let images = PoolOptions {
+        count: 20_000,
+        ..PoolOptions::default()
+    };
+    let pool = LatentPool::encode(&autoencoder, &data, images, &device, |_| ()).expect("pool");
     assert_eq!(pool.len(), 8);
 }

@@ -165,7 +165,7 @@ fn a_scale_that_is_not_finite_is_refused() {
             *value = value.full_like(wrong);
         }
         let broken = parameters.write_into(model.clone(), false);
-        let error = with_measured_scale(&broken, &data, 0, &device).expect_err("refused");
+        let error = with_measured_scale(&broken, &*data, 0, &device).expect_err("refused");
         assert!(matches!(error, TrainError::LatentScale { .. }), "{error}");
     }
 }

@@ -1,5 +1,7 @@
 //! Models small enough to train in a test, and tasks for them.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use sana_dcae::{BlockType, DcAe, DcAeConfig, PerStage};
 use sana_linear_attn::SanaTransformerConfig;
@@ -9,7 +11,7 @@ use sana_text::{
 
 use crate::train::optimizer::Parameters;
 use crate::train::{
-    AutoencoderOptions, AutoencoderTask, Data, Denoiser, LatentPool, OptimizerKind,
+    AutoencoderOptions, AutoencoderTask, Denoiser, FlatShapes, LatentPool, OptimizerKind,
     OptimizerOptions, RunOptions, Schedule, TransformerOptions, TransformerTask,
 };
 
@@ -32,7 +34,7 @@ pub(super) fn tiny_autoencoder(device: &Device) -> DcAe {
 
 pub(super) fn task(device: &Device) -> AutoencoderTask {
     AutoencoderTask {
-        data: Data::Scenes { size: 16 },
+        data: Arc::new(FlatShapes::new(&[[16, 16]])),
         options: AutoencoderOptions {
             batch: 4,
             ..AutoencoderOptions::default()

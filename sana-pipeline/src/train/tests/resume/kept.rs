@@ -123,7 +123,7 @@ fn a_run_keeps_its_settings() {
     let mut other = task(&device);
     other.options.batch = 3;
     other.options.seed = 9;
-    other.data = Data::Scenes { size: 32 };
+    other.data = std::sync::Arc::new(FlatShapes::new(&[[32, 32]]));
     let error = run.train(&other, |_, _| true).expect_err("refused");
     let expected = "batch is 4 there and 3 here, seed is 0 there and 9 here, size is 16 there and \
                     32 here";

@@ -10,7 +10,7 @@ use sana_linear_attn::parity::{device, values};
 
 use super::models::{muon, options, task, tiny_autoencoder, tiny_denoiser};
 use crate::train::optimizer::Parameters;
-use crate::train::{Data, Run, RunOptions, TrainError};
+use crate::train::{FlatShapes, Run, RunOptions, TrainError};
 
 #[test]
 fn a_stopped_run_resumes_as_if_it_had_not_been() {

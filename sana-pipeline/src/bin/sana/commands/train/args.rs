@@ -1,17 +1,21 @@
 //! Options of `sana train`, and what those that both kinds of run share ask for.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::DecimalBytes;
 use sana_pipeline::FolderLock;
 use sana_pipeline::train::{
-    self, Data, OptimizerKind, OptimizerOptions, Run, RunOptions, Schedule, Settings, TrainError,
+    self, DataSource, OptimizerKind, OptimizerOptions, Run, RunOptions, Schedule, Settings,
+    TrainError,
 };
 
+use super::data::DataName;
+use super::sizes::Sizes;
 use crate::device::{DeviceName, OpenDevice};
-use crate::terminal::{complain, output};
+use crate::terminal::output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,10 +50,11 @@ pub struct RunArgs {
     pub out: PathBuf,
     /// `scenes`, drawn as they are needed, or a folder: NAME.png with NAME.txt, or metadata.jsonl
     #[arg(long, value_name = "DATA", default_value = "scenes")]
-    pub data: String,
-    /// Side of the images in pixels
-    #[arg(long, value_name = "PX", default_value_t = 128)]
-    pub size: usize,
+    pub data: DataName,
+    /// Image sizes in pixels, multiples of 32: `N` for a square, `WxH`, or several with commas
+    /// between them, such as `256,320x192`; a step has images of one size
+    #[arg(long, value_name = "SIZES", default_value = "128")]
+    pub size: Sizes,
     /// Start from the weights of this checkpoint or run, with a new optimiser
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
@@ -160,18 +165,9 @@ pub struct TransformerArgs {
 }
 
 impl RunArgs {
-    pub fn data(&self) -> anyhow::Result<Data> {
-        ensure!(
-            self.size > 0 && self.size.is_multiple_of(32),
-            "--size {} must be a positive multiple of 32",
-            self.size
-        );
-        let data = match self.data.as_str() {
-            "scenes" => Data::Scenes { size: self.size },
-            folder => Data::open_folder(Path::new(folder), self.size)?,
-        };
-        warn_of_skipped(&data);
-        Ok(data)
+    pub fn data(&self) -> anyhow::Result<Arc<dyn DataSource>> {
+        self.size.check(32, "")?;
+        self.data.open(self.size.as_slice())
     }
 
     /// The options of a run that trains all but the parameters whose names begin with `frozen`.
@@ -287,28 +283,6 @@ impl RunArgs {
         device.device.seed(self.seed); // initial weights
         Ok(device)
     }
-}
-
-/// Images named before the rest is only counted.
-const NAMED: usize = 3;
-
-fn warn_of_skipped(data: &Data) {
-    let skipped = data.skipped();
-    if skipped.is_empty() {
-        return;
-    }
-    let mut text = format!(
-        "warning: {} of {} images are left out, without a caption that can be read:\n",
-        skipped.len(),
-        skipped.len() + data.count().unwrap_or(0)
-    );
-    for (image, reason) in skipped.iter().take(NAMED) {
-        text += &format!("  {:?}: {}\n", image, reason.escape_debug());
-    }
-    if skipped.len() > NAMED {
-        text += &format!("  and {} more\n", skipped.len() - NAMED);
-    }
-    complain(&text);
 }
 
 /// What to do about settings that differ.

@@ -9,6 +9,7 @@ use sana_pipeline::train::{
 };
 
 use super::args::{AutoencoderArgs, RunArgs};
+use super::data::largest;
 use super::start_point::load_autoencoder;
 use crate::terminal::{Progress, output};
 
@@ -50,15 +51,13 @@ pub fn train(args: AutoencoderArgs) -> anyhow::Result<()> {
         config.in_channels
     );
     let compression = config.compression();
-    ensure!(
-        common.size.is_multiple_of(compression),
-        "--size {} must be a multiple of the autoencoder's compression, {compression}",
-        common.size
-    );
+    common
+        .size
+        .check(compression, ", the autoencoder's compression,")?;
     common.check_memory(train::check_autoencoder_run(
         &model,
         config,
-        common.size,
+        largest(&*task.data),
         batch,
         &options,
         &task.device,
@@ -93,7 +92,7 @@ fn export_average(
 ) -> anyhow::Result<()> {
     let mut model = run.averaged_model();
     if !decoder_only {
-        model = with_measured_scale(&model, &task.data, common.seed, &task.device)?;
+        model = with_measured_scale(&model, &*task.data, common.seed, &task.device)?;
     }
     Ok(write_autoencoder(&model, &common.out, DType::F32)?)
 }

@@ -2,6 +2,8 @@
 
 mod args;
 mod autoencoder;
+mod data;
+mod sizes;
 mod start_point;
 mod transformer;
 

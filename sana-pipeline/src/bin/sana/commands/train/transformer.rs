@@ -4,10 +4,13 @@ use anyhow::ensure;
 use burn::tensor::DType;
 use sana_pipeline::PipelineError;
 use sana_pipeline::checkpoint::create::{CheckpointFiles, write_autoencoder, write_denoiser};
-use sana_pipeline::train::{self, Denoiser, LatentPool, TransformerOptions, TransformerTask};
+use sana_pipeline::train::{
+    self, Denoiser, LatentPool, PoolOptions, TransformerOptions, TransformerTask,
+};
 use sana_text::{GemmaTokenizer, PromptTokenizer};
 
 use super::args::TransformerArgs;
+use super::data::largest;
 use super::start_point::{StartPoint, load_autoencoder};
 use crate::terminal::{Progress, output};
 
@@ -28,9 +31,10 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
     let options = common.options(&device, freeze_text_encoder.then_some("text_encoder."));
     let device = device.device;
     let autoencoder = load_autoencoder(&autoencoder, &device)?;
+    let nominal = common.size.nominal(autoencoder.config().compression());
     let start_point = match &common.from {
         Some(folder) => StartPoint::load(folder, &device)?,
-        None => StartPoint::scenes(common.size, common.seed, &device)?,
+        None => StartPoint::scenes(nominal, common.seed, &device)?,
     };
     let StartPoint {
         model,
@@ -58,14 +62,10 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
         config.in_channels
     );
     let patch = latents.compression() * config.patch_size;
-    ensure!(
-        common.size.is_multiple_of(patch),
-        "--size {} must be a multiple of {patch}, the pixels of a token",
-        common.size
-    );
-    let sides = [common.size, latents.compression()];
+    common.size.check(patch, ", the pixels of a token,")?;
+    let sizes = (largest(&*data), latents.compression());
     common.check_memory(train::check_transformer_run(
-        &model, config, sides, batch, &options, &device,
+        &model, config, sizes, batch, &options, &device,
     ))?;
     let available = data.count().unwrap_or(pool);
     let pool = match available < pool {
@@ -117,7 +117,12 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
     }
 
     let progress = Progress::new(pool, "encoding images");
-    let pool = LatentPool::encode(&autoencoder, &data, pool, common.seed, &device, |done| {
+    let images = PoolOptions {
+        count: pool,
+        seed: common.seed,
+        round: 0,
+    };
+    let pool = LatentPool::encode(&autoencoder, &*data, images, &device, |done| {
         progress.advance(done as u64, pool as u64);
     })?;
     progress.finish();

@@ -1,0 +1,71 @@
+//! What `--data` names.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use sana_pipeline::train::{DataSource, FlatShapes, ImageFolder};
+
+use crate::terminal::complain;
+
+/// Images with captions.
+#[derive(Debug, Clone)]
+pub enum DataName {
+    /// Flat shapes, drawn as they are needed.
+    Scenes,
+    /// A folder of images.
+    Folder(PathBuf),
+}
+
+impl FromStr for DataName {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "scenes" => Self::Scenes,
+            folder => Self::Folder(folder.into()),
+        })
+    }
+}
+
+impl DataName {
+    /// Images of these sizes.
+    pub fn open(&self, sizes: &[[usize; 2]]) -> anyhow::Result<Arc<dyn DataSource>> {
+        let data: Arc<dyn DataSource> = match self {
+            Self::Scenes => Arc::new(FlatShapes::new(sizes)),
+            Self::Folder(folder) => Arc::new(ImageFolder::open(folder, sizes)?),
+        };
+        warn_of_skipped(&*data);
+        Ok(data)
+    }
+}
+
+/// Width and height of the largest images.
+pub fn largest(data: &dyn DataSource) -> [usize; 2] {
+    let sizes = data.buckets().iter().map(|bucket| bucket.size);
+    let area = |[width, height]: &[usize; 2]| *width as u128 * *height as u128;
+    sizes.max_by_key(area).unwrap_or_default()
+}
+
+/// Images named before the rest is only counted.
+const NAMED: usize = 3;
+
+fn warn_of_skipped(data: &dyn DataSource) {
+    let skipped = data.skipped();
+    if skipped.is_empty() {
+        return;
+    }
+    let mut text = format!(
+        "warning: {} of {} images are left out, without a caption that can be read:\n",
+        skipped.len(),
+        skipped.len() + data.count().unwrap_or(0)
+    );
+    for (image, reason) in skipped.iter().take(NAMED) {
+        text += &format!("  {:?}: {}\n", image, reason.escape_debug());
+    }
+    if skipped.len() > NAMED {
+        text += &format!("  and {} more\n", skipped.len() - NAMED);
+    }
+    complain(&text);
+}
