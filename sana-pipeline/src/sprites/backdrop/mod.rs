@@ -127,11 +127,16 @@ impl Backdrop {
             Self::Room => &["in a room", "indoors", "on a wooden floor"],
             Self::Underwater => &["underwater", "under water", "under the sea"],
             Self::Plain(color) => {
+                let article = if color == PlainColor::Orange {
+                    "an"
+                } else {
+                    "a"
+                };
                 let color = color.word();
                 return vec![
-                    format!("on a {color} background"),
+                    format!("on {article} {color} background"),
                     format!("on {color}"),
-                    format!("in front of a {color} wall"),
+                    format!("in front of {article} {color} wall"),
                 ];
             }
         };

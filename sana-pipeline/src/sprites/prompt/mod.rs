@@ -2,7 +2,7 @@
 
 mod caption;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,7 +14,7 @@ use crate::scenes::Relation;
 
 /// One combination in this many is kept out of training.
 const HELD_OUT_ONE_IN: u64 = 10;
-/// Draws without a new prompt before the list of held-out ones starts again.
+/// Draws without a new held-out prompt of a kind before there are taken to be no more.
 const DRAWS_WITHOUT_NEWS: usize = 20_000;
 /// Share of painted backdrops, the rest is plain.
 const SCENERY: f64 = 0.75;
@@ -160,14 +160,15 @@ impl SpritePrompt {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut seen = HashSet::new();
         let mut distinct = Vec::new();
-        let mut draws = 0;
-        while distinct.len() < count && draws < DRAWS_WITHOUT_NEWS {
-            let kind = Kind::ALL[distinct.len() % Kind::ALL.len()];
-            let prompt = Self::sample(sheet, &mut rng, kind);
-            draws += 1;
-            if prompt.is_held_out(sheet) && seen.insert(prompt) {
+        // Kinds of which there are more, the next one first.
+        let mut kinds = VecDeque::from(Kind::ALL);
+        while let Some(kind) = kinds.pop_front().filter(|_| distinct.len() < count) {
+            let new = (0..DRAWS_WITHOUT_NEWS)
+                .map(|_| Self::sample(sheet, &mut rng, kind))
+                .find(|prompt| prompt.is_held_out(sheet) && seen.insert(*prompt));
+            if let Some(prompt) = new {
                 distinct.push(prompt);
-                draws = 0;
+                kinds.push_back(kind);
             }
         }
         distinct.iter().copied().cycle().take(count).collect()
@@ -177,9 +178,7 @@ impl SpritePrompt {
         let count = sheet.things().len();
         let backdrop = match rng.random_bool(SCENERY) {
             true => Backdrop::SCENERY[rng.random_range(0..Backdrop::SCENERY.len())],
-            false => {
-                Backdrop::Plain(PlainColor::ALL[rng.random_range(0..PlainColor::ALL.len())])
-            }
+            false => Backdrop::Plain(PlainColor::ALL[rng.random_range(0..PlainColor::ALL.len())]),
         };
         // A sheet of one thing has no pairs, and one of uncountable things no numbers.
         let kind = match kind {

@@ -121,10 +121,7 @@ impl PlacedSprite {
         let (width, height) = self.extent;
         // Things are rounder than their boxes: half of what a turned box would gain.
         let turned = (width * cos + height * sin, height * cos + width * sin);
-        (
-            (width + turned.0) / 2.0,
-            (height + turned.1) / 2.0,
-        )
+        ((width + turned.0) / 2.0, (height + turned.1) / 2.0)
     }
 }
 

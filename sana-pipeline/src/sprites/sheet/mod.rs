@@ -78,8 +78,7 @@ impl SpriteSheet {
             };
             let bytes = fs::read(&path).map_err(|error| bad(error.to_string()))?;
             hash = fnv1a(hash, &bytes);
-            let image =
-                image::load_from_memory(&bytes).map_err(|error| bad(error.to_string()))?;
+            let image = image::load_from_memory(&bytes).map_err(|error| bad(error.to_string()))?;
             sprites.push(Sprite::new(&image.to_rgba8()).map_err(bad)?);
         }
         Ok(Self {

@@ -63,7 +63,9 @@ impl Sprite {
         if left >= right {
             return Err("it is transparent everywhere".to_owned());
         }
-        let linear: Vec<f32> = (0..=255).map(|byte| to_linear(byte as f32 / 255.0)).collect();
+        let linear: Vec<f32> = (0..=255)
+            .map(|byte| to_linear(byte as f32 / 255.0))
+            .collect();
         let (thing_width, thing_height) = ((right - left) as usize, (bottom - top) as usize);
         let mut level = Level {
             width: thing_width + 2 * BORDER,
@@ -157,10 +159,7 @@ impl Level {
                 let mut sum = [0.0; 4];
                 for (down, weight_y) in taps(shift_y).into_iter().enumerate() {
                     for (along, weight_x) in taps(shift_x).into_iter().enumerate() {
-                        let pixel = at(
-                            (2 * x + along) as isize - 1,
-                            (2 * y + down) as isize - 1,
-                        );
+                        let pixel = at((2 * x + along) as isize - 1, (2 * y + down) as isize - 1);
                         for (sum, value) in sum.iter_mut().zip(pixel) {
                             *sum += weight_x * weight_y * value;
                         }
