@@ -24,7 +24,7 @@ mod prompt;
 mod scene;
 mod sheet;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use backdrop::{Backdrop, PlainColor};
 pub use error::SpriteError;

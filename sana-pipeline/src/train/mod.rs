@@ -39,7 +39,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use data::{Bucket, DataSource, FlatShapes, ImageFolder, Sample};
+pub use data::{Bucket, DataSource, FlatShapes, ImageFolder, Sample, SpriteScenes};
 pub use error::TrainError;
 pub use memory::{check_autoencoder_run, check_transformer_run};
 pub use optimizer::{OptimizerKind, OptimizerOptions};

@@ -53,7 +53,7 @@ pub(super) fn write_sheet(folder: &Path) {
     });
 }
 
-pub(super) fn sheet() -> SpriteSheet {
+pub(crate) fn sheet() -> SpriteSheet {
     let folder = tempfile::tempdir().unwrap();
     write_sheet(folder.path());
     SpriteSheet::open(folder.path()).unwrap()

@@ -48,7 +48,8 @@ pub struct RunArgs {
     /// Folder of the run; a run that is in it continues
     #[arg(short, long, value_name = "DIR")]
     pub out: PathBuf,
-    /// `scenes`, drawn as they are needed, or a folder: NAME.png with NAME.txt, or metadata.jsonl
+    /// `scenes`, flat shapes drawn as they are needed; `sprites:FOLDER`, scenes of the things in a folder
+    /// that docs/tools/sprites/fetch makes; or a folder: NAME.png with NAME.txt, or metadata.jsonl
     #[arg(long, value_name = "DATA", default_value = "scenes")]
     pub data: DataName,
     /// Image sizes in pixels, multiples of 32: `N` for a square, `WxH`, or several with commas

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use sana_pipeline::train::{DataSource, FlatShapes, ImageFolder};
+use sana_pipeline::sprites::SpriteSheet;
+use sana_pipeline::train::{DataSource, FlatShapes, ImageFolder, SpriteScenes};
 
 use crate::terminal::complain;
 
@@ -14,17 +15,23 @@ use crate::terminal::complain;
 pub enum DataName {
     /// Flat shapes, drawn as they are needed.
     Scenes,
+    /// Scenes of little things, composed as they are needed, of a folder of sprites.
+    Sprites(PathBuf),
     /// A folder of images.
     Folder(PathBuf),
 }
+
+/// What stands before a folder of sprites.
+const SPRITES: &str = "sprites:";
 
 impl FromStr for DataName {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "scenes" => Self::Scenes,
-            folder => Self::Folder(folder.into()),
+        Ok(match (text, text.strip_prefix(SPRITES)) {
+            ("scenes", _) => Self::Scenes,
+            (_, Some(folder)) => Self::Sprites(folder.into()),
+            (folder, None) => Self::Folder(folder.into()),
         })
     }
 }
@@ -34,6 +41,10 @@ impl DataName {
     pub fn open(&self, sizes: &[[usize; 2]]) -> anyhow::Result<Arc<dyn DataSource>> {
         let data: Arc<dyn DataSource> = match self {
             Self::Scenes => Arc::new(FlatShapes::new(sizes)),
+            Self::Sprites(folder) => Arc::new(SpriteScenes::new(
+                Arc::new(SpriteSheet::open(folder)?),
+                sizes,
+            )),
             Self::Folder(folder) => Arc::new(ImageFolder::open(folder, sizes)?),
         };
         warn_of_skipped(&*data);

@@ -1,0 +1,154 @@
+use std::sync::Arc;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sana_sampler::noise::{self, Stream};
+
+use super::bucket::Bucket;
+use super::source::{DataSource, Sample, pixels};
+use crate::sprites::{SpritePrompt, SpriteScene, SpriteSheet};
+use crate::train::error::TrainError;
+
+/// Things of a scene for the autoencoder, at most.
+const CROWD: usize = 6;
+/// How much longer the sides of a scene are of which the autoencoder sees a part, at most.
+const ZOOM: f32 = 2.0;
+
+/// [Scenes of little things](crate::sprites), composed as they are needed; held-out prompts never occur.
+#[derive(Debug, Clone)]
+pub struct SpriteScenes {
+    sheet: Arc<SpriteSheet>,
+    buckets: Vec<Bucket>,
+}
+
+impl SpriteScenes {
+    /// Scenes of these sizes, width and height in pixels.
+    pub fn new(sheet: Arc<SpriteSheet>, sizes: &[[usize; 2]]) -> Self {
+        Self {
+            sheet,
+            buckets: sizes.iter().copied().map(Bucket::endless).collect(),
+        }
+    }
+}
+
+impl DataSource for SpriteScenes {
+    fn content(&self) -> String {
+        let (count, hash) = (self.sheet.things().len(), self.sheet.stable_hash());
+        format!("sprites, {count} things, {hash:016x}")
+    }
+
+    fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    fn sample_at(&self, seed: u64, bucket: usize, index: u64) -> Result<Sample, TrainError> {
+        let mut rng = generator(seed, bucket, index);
+        let prompt = SpritePrompt::sample_training(&self.sheet, &mut rng);
+        let caption = prompt.caption(&self.sheet, &mut rng);
+        let size = self.buckets[bucket].size;
+        let image = prompt
+            .scene(&self.sheet, &mut rng, size)
+            .render(&self.sheet);
+        Ok(Sample {
+            size,
+            pixels: pixels(image.as_raw()),
+            caption,
+        })
+    }
+
+    /// A part of a scene of up to twice the size, three of four of them crowded ones with up to six
+    /// things: there is more to learn in them than in those that captions describe.
+    fn image_at(&self, seed: u64, bucket: usize, index: u64) -> Result<Vec<f32>, TrainError> {
+        let mut rng = generator(seed, bucket, index);
+        let [width, height] = self.buckets[bucket].size;
+        let zoom = rng.random_range(1.0..=ZOOM);
+        let size = [width, height].map(|side| (zoom * side as f32).round() as usize);
+        let scene = match rng.random_bool(0.25) {
+            true => SpritePrompt::sample_training(&self.sheet, &mut rng).scene(
+                &self.sheet,
+                &mut rng,
+                size,
+            ),
+            false => {
+                let things = rng.random_range(3..=CROWD);
+                SpriteScene::crowded(&self.sheet, &mut rng, things, size)
+            }
+        };
+        let left = rng.random_range(0..=size[0] - width);
+        let top = rng.random_range(0..=size[1] - height);
+        let image = scene.render(&self.sheet);
+        let part =
+            image::imageops::crop_imm(&image, left as u32, top as u32, width as u32, height as u32);
+        Ok(pixels(part.to_image().as_raw()))
+    }
+
+    /// Without their images.
+    fn captions(&self, seed: u64, count: usize) -> Result<Vec<String>, TrainError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let captions = (0..count).map(|_| {
+            let prompt = SpritePrompt::sample_training(&self.sheet, &mut rng);
+            prompt.caption(&self.sheet, &mut rng)
+        });
+        Ok(captions.collect())
+    }
+}
+
+/// Buckets have numbers of their own.
+fn generator(seed: u64, bucket: usize, index: u64) -> ChaCha8Rng {
+    let stream = match bucket {
+        0 => Stream::Initial,
+        other => Stream::Other(other as u32),
+    };
+    noise::generator(seed, index, stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sprites::tests::sheet;
+
+    #[test]
+    fn samples_are_repeatable_and_of_their_size() {
+        let sizes = [[64, 64], [96, 64]];
+        let data = SpriteScenes::new(Arc::new(sheet()), &sizes);
+        let mut captions = Vec::new();
+        for (bucket, size) in sizes.into_iter().enumerate() {
+            for index in 0..6 {
+                let sample = data.sample_at(1, bucket, index).expect("sample");
+                assert_eq!(sample.size, size);
+                assert_eq!(sample.pixels.len(), 3 * size[0] * size[1]);
+                let again = data.sample_at(1, bucket, index).expect("sample");
+                assert_eq!(
+                    (&sample.pixels, &sample.caption),
+                    (&again.pixels, &again.caption)
+                );
+                let image = data.image_at(1, bucket, index).expect("image");
+                assert_eq!(image.len(), sample.pixels.len());
+                assert_ne!(image, sample.pixels);
+                captions.push(sample.caption);
+            }
+        }
+        captions.dedup();
+        assert!(captions.len() > 6, "{captions:?}");
+    }
+
+    #[test]
+    fn captions_name_every_thing() {
+        let data = SpriteScenes::new(Arc::new(sheet()), &[[64, 64]]);
+        let captions = data.captions(0, 400).expect("captions");
+        assert_eq!(captions.len(), 400);
+        for word in ["disc", "bar", "ring", "drops", "orb", "discs"] {
+            assert!(
+                captions.iter().any(|caption| caption.contains(word)),
+                "{word}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_sheet_is_other_content() {
+        let data = SpriteScenes::new(Arc::new(sheet()), &[[64, 64]]);
+        let content = data.content();
+        assert!(content.starts_with("sprites, 4 things, "), "{content}");
+    }
+}
