@@ -128,6 +128,9 @@ pub struct AutoencoderArgs {
     /// Standard deviation of the noise on latents in training
     #[arg(long, value_name = "STD", default_value_t = 0.1)]
     pub latent_noise: f64,
+    /// Weight of the error of edges, which makes images sharper
+    #[arg(long, value_name = "W", default_value_t = 0.0)]
+    pub edges: f64,
     /// Architecture of a new autoencoder, as in a checkpoint's vae/config.json [default: that of
     /// the built-in model]
     #[arg(long, value_name = "FILE", conflicts_with = "from")]

@@ -19,6 +19,7 @@ pub fn train(args: AutoencoderArgs) -> anyhow::Result<()> {
         run: common,
         batch,
         latent_noise,
+        edges,
         config,
         decoder_only,
     } = args;
@@ -38,6 +39,7 @@ pub fn train(args: AutoencoderArgs) -> anyhow::Result<()> {
         options: AutoencoderOptions {
             batch,
             latent_noise,
+            edges,
             seed: common.seed,
             ..AutoencoderOptions::default()
         },
