@@ -22,8 +22,8 @@ pub struct PlacedSprite {
     pub angle: f32,
     /// Whether it is its mirror image.
     pub mirrored: bool,
-    /// Whether it stands on the ground and throws a shadow there.
-    pub stands: bool,
+    /// Whether it is on the ground and throws a shadow there.
+    pub grounded: bool,
 }
 
 /// What an image shows.

@@ -14,7 +14,7 @@ const CROWD_SIZES: (f32, f32) = (0.2, 0.6);
 const MARGIN: f32 = 0.03;
 /// Least distance between two bounding boxes.
 const GAP: f32 = 0.04;
-/// Lowest place where a thing stands, as a share of the height.
+/// Lowest place of a thing on the ground, as a share of the height.
 const LOWEST: f32 = 0.95;
 /// Turned by up to this, in radians: six degrees.
 const TURN: f32 = 0.105;
@@ -54,7 +54,7 @@ pub(super) fn place<R: Rng + ?Sized>(
                 let longer = scale * rng.random_range(sizes.0..sizes.1);
                 let ground = ground.filter(|_| floating != Some(index));
                 let mut sprite = unplaced(sheet, rng, thing, longer, size);
-                sprite.stands = ground.is_some()
+                sprite.grounded = ground.is_some()
                     || matches!(backdrop, Backdrop::Plain(_)) && floating != Some(index);
                 sprite.center = anywhere(rng, &sprite, ground, size);
                 sprites.push(sprite);
@@ -78,7 +78,7 @@ pub(super) fn crowd<R: Rng + ?Sized>(
     for &thing in things {
         let longer = rng.random_range(CROWD_SIZES.0..CROWD_SIZES.1);
         let mut sprite = unplaced(sheet, rng, thing, longer, size);
-        sprite.stands = rng.random_bool(0.5);
+        sprite.grounded = rng.random_bool(0.5);
         for _ in 0..ARRANGEMENTS {
             let [width, height] = size.map(|side| side as f32);
             sprite.center = (rng.random_range(0.0..width), rng.random_range(0.0..height));
@@ -110,7 +110,7 @@ fn unplaced<R: Rng + ?Sized>(
         extent: (scale * width, scale * height),
         angle: rng.random_range(-TURN..TURN),
         mirrored: sheet.things()[thing].mirrors && rng.random_bool(0.5),
-        stands: false,
+        grounded: false,
     }
 }
 

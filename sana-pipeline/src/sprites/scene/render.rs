@@ -25,7 +25,7 @@ impl SpriteScene {
         let bottom = |sprite: &PlacedSprite| sprite.center.1 + sprite.extent.1 / 2.0;
         sprites.sort_by(|a, b| bottom(a).total_cmp(&bottom(b)));
         for sprite in sprites {
-            if sprite.stands {
+            if sprite.grounded {
                 shade(&mut pixels, width, sprite);
             }
             lay(&mut pixels, width, sprite, sheet.sprite(sprite.thing));

@@ -23,7 +23,7 @@ pub struct Thing {
     /// `a`, `an` or nothing.
     #[serde(default)]
     pub article: String,
-    /// Several of it, `foxes`; it is never counted where there is none.
+    /// Several of it, `foxes`; it is never counted if there is no such word.
     #[serde(default)]
     pub plural: Option<String>,
     /// Other words for it.

@@ -23,7 +23,7 @@ pub(super) const LIST: &str = r#"[
     {"file": "drops.png", "name": "drops"}
 ]"#;
 
-/// Draws a picture of 64 pixels: a colour where `inside` says so, in [-1, 1] from the middle.
+/// Draws an image of 64 pixels: a colour where `inside` says so, in [-1, 1] from the middle.
 pub(super) fn draw(path: &Path, color: [u8; 3], inside: impl Fn(f32, f32) -> bool) {
     let image = RgbaImage::from_fn(64, 64, |x, y| {
         let at = |index: u32| (index as f32 + 0.5) / 32.0 - 1.0;

@@ -47,7 +47,7 @@ fn things_stand_on_the_ground_and_float_in_the_air() {
     let mut standing = |backdrop, content| {
         let prompt = SpritePrompt::new(&sheet, backdrop, content).unwrap();
         let scene = prompt.scene(&sheet, &mut rng, [128, 128]);
-        let stand: Vec<bool> = scene.sprites.iter().map(|sprite| sprite.stands).collect();
+        let stand: Vec<bool> = scene.sprites.iter().map(|sprite| sprite.grounded).collect();
         stand
     };
     use SpriteContent::{One, Related};
@@ -71,7 +71,7 @@ fn one(center: (f32, f32), extent: f32, angle: f32, backdrop: Backdrop) -> Sprit
             extent: (extent, extent * 20.0 / 58.0),
             angle,
             mirrored: false,
-            stands: false,
+            grounded: false,
         }],
     }
 }
@@ -127,7 +127,7 @@ fn a_standing_thing_has_a_shadow() {
     let sheet = sheet();
     let mut scene = one((32.0, 30.0), 40.0, 0.0, Backdrop::Plain(PlainColor::White));
     let bare = scene.render(&sheet);
-    scene.sprites[0].stands = true;
+    scene.sprites[0].grounded = true;
     let shaded = scene.render(&sheet);
     let light = |image: &RgbImage, y| image.get_pixel(32, y).0[1];
     assert!(light(&shaded, 37) + 20 < light(&bare, 37));

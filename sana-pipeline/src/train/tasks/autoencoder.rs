@@ -138,7 +138,7 @@ impl Task for AutoencoderTask {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        // Runs from before there was this term go on without it.
+        // Runs from before there was this term continue without it.
         if edges > 0.0 {
             settings.insert("edges".to_owned(), json!(edges));
         }

@@ -21,7 +21,7 @@ pub enum DataName {
     Folder(PathBuf),
 }
 
-/// What stands before a folder of sprites.
+/// What precedes a folder of sprites.
 const SPRITES: &str = "sprites:";
 
 impl FromStr for DataName {
