@@ -6,6 +6,7 @@ use sana_dcae::{BlockType, DcAeConfig, PerStage};
 use sana_linear_attn::SanaTransformerConfig;
 use sana_linear_attn::precision::is_cpu;
 use sana_linear_attn::weights::parameter_shapes;
+use sana_text::Gemma2Config;
 
 use super::error::TrainError;
 use super::optimizer::OptimizerKind;
@@ -78,6 +79,25 @@ pub fn check_transformer_run<M: Module>(
         tokens * block * config.num_layers as f64 + rows * columns * config.in_channels as f64;
     let what = format!("a batch of {batch} images of {width} x {height} pixels");
     let bytes = state_bytes(model, options, batch) + F32 * image * batch as f64;
+    check(what, bytes, device)
+}
+
+/// Refuses a new text encoder of `vocab` tokens that is trained and takes more memory than there is,
+/// by a lower estimate, before its weights are drawn.
+///
+/// # Errors
+/// [`TrainError::Memory`].
+pub fn check_text_encoder(
+    config: &Gemma2Config,
+    vocab: usize,
+    options: &RunOptions,
+    device: &Device,
+) -> Result<(), TrainError> {
+    let blocks = config.parameter_count() - config.embedding_parameter_count();
+    let trained = blocks as f64 + vocab as f64 * config.hidden_size as f64;
+    // Values, moving average, moments and gradients.
+    let bytes = F32 * trained * (COPIES + moments(options.optimizer.kind) + 1.0);
+    let what = format!("a text encoder of {trained} parameters");
     check(what, bytes, device)
 }
 
@@ -179,7 +199,7 @@ mod tests {
     use sana_linear_attn::parity::device;
 
     use super::*;
-    use crate::train::{scenes_autoencoder, scenes_transformer};
+    use crate::train::{scenes_autoencoder, scenes_text_encoder, scenes_transformer};
 
     #[test]
     fn what_cannot_fit_is_refused_and_what_fits_is_not() {
@@ -213,6 +233,21 @@ mod tests {
         run([64, 1 << 30], 1 << 12).expect_err("refused");
         run([1 << 30; 2], 1).expect_err("refused");
         run([64, 64], usize::MAX).expect_err("refused");
+
+        let text = scenes_text_encoder(400);
+        let encoder =
+            |text: &Gemma2Config, vocab| check_text_encoder(text, vocab, &options, &device);
+        encoder(&text, 400).expect("fits");
+        encoder(&text, usize::MAX).expect_err("refused");
+        let wide = Gemma2Config {
+            hidden_size: 1 << 21,
+            ..text
+        };
+        let error = encoder(&wide, 400).expect_err("refused").to_string();
+        assert!(
+            error.contains("a text encoder of 5689573376 parameters"),
+            "{error}"
+        );
 
         let pool = |parts: &[_]| check_pool(&config, parts, &device);
         pool(&[([64, 64], 20_000), ([96, 32], 20_000)]).expect("fits");

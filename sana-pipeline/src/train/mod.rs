@@ -38,20 +38,22 @@ mod scenes_model;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod tokenizer;
 
 pub use data::{Bucket, DataSource, FlatShapes, ImageFolder, Sample, SpriteScenes};
 pub use error::TrainError;
-pub use memory::{check_autoencoder_run, check_transformer_run};
+pub use memory::{check_autoencoder_run, check_text_encoder, check_transformer_run};
 pub use optimizer::{OptimizerKind, OptimizerOptions};
 pub use run::{
     Change, Progress, Run, RunOptions, Schedule, Settings, discard_run, holds_run,
     recorded_replicas, weights_hash,
 };
 pub use scenes_model::{
-    MAX_PROMPT_TOKENS, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
+    MAX_PROMPT_TOKENS, SCENES_VOCAB, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
     scenes_transformer,
 };
 pub use tasks::{
     AutoencoderOptions, AutoencoderTask, Denoiser, LatentPool, PoolOptions, Task,
     TransformerOptions, TransformerTask, flow_loss, with_measured_scale,
 };
+pub use tokenizer::train_tokenizer;

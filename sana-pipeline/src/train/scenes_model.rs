@@ -1,14 +1,15 @@
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use sana_dcae::{
     Activation, BlockType, DcAeConfig, DownsampleBlockType, PerStage, UpsampleBlockType,
 };
 use sana_linear_attn::SanaTransformerConfig;
-use sana_text::{Gemma2Config, train_gemma_style};
+use sana_text::Gemma2Config;
 
+use super::data::FlatShapes;
 use super::error::TrainError;
-use crate::scenes::ScenePrompt;
+use super::tokenizer::train_tokenizer;
 
+/// Tokens of the scenes model's tokenizer, at most.
+pub const SCENES_VOCAB: usize = 400;
 /// Tokens kept of a prompt by the scenes model.
 pub const MAX_PROMPT_TOKENS: usize = 48;
 
@@ -62,17 +63,33 @@ pub fn scenes_text_encoder(vocab_size: usize) -> Gemma2Config {
     }
 }
 
-/// A tokenizer made from captions of the scene language.
+/// The tokenizer of the scenes model, made from captions of the scene language.
 ///
 /// # Errors
 /// When training the tokenizer fails.
 pub fn scenes_tokenizer(seed: u64) -> Result<String, TrainError> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let captions = (0..4000).map(|_| {
-        let prompt = ScenePrompt::sample_training(&mut rng);
-        // Prompts are lower-cased before they are tokenized.
-        prompt.caption(&mut rng).to_lowercase()
-    });
-    let captions: Vec<String> = captions.collect();
-    Ok(train_gemma_style(captions, 400)?)
+    train_tokenizer(&FlatShapes::new(&[]), SCENES_VOCAB, seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use sana_text::train_gemma_style;
+
+    use super::*;
+    use crate::scenes::ScenePrompt;
+
+    /// What it has always been: models that exist have it.
+    #[test]
+    fn the_tokenizer_is_that_of_the_scene_language() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let captions = (0..4000).map(|_| {
+            let prompt = ScenePrompt::sample_training(&mut rng);
+            prompt.caption(&mut rng).to_lowercase()
+        });
+        let captions: Vec<String> = captions.collect();
+        let expected = train_gemma_style(captions, 400).expect("tokenizer");
+        assert_eq!(scenes_tokenizer(3).expect("tokenizer"), expected);
+    }
 }

@@ -1,5 +1,6 @@
 //! `sana train`: an autoencoder, a transformer on it, and on from there.
 
+mod architecture;
 mod refused;
 
 use sana_pipeline::FolderLock;

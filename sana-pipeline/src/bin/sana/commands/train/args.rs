@@ -13,6 +13,7 @@ use sana_pipeline::train::{
 };
 
 use super::data::DataName;
+use super::new_model::NewModelArgs;
 use super::sizes::Sizes;
 use crate::device::{DeviceName, OpenDevice};
 use crate::terminal::output;
@@ -166,6 +167,8 @@ pub struct TransformerArgs {
     /// Train the transformer alone: the text encoder stays that of --from
     #[arg(long, requires = "from")]
     pub freeze_text_encoder: bool,
+    #[command(flatten)]
+    pub new_model: NewModelArgs,
 }
 
 impl RunArgs {

@@ -5,7 +5,7 @@ use burn::tensor::DType;
 use sana_dcae::{DcAe, DcAeConfig};
 use sana_pipeline::checkpoint::create::write_autoencoder;
 use sana_pipeline::train::{
-    self, AutoencoderOptions, AutoencoderTask, Run, Task, scenes_autoencoder, with_measured_scale,
+    self, AutoencoderOptions, AutoencoderTask, Run, Task, with_measured_scale,
 };
 
 use super::args::{AutoencoderArgs, RunArgs};
@@ -31,7 +31,7 @@ pub fn train(args: AutoencoderArgs) -> anyhow::Result<()> {
         Some(folder) => load_autoencoder(folder, &device)?,
         None => match config {
             Some(file) => DcAeConfig::from_file(file)?.init(&device),
-            None => scenes_autoencoder().init(&device),
+            None => common.data.new_autoencoder().init(&device),
         },
     };
     let task = AutoencoderTask {

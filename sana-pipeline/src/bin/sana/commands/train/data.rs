@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use sana_dcae::DcAeConfig;
 use sana_pipeline::sprites::SpriteSheet;
-use sana_pipeline::train::{DataSource, FlatShapes, ImageFolder, SpriteScenes};
+use sana_pipeline::train::{DataSource, FlatShapes, ImageFolder, SpriteScenes, scenes_autoencoder};
 
+use super::new_model::NewModel;
 use crate::terminal::complain;
 
 /// Images with captions.
@@ -49,6 +51,20 @@ impl DataName {
         };
         warn_of_skipped(&*data);
         Ok(data)
+    }
+
+    /// The architecture of a new autoencoder for it.
+    pub fn new_autoencoder(&self) -> DcAeConfig {
+        match self {
+            Self::Scenes | Self::Sprites(_) | Self::Folder(_) => scenes_autoencoder(),
+        }
+    }
+
+    /// The architecture of a new transformer for it, for images of `size` pixels.
+    pub fn new_model(&self, size: usize) -> NewModel {
+        match self {
+            Self::Scenes | Self::Sprites(_) | Self::Folder(_) => NewModel::scenes(size),
+        }
     }
 }
 

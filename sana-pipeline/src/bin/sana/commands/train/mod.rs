@@ -3,6 +3,7 @@
 mod args;
 mod autoencoder;
 mod data;
+mod new_model;
 mod sizes;
 mod start_point;
 mod transformer;

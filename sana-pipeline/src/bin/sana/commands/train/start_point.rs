@@ -7,11 +7,10 @@ use burn::tensor::{DType, Device};
 use sana_dcae::DcAe;
 use sana_pipeline::Checkpoint;
 use sana_pipeline::checkpoint::{CheckpointInstruction, Component, SanaKeys};
-use sana_pipeline::train::{
-    Denoiser, MAX_PROMPT_TOKENS, TransformerOptions, scenes_text_encoder, scenes_tokenizer,
-    scenes_transformer,
-};
-use sana_text::{EmbeddingPlacement, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer};
+use sana_pipeline::train::{DataSource, Denoiser, TransformerOptions, train_tokenizer};
+use sana_text::{EmbeddingPlacement, Gemma2Config, Gemma2LoadOptions, Gemma2Model, GemmaTokenizer};
+
+use super::new_model::NewModel;
 
 /// The autoencoder of a checkpoint or of a run.
 pub fn load_autoencoder(folder: &Path, device: &Device) -> anyhow::Result<DcAe> {
@@ -29,22 +28,29 @@ pub struct StartPoint {
 }
 
 impl StartPoint {
-    /// The scenes model with new weights, and a tokenizer made from captions.
-    pub fn scenes(size: usize, seed: u64, device: &Device) -> anyhow::Result<Self> {
-        let tokenizer_json = scenes_tokenizer(seed)?;
+    /// New weights, and a tokenizer made from captions of the data.
+    pub fn new(
+        model: NewModel,
+        data: &dyn DataSource,
+        seed: u64,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        let tokenizer_json = train_tokenizer(data, model.vocab, seed)?;
         let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
-        let text = scenes_text_encoder(tokenizer.vocab_size());
-        let transformer = scenes_transformer(size).init(device);
+        let text = Gemma2Config {
+            vocab_size: tokenizer.vocab_size(),
+            ..model.text_encoder
+        };
         Ok(Self {
             model: Denoiser {
                 text_encoder: text.init_seeded(seed, device)?,
-                transformer,
+                transformer: model.transformer.init(device),
             },
             tokenizer_json,
             keys: SanaKeys {
                 instruction: CheckpointInstruction::None,
-                max_tokens: MAX_PROMPT_TOKENS,
-                variant: Some("scenes".to_owned()),
+                max_tokens: model.max_prompt_tokens,
+                variant: model.variant.map(str::to_owned),
                 ..SanaKeys::default()
             },
             flow_shift: TransformerOptions::default().flow_shift,

@@ -1,6 +1,5 @@
 //! `sana train transformer`.
 
-use anyhow::ensure;
 use burn::tensor::DType;
 use sana_pipeline::PipelineError;
 use sana_pipeline::checkpoint::create::{CheckpointFiles, write_autoencoder, write_denoiser};
@@ -11,6 +10,7 @@ use sana_text::{GemmaTokenizer, PromptTokenizer};
 
 use super::args::TransformerArgs;
 use super::data::largest;
+use super::new_model::check_channels;
 use super::start_point::{StartPoint, load_autoencoder};
 use crate::terminal::{Progress, output};
 
@@ -25,16 +25,34 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
         logit_std,
         caption_dropout,
         freeze_text_encoder,
+        new_model,
     } = args;
     common.check_out()?;
     let (device, data) = (common.device()?, common.data()?);
     let options = common.options(&device, freeze_text_encoder.then_some("text_encoder."));
     let device = device.device;
     let autoencoder = load_autoencoder(&autoencoder, &device)?;
-    let nominal = common.size.nominal(autoencoder.config().compression());
     let start_point = match &common.from {
         Some(folder) => StartPoint::load(folder, &device)?,
-        None => StartPoint::scenes(nominal, common.seed, &device)?,
+        None => {
+            let nominal = common.size.nominal(autoencoder.config().compression());
+            let new = common.data.new_model(nominal).with(new_model)?;
+            new.check(autoencoder.config())?;
+            let native = new.transformer.sample_size * autoencoder.config().compression();
+            if native != nominal {
+                output().line(format_args!(
+                    "note: the sample_size of the new transformer is {native} pixels, the default of \
+                     images made with it, and it is trained on {nominal}"
+                ))?;
+            }
+            common.check_memory(train::check_text_encoder(
+                &new.text_encoder,
+                new.vocab,
+                &options,
+                &device,
+            ))?;
+            StartPoint::new(new, &*data, common.seed, &device)?
+        }
     };
     let StartPoint {
         model,
@@ -55,12 +73,7 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
     let tokenizer = GemmaTokenizer::from_bytes("tokenizer.json", tokenizer_json.as_bytes())?;
     let tokenizer = PromptTokenizer::new(tokenizer, keys.prompt_options())?;
     let (latents, config) = (autoencoder.config(), model.transformer.config());
-    ensure!(
-        latents.latent_channels == config.in_channels,
-        "the autoencoder has latents of {} channels, and the transformer takes {}",
-        latents.latent_channels,
-        config.in_channels
-    );
+    check_channels(config, latents)?;
     let patch = latents.compression() * config.patch_size;
     common.size.check(patch, ", the pixels of a token,")?;
     let sizes = (largest(&*data), latents.compression());
