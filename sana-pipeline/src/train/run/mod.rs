@@ -163,14 +163,51 @@ impl<M: Module + Sync> Run<M> {
     pub fn train<T: Task<Model = M>>(
         &mut self,
         task: &T,
-        mut observe: impl FnMut(&Self, Progress) -> bool,
+        observe: impl FnMut(&Self, Progress) -> bool,
     ) -> Result<(), TrainError> {
+        self.train_until(task, usize::MAX, observe)?;
+        Ok(())
+    }
+
+    /// [`train`](Self::train) until `last` steps have been taken, at most up to the run's last one,
+    /// for a task that changes in the course of the run. To save there is not needed: a run that is
+    /// continued with the same tasks for the same steps gives the same numbers. Returns `false` if
+    /// `observe` stopped it.
+    ///
+    /// ```
+    /// # use burn::module::Module;
+    /// # use sana_pipeline::train::{Run, Task, TrainError};
+    /// # fn renewed<M: Module + Sync, T: Task<Model = M>>(
+    /// #     mut run: Run<M>,
+    /// #     steps: usize,
+    /// #     task_of_round: impl Fn(usize) -> Result<T, TrainError>,
+    /// # ) -> Result<(), TrainError> {
+    /// let renew_every = 500; // steps
+    /// while run.step() < steps {
+    ///     let round = run.step() / renew_every;
+    ///     let task = task_of_round(round)?;
+    ///     if !run.train_until(&task, (round + 1) * renew_every, |_, _| true)? {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn train_until<T: Task<Model = M>>(
+        &mut self,
+        task: &T,
+        last: usize,
+        mut observe: impl FnMut(&Self, Progress) -> bool,
+    ) -> Result<bool, TrainError> {
         task.validate()?;
         self.settle(task.settings())?;
         let RunOptions {
             steps, save_every, ..
         } = self.meta.options;
-        while self.step() < steps {
+        while self.step() < steps.min(last) {
             let progress = self.train_step(task)?;
             log::append(&self.folder, &progress)?;
             let saved = self.step() == steps || self.step().is_multiple_of(save_every);
@@ -181,10 +218,10 @@ impl<M: Module + Sync> Run<M> {
                 if !saved {
                     self.checked_save(task)?;
                 }
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Saves the state if the task can use the model: one that it cannot use must not replace the

@@ -11,7 +11,7 @@ use crate::train::run::share;
 use crate::train::tasks::with_measured_scale;
 use crate::train::{
     AutoencoderTask, Bucket, DataSource, FlatShapes, ImageFolder, LatentPool, PoolOptions, Run,
-    Sample, Task, TrainError,
+    Sample, Task, TrainError, TransformerTask,
 };
 
 /// Plain fields whose brightness is their index, of whatever size and length it is asked for.
@@ -308,4 +308,65 @@ fn images_go_to_the_nearest_aspect_ratio() {
         let error = ImageFolder::open(folder.path(), wrong).expect_err("refused");
         assert!(matches!(error, TrainError::Option { .. }), "{error}");
     }
+}
+
+/// A pool that is renewed every two steps: a run that was stopped in the middle of a round continues
+/// with the images of that round, and other images give other losses.
+#[test]
+fn a_run_with_renewed_pools_resumes() {
+    let device = device();
+    let (start, task) = tiny_denoiser(&device, None);
+    let autoencoder = tiny_autoencoder(&device);
+    let autoencoder = Parameters::of(&autoencoder).write_into(autoencoder, false);
+    let data = fields(&[([4, 4], None), ([8, 4], Some(7))]);
+    let losses = |folder: &std::path::Path, renew_every: usize, until: usize| {
+        let mut run = Run::open(folder, start.clone(), options(6)).expect("run");
+        let (mut losses, mut captions_of_rounds) = (Vec::new(), Vec::new());
+        while run.step() < 6 {
+            let round = run.step() / renew_every;
+            let images = PoolOptions {
+                count: 4,
+                seed: 0,
+                round,
+            };
+            let pool = LatentPool::encode(&autoencoder, &data, images, &device, |_| ());
+            let pool = pool.expect("pool");
+            captions_of_rounds.push(captions(&pool).join(", "));
+            let task = TransformerTask {
+                pool,
+                tokenizer: task.tokenizer.clone(),
+                options: task.options,
+                device: device.clone(),
+            };
+            let last = (round + 1) * renew_every;
+            let continued = run.train_until(&task, last, |_, progress| {
+                losses.push(progress.loss);
+                progress.step < until
+            });
+            if !continued.expect("trains") {
+                break;
+            }
+        }
+        (losses, captions_of_rounds)
+    };
+    let folder = || tempfile::tempdir().expect("folder");
+    let (whole, stopped, never) = (folder(), folder(), folder());
+    let (expected, rounds) = losses(whole.path(), 2, 6);
+    assert_eq!(
+        rounds,
+        [
+            "0 0, 0 1, 1 0, 1 1",
+            "0 2, 0 3, 1 2, 1 3",
+            "0 4, 0 5, 1 4, 1 5"
+        ]
+    );
+    let (mut found, _) = losses(stopped.path(), 2, 3);
+    let (rest, rounds) = losses(stopped.path(), 2, 6);
+    assert_eq!(rounds, ["0 2, 0 3, 1 2, 1 3", "0 4, 0 5, 1 4, 1 5"]);
+    found.extend(rest);
+    assert_eq!(found, expected);
+    let (once, rounds) = losses(never.path(), 100, 6);
+    assert_eq!(rounds.len(), 1);
+    assert_eq!(once[..2], expected[..2]);
+    assert_ne!(once[2..], expected[2..]);
 }

@@ -145,6 +145,69 @@ fn several_sizes() {
     }
 }
 
+/// The next images after some steps, recorded with the run.
+#[test]
+fn pools_that_are_renewed() {
+    let here = workplace();
+    let networks = [
+        "--config",
+        "transformer.json",
+        "--text-config",
+        "text.json",
+        "--size",
+        "32",
+    ];
+    let with =
+        |out: &str, more: &[&str]| transformer_with(&here, out, &[&networks[..], more].concat());
+    let renewed = ["--renew-every", "2", "--steps", "5"];
+    with("renewed", &renewed).quiet_success();
+    with("never", &["--steps", "5"]).quiet_success();
+    let losses = |run: &str| -> Vec<String> {
+        let log = String::from_utf8(here.bytes(&format!("{run}/log.csv"))).unwrap();
+        let lines = log.lines().skip(1);
+        let losses = lines.map(|line| line.split(',').nth(1).unwrap().to_owned());
+        losses.collect()
+    };
+    let (renewed_losses, never) = (losses("renewed"), losses("never"));
+    assert_eq!(renewed_losses.len(), 5);
+    assert_eq!(renewed_losses[..2], never[..2]);
+    assert_ne!(renewed_losses[2..], never[2..]);
+    let renewal =
+        |run: &str| json(&here, &format!("{run}/state.json"))["settings"]["renew_every"].clone();
+    assert_eq!(
+        (renewal("renewed"), renewal("never")),
+        (2.into(), "never".into())
+    );
+    let more = ["--steps", "6"];
+    with("renewed", &more).fails(1, &["renew_every is 2 there and \"never\" here"]);
+    with("never", &[&more[..], &["--renew-every", "3"]].concat()).fails(1, &["renew_every is"]);
+    with("run", &["--renew-every", "0"]).fails(2, &["--renew-every"]);
+
+    std::fs::create_dir(here.path("images")).unwrap();
+    for index in 0..3 {
+        let image = sana_pipeline::image::RgbImage::new(32, 32);
+        let name = here.path(&format!("images/{index}.png"));
+        sana_pipeline::image::save_png(&name, &image, &[]).unwrap();
+        std::fs::write(name.with_extension("txt"), "a field").unwrap();
+    }
+    let folder = ["--data", "images", "--renew-every", "1"];
+    with("folder", &folder).fails(1, &["all 3 images of the data", "lower --pool"]);
+    // A part of them is renewed.
+    let start = [
+        "train",
+        "transformer",
+        "--out",
+        "folder",
+        "--autoencoder",
+        "ae",
+        "--pool",
+        "2",
+    ];
+    let small = ["--device", "flex", "--steps", "2", "--batch", "3"];
+    here.sana(&[&start[..], &small, &networks, &folder].concat())
+        .quiet_success();
+}
+
 #[test]
 fn networks_that_do_not_fit() {
     let here = workplace();

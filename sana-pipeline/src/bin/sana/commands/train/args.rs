@@ -15,6 +15,7 @@ use sana_pipeline::train::{
 use super::data::DataName;
 use super::new_model::NewModelArgs;
 use super::sizes::Sizes;
+use crate::args::many;
 use crate::device::{DeviceName, OpenDevice};
 use crate::terminal::output;
 
@@ -154,6 +155,10 @@ pub struct TransformerArgs {
     /// Images encoded before the training starts
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub pool: usize,
+    /// Steps after which the next images are encoded in place of these: more different ones than
+    /// fit into the pool [default: never]
+    #[arg(long, value_name = "N", value_parser = many())]
+    pub renew_every: Option<usize>,
     /// Shift of the training times, and of the sampler later [default: that of --from, else 3]
     #[arg(long, value_name = "S")]
     pub flow_shift: Option<f64>,

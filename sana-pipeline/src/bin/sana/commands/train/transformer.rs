@@ -1,5 +1,6 @@
 //! `sana train transformer`.
 
+use anyhow::ensure;
 use burn::tensor::DType;
 use sana_pipeline::PipelineError;
 use sana_pipeline::checkpoint::create::{CheckpointFiles, write_autoencoder, write_denoiser};
@@ -21,6 +22,7 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
         autoencoder,
         batch,
         pool,
+        renew_every,
         flow_shift,
         logit_std,
         caption_dropout,
@@ -90,11 +92,20 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
         }
         false => pool,
     };
+    ensure!(
+        renew_every.is_none() || data.count().is_none_or(|count| count > pool),
+        "--renew-every has nothing to renew the pool with, which has all {pool} images of the data: \
+         leave it out, or lower --pool"
+    );
     let mut settings = data.settings();
     settings.extend(task_options.settings());
     settings.extend(
         [
             ("pool", pool.into()),
+            (
+                "renew_every",
+                renew_every.map_or("never".into(), Into::into),
+            ),
             ("autoencoder", train::weights_hash(&autoencoder).into()),
             ("tokenizer", text_hash(&tokenizer_json).into()),
             ("prompts", serde_json::to_value(&keys)?),
@@ -129,32 +140,41 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
         return Ok(());
     }
 
-    let progress = Progress::new(pool, "encoding images");
-    let images = PoolOptions {
-        count: pool,
-        seed: common.seed,
-        round: 0,
-    };
-    let pool = LatentPool::encode(&autoencoder, &*data, images, &device, |done| {
-        progress.advance(done as u64, pool as u64);
-    })?;
-    progress.finish();
-    let task = TransformerTask {
-        pool,
-        tokenizer,
-        options: task_options,
-        device,
-    };
-    let progress = Progress::new(common.steps, "training");
+    let renew_every = renew_every.unwrap_or(usize::MAX);
     let mut exported = Ok(());
-    run.train(&task, |run, step| {
-        progress.advance(step.step as u64, step.steps as u64);
-        if common.is_saved(step) {
-            exported = export(run.averaged_model());
+    while run.step() < common.steps {
+        // A run that is continued encodes the images of the round that it is in.
+        let round = run.step() / renew_every;
+        let images = PoolOptions {
+            count: pool,
+            seed: common.seed,
+            round,
+        };
+        let progress = Progress::new(pool, "encoding images");
+        let latents = LatentPool::encode(&autoencoder, &*data, images, &device, |done| {
+            progress.advance(done as u64, pool as u64);
+        })?;
+        progress.finish();
+        let task = TransformerTask {
+            pool: latents,
+            tokenizer: tokenizer.clone(),
+            options: task_options,
+            device: device.clone(),
+        };
+        let progress = Progress::new(common.steps, "training");
+        let last = (round + 1).saturating_mul(renew_every);
+        let to_the_end = run.train_until(&task, last, |run, step| {
+            progress.advance(step.step as u64, step.steps as u64);
+            if common.is_saved(step) {
+                exported = export(run.averaged_model());
+            }
+            exported.is_ok()
+        })?;
+        progress.finish();
+        if !to_the_end {
+            break;
         }
-        exported.is_ok()
-    })?;
-    progress.finish();
+    }
     exported?;
     output().line(format_args!("wrote {}", common.out.display()))?;
     Ok(())
