@@ -35,6 +35,7 @@ mod memory;
 mod optimizer;
 mod run;
 mod scenes_model;
+mod sprites_model;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,10 @@ pub use run::{
 pub use scenes_model::{
     MAX_PROMPT_TOKENS, SCENES_VOCAB, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
     scenes_transformer,
+};
+pub use sprites_model::{
+    SPRITES_PROMPT_TOKENS, SPRITES_VOCAB, sprites_autoencoder, sprites_text_encoder,
+    sprites_transformer,
 };
 pub use tasks::{
     AutoencoderOptions, AutoencoderTask, Denoiser, LatentPool, PoolOptions, Task,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use sana_dcae::DcAeConfig;
 use sana_pipeline::sprites::SpriteSheet;
-use sana_pipeline::train::{DataSource, FlatShapes, ImageFolder, SpriteScenes, scenes_autoencoder};
+use sana_pipeline::train::{
+    DataSource, FlatShapes, ImageFolder, SpriteScenes, scenes_autoencoder, sprites_autoencoder,
+};
 
 use super::new_model::NewModel;
 use crate::terminal::complain;
@@ -56,14 +58,16 @@ impl DataName {
     /// The architecture of a new autoencoder for it.
     pub fn new_autoencoder(&self) -> DcAeConfig {
         match self {
-            Self::Scenes | Self::Sprites(_) | Self::Folder(_) => scenes_autoencoder(),
+            Self::Scenes | Self::Folder(_) => scenes_autoencoder(),
+            Self::Sprites(_) => sprites_autoencoder(),
         }
     }
 
     /// The architecture of a new transformer for it, for images of `size` pixels.
     pub fn new_model(&self, size: usize) -> NewModel {
         match self {
-            Self::Scenes | Self::Sprites(_) | Self::Folder(_) => NewModel::scenes(size),
+            Self::Scenes | Self::Folder(_) => NewModel::scenes(size),
+            Self::Sprites(_) => NewModel::sprites(size),
         }
     }
 }

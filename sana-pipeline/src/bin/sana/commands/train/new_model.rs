@@ -8,7 +8,8 @@ use clap::builder::RangedU64ValueParser;
 use sana_dcae::DcAeConfig;
 use sana_linear_attn::SanaTransformerConfig;
 use sana_pipeline::train::{
-    MAX_PROMPT_TOKENS, SCENES_VOCAB, scenes_text_encoder, scenes_transformer,
+    MAX_PROMPT_TOKENS, SCENES_VOCAB, SPRITES_PROMPT_TOKENS, SPRITES_VOCAB, scenes_text_encoder,
+    scenes_transformer, sprites_text_encoder, sprites_transformer,
 };
 use sana_text::Gemma2Config;
 
@@ -61,6 +62,17 @@ impl NewModel {
             text_encoder: scenes_text_encoder(SCENES_VOCAB),
             vocab: SCENES_VOCAB,
             max_prompt_tokens: MAX_PROMPT_TOKENS,
+        }
+    }
+
+    /// The architecture of the sprites model, for images of `size` pixels.
+    pub fn sprites(size: usize) -> Self {
+        Self {
+            variant: Some("sprites"),
+            transformer: sprites_transformer(size),
+            text_encoder: sprites_text_encoder(SPRITES_VOCAB),
+            vocab: SPRITES_VOCAB,
+            max_prompt_tokens: SPRITES_PROMPT_TOKENS,
         }
     }
 
