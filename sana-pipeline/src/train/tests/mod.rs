@@ -1,9 +1,8 @@
 //! Training against the reference, and what a run promises: it resumes with nothing lost, it keeps
 //! nothing that is not finite, its data and options are checked.
 
-mod buckets;
 mod came;
-mod data;
+mod data_sources;
 mod diverged;
 mod learning;
 mod models;

@@ -2,7 +2,7 @@
 
 use sana_linear_attn::parity::device;
 
-use super::models::tiny_autoencoder;
+use crate::train::tests::models::tiny_autoencoder;
 use crate::train::{DataSource, ImageFolder, LatentPool, PoolOptions, TrainError};
 
 #[test]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor, TensorData};
 use sana_linear_attn::parity::{device, values};
 
-use super::models::{options, task, tiny_autoencoder, tiny_denoiser};
 use crate::train::optimizer::Parameters;
 use crate::train::run::share;
 use crate::train::tasks::with_measured_scale;
+use crate::train::tests::models::{options, task, tiny_autoencoder, tiny_denoiser};
 use crate::train::{
     AutoencoderTask, Bucket, DataSource, FlatShapes, ImageFolder, LatentPool, PoolOptions, Run,
     Sample, Task, TrainError, TransformerTask,
