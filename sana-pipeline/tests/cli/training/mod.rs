@@ -2,6 +2,7 @@
 
 mod architecture;
 mod refused;
+mod sprites;
 
 use sana_pipeline::FolderLock;
 
