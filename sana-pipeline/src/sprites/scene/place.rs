@@ -7,9 +7,9 @@ use crate::sprites::backdrop::Backdrop;
 use crate::sprites::sheet::SpriteSheet;
 
 /// Longer sides of one, two and three things, in units of the square root of the image's area.
-const SIZES: [(f32, f32); 3] = [(0.42, 0.6), (0.32, 0.42), (0.24, 0.31)];
+const SIZES: [(f32, f32); 3] = [(0.48, 0.66), (0.36, 0.46), (0.28, 0.35)];
 /// Longer sides in a crowd.
-const CROWD_SIZES: (f32, f32) = (0.2, 0.6);
+const CROWD_SIZES: (f32, f32) = (0.25, 0.66);
 /// Least distance to the edge of the image.
 const MARGIN: f32 = 0.03;
 /// Least distance between two bounding boxes.

@@ -11,8 +11,6 @@ use crate::train::error::TrainError;
 
 /// Things of a scene for the autoencoder, at most.
 const CROWD: usize = 6;
-/// How much longer the sides of a scene are of which the autoencoder sees a part, at most.
-const ZOOM: f32 = 2.0;
 
 /// [Scenes of little things](crate::sprites), composed as they are needed; held-out prompts never occur.
 #[derive(Debug, Clone)]
@@ -56,13 +54,11 @@ impl DataSource for SpriteScenes {
         })
     }
 
-    /// A part of a scene of up to twice the size, three of four of them crowded ones with up to six
-    /// things: there is more to learn in them than in those that captions describe.
+    /// Three of four scenes are crowded ones, with up to six things, some of them cut off: there is more
+    /// to learn in them than in those that captions describe.
     fn image_at(&self, seed: u64, bucket: usize, index: u64) -> Result<Vec<f32>, TrainError> {
         let mut rng = generator(seed, bucket, index);
-        let [width, height] = self.buckets[bucket].size;
-        let zoom = rng.random_range(1.0..=ZOOM);
-        let size = [width, height].map(|side| (zoom * side as f32).round() as usize);
+        let size = self.buckets[bucket].size;
         let scene = match rng.random_bool(0.25) {
             true => SpritePrompt::sample_training(&self.sheet, &mut rng).scene(
                 &self.sheet,
@@ -74,12 +70,7 @@ impl DataSource for SpriteScenes {
                 SpriteScene::crowded(&self.sheet, &mut rng, things, size)
             }
         };
-        let left = rng.random_range(0..=size[0] - width);
-        let top = rng.random_range(0..=size[1] - height);
-        let image = scene.render(&self.sheet);
-        let part =
-            image::imageops::crop_imm(&image, left as u32, top as u32, width as u32, height as u32);
-        Ok(pixels(part.to_image().as_raw()))
+        Ok(pixels(scene.render(&self.sheet).as_raw()))
     }
 
     /// Without their images.
