@@ -20,6 +20,7 @@
 
 mod backdrop;
 mod error;
+mod evaluation;
 mod prompt;
 mod scene;
 mod sheet;
@@ -28,6 +29,10 @@ pub(crate) mod tests;
 
 pub use backdrop::{Backdrop, PlainColor};
 pub use error::SpriteError;
+pub use evaluation::{
+    FoundSprite, SpriteCategory, SpriteEvaluator, SpriteFault, SpriteObservation, SpriteReport,
+    SpriteScore, SpriteVerdict,
+};
 pub use prompt::{SpriteContent, SpritePrompt};
 pub use scene::{PlacedSprite, SpriteScene};
 pub use sheet::{SpriteSheet, Thing};

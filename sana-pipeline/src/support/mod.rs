@@ -1,6 +1,9 @@
-//! What every room uses: files written safely, text of unknown origin, ordered JSON, numbers for people.
+//! What every room uses: files written safely, text of unknown origin, ordered JSON, numbers for people,
+//! how sure a share is.
 
 pub(crate) mod escape;
 pub(crate) mod files;
+#[cfg(feature = "scenes")]
+pub(crate) mod interval;
 pub(crate) mod json;
 pub(crate) mod units;

@@ -69,7 +69,7 @@ impl PlainColor {
         }
     }
 
-    fn rgb(self) -> u32 {
+    pub(super) fn rgb(self) -> u32 {
         match self {
             Self::White => 0xf4f4f4,
             Self::Pink => 0xf7c6d4,

@@ -1,3 +1,4 @@
+mod evaluation;
 mod prompts;
 mod scenes;
 mod sheets;
