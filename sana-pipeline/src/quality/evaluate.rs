@@ -1,4 +1,5 @@
-//! How well a model speaks the [scene language](crate::scenes).
+//! How well a model speaks the [scene language](crate::scenes), or draws [scenes of little
+//! things](crate::sprites).
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -10,6 +11,7 @@ use crate::pipeline::SanaPipeline;
 use crate::pipeline::StepAction;
 use crate::request::Request;
 use crate::scenes::{self, Report, SceneImage, ScenePrompt};
+use crate::sprites::{SpriteEvaluator, SpritePrompt, SpriteReport, SpriteSheet};
 
 /// How to evaluate. The default is what results are reported with: 100 held-out prompts of each
 /// category, prompt seed 0, and the checkpoint's own steps and guidance.
@@ -18,6 +20,8 @@ use crate::scenes::{self, Report, SceneImage, ScenePrompt};
 pub struct EvaluateOptions {
     /// Held-out prompts of each of the six categories.
     pub prompts_per_category: usize,
+    /// Held-out prompts of scenes of little things, of all kinds together.
+    pub sprite_prompts: usize,
     /// Chooses the prompts.
     pub seed: u64,
     /// Steps; the checkpoint's default when `None`.
@@ -32,6 +36,7 @@ impl Default for EvaluateOptions {
     fn default() -> Self {
         Self {
             prompts_per_category: 100,
+            sprite_prompts: 600,
             seed: 0,
             steps: None,
             guidance: None,
@@ -45,6 +50,24 @@ impl EvaluateOptions {
     pub fn prompts_per_category(mut self, prompts: usize) -> Self {
         self.prompts_per_category = prompts;
         self
+    }
+
+    /// Sets the number of held-out prompts of scenes of little things.
+    pub fn sprite_prompts(mut self, prompts: usize) -> Self {
+        self.sprite_prompts = prompts;
+        self
+    }
+
+    /// The request for some prompts, the first image of which has this seed.
+    fn request(&self, prompts: impl IntoIterator<Item = String>, seed: usize) -> Request {
+        let mut request = Request::batch(prompts).seed(seed as u64);
+        if let Some(steps) = self.steps {
+            request = request.steps(steps);
+        }
+        if let Some(scale) = self.guidance {
+            request = request.guidance(scale);
+        }
+        request
     }
 
     /// Sets the seed that chooses the prompts.
@@ -89,14 +112,7 @@ pub fn evaluate(
     let mut report = Report::default();
     let mut done = 0;
     for batch in prompts.chunks(options.batch.max(1)) {
-        let mut request =
-            Request::batch(batch.iter().map(ScenePrompt::canonical)).seed(done as u64);
-        if let Some(steps) = options.steps {
-            request = request.steps(steps);
-        }
-        if let Some(scale) = options.guidance {
-            request = request.guidance(scale);
-        }
+        let request = options.request(batch.iter().map(ScenePrompt::canonical), done);
         let generation = pipeline.generate(&request, &mut |_| StepAction::Continue)?;
         for (prompt, image) in batch.iter().zip(generation.images) {
             let shown = SceneImage::new(image.width() as usize, image.into_raw())?;
@@ -108,15 +124,41 @@ pub fn evaluate(
     Ok(report)
 }
 
+/// As [`evaluate`], with held-out prompts of scenes of the things of a sheet.
+///
+/// # Errors
+/// As [`SanaPipeline::generate`].
+pub fn evaluate_sprites(
+    pipeline: &mut SanaPipeline,
+    sheet: &SpriteSheet,
+    options: &EvaluateOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<SpriteReport, PipelineError> {
+    let evaluator = SpriteEvaluator::new(sheet);
+    let prompts = SpritePrompt::held_out(sheet, options.sprite_prompts, options.seed);
+    let mut report = SpriteReport::default();
+    let mut done = 0;
+    for batch in prompts.chunks(options.batch.max(1)) {
+        let request = options.request(batch.iter().map(|prompt| prompt.canonical(sheet)), done);
+        let generation = pipeline.generate(&request, &mut |_| StepAction::Continue)?;
+        for (prompt, image) in batch.iter().zip(generation.images) {
+            report.add(&evaluator.evaluate(&image, prompt));
+        }
+        done += batch.len();
+        progress(done, prompts.len());
+    }
+    Ok(report)
+}
+
 /// What is left of scenes after the autoencoder.
 #[derive(Debug, Clone, Serialize)]
-pub struct Reconstruction {
+pub struct Reconstruction<R = Report> {
     /// PSNR of all images together in dB, over eight-bit values.
     pub psnr: f64,
     /// How many still show what their prompts say: no model on this autoencoder does better than
     /// by chance.
     #[serde(flatten)]
-    pub report: Report,
+    pub report: R,
 }
 
 /// Draws one scene for every held-out prompt, scene `i` from seed `i`, sends it through the
@@ -145,6 +187,37 @@ pub fn evaluate_autoencoder(
             squares += 10f64.powf(-image::psnr(&original, &again)? / 10.0);
             let image = SceneImage::new(size, again.into_raw())?;
             report.add(prompt.category(), &scenes::evaluate(&image, prompt));
+        }
+        progress(index + 1, prompts.len());
+    }
+    Ok(Reconstruction {
+        psnr: -10.0 * (squares / prompts.len() as f64).log10(),
+        report,
+    })
+}
+
+/// As [`evaluate_autoencoder`], with scenes of the things of a sheet.
+///
+/// # Errors
+/// As [`evaluate_autoencoder`].
+pub fn evaluate_sprites_autoencoder(
+    pipeline: &mut SanaPipeline,
+    sheet: &SpriteSheet,
+    options: &EvaluateOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Reconstruction<SpriteReport>, PipelineError> {
+    let evaluator = SpriteEvaluator::new(sheet);
+    let prompts = SpritePrompt::held_out(sheet, options.sprite_prompts, options.seed);
+    let size = pipeline.spec().defaults().size;
+    let mut report = SpriteReport::default();
+    let mut squares = 0.0;
+    for (index, prompt) in prompts.iter().enumerate() {
+        let mut rng = ChaCha8Rng::seed_from_u64(index as u64);
+        let original = prompt.scene(sheet, &mut rng, size).render(sheet);
+        let latents = pipeline.encode_image(&original)?;
+        for again in pipeline.decode(latents)? {
+            squares += 10f64.powf(-image::psnr(&original, &again)? / 10.0);
+            report.add(&evaluator.evaluate(&again, prompt));
         }
         progress(index + 1, prompts.len());
     }

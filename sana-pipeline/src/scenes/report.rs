@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::Verdict;
 use super::scene::Category;
+use crate::support::interval::wilson;
 
 /// Right images of one category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,11 @@ impl CategoryScore {
     /// The share of right images in [0, 1], if there were any images.
     pub fn share(&self) -> Option<f64> {
         (self.total > 0).then(|| self.right as f64 / self.total as f64)
+    }
+
+    /// Wilson's 95 % interval of that share, if there were any images.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        wilson(self.right, self.total)
     }
 }
 
@@ -88,7 +94,7 @@ impl fmt::Display for Report {
         };
         writeln!(
             f,
-            "{:<18} {:>6} {:>6} {:>8}",
+            "{:<18} {:>6} {:>6} {:>8}  95 % interval",
             "category", "right", "of", "share"
         )?;
         for score in &self.categories {
@@ -97,9 +103,12 @@ impl fmt::Display for Report {
                 right,
                 total,
             } = score;
+            let interval = score.interval().map_or(String::new(), |[low, high]| {
+                format!("  {:.1} to {:.1} %", 100.0 * low, 100.0 * high)
+            });
             writeln!(
                 f,
-                "{category:<18} {right:>6} {total:>6} {:>8}",
+                "{category:<18} {right:>6} {total:>6} {:>8}{interval}",
                 percent(score.share())
             )?;
         }

@@ -127,6 +127,59 @@ fn evaluate_scores_any_model() {
         .fails(2, &["--steps", "1..=10000"]);
 }
 
+/// Two things, drawn here, as `docs/tools/sprites/fetch` lays them out.
+fn write_sprites(folder: &std::path::Path) {
+    std::fs::create_dir(folder).unwrap();
+    let disc = image::RgbaImage::from_fn(40, 40, |x, y| {
+        let inside = (x as f32 - 19.5).hypot(y as f32 - 19.5) < 18.0;
+        image::Rgba([220, 30, 40, if inside { 255 } else { 0 }])
+    });
+    disc.save(folder.join("disc.png")).unwrap();
+    let bar = image::RgbaImage::from_pixel(40, 16, image::Rgba([60, 20, 160, 255]));
+    bar.save(folder.join("bar.png")).unwrap();
+    let list = r#"[{"file": "disc.png", "name": "disc", "article": "a", "plural": "discs"},
+        {"file": "bar.png", "name": "bar", "article": "a", "plural": "bars"}]"#;
+    std::fs::write(folder.join("sprites.json"), list).unwrap();
+}
+
+#[test]
+fn evaluate_scores_scenes_of_sprites() {
+    let here = Workplace::new();
+    let folder = here.copied_checkpoint("small");
+    let config = folder.join("transformer/config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let smaller = text.replace("\"sample_size\": 32", "\"sample_size\": 2");
+    std::fs::write(&config, smaller).unwrap();
+    write_sprites(&here.path("sheet"));
+    let evaluate = |options: &[&str]| {
+        let usual = ["evaluate", "--sprites", "sheet", "--prompts", "4"];
+        here.sana_on(&folder, &[&usual, options].concat())
+            .quiet_success()
+    };
+    let json: Value = serde_json::from_str(&evaluate(&["--steps", "1", "--json"])).unwrap();
+    let categories = json["categories"].as_array().unwrap();
+    assert_eq!(categories.len(), 5);
+    let totals = |name: &str| {
+        let mut found = categories.iter();
+        let found = found.find(|found| found["category"] == name).unwrap();
+        found["total"].as_u64().unwrap()
+    };
+    // One prompt in four has a relation.
+    assert_eq!((totals("all"), totals("position")), (4, 1), "{json}");
+    assert!(
+        categories[0]["interval"][1].as_f64().unwrap() > 0.0,
+        "{json}"
+    );
+    let table = evaluate(&["--autoencoder"]);
+    assert!(table.contains("backdrop"), "{table}");
+    assert!(table.contains("PSNR"), "{table}");
+    let listed = evaluate(&["--list-prompts"]);
+    assert_eq!(listed.lines().count(), 4);
+    assert!(listed.contains("\"name\":\"sprites-0\""), "{listed}");
+    here.sana_on(&folder, &["evaluate", "--sprites", "nowhere"])
+        .fails(1, &["nowhere", "docs/tools/sprites/fetch"]);
+}
+
 #[test]
 fn init_knows_its_variants() {
     let here = Workplace::new();

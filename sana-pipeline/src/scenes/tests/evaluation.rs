@@ -316,7 +316,7 @@ fn report_is_a_table_and_json() {
     let table = report.to_string();
     assert_eq!(table.lines().count(), 8);
     assert!(
-        table.contains("single object           1      2   50.0 %"),
+        table.contains("single object           1      2   50.0 %  9.5 to 90.5 %"),
         "{table}"
     );
     assert!(table.ends_with("75.0 %"), "{table}");
