@@ -124,7 +124,7 @@ impl Fit {
     }
 
     /// The best of some heights of the ground, the colours adapted `rounds` times, and its mean costs: of
-    /// the layers alone, by which the height is found, and with everything, by which backdrops compare.
+    /// the layers alone, and with everything, by which backdrops compare. The height is found by both.
     pub fn best(
         canvas: &Canvas,
         backdrop: Backdrop,
@@ -143,7 +143,7 @@ impl Fit {
             }
             (fit.costs(canvas, stride), fit)
         });
-        let best = fits.min_by(|(a, _), (b, _)| a[0].total_cmp(&b[0]));
+        let best = fits.min_by(|(a, _), (b, _)| (a[0] + a[1]).total_cmp(&(b[0] + b[1])));
         best.unwrap_or_else(|| {
             let costs = [f32::INFINITY; 2];
             (costs, Self::nominal(backdrop, 0.57, canvas))
@@ -159,7 +159,7 @@ impl Fit {
         for step in steps {
             for ground in [best.1.ground - step, best.1.ground + step] {
                 let fit = Self::best(canvas, best.1.backdrop, &[ground], 2, stride);
-                if fit.0[0] < best.0[0] {
+                if fit.0[0] + fit.0[1] < best.0[0] + best.0[1] {
                     best = fit;
                 }
             }

@@ -24,6 +24,8 @@ const TOLERANCE: (f32, f32) = (6.0, 18.0);
 /// What is this close to the backdrop counts for the noise of the image.
 const NOISE: f32 = 20.0;
 
+/// The colours of narrow layers are less sure, by this much.
+const NARROW: f32 = 4.0;
 /// Edges of the backdrop may be off by this many rows.
 const NEAR: usize = 4;
 /// A line of at most two pixels among patches is an edge if it differs by no more than this many times the
@@ -117,7 +119,10 @@ fn clear_edges(canvas: &Canvas, visible: &mut [bool], rows: &[Row], tolerance: f
         for x in 0..width {
             let pixel = canvas.pixels[y * width + x];
             let out = &mut visible[y * width + x];
-            *out = *out && near.iter().all(|row| row.distance(pixel) > tolerance);
+            *out = *out
+                && near
+                    .iter()
+                    .all(|row| row.distance(pixel) > tolerance + NARROW);
         }
     }
     let before = visible.to_vec();
