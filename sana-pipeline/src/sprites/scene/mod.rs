@@ -1,6 +1,7 @@
 //! Scenes: which things are where, in front of what.
 
 mod place;
+mod placed;
 mod render;
 
 use rand::{Rng, RngExt};
@@ -8,23 +9,7 @@ use rand::{Rng, RngExt};
 use super::backdrop::Backdrop;
 use super::prompt::SpritePrompt;
 use super::sheet::SpriteSheet;
-
-/// A thing with its place.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PlacedSprite {
-    /// Its number in the sheet.
-    pub thing: usize,
-    /// The middle of its bounding box, in pixels from the upper left corner.
-    pub center: (f32, f32),
-    /// Width and height before it is turned, in pixels.
-    pub extent: (f32, f32),
-    /// Turned clockwise by this, in radians.
-    pub angle: f32,
-    /// Whether it is its mirror image.
-    pub mirrored: bool,
-    /// Whether it is on the ground and throws a shadow there.
-    pub grounded: bool,
-}
+pub use placed::PlacedSprite;
 
 /// What an image shows.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::PlacedSprite;
+use super::placed::PlacedSprite;
 use crate::scenes::Relation;
 use crate::sprites::backdrop::Backdrop;
 use crate::sprites::sheet::SpriteSheet;
@@ -111,17 +111,6 @@ fn unplaced<R: Rng + ?Sized>(
         angle: rng.random_range(-TURN..TURN),
         mirrored: sheet.things()[thing].mirrors && rng.random_bool(0.5),
         grounded: false,
-    }
-}
-
-impl PlacedSprite {
-    /// Width and height of what it covers, in pixels.
-    pub fn bounding_box(&self) -> (f32, f32) {
-        let (sin, cos) = self.angle.abs().sin_cos();
-        let (width, height) = self.extent;
-        // Things are rounder than their boxes: half of what a turned box would gain.
-        let turned = (width * cos + height * sin, height * cos + width * sin);
-        ((width + turned.0) / 2.0, (height + turned.1) / 2.0)
     }
 }
 
