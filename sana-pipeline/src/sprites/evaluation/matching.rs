@@ -325,13 +325,15 @@ impl Patch<FINE> {
                     continue;
                 }
                 let cell = &region.levels[0].cells[y as usize * canvas.width + x as usize];
-                let colors = match cell.other > 0.0 {
-                    true => [cell.behind; 2],
-                    false => [cell.image, cell.behind],
+                let image = match cell.other > 0.0 {
+                    true => cell.behind,
+                    false => cell.image,
                 };
-                for channel in 0..3 {
-                    patch.image[channel][index] += share * colors[0][channel];
-                    patch.behind[channel][index] += share * colors[1][channel];
+                for (plane, value) in patch.image.iter_mut().zip(image) {
+                    plane[index] += share * value;
+                }
+                for (plane, value) in patch.behind.iter_mut().zip(cell.behind) {
+                    plane[index] += share * value;
                 }
                 patch.own[index] += share * cell.own;
                 patch.counts[index] += share;

@@ -175,7 +175,7 @@ fn misplaced(
     unit: f32,
 ) -> Option<SpriteFault> {
     let (along, aside) = relation.along_and_aside(first.center, second.center);
-    (along < LEAST_DISTANCE * unit || along <= aside).then(|| SpriteFault::Relation {
+    (along < LEAST_DISTANCE * unit || along <= aside).then_some(SpriteFault::Relation {
         relation,
         x: first.center.0 - second.center.0,
         y: first.center.1 - second.center.1,

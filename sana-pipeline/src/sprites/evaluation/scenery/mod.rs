@@ -129,9 +129,9 @@ fn clear_edges(canvas: &Canvas, visible: &mut [bool], rows: &[Row], tolerance: f
     for y in (0..height).filter(|&y| rows[y].patches) {
         for x in 0..width {
             let is_out = |x: usize| x < width && before[y * width + x];
-            let line = !(is_out(x.wrapping_sub(1)) && is_out(x + 1))
-                && !(is_out(x + 1) && is_out(x + 2))
-                && !(is_out(x.wrapping_sub(1)) && is_out(x.wrapping_sub(2)));
+            let [before_last, last, next, after_next] =
+                [x.wrapping_sub(2), x.wrapping_sub(1), x + 1, x + 2].map(is_out);
+            let line = !(last && (before_last || next) || next && after_next);
             let pixel = canvas.pixels[y * width + x];
             if line && rows[y].distance(pixel) < LIKE_EDGES * tolerance {
                 visible[y * width + x] = false;
