@@ -81,8 +81,3 @@ fn shares(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
         })
         .collect()
 }
-
-/// The square of the distance of two colours.
-pub(super) fn squared_distance(a: [f32; 3], b: [f32; 3]) -> f32 {
-    a.into_iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
-}

@@ -1,4 +1,5 @@
-use super::canvas::{Canvas, squared_distance};
+use super::canvas::Canvas;
+use super::color::squared_distance;
 use super::pieces::{Bounds, NONE};
 use super::pose::{Pose, beyond, inside};
 use super::templates::{COARSE, FINE, THUMBNAIL, THUMBNAIL_THING, Template, halved};

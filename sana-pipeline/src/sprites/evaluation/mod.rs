@@ -6,6 +6,8 @@
 //! pieces best.
 
 mod canvas;
+mod category;
+mod color;
 mod matching;
 mod observe;
 mod pieces;
@@ -15,6 +17,7 @@ mod scenery;
 mod templates;
 mod verdict;
 
+pub use category::SpriteCategory;
 pub use observe::{FoundSprite, SpriteEvaluator, SpriteObservation};
-pub use report::{SpriteCategory, SpriteReport, SpriteScore};
+pub use report::{SpriteReport, SpriteScore};
 pub use verdict::{SpriteFault, SpriteVerdict};

@@ -2,8 +2,8 @@ use std::fmt;
 
 use image::RgbImage;
 
+use super::category::SpriteCategory;
 use super::observe::{FoundSprite, SpriteEvaluator, SpriteObservation};
-use super::report::SpriteCategory;
 use crate::scenes::Relation;
 use crate::sprites::backdrop::Backdrop;
 use crate::sprites::prompt::SpritePrompt;

@@ -1,7 +1,7 @@
 use super::recipe::{Height, JITTER, Recipe};
-use super::{segment_distance, squared_distance};
 use crate::sprites::backdrop::Backdrop;
 use crate::sprites::evaluation::canvas::Canvas;
+use crate::sprites::evaluation::color::{segment_distance, squared_distance};
 
 /// Farther from a backdrop's colours than this, all pixels are equally wrong.
 const FARTHEST: f32 = 30.0;

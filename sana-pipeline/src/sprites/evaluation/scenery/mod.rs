@@ -3,7 +3,7 @@
 mod fit;
 mod recipe;
 
-use super::canvas::{Canvas, squared_distance};
+use super::canvas::Canvas;
 use super::pieces::pieces;
 use crate::sprites::backdrop::Backdrop;
 use fit::{Fit, Row};
@@ -155,21 +155,4 @@ fn clear_clouds(canvas: &Canvas, visible: &mut [bool], rows: &[Row], tolerance: 
             }
         }
     }
-}
-
-/// The distance of a colour to those between two.
-fn segment_distance(pixel: [f32; 3], from: [f32; 3], to: [f32; 3]) -> f32 {
-    let (mut dot, mut length) = (0.0, 0.0);
-    for channel in 0..3 {
-        let along = to[channel] - from[channel];
-        dot += along * (pixel[channel] - from[channel]);
-        length += along * along;
-    }
-    let share = match length > 0.0 {
-        true => (dot / length).clamp(0.0, 1.0),
-        false => 0.0,
-    };
-    let nearest =
-        std::array::from_fn(|channel| from[channel] + share * (to[channel] - from[channel]));
-    squared_distance(pixel, nearest).sqrt()
 }
