@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::scenes::error::SceneError;
 use crate::scenes::place;
 use crate::scenes::scene::{Background, Category, Color, ObjectKind, Relation, Scene, Shape, Size};
+use crate::support::fnv::{OFFSET, fnv1a};
 
 /// One prompt in this many is kept out of training.
 const HELD_OUT_ONE_IN: u64 = 10;
@@ -221,7 +222,7 @@ impl ScenePrompt {
             }
             content => content,
         };
-        fnv1a(Self { content, ..*self }.canonical().as_bytes())
+        fnv1a(OFFSET, Self { content, ..*self }.canonical().as_bytes())
     }
 
     /// Whether the prompt is one of the tenth that training never sees. A prompt
@@ -256,12 +257,6 @@ impl Scene {
             objects: place::crowd(rng, background, &kinds),
         }
     }
-}
-
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 /// One of `values`, which must not be empty.

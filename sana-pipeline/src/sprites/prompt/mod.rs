@@ -9,8 +9,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::backdrop::{Backdrop, PlainColor};
 use super::error::SpriteError;
-use super::sheet::{FNV_OFFSET, SpriteSheet, fnv1a};
+use super::sheet::SpriteSheet;
 use crate::scenes::Relation;
+use crate::support::fnv::{OFFSET, fnv1a};
 
 /// One combination in this many is kept out of training.
 const HELD_OUT_ONE_IN: u64 = 10;
@@ -233,7 +234,7 @@ impl SpritePrompt {
             content => content,
         };
         let form = Self { content, ..*self }.canonical(sheet);
-        fnv1a(FNV_OFFSET, form.as_bytes())
+        fnv1a(OFFSET, form.as_bytes())
     }
 
     /// Whether the prompt is one of the tenth that training never sees.

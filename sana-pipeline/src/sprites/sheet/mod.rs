@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::SpriteError;
+use crate::support::fnv::{OFFSET, fnv1a};
 pub(super) use sprite::{Sprite, from_linear, to_linear};
 
 /// The list of the things in the folder.
@@ -69,7 +70,7 @@ impl SpriteSheet {
             return Err(bad(format!("{:?} is listed twice", pair[0])));
         }
         let mut sprites = Vec::with_capacity(things.len());
-        let mut hash = fnv1a(FNV_OFFSET, &bytes);
+        let mut hash = fnv1a(OFFSET, &bytes);
         for thing in &things {
             let path = folder.join(&thing.file);
             let bad = |reason: String| SpriteError::File {
@@ -102,14 +103,4 @@ impl SpriteSheet {
     pub(super) fn sprite(&self, thing: usize) -> &Sprite {
         &self.sprites[thing]
     }
-}
-
-/// Where FNV-1a (64 bit) starts.
-pub(super) const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a (64 bit) of further bytes.
-pub(super) fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

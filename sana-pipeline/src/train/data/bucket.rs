@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use rand_chacha::ChaCha8Rng;
+use sana_sampler::noise::{self, Stream};
+
 use super::order::mix;
 
 /// The images of one size that a [`DataSource`](super::DataSource) has.
@@ -34,6 +37,15 @@ impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}x{}", self.size[0], self.size[1])
     }
+}
+
+/// What is random in sample `index` of a bucket of a program: buckets have numbers of their own.
+pub(super) fn generator(seed: u64, bucket: usize, index: u64) -> ChaCha8Rng {
+    let stream = match bucket {
+        0 => Stream::Initial,
+        other => Stream::Other(other as u32),
+    };
+    noise::generator(seed, index, stream)
 }
 
 /// How often each bucket is drawn, relative to the others: as many times as it has images, or equally

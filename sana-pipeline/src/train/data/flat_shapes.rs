@@ -1,8 +1,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sana_sampler::noise::{self, Stream};
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, generator};
 use super::source::{DataSource, Sample, pixels};
 use crate::scenes::{Category, Scene, ScenePrompt};
 use crate::train::error::TrainError;
@@ -86,15 +85,6 @@ impl DataSource for FlatShapes {
     }
 }
 
-/// Buckets have numbers of their own.
-fn generator(seed: u64, bucket: usize, index: u64) -> ChaCha8Rng {
-    let stream = match bucket {
-        0 => Stream::Initial,
-        other => Stream::Other(other as u32),
-    };
-    noise::generator(seed, index, stream)
-}
-
 fn rendered(scene: &Scene, [width, height]: [usize; 2]) -> Vec<f32> {
     let side = width.min(height);
     let square = scene.render(side);
@@ -109,6 +99,8 @@ fn rendered(scene: &Scene, [width, height]: [usize; 2]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use sana_sampler::noise::{self, Stream};
+
     use super::*;
     use crate::scenes::{SceneImage, evaluate};
 

@@ -2,9 +2,8 @@ use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sana_sampler::noise::{self, Stream};
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, generator};
 use super::source::{DataSource, Sample, pixels};
 use crate::sprites::{SpritePrompt, SpriteScene, SpriteSheet};
 use crate::train::error::TrainError;
@@ -82,15 +81,6 @@ impl DataSource for SpriteScenes {
         });
         Ok(captions.collect())
     }
-}
-
-/// Buckets have numbers of their own.
-fn generator(seed: u64, bucket: usize, index: u64) -> ChaCha8Rng {
-    let stream = match bucket {
-        0 => Stream::Initial,
-        other => Stream::Other(other as u32),
-    };
-    noise::generator(seed, index, stream)
 }
 
 #[cfg(test)]
