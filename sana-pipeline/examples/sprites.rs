@@ -1,7 +1,7 @@
 //! Draws held-out scenes of little things in a grid, prints their captions, and evaluates the images.
 //!
 //! `cargo run -p sana-pipeline --example sprites -- FOLDER [PNG] [WIDTHxHEIGHT] [COUNT] [SEED]`
-//! (default: `sprites.png`, 256x256, 40 scenes of which a grid has eight a row, seed 0).
+//! (default: `sprites.png`, 256x256, 40 scenes, seed 0). The grid shows the first 40, eight a row.
 //! `docs/tools/sprites/fetch FOLDER` makes the folder.
 
 use std::error::Error;

@@ -12,6 +12,19 @@ pub enum SpriteError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// Images of a size in which things find no room.
+    #[error(
+        "images of {width} x {height} pixels: expected sides of at least 1, neither more than {most} \
+         times the other"
+    )]
+    Size {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// The largest aspect ratio.
+        most: usize,
+    },
     /// A thing that the sheet does not have.
     #[error("there is no thing number {found}: the sheet has {count}")]
     Thing {

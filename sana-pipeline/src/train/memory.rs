@@ -73,8 +73,8 @@ pub fn check_transformer_run<M: Module>(
 ) -> Result<(), TrainError> {
     let [columns, rows] = [width, height].map(|side| side as f64 / compression.max(1) as f64);
     let tokens = rows * columns / (config.patch_size.max(1) as f64).powi(2);
-    let width = config.width() as f64;
-    let block = width * (ATTENTION + FEED_FORWARD * config.mlp_ratio);
+    let channels = config.width() as f64;
+    let block = channels * (ATTENTION + FEED_FORWARD * config.mlp_ratio);
     let image =
         tokens * block * config.num_layers as f64 + rows * columns * config.in_channels as f64;
     let what = format!("a batch of {batch} images of {width} x {height} pixels");

@@ -47,7 +47,7 @@ pub use memory::{check_autoencoder_run, check_text_encoder, check_transformer_ru
 pub use optimizer::{OptimizerKind, OptimizerOptions};
 pub use run::{
     Change, Progress, Run, RunOptions, Schedule, Settings, discard_run, holds_run,
-    recorded_replicas, weights_hash,
+    recorded_replicas, text_hash, weights_hash,
 };
 pub use scenes_model::{
     MAX_PROMPT_TOKENS, SCENES_VOCAB, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,

@@ -73,6 +73,9 @@ impl SpriteEvaluator {
     }
 
     /// Finds the backdrop and the things of an image of any size.
+    ///
+    /// # Panics
+    /// If the image has no pixels.
     pub fn observe(&self, image: &RgbImage) -> SpriteObservation {
         let canvas = Canvas::new(image);
         let scenery = Scenery::find(&canvas);
@@ -160,8 +163,8 @@ fn groups(pieces: &[Piece], left: &[bool], large: &[bool], unit: f32) -> Vec<Vec
                 left[piece]
                     && !members[piece]
                     && (0..pieces.len()).any(|other| {
-                        let apart = pieces[piece].bounds.distance(pieces[other].bounds);
-                        members[other] && apart <= reach * unit
+                        members[other]
+                            && pieces[piece].bounds.distance(pieces[other].bounds) <= reach * unit
                     })
             });
             match near {

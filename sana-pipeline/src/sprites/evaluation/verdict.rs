@@ -32,7 +32,7 @@ pub enum SpriteFault {
         found: Backdrop,
     },
     /// More or fewer things than the prompt has.
-    #[error("expected {expected} things, found {found}")]
+    #[error("number of things: expected {expected}, found {found}")]
     Count {
         /// Things of the prompt.
         expected: usize,
@@ -48,7 +48,9 @@ pub enum SpriteFault {
         found: Vec<Option<String>>,
     },
     /// The things are there, but not where the prompt has them.
-    #[error("expected the first thing {relation} the second, found it at ({x}, {y}) from there")]
+    #[error(
+        "expected the first thing {relation} the second, found it {x:.0} pixels right of it, {y:.0} below"
+    )]
     Relation {
         /// The relation of the prompt.
         relation: Relation,

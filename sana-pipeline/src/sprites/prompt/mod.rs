@@ -15,7 +15,7 @@ use crate::support::fnv::{OFFSET, fnv1a};
 
 /// One combination in this many is kept out of training.
 const HELD_OUT_ONE_IN: u64 = 10;
-/// Draws without a new held-out prompt of a kind before there are taken to be no more.
+/// Draws without a new held-out prompt of a kind before the kind counts as exhausted.
 const DRAWS_WITHOUT_NEWS: usize = 20_000;
 /// Share of painted backdrops, the rest is plain.
 const SCENERY: f64 = 0.75;
@@ -155,8 +155,8 @@ impl SpritePrompt {
     }
 
     /// `count` held-out prompts, the same for the same seed: a fourth each of one thing, several of one,
-    /// pairs and relations, in turn. All are distinct as long as there are that many; after that the list
-    /// starts again.
+    /// pairs and relations, in turn. All ask for different images as long as there are that many; after
+    /// that the list starts again. A sheet of very few things may have none: the list is then empty.
     pub fn held_out(sheet: &SpriteSheet, count: usize, seed: u64) -> Vec<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut seen = HashSet::new();
@@ -166,7 +166,7 @@ impl SpritePrompt {
         while let Some(kind) = kinds.pop_front().filter(|_| distinct.len() < count) {
             let new = (0..DRAWS_WITHOUT_NEWS)
                 .map(|_| Self::sample(sheet, &mut rng, kind))
-                .find(|prompt| prompt.is_held_out(sheet) && seen.insert(*prompt));
+                .find(|prompt| prompt.is_held_out(sheet) && seen.insert(prompt.stable_hash(sheet)));
             if let Some(prompt) = new {
                 distinct.push(prompt);
                 kinds.push_back(kind);
@@ -217,24 +217,28 @@ impl SpritePrompt {
         self.content
     }
 
-    /// FNV-1a (64 bit) of the canonical phrasing, after putting prompts that ask for the same images into
-    /// one form: `b and a` becomes `a and b`, and `b right of a` becomes `a left of b`. It depends on the
-    /// names of the things alone, so it is the same with a longer list.
+    /// FNV-1a (64 bit) of what is asked for, where prompts that ask for the same images have one form: `b and
+    /// a` is `a and b`, and `b right of a` is `a left of b`. It depends on the names of the things
+    /// alone, so it stays the same with a longer list or other plurals.
     pub fn stable_hash(&self, sheet: &SpriteSheet) -> u64 {
-        let name = |thing: usize| &sheet.things()[thing].name;
-        let content = match self.content {
-            SpriteContent::Pair(first, second) if name(second) < name(first) => {
-                SpriteContent::Pair(second, first)
+        let name = |thing: usize| &*sheet.things()[thing].name;
+        let things = match self.content {
+            SpriteContent::One(thing) => name(thing).to_owned(),
+            SpriteContent::Several { count, thing } => format!("{count} {}", name(thing)),
+            SpriteContent::Pair(first, second) => {
+                let (first, second) = (name(first), name(second));
+                format!("{} and {}", first.min(second), first.max(second))
             }
             SpriteContent::Related(
                 first,
                 relation @ (Relation::RightOf | Relation::Below),
                 second,
-            ) => SpriteContent::Related(second, relation.inverse(), first),
-            content => content,
+            ) => format!("{} {} {}", name(second), relation.inverse(), name(first)),
+            SpriteContent::Related(first, relation, second) => {
+                format!("{} {relation} {}", name(first), name(second))
+            }
         };
-        let form = Self { content, ..*self }.canonical(sheet);
-        fnv1a(OFFSET, form.as_bytes())
+        fnv1a(OFFSET, format!("{things}, {}", self.backdrop).as_bytes())
     }
 
     /// Whether the prompt is one of the tenth that training never sees.

@@ -25,8 +25,8 @@ const RELATION_RATIO: f32 = 1.4;
 const ARRANGEMENTS: usize = 60;
 const SMALLER: f32 = 0.9;
 
-/// Puts things into an image of `size`, the first two in `relation` if there is one. It ends: things
-/// become smaller until they find room.
+/// Puts things into an image of `size`, the first two in `relation` if there is one. It ends at the
+/// sizes that are allowed: things become smaller until they find room.
 pub(super) fn place<R: Rng + ?Sized>(
     sheet: &SpriteSheet,
     rng: &mut R,

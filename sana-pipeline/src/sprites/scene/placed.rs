@@ -11,7 +11,7 @@ pub struct PlacedSprite {
     pub angle: f32,
     /// Whether it is its mirror image.
     pub mirrored: bool,
-    /// Whether it is on the ground and throws a shadow there.
+    /// Whether it is on the ground and casts a shadow there.
     pub grounded: bool,
 }
 

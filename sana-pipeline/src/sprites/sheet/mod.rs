@@ -2,9 +2,10 @@
 
 mod sprite;
 
-use std::fs;
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Component, Path};
 
+use sana_linear_attn::weights::read_bounded;
 use serde::Deserialize;
 
 use super::error::SpriteError;
@@ -13,6 +14,8 @@ pub(super) use sprite::{Sprite, from_linear, to_linear};
 
 /// The list of the things in the folder.
 const LIST: &str = "sprites.json";
+/// Bytes of the list and of each image, at most.
+const LARGEST_FILE: u64 = 16 << 20;
 
 /// One thing and the words for it, as `sprites.json` lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -44,31 +47,26 @@ pub struct SpriteSheet {
 }
 
 impl SpriteSheet {
-    /// Opens a folder with `sprites.json`, a list of [`Thing`]s, and their images.
+    /// Opens a folder with `sprites.json`, a list of [`Thing`]s, and their images. Only regular files inside
+    /// the folder are read, of up to 16 MiB each.
     ///
     /// # Errors
-    /// When a file cannot be read, the list is empty or not of that form, two things have one name, or an
-    /// image is empty or larger than 1024 pixels.
+    /// When a file cannot be read, the list is empty or not of that form, a word is blank or stands for two
+    /// things, or an image has no visible pixel or more than 1024 along a side.
     pub fn open(folder: &Path) -> Result<Self, SpriteError> {
         let path = folder.join(LIST);
-        let bytes = fs::read(&path).map_err(|error| SpriteError::File {
-            path: path.clone(),
-            reason: format!("{error}; docs/tools/sprites/fetch makes such a folder"),
-        })?;
         let bad = |reason: String| SpriteError::File {
             path: path.clone(),
             reason,
         };
+        let bytes = read_bounded(&path, LARGEST_FILE).map_err(|error| {
+            bad(format!(
+                "{error}; docs/tools/sprites/fetch makes such a folder"
+            ))
+        })?;
         let things: Vec<Thing> =
             serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-        if things.is_empty() {
-            return Err(bad("it lists no things".to_owned()));
-        }
-        let mut names: Vec<&str> = things.iter().map(|thing| &*thing.name).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(bad(format!("{:?} is listed twice", pair[0])));
-        }
+        check_words(&things).map_err(bad)?;
         let mut sprites = Vec::with_capacity(things.len());
         let mut hash = fnv1a(OFFSET, &bytes);
         for thing in &things {
@@ -77,10 +75,14 @@ impl SpriteSheet {
                 path: path.clone(),
                 reason,
             };
-            let bytes = fs::read(&path).map_err(|error| bad(error.to_string()))?;
+            let mut components = Path::new(&thing.file).components();
+            if !components.all(|component| matches!(component, Component::Normal(_))) {
+                return Err(bad("it is not inside the folder of the list".to_owned()));
+            }
+            let bytes =
+                read_bounded(&path, LARGEST_FILE).map_err(|error| bad(error.to_string()))?;
             hash = fnv1a(hash, &bytes);
-            let image = image::load_from_memory(&bytes).map_err(|error| bad(error.to_string()))?;
-            sprites.push(Sprite::new(&image.to_rgba8()).map_err(bad)?);
+            sprites.push(Sprite::read(&bytes).map_err(bad)?);
         }
         Ok(Self {
             things,
@@ -103,4 +105,30 @@ impl SpriteSheet {
     pub(super) fn sprite(&self, thing: usize) -> &Sprite {
         &self.sprites[thing]
     }
+}
+
+/// Refuses an empty list and words that captions could not be made of.
+fn check_words(things: &[Thing]) -> Result<(), String> {
+    if things.is_empty() {
+        return Err("it lists no things".to_owned());
+    }
+    let mut known = HashSet::new();
+    for thing in things {
+        let Thing { name, article, .. } = thing;
+        if !["", "a", "an"].contains(&&**article) {
+            return Err(format!(
+                "the article of {name:?} is {article:?}, expected \"a\", \"an\" or none"
+            ));
+        }
+        let words = thing.synonyms.iter().chain(&thing.plural);
+        if let Some(blank) = words.chain([name]).find(|word| word.trim().is_empty()) {
+            return Err(format!("{name:?} has the word {blank:?}"));
+        }
+        for word in thing.synonyms.iter().chain([name]) {
+            if !known.insert(word) {
+                return Err(format!("{word:?} is listed twice"));
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,4 +1,6 @@
-use image::RgbaImage;
+use std::io::Cursor;
+
+use image::{ImageFormat, ImageReader, RgbaImage};
 
 /// Pixels of an image of a thing, at most, along each side.
 const LARGEST: u32 = 1024;
@@ -28,7 +30,7 @@ struct Level {
     pixels: Vec<[u16; 4]>,
 }
 
-/// A byte of sRGB as linear light in [0, 1]; IEC 61966-2-1.
+/// A value of sRGB in [0, 1] as linear light in [0, 1]; IEC 61966-2-1.
 pub(in crate::sprites) fn to_linear(value: f32) -> f32 {
     if value <= 0.04045 {
         value / 12.92
@@ -47,13 +49,27 @@ pub(in crate::sprites) fn from_linear(value: f32) -> f32 {
 }
 
 impl Sprite {
-    pub fn new(image: &RgbaImage) -> Result<Self, String> {
-        let (width, height) = image.dimensions();
+    /// Decodes a PNG or WebP, after a look at its size.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let open = || ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+        let said = |error: &dyn ToString| error.to_string();
+        let reader = open().map_err(|error| said(&error))?;
+        if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::WebP)) {
+            return Err("it is neither a PNG nor a WebP".to_owned());
+        }
+        let (width, height) = reader.into_dimensions().map_err(|error| said(&error))?;
         if width > LARGEST || height > LARGEST {
             return Err(format!(
                 "it has {width} x {height} pixels, and {LARGEST} x {LARGEST} are read at most"
             ));
         }
+        let reader = open().map_err(|error| said(&error))?;
+        let image = reader.decode().map_err(|error| said(&error))?;
+        Self::new(&image.to_rgba8())
+    }
+
+    fn new(image: &RgbaImage) -> Result<Self, String> {
+        let (width, height) = image.dimensions();
         let visible = |&(_, _, pixel): &(u32, u32, &image::Rgba<u8>)| pixel.0[3] > VISIBLE;
         let (mut left, mut top, mut right, mut bottom) = (width, height, 0, 0);
         for (x, y, _) in image.enumerate_pixels().filter(visible) {
@@ -92,8 +108,8 @@ impl Sprite {
         })
     }
 
-    /// The sizes whose pixels are the nearest to `scale` image pixels each: the one to sample, and the
-    /// length of its pixels in those of the largest size.
+    /// The smallest size whose pixels are no larger than those of an image that shows the thing at `scale`,
+    /// and the length of its pixels in those of the largest size.
     pub fn level_for(&self, scale: f32) -> (usize, f32) {
         let mut level = 0;
         while level + 1 < self.levels.len() && scale * (2 << level) as f32 <= 1.0 {

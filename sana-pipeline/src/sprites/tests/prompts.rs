@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use super::{rng, sheet};
 use crate::scenes::Relation;
-use crate::sprites::{Backdrop, PlainColor, SpriteContent, SpriteError, SpritePrompt};
+use crate::sprites::{Backdrop, PlainColor, SpriteContent, SpriteError, SpritePrompt, SpriteSheet};
 
 #[test]
 fn canonical_phrasings() {
@@ -106,6 +106,20 @@ fn one_in_ten_is_held_out() {
         .count() as f64
         / prompts.len() as f64;
     assert!((0.07..0.13).contains(&share), "{share}");
+}
+
+/// Other plurals and more things leave the rest where it was.
+#[test]
+fn hashes_depend_on_names_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    super::write_sheet(folder.path());
+    let list = super::LIST.replace("\"discs\"", "\"disks\"");
+    std::fs::write(folder.path().join("sprites.json"), list).unwrap();
+    let (before, after) = (sheet(), SpriteSheet::open(folder.path()).unwrap());
+    let two = SpriteContent::Several { count: 2, thing: 0 };
+    let prompt = SpritePrompt::new(&before, Backdrop::Sea, two).unwrap();
+    assert_eq!(prompt.stable_hash(&before), prompt.stable_hash(&after));
+    assert_ne!(prompt.canonical(&before), prompt.canonical(&after));
 }
 
 /// What asks for the same image is held out together.

@@ -73,11 +73,38 @@ fn folders_that_cannot_be_used() {
             "\"a\" is listed twice",
         ),
         (r#"[{"file": "none.png", "name": "a"}]"#, "none.png"),
-        (r#"[{"file": "sprites.json", "name": "a"}]"#, "sprites.json"),
+        (
+            r#"[{"file": "sprites.json", "name": "a"}]"#,
+            "neither a PNG nor a WebP",
+        ),
+        (
+            r#"[{"file": "../bar.png", "name": "a"}]"#,
+            "not inside the folder",
+        ),
+        (
+            r#"[{"file": "/dev/zero", "name": "a"}]"#,
+            "not inside the folder",
+        ),
+        (
+            r#"[{"file": "bar.png", "name": "a", "article": "the"}]"#,
+            "the article of \"a\" is \"the\"",
+        ),
+        (
+            r#"[{"file": "bar.png", "name": "a", "plural": " "}]"#,
+            "has the word \" \"",
+        ),
+        (
+            r#"[{"file": "bar.png", "name": "a"}, {"file": "disc.png", "name": "b", "synonyms": ["a"]}]"#,
+            "\"a\" is listed twice",
+        ),
     ] {
         fs::write(&list, text).unwrap();
         assert!(refused().contains(expected), "{text}: {}", refused());
     }
+    let large = image::RgbaImage::new(1025, 1);
+    large.save(folder.path().join("large.png")).unwrap();
+    fs::write(&list, r#"[{"file": "large.png", "name": "a"}]"#).unwrap();
+    assert!(refused().contains("1025 x 1 pixels"), "{}", refused());
     draw(&folder.path().join("empty.png"), [0; 3], |_, _| false);
     fs::write(&list, r#"[{"file": "empty.png", "name": "a"}]"#).unwrap();
     assert!(

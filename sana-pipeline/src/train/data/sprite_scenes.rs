@@ -11,7 +11,8 @@ use crate::train::error::TrainError;
 /// Things of a scene for the autoencoder, at most.
 const CROWD: usize = 6;
 
-/// [Scenes of little things](crate::sprites), composed as they are needed; held-out prompts never occur.
+/// [Scenes of little things](crate::sprites), composed as they are needed. Captions are never
+/// those of held-out prompts.
 #[derive(Debug, Clone)]
 pub struct SpriteScenes {
     sheet: Arc<SpriteSheet>,
@@ -20,11 +21,19 @@ pub struct SpriteScenes {
 
 impl SpriteScenes {
     /// Scenes of these sizes, width and height in pixels.
-    pub fn new(sheet: Arc<SpriteSheet>, sizes: &[[usize; 2]]) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`TrainError::Source`] for a size that [`SpriteScene::check_size`] refuses.
+    pub fn new(sheet: Arc<SpriteSheet>, sizes: &[[usize; 2]]) -> Result<Self, TrainError> {
+        for &size in sizes {
+            SpriteScene::check_size(size).map_err(|error| TrainError::Source {
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(Self {
             sheet,
             buckets: sizes.iter().copied().map(Bucket::endless).collect(),
-        }
+        })
     }
 }
 
@@ -91,7 +100,7 @@ mod tests {
     #[test]
     fn samples_are_repeatable_and_of_their_size() {
         let sizes = [[64, 64], [96, 64]];
-        let data = SpriteScenes::new(Arc::new(sheet()), &sizes);
+        let data = SpriteScenes::new(Arc::new(sheet()), &sizes).expect("sizes");
         let mut captions = Vec::new();
         for (bucket, size) in sizes.into_iter().enumerate() {
             for index in 0..6 {
@@ -114,8 +123,18 @@ mod tests {
     }
 
     #[test]
+    fn sizes_without_room() {
+        for size in [[32, 160], [480, 32], [0, 64]] {
+            let error =
+                SpriteScenes::new(Arc::new(sheet()), &[[64, 64], size]).expect_err("refused");
+            assert!(error.to_string().contains("times the other"), "{error}");
+        }
+        assert!(SpriteScenes::new(Arc::new(sheet()), &[[128, 32]]).is_ok());
+    }
+
+    #[test]
     fn captions_name_every_thing() {
-        let data = SpriteScenes::new(Arc::new(sheet()), &[[64, 64]]);
+        let data = SpriteScenes::new(Arc::new(sheet()), &[[64, 64]]).expect("sizes");
         let captions = data.captions(0, 400).expect("captions");
         assert_eq!(captions.len(), 400);
         for word in ["disc", "bar", "ring", "drops", "orb", "discs"] {
@@ -128,7 +147,7 @@ mod tests {
 
     #[test]
     fn another_sheet_is_other_content() {
-        let data = SpriteScenes::new(Arc::new(sheet()), &[[64, 64]]);
+        let data = SpriteScenes::new(Arc::new(sheet()), &[[64, 64]]).expect("sizes");
         let content = data.content();
         assert!(content.starts_with("sprites, 4 things, "), "{content}");
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::options::{RunOptions, Settings};
 use crate::support::files;
+use crate::support::fnv::{OFFSET, fnv1a};
 use crate::train::error::TrainError;
 use crate::train::optimizer::Parameters;
 
@@ -143,9 +144,14 @@ pub fn weights_hash<M: Module>(module: &M) -> String {
     hash(&Parameters::of(module).values)
 }
 
+/// A hash of a text, such as a tokenizer, to be recorded as [`weights_hash`] is.
+pub fn text_hash(text: &str) -> String {
+    format!("{:016x}", fnv1a(OFFSET, text.as_bytes()))
+}
+
 /// FNV-1a over the bytes of tensors, eight at a time.
 fn hash(tensors: &[Tensor<1>]) -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut hash = OFFSET;
     for tensor in tensors {
         let data = tensor.clone().into_data();
         for word in data.as_bytes().chunks(8) {

@@ -24,7 +24,7 @@ use super::tasks::Task;
 use crate::support::files;
 
 pub use log::Progress;
-pub use meta::{Change, weights_hash};
+pub use meta::{Change, text_hash, weights_hash};
 pub use options::{RunOptions, Schedule, Settings};
 pub use state::{discard_run, holds_run, recorded_replicas};
 

@@ -77,7 +77,7 @@ fn images_that_show_their_prompts_are_right() {
 }
 
 #[test]
-fn what_an_autoencoder_does_is_borne() {
+fn what_an_autoencoder_does_is_tolerated() {
     let sheet = sheet();
     let evaluator = SpriteEvaluator::new(&sheet);
     for (seed, prompt) in prompts(&sheet).iter().enumerate() {

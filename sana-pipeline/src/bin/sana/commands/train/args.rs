@@ -134,7 +134,7 @@ pub struct AutoencoderArgs {
     #[arg(long, value_name = "W", default_value_t = 0.0)]
     pub edges: f64,
     /// Architecture of a new autoencoder, as in a checkpoint's vae/config.json [default: that of
-    /// the built-in model]
+    /// the built-in model, with `--data sprites:` that of the sprites model]
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub config: Option<PathBuf>,
     /// Train the decoder only: transformers trained on the encoder's latents stay valid

@@ -48,7 +48,7 @@ impl DataName {
             Self::Sprites(folder) => Arc::new(SpriteScenes::new(
                 Arc::new(SpriteSheet::open(folder)?),
                 sizes,
-            )),
+            )?),
             Self::Folder(folder) => Arc::new(ImageFolder::open(folder, sizes)?),
         };
         warn_of_skipped(&*data);

@@ -19,15 +19,15 @@ const MOST_TOKENS: u64 = 8192;
 #[derive(Debug, Args)]
 pub struct NewModelArgs {
     /// Architecture of a new transformer, as in a checkpoint's transformer/config.json [default:
-    /// that of the built-in model]
+    /// that of the built-in model, with `--data sprites:` that of the sprites model]
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub config: Option<PathBuf>,
     /// Architecture of its text encoder (Gemma-2), as in a checkpoint's text_encoder/config.json;
-    /// the size of its vocabulary is that of the tokenizer [default: that of the built-in model]
+    /// the size of its vocabulary is that of the tokenizer [default: as for --config]
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub text_config: Option<PathBuf>,
     /// Tokens of the tokenizer of a new model, at most; it is made from captions of the data
-    /// [default: 400]
+    /// [default: 400, with `--data sprites:` 1600]
     #[arg(long, value_name = "N", conflicts_with = "from")]
     pub vocab: Option<usize>,
     /// Tokens that a new model keeps of a prompt [default: 48]

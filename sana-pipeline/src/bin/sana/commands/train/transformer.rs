@@ -107,7 +107,7 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
                 renew_every.map_or("never".into(), Into::into),
             ),
             ("autoencoder", train::weights_hash(&autoencoder).into()),
-            ("tokenizer", text_hash(&tokenizer_json).into()),
+            ("tokenizer", train::text_hash(&tokenizer_json).into()),
             ("prompts", serde_json::to_value(&keys)?),
         ]
         .map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), value)),
@@ -178,12 +178,4 @@ pub fn train(args: TransformerArgs) -> anyhow::Result<()> {
     exported?;
     output().line(format_args!("wrote {}", common.out.display()))?;
     Ok(())
-}
-
-/// FNV-1a of a text, to tell tokenizers apart.
-fn text_hash(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    format!("{hash:016x}")
 }
