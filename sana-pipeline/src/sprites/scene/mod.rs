@@ -57,7 +57,7 @@ impl SpritePrompt {
     }
 }
 
-/// The largest ratio of the sides of an image: in longer ones things become too small to be told apart.
+/// The largest ratio of the sides of an image: in longer ones things become too small to be recognised.
 const MOST_ASPECT: usize = 4;
 
 impl SpriteScene {

@@ -43,7 +43,10 @@ fn each_fault_says_what_was_expected_and_found() {
         found: 3,
     };
     assert_eq!(found, [expected]);
-    assert_eq!(found[0].to_string(), "number of things: expected 1, found 3");
+    assert_eq!(
+        found[0].to_string(),
+        "number of things: expected 1, found 3"
+    );
 
     let found = faults(one, SpriteContent::One(tent), MEADOW);
     let expected = SpriteFault::Things {
