@@ -16,7 +16,12 @@ pub const MAX_PROMPT_TOKENS: usize = 48;
 /// The autoencoder of the scenes model: DC-AE f32c32 with its six stages at small widths, three of
 /// them residual and three with linear attention.
 pub fn scenes_autoencoder() -> DcAeConfig {
-    let widths = vec![16, 32, 64, 64, 64, 64];
+    small_autoencoder(vec![16, 32, 64, 64, 64, 64], vec![0, 2, 2, 1, 2, 2])
+}
+
+/// DC-AE f32c32 of these widths, with so many layers in each stage of the decoder and one in those of the
+/// encoder, but none at full size.
+pub(super) fn small_autoencoder(widths: Vec<usize>, decoder_layers: Vec<usize>) -> DcAeConfig {
     let types = PerStage::Each([[BlockType::Res; 3], [BlockType::EfficientVit; 3]].concat());
     DcAeConfig {
         encoder_block_types: types.clone(),
@@ -24,7 +29,7 @@ pub fn scenes_autoencoder() -> DcAeConfig {
         encoder_block_out_channels: widths.clone(),
         decoder_block_out_channels: widths,
         encoder_layers_per_block: vec![0, 1, 1, 1, 1, 1],
-        decoder_layers_per_block: vec![0, 2, 2, 1, 2, 2],
+        decoder_layers_per_block: decoder_layers,
         upsample_block_type: UpsampleBlockType::PixelShuffle,
         downsample_block_type: DownsampleBlockType::PixelUnshuffle,
         decoder_act_fns: PerStage::All(Activation::Silu),

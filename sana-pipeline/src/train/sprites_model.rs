@@ -1,8 +1,8 @@
-use sana_dcae::{
-    Activation, BlockType, DcAeConfig, DownsampleBlockType, PerStage, UpsampleBlockType,
-};
+use sana_dcae::DcAeConfig;
 use sana_linear_attn::SanaTransformerConfig;
 use sana_text::Gemma2Config;
+
+use super::scenes_model::small_autoencoder;
 
 /// Tokens kept of a prompt by the sprites model.
 pub const SPRITES_PROMPT_TOKENS: usize = 48;
@@ -12,20 +12,7 @@ pub const SPRITES_VOCAB: usize = 1600;
 /// The autoencoder of the sprites model: DC-AE f32c32 with its six stages at small widths, three of them
 /// residual and three with linear attention. 4.8 million parameters.
 pub fn sprites_autoencoder() -> DcAeConfig {
-    let widths = vec![16, 32, 64, 128, 128, 128];
-    let types = PerStage::Each([[BlockType::Res; 3], [BlockType::EfficientVit; 3]].concat());
-    DcAeConfig {
-        encoder_block_types: types.clone(),
-        decoder_block_types: types,
-        encoder_block_out_channels: widths.clone(),
-        decoder_block_out_channels: widths,
-        encoder_layers_per_block: vec![0, 1, 1, 1, 1, 1],
-        decoder_layers_per_block: vec![0, 2, 2, 2, 2, 2],
-        upsample_block_type: UpsampleBlockType::PixelShuffle,
-        downsample_block_type: DownsampleBlockType::PixelUnshuffle,
-        decoder_act_fns: PerStage::All(Activation::Silu),
-        ..DcAeConfig::default()
-    }
+    small_autoencoder(vec![16, 32, 64, 128, 128, 128], vec![0, 2, 2, 2, 2, 2])
 }
 
 /// The transformer of the sprites model, for images of `size` pixels: eight blocks of 192 channels, 5.1
