@@ -18,6 +18,8 @@ use super::memory::{MemoryAdvice, Shortage, advised, shortage};
 use super::request::{ImageToImageError, RequestError};
 #[cfg(feature = "scenes")]
 use crate::scenes::SceneError;
+#[cfg(feature = "scenes")]
+use crate::sprites::SpriteError;
 
 /// An error of this crate. [`source`](std::error::Error::source) leads through the nested errors to
 /// those of the other crates, such as [`WeightError`].
@@ -135,6 +137,10 @@ pub enum PipelineError {
     #[cfg(feature = "scenes")]
     #[error("{0}")]
     Scene(#[from] SceneError),
+    /// Scenes of little things cannot be made or evaluated.
+    #[cfg(feature = "scenes")]
+    #[error("{0}")]
+    Sprites(#[from] SpriteError),
 }
 
 /// An error of an observer. It ends the run as [`PipelineError::Observer`], or as it is where it is

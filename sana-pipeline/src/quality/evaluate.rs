@@ -11,7 +11,9 @@ use crate::pipeline::SanaPipeline;
 use crate::pipeline::StepAction;
 use crate::request::Request;
 use crate::scenes::{self, Report, SceneImage, ScenePrompt};
-use crate::sprites::{SpriteEvaluator, SpritePrompt, SpriteReport, SpriteSheet};
+use crate::sprites::{
+    SpriteError, SpriteEvaluator, SpritePrompt, SpriteReport, SpriteScene, SpriteSheet,
+};
 
 /// How to evaluate. The default is what results are reported with: 100 held-out prompts of each
 /// category, prompt seed 0, and the checkpoint's own steps and guidance.
@@ -127,15 +129,15 @@ pub fn evaluate(
 /// As [`evaluate`], with held-out prompts of scenes of the things of a sheet.
 ///
 /// # Errors
-/// As [`SanaPipeline::generate`].
+/// As [`SanaPipeline::generate`], and [`PipelineError::Sprites`] if there are no prompts.
 pub fn evaluate_sprites(
     pipeline: &mut SanaPipeline,
     sheet: &SpriteSheet,
     options: &EvaluateOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<SpriteReport, PipelineError> {
+    let prompts = sprite_prompts(sheet, options)?;
     let evaluator = SpriteEvaluator::new(sheet);
-    let prompts = SpritePrompt::held_out(sheet, options.sprite_prompts, options.seed);
     let mut report = SpriteReport::default();
     let mut done = 0;
     for batch in prompts.chunks(options.batch.max(1)) {
@@ -199,16 +201,18 @@ pub fn evaluate_autoencoder(
 /// As [`evaluate_autoencoder`], with scenes of the things of a sheet.
 ///
 /// # Errors
-/// As [`evaluate_autoencoder`].
+/// As [`evaluate_autoencoder`], and [`PipelineError::Sprites`] if there are no prompts or the model's size has
+/// no room for things.
 pub fn evaluate_sprites_autoencoder(
     pipeline: &mut SanaPipeline,
     sheet: &SpriteSheet,
     options: &EvaluateOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Reconstruction<SpriteReport>, PipelineError> {
+    let prompts = sprite_prompts(sheet, options)?;
     let evaluator = SpriteEvaluator::new(sheet);
-    let prompts = SpritePrompt::held_out(sheet, options.sprite_prompts, options.seed);
     let size = pipeline.spec().defaults().size;
+    SpriteScene::check_size(size)?;
     let mut report = SpriteReport::default();
     let mut squares = 0.0;
     for (index, prompt) in prompts.iter().enumerate() {
@@ -225,4 +229,32 @@ pub fn evaluate_sprites_autoencoder(
         psnr: -10.0 * (squares / prompts.len() as f64).log10(),
         report,
     })
+}
+
+/// The held-out prompts of a sheet, at least one.
+fn sprite_prompts(
+    sheet: &SpriteSheet,
+    options: &EvaluateOptions,
+) -> Result<Vec<SpritePrompt>, SpriteError> {
+    let prompts = SpritePrompt::held_out(sheet, options.sprite_prompts, options.seed);
+    match prompts.is_empty() {
+        true => Err(SpriteError::NoPrompts),
+        false => Ok(prompts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sprites::tests::sheet;
+
+    #[test]
+    fn prompts_of_sprites_are_never_none() {
+        let prompts = |count| {
+            let options = EvaluateOptions::default().sprite_prompts(count);
+            sprite_prompts(&sheet(), &options)
+        };
+        assert_eq!(prompts(3).unwrap().len(), 3);
+        assert!(matches!(prompts(0), Err(SpriteError::NoPrompts)));
+    }
 }

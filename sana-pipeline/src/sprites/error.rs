@@ -47,6 +47,9 @@ pub enum SpriteError {
         /// The thing.
         thing: String,
     },
+    /// A sheet of so few things that none of its prompts is held out, or no prompts are asked for.
+    #[error("there are no held-out prompts: the sheet has too few things, or none are asked for")]
+    NoPrompts,
     /// The two things of a pair are the same.
     #[error("the two things are both \"{thing}\": they must differ")]
     Indistinct {

@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use clap::Args;
 use sana_pipeline::evaluate::{self, EvaluateOptions};
 use sana_pipeline::scenes::ScenePrompt;
@@ -105,13 +104,6 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
         Some(_) => options.sprite_prompts,
         None => 6 * options.prompts_per_category,
     };
-    if let Some(sheet) = &sheet {
-        let count = SpritePrompt::held_out(sheet, options.sprite_prompts, options.seed).len();
-        ensure!(
-            count > 0,
-            "the sheet has too few things for prompts that are held out"
-        );
-    }
     let progress = Progress::new(images, "evaluating");
     let mut advance = |done, all| progress.advance(done as u64, all as u64);
     let pipeline = &mut model.pipeline;
