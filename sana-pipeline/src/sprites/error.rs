@@ -33,6 +33,16 @@ pub enum SpriteError {
         /// How many there are.
         count: usize,
     },
+    /// A text that is no caption.
+    #[error("\"{text}\" is no caption of the sheet: expected {expected}, found {found}")]
+    Caption {
+        /// The whole text.
+        text: String,
+        /// What could have been there.
+        expected: &'static str,
+        /// What was.
+        found: String,
+    },
     /// A number of things that captions have no word for.
     #[error("expected two or three {thing}, found {found}")]
     Count {

@@ -6,7 +6,7 @@
 //! in front of one of twelve painted [`Backdrop`]s or a plain colour:
 //!
 //! ```text
-//! SpritePrompt --caption--> "a fox in the snow"
+//! SpritePrompt --caption--> "a fox in the snow" --parse--> SpriteCaption
 //!      |
 //!      +--scene--> SpriteScene --render--> image
 //! ```
@@ -33,7 +33,7 @@ pub use evaluation::{
     FoundSprite, SpriteCategory, SpriteEvaluator, SpriteFault, SpriteObservation, SpriteReport,
     SpriteScore, SpriteVerdict,
 };
-pub use prompt::{SpriteContent, SpritePrompt};
+pub use prompt::{SpriteCaption, SpriteContent, SpritePrompt};
 pub use scene::{PlacedSprite, SpriteScene};
 pub use sheet::{SpriteSheet, Thing};
 

@@ -149,6 +149,36 @@ fn scenes_are_rated_by_their_evaluator() {
     );
 }
 
+#[test]
+fn little_things_are_rated_by_their_evaluator() {
+    let here = Workplace::new();
+    crate::support::write_sprites(&here.path("sheet"));
+    let verifier = "--verifier=sprites:sheet";
+    let generate = |prompt, options: &[&str]| {
+        here.sana_on_fixture(&[&["generate", prompt, "--best-of=2", verifier], options].concat())
+    };
+    generate("a cat", &[]).fails(
+        1,
+        &["cannot rate images of \"a cat\"", "the name of a thing"],
+    );
+    let options = ["--steps=1", "--size=64", "--seed=0"];
+    generate("a disc left of a bar", &options).quiet_success();
+    let found = table(&here, "sana-best-of.json");
+    assert_eq!(found["verifier"], "sprites:sheet");
+    // Noise shows no things.
+    for one in found["candidates"].as_array().unwrap() {
+        assert_eq!(one["rating"]["score"], 0.0, "{one}");
+    }
+    generate("a disc", &["--verifier=sprites:none"]).fails(2, &["--verifier"]);
+    here.sana_on_fixture(&[
+        "generate",
+        "a disc",
+        "--best-of=2",
+        "--verifier=sprites:none",
+    ])
+    .fails(1, &["none/sprites.json", "docs/tools/sprites/fetch"]);
+}
+
 /// The scores are those of `sana metrics clip-score`.
 #[cfg(feature = "metrics")]
 #[test]
@@ -217,6 +247,7 @@ fn what_is_refused() {
         .fails(1, &["--keep 3 is more than", "--best-of 2"]);
     for wrong in [
         "--verifier=command:",
+        "--verifier=sprites:",
         "--verifier=clip:",
         "--verifier=magic",
     ] {

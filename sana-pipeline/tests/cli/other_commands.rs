@@ -127,21 +127,6 @@ fn evaluate_scores_any_model() {
         .fails(2, &["--steps", "1..=10000"]);
 }
 
-/// Two things, drawn here, as `docs/tools/sprites/fetch` lays them out.
-fn write_sprites(folder: &std::path::Path) {
-    std::fs::create_dir(folder).unwrap();
-    let disc = image::RgbaImage::from_fn(40, 40, |x, y| {
-        let inside = (x as f32 - 19.5).hypot(y as f32 - 19.5) < 18.0;
-        image::Rgba([220, 30, 40, if inside { 255 } else { 0 }])
-    });
-    disc.save(folder.join("disc.png")).unwrap();
-    let bar = image::RgbaImage::from_pixel(40, 16, image::Rgba([60, 20, 160, 255]));
-    bar.save(folder.join("bar.png")).unwrap();
-    let list = r#"[{"file": "disc.png", "name": "disc", "article": "a", "plural": "discs"},
-        {"file": "bar.png", "name": "bar", "article": "a", "plural": "bars"}]"#;
-    std::fs::write(folder.join("sprites.json"), list).unwrap();
-}
-
 #[test]
 fn evaluate_scores_scenes_of_sprites() {
     let here = Workplace::new();
@@ -150,7 +135,7 @@ fn evaluate_scores_scenes_of_sprites() {
     let text = std::fs::read_to_string(&config).unwrap();
     let smaller = text.replace("\"sample_size\": 32", "\"sample_size\": 2");
     std::fs::write(&config, smaller).unwrap();
-    write_sprites(&here.path("sheet"));
+    crate::support::write_sprites(&here.path("sheet"));
     let evaluate = |options: &[&str]| {
         let usual = ["evaluate", "--sprites", "sheet", "--prompts", "4"];
         here.sana_on(&folder, &[&usual, options].concat())

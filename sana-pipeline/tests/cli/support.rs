@@ -163,3 +163,18 @@ impl Outcome {
         }
     }
 }
+
+/// Two things, drawn here, as `docs/tools/sprites/fetch` lays them out.
+pub fn write_sprites(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    let disc = image::RgbaImage::from_fn(40, 40, |x, y| {
+        let inside = (x as f32 - 19.5).hypot(y as f32 - 19.5) < 18.0;
+        image::Rgba([220, 30, 40, if inside { 255 } else { 0 }])
+    });
+    disc.save(folder.join("disc.png")).unwrap();
+    let bar = image::RgbaImage::from_pixel(40, 16, image::Rgba([60, 20, 160, 255]));
+    bar.save(folder.join("bar.png")).unwrap();
+    let list = r#"[{"file": "disc.png", "name": "disc", "article": "a", "plural": "discs"},
+        {"file": "bar.png", "name": "bar", "article": "a", "plural": "bars"}]"#;
+    std::fs::write(folder.join("sprites.json"), list).unwrap();
+}

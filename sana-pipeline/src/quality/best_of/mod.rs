@@ -17,6 +17,8 @@ mod command;
 mod rank;
 #[cfg(feature = "scenes")]
 mod scenes;
+#[cfg(feature = "scenes")]
+mod sprites;
 
 use std::path::Path;
 
@@ -30,6 +32,9 @@ pub use rank::{considered, rank};
 #[cfg(feature = "scenes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
 pub use scenes::SceneVerifier;
+#[cfg(feature = "scenes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "scenes")))]
+pub use sprites::SpriteVerifier;
 
 /// What a verifier says about an image. All ratings of a comparison are of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use super::category::SpriteCategory;
 use super::observe::{FoundSprite, SpriteEvaluator, SpriteObservation};
 use crate::scenes::Relation;
 use crate::sprites::backdrop::Backdrop;
-use crate::sprites::prompt::SpritePrompt;
+use crate::sprites::prompt::{SpriteCaption, SpritePrompt};
 
 /// Least distance of the centres in the direction of a relation, in units of the square root of the area.
 const LEAST_DISTANCE: f32 = 0.12;
@@ -122,6 +122,14 @@ impl SpriteEvaluator {
     pub fn evaluate(&self, image: &RgbImage, prompt: &SpritePrompt) -> SpriteVerdict {
         let unit = (image.width() as f32 * image.height() as f32).sqrt();
         self.verdict(&self.observe(image), prompt, unit)
+    }
+
+    /// Evaluates an image by a caption, as [`evaluate`](Self::evaluate). Where the caption names no backdrop,
+    /// each is right.
+    pub fn evaluate_caption(&self, image: &RgbImage, caption: &SpriteCaption) -> SpriteVerdict {
+        let unit = (image.width() as f32 * image.height() as f32).sqrt();
+        let seen = self.observe(image);
+        self.verdict(&seen, &caption.prompt(seen.backdrop), unit)
     }
 
     /// The verdict on what was seen in an image of which a unit has so many pixels.

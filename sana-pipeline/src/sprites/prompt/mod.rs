@@ -1,6 +1,7 @@
 //! What captions mean.
 
 mod caption;
+mod parse;
 
 use std::collections::{HashSet, VecDeque};
 
@@ -12,6 +13,7 @@ use super::error::SpriteError;
 use super::sheet::SpriteSheet;
 use crate::scenes::Relation;
 use crate::support::fnv::{OFFSET, fnv1a};
+pub use parse::SpriteCaption;
 
 /// One combination in this many is kept out of training.
 const HELD_OUT_ONE_IN: u64 = 10;

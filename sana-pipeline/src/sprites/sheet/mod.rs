@@ -112,7 +112,7 @@ fn check_words(things: &[Thing]) -> Result<(), String> {
     if things.is_empty() {
         return Err("it lists no things".to_owned());
     }
-    let mut known = HashSet::new();
+    let (mut known, mut plurals) = (HashSet::new(), HashSet::new());
     for thing in things {
         let Thing { name, article, .. } = thing;
         if !["", "a", "an"].contains(&&**article) {
@@ -128,6 +128,13 @@ fn check_words(things: &[Thing]) -> Result<(), String> {
             if !known.insert(word) {
                 return Err(format!("{word:?} is listed twice"));
             }
+        }
+        if let Some(plural) = thing
+            .plural
+            .as_ref()
+            .filter(|plural| !plurals.insert(*plural))
+        {
+            return Err(format!("the plural {plural:?} is listed twice"));
         }
     }
     Ok(())

@@ -1,3 +1,4 @@
+mod captions;
 mod evaluation;
 mod prompts;
 mod scenes;

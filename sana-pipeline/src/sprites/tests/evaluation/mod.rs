@@ -10,8 +10,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::sprites::{
-    Backdrop, PlainColor, Relation, SpriteCategory, SpriteContent, SpriteEvaluator, SpriteFault,
-    SpritePrompt, SpriteReport, SpriteScene, SpriteSheet,
+    Backdrop, PlainColor, Relation, SpriteCaption, SpriteCategory, SpriteContent, SpriteEvaluator,
+    SpriteFault, SpritePrompt, SpriteReport, SpriteScene, SpriteSheet,
 };
 
 /// Pixels along each side of a drawn thing.

@@ -133,3 +133,21 @@ fn report_is_a_table_and_json() {
     let again: SpriteReport = serde_json::from_str(&json).unwrap();
     assert_eq!(again.categories().len(), 5);
 }
+
+/// A caption that names no backdrop is right in front of each.
+#[test]
+fn captions_may_leave_the_backdrop_open() {
+    let sheet = sheet();
+    let evaluator = SpriteEvaluator::new(&sheet);
+    let one = SpriteContent::One(thing("ball"));
+    let shown = SpritePrompt::new(&sheet, MEADOW, one).unwrap();
+    let image = scene(&sheet, &shown, 3, SIZE).render(&sheet);
+    let is_right = |text: &str| {
+        let caption = SpriteCaption::parse(text, &sheet).unwrap();
+        evaluator.evaluate_caption(&image, &caption).is_right()
+    };
+    assert!(is_right("a ball"));
+    assert!(is_right("on the grass, a ball"));
+    assert!(!is_right("a ball in the snow"));
+    assert!(!is_right("two balls"));
+}

@@ -10,7 +10,8 @@ use burn::tensor::Device;
 use clap::Args;
 #[cfg(feature = "metrics")]
 use sana_pipeline::best_of::ClipVerifier;
-use sana_pipeline::best_of::{CommandVerifier, SceneVerifier, Verifier};
+use sana_pipeline::best_of::{CommandVerifier, SceneVerifier, SpriteVerifier, Verifier};
+use sana_pipeline::sprites::SpriteSheet;
 
 use crate::args::positive;
 use crate::files::Files;
@@ -33,9 +34,10 @@ pub struct BestOfArgs {
     /// Images to keep [default: 1]
     #[arg(long, value_name = "K", requires = "best_of", allow_negative_numbers = true, value_parser = positive())]
     pub keep: Option<usize>,
-    /// What rates the images: `scenes`, for prompts of the scene language; `clip:DIR`, the folder of a
-    /// CLIP of transformers; or `command:PROGRAM`, a program that reads lines of JSON and answers each
-    /// with its rating
+    /// What rates the images: `scenes`, for prompts of the scene language; `sprites:DIR`, for prompts about
+    /// the things in a folder that docs/tools/sprites/fetch makes; `clip:DIR`, the folder of a CLIP of
+    /// transformers; or `command:PROGRAM`, a program that reads lines of JSON and answers each with its
+    /// rating
     #[arg(long, value_name = "VERIFIER", requires = "best_of")]
     pub verifier: Option<VerifierName>,
 }
@@ -44,6 +46,7 @@ pub struct BestOfArgs {
 #[derive(Debug, Clone)]
 pub enum VerifierName {
     Scenes,
+    Sprites(PathBuf),
     Clip(PathBuf),
     Command(String),
 }
@@ -57,8 +60,9 @@ impl FromStr for VerifierName {
             Some(("command", program)) if !program.trim().is_empty() => {
                 Ok(Self::Command(program.to_owned()))
             }
+            Some(("sprites", folder)) if !folder.is_empty() => Ok(Self::Sprites(folder.into())),
             Some(("clip", folder)) if !folder.is_empty() => Ok(Self::Clip(folder.into())),
-            _ => Err("expected scenes, clip:DIR or command:PROGRAM".to_owned()),
+            _ => Err("expected scenes, sprites:DIR, clip:DIR or command:PROGRAM".to_owned()),
         }
     }
 }
@@ -68,6 +72,7 @@ impl VerifierName {
     pub fn text(&self) -> String {
         match self {
             Self::Scenes => "scenes".to_owned(),
+            Self::Sprites(folder) => format!("sprites:{}", folder.display()),
             Self::Clip(folder) => format!("clip:{}", folder.display()),
             Self::Command(program) => format!("command:{program}"),
         }
@@ -78,6 +83,9 @@ impl VerifierName {
         match self {
             Self::Scenes => {
                 SceneVerifier::parse(prompt)?;
+            }
+            Self::Sprites(folder) => {
+                SpriteVerifier::parse(prompt, &SpriteSheet::open(folder)?)?;
             }
             #[cfg(feature = "metrics")]
             Self::Clip(folder) => {
@@ -94,8 +102,10 @@ impl VerifierName {
 
     /// Adds the files that it reads.
     pub fn add_files(&self, files: &mut Files) {
-        if let Self::Clip(folder) = self {
-            files.reads_folder(folder, "CLIP");
+        match self {
+            Self::Sprites(folder) => files.reads_folder(folder, "sprites"),
+            Self::Clip(folder) => files.reads_folder(folder, "CLIP"),
+            Self::Scenes | Self::Command(_) => {}
         }
     }
 
@@ -108,6 +118,7 @@ impl VerifierName {
     pub fn start(&self, device: &Device) -> anyhow::Result<Box<dyn Verifier>> {
         Ok(match self {
             Self::Scenes => Box::new(SceneVerifier),
+            Self::Sprites(folder) => Box::new(SpriteVerifier::new(SpriteSheet::open(folder)?)),
             #[cfg(feature = "metrics")]
             Self::Clip(folder) => Box::new(ClipVerifier::load(folder, device)?),
             #[cfg(not(feature = "metrics"))]
