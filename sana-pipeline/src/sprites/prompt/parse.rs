@@ -27,7 +27,7 @@ impl SpriteCaption {
     /// Reads a caption in any phrasing of [`SpritePrompt::caption`]:
     ///
     /// ```text
-    /// caption  = [backdrop [","]] things [[","] backdrop] ["."]
+    /// caption  = ([backdrop [","]] things | things [","] backdrop) ["."]
     /// things   = noun | number plural | noun ("and" | ",") noun | noun relation noun
     /// noun     = ["a" | "an" | "the" | "one"] (name | synonym)
     /// number   = "two" | "three" | "2" | "3"
@@ -56,7 +56,8 @@ impl SpriteCaption {
                 .collect(),
         };
         let mut backdrop = reader.backdrop();
-        if backdrop.is_some() {
+        let backdrop_first = backdrop.is_some();
+        if backdrop_first {
             reader.take(&[","]);
         }
         let content = reader.content()?;
@@ -65,9 +66,13 @@ impl SpriteCaption {
             backdrop = reader.backdrop();
         }
         if reader.at < reader.words.len() {
-            return Err(reader.expected(match backdrop {
-                Some(_) => "the end",
-                None => "a relation, a backdrop or the end",
+            return Err(reader.expected(match (content, backdrop) {
+                (SpriteContent::One(_), None) => "\"and\", a relation, a backdrop or the end",
+                (SpriteContent::One(_), Some(_)) if backdrop_first => {
+                    "\"and\", a relation or the end"
+                }
+                (_, None) => "a backdrop or the end",
+                _ => "the end",
             }));
         }
         // Which things go together depends on no backdrop.
@@ -94,7 +99,8 @@ impl SpriteCaption {
     }
 }
 
-fn words(text: &str) -> Vec<String> {
+/// In small letters, commas apart.
+pub(in crate::sprites) fn words(text: &str) -> Vec<String> {
     let text = text.to_lowercase().replace(',', " , ");
     text.split_whitespace().map(str::to_owned).collect()
 }

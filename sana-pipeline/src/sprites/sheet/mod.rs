@@ -9,6 +9,7 @@ use sana_linear_attn::weights::read_bounded;
 use serde::Deserialize;
 
 use super::error::SpriteError;
+use super::prompt::words;
 use crate::support::fnv::{OFFSET, fnv1a};
 pub(super) use sprite::{Sprite, from_linear, to_linear};
 
@@ -120,19 +121,19 @@ fn check_words(things: &[Thing]) -> Result<(), String> {
                 "the article of {name:?} is {article:?}, expected \"a\", \"an\" or none"
             ));
         }
-        let words = thing.synonyms.iter().chain(&thing.plural);
-        if let Some(blank) = words.chain([name]).find(|word| word.trim().is_empty()) {
+        let others = thing.synonyms.iter().chain(&thing.plural);
+        if let Some(blank) = others.chain([name]).find(|word| word.trim().is_empty()) {
             return Err(format!("{name:?} has the word {blank:?}"));
         }
         for word in thing.synonyms.iter().chain([name]) {
-            if !known.insert(word) {
+            if !known.insert(words(word)) {
                 return Err(format!("{word:?} is listed twice"));
             }
         }
         if let Some(plural) = thing
             .plural
             .as_ref()
-            .filter(|plural| !plurals.insert(*plural))
+            .filter(|plural| !plurals.insert(words(plural)))
         {
             return Err(format!("the plural {plural:?} is listed twice"));
         }

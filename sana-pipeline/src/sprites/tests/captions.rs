@@ -71,7 +71,15 @@ fn what_is_no_caption() {
         ),
         (
             "a disc on the moon",
-            "expected a relation, a backdrop or the end, found \"on the moon\"",
+            "expected \"and\", a relation, a backdrop or the end, found \"on the moon\"",
+        ),
+        (
+            "in the snow a disc near a bar",
+            "expected \"and\", a relation or the end, found \"near a bar\"",
+        ),
+        (
+            "a disc above a bar on top",
+            "expected a backdrop or the end, found \"on top\"",
         ),
         (
             "a disc in the snow at night",

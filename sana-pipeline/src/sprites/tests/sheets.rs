@@ -97,6 +97,14 @@ fn folders_that_cannot_be_used() {
             r#"[{"file": "bar.png", "name": "a"}, {"file": "disc.png", "name": "b", "synonyms": ["a"]}]"#,
             "\"a\" is listed twice",
         ),
+        (
+            r#"[{"file": "bar.png", "name": "Red  box"}, {"file": "disc.png", "name": "red box"}]"#,
+            "\"red box\" is listed twice",
+        ),
+        (
+            r#"[{"file": "bar.png", "name": "a", "plural": "c"}, {"file": "disc.png", "name": "b", "plural": "C"}]"#,
+            "the plural \"C\" is listed twice",
+        ),
     ] {
         fs::write(&list, text).unwrap();
         assert!(refused().contains(expected), "{text}: {}", refused());
