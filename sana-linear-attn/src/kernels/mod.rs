@@ -8,7 +8,7 @@
 //! | [`relu_linear_attention`], [`relu_linear_attention_packed`] | heads read out of token rows, all cores | the same, sums over chunks of tokens | plain |
 //! | [`softmax_attention`] | a few queries at a time, all cores | with mask and cap: tiles of keys, no map in memory | plain |
 //! | [`linear`] | on AVX-512 and AVX2 with the weight as stored, bf16 through AVX512-BF16; else GEMM; bias and SiLU in the same pass | plain | plain |
-//! | [`quantized_linear`] | in integers of 8 bits with quantized rows, by AVX512-VNNI, AVX-VNNI or AVX2 where the processor has them; bias and SiLU in the same pass | plain | plain |
+//! | [`quantized_linear`] | in integers of 8 bits with quantized rows, by AVX512-VNNI, AVX-VNNI or AVX2 where the processor has them; bias and SiLU in the same pass | CubeK's matmul, which dequantizes tile by tile | plain |
 //! | [`grouped_linear`] | a GEMM for each group, read out of token rows, all cores | plain | plain |
 //! | [`conv3x3`] | im2col tiles and GEMM, all cores, with its own gradients | plain | plain |
 //! | [`conv3x3_fused`], [`conv3x3_upsampled`] | Winograd F(4x4, 3x3) where stride and channels allow, bias and SiLU in the same pass | plain | plain |
@@ -67,6 +67,7 @@ pub use elementwise::{add, gelu_gate, silu, silu_gate};
 pub use layout::pixels::{channels_last, pixel_shuffle, pixel_unshuffle, repeat_channels};
 pub use layout::{add_upsampled, image_to_tokens, nearest_upsample, tokens_to_image};
 pub use linear::epilogue::Epilogue;
+pub(crate) use linear::quantized_linear::for_its_device;
 pub use linear::quantized_linear::quantized_linear;
 pub use linear::{grouped_linear, linear};
 pub use norm::modulate::{gated_residual, norm_modulate};

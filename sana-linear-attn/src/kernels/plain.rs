@@ -144,7 +144,11 @@ pub fn linear(
     bias: Option<Tensor<1>>,
     epilogue: Epilogue,
 ) -> Tensor<2> {
-    let y = x.matmul(weight.transpose()); // [rows, out]
+    finish(x.matmul(weight.transpose()), bias, epilogue)
+}
+
+/// What follows the product of a linear layer, `[rows, out]`.
+pub(super) fn finish(y: Tensor<2>, bias: Option<Tensor<1>>, epilogue: Epilogue) -> Tensor<2> {
     let y = match bias {
         // Broadcasting has no word for a dimension of 0.
         Some(bias) if bias.dims() != [0] => y + bias.unsqueeze::<2>(),

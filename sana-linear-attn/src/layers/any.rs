@@ -55,7 +55,8 @@ impl AnyLinear<'_> {
 
     /// Quantizes the weight that is there.
     pub fn quantize(&mut self, form: Quantization) {
-        let matrix = form.quantize(self.matrix());
+        let weight = self.matrix();
+        let matrix = form.on(weight.dims()[1], &weight.device()).quantize(weight);
         self.set_quantized(QuantizedWeight {
             matrix,
             low_rank: None,

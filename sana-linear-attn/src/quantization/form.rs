@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::{GROUP, Int8Rows, QuantizedMatrix, Uint4Groups};
+use crate::precision::is_cpu;
 
 /// What the weight of a layer becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -40,6 +41,15 @@ impl Quantization {
         match self {
             Self::Uint4 if Self::group(inputs).is_multiple_of(2) && inputs > 0 => Self::Uint4,
             _ => Self::Int8,
+        }
+    }
+
+    /// The form that rows of `inputs` weights get on a device. GPUs read 4 bits in groups of whole 32-bit
+    /// words: other groups, such as those of 70 of 5600 inputs, become 8 bits there.
+    pub fn on(self, inputs: usize, device: &Device) -> Self {
+        match self.of_rows(inputs) {
+            Self::Uint4 if !is_cpu(device) && !Self::group(inputs).is_multiple_of(8) => Self::Int8,
+            form => form,
         }
     }
 

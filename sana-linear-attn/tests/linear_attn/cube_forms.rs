@@ -9,6 +9,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use sana_linear_attn::kernels::*;
 use sana_linear_attn::parity::{device, values};
+use sana_linear_attn::quantization::Quantization;
 
 const EPS: f64 = 1e-6;
 
@@ -148,6 +149,22 @@ fn softmax_attention_with_cap_and_mask() {
                 let name = format!("softmax attention, heads of {head_dim}, cap {cap:?}");
                 let result = softmax_attention(q, k, v, Some(mask), 0.1, cap);
                 read(&name, result, dtype, [1, 45, 2 * head_dim]);
+            }
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs the GPU that SANA_TEST_DEVICE names, or a stand-in"]
+fn quantized_weights() {
+    every(|source, dtype| {
+        for [rows, depth, columns] in [[1, 64, 40], [70, 120, 33], [300, 1152, 96]] {
+            let weight = Source(source.0.clone(), DType::F32).tensor([columns, depth]);
+            let uint4 = Quantization::Uint4.on(depth, &source.0);
+            for to in [Quantization::Int8, uint4] {
+                let x = source.tensor([rows, depth]);
+                let y = quantized_linear(x, &to.quantize(weight.clone()), None, Epilogue::None);
+                read(&format!("{to}, {depth} inputs"), y, dtype, [rows, columns]);
             }
         }
     });

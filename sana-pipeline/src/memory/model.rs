@@ -89,14 +89,14 @@ impl LoadedPart {
         self.quantized > 0
     }
 
-    /// With layers of these sizes `[out, in]` quantized while it is loaded, unless it is in its files.
-    pub fn quantized(mut self, sizes: &[[usize; 2]], form: Quantization) -> Self {
+    /// With layers of these sizes `[out, in]` quantized while it is loaded on a device, unless it is in its files.
+    pub fn quantized(mut self, sizes: &[[usize; 2]], form: Quantization, device: &Device) -> Self {
         if !self.is_quantized() {
             for &[rows, inputs] in sizes {
                 let size = rows as u64 * inputs as u64;
                 self.elements = self.elements.saturating_sub(size);
                 self.quantized = self.quantized.saturating_add(size);
-                let bytes = form.bytes([rows, inputs]) as u64;
+                let bytes = form.on(inputs, device).bytes([rows, inputs]) as u64;
                 self.extra = self.extra.saturating_add(bytes);
             }
         }
@@ -219,11 +219,12 @@ impl MemoryModel {
             let mut loaded = LoadedPart::sized(part, &weights, dtype, dtype);
             if let (Component::Transformer, Some(quantize)) = (part, quantize.of_transformer()) {
                 let config = checkpoint.transformer_config()?;
-                loaded = loaded.quantized(&config.quantized_sizes(quantize, &device), quantize.to);
+                let sizes = config.quantized_sizes(quantize, &device);
+                loaded = loaded.quantized(&sizes, quantize.to, &device);
             }
             if let (Component::TextEncoder, Some(form)) = (part, quantize.text_encoder) {
                 let config = checkpoint.text_config()?;
-                loaded = loaded.quantized(&config.quantized_sizes(&device)?, form);
+                loaded = loaded.quantized(&config.quantized_sizes(&device)?, form, &device);
             }
             parts.push(loaded);
         }
@@ -365,8 +366,8 @@ impl MemoryModel {
             _ => CPU_ELEMENT,
         };
         let widened = match part {
-            // A GPU makes the floats of a quantized weight for each use, from up to three tensors of f32.
-            Some(part) if part.is_quantized() && !self.cpu => 12.0 * part.largest as f64,
+            // A GPU may copy a weight of 8 bits for each use, and of 4 bits twice.
+            Some(part) if part.is_quantized() && !self.cpu => part.largest as f64,
             // Widened for each use.
             Some(part) if part.is_quantized() => 4.0 * part.largest as f64,
             Some(part) if self.cpu && part.dtype != DType::F32 => 4.0 * part.largest as f64,

@@ -138,14 +138,14 @@ impl SanaPipeline {
                 spec.check_caption(config.hidden_size)?;
                 if let Some(form) = options.quantize.text_encoder {
                     let sizes = config.quantized_sizes(device)?;
-                    part_loaded = part_loaded.quantized(&sizes, form);
+                    part_loaded = part_loaded.quantized(&sizes, form, device);
                 }
                 text = Some(config);
             }
             if part == Component::Transformer {
                 if let Some(quantize) = options.quantize.of_transformer() {
                     let sizes = spec.transformer.quantized_sizes(quantize, device);
-                    part_loaded = part_loaded.quantized(&sizes, quantize.to);
+                    part_loaded = part_loaded.quantized(&sizes, quantize.to, device);
                 }
                 for scaled in &loras {
                     if part_loaded.is_quantized() {
@@ -192,12 +192,6 @@ impl SanaPipeline {
         };
         for note in pipeline.spec.notes.iter().cloned().chain(lora_notes) {
             pipeline.networks.note(note);
-        }
-        let mut parts = pipeline.memory.parts.iter();
-        if parts.any(LoadedPart::is_quantized) && !device.supports_dtype(DType::U8) {
-            let slow = "this device has no 8-bit integers: quantized weights pass through the CPU at \
-                        every use, which is slow";
-            pipeline.networks.note(slow.to_owned());
         }
         pipeline.one_stage_at_a_time = pipeline.begins_with_one_stage();
         Ok(pipeline)

@@ -13,5 +13,6 @@ pub(super) mod backend;
 mod depthwise;
 mod layout;
 mod norm;
+mod quantized_linear;
 #[cfg(test)]
 mod tests;

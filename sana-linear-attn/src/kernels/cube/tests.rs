@@ -16,7 +16,9 @@ use crate::kernels::cube::backend::inference::{
     CubeOps, depthwise_gate, depthwise_tokens, linear_attention, norm_modulate, packed_attention,
     rms_norm, rms_norm_residual, softmax_attention,
 };
+use crate::kernels::for_its_device;
 use crate::parity::{device, values};
+use crate::quantization::{QuantizedMatrix, Uint4Groups};
 
 fn data<const D: usize>(shape: [usize; D], seed: usize) -> TensorData {
     let values = (0..shape.iter().product())
@@ -221,4 +223,23 @@ fn images_stay_channels_last() {
     let tokens = image_to_tokens(y.clone()) * 2.0;
     assert_last("tokens and back", tokens_to_image(tokens.clone(), [6, 5]));
     assert_last("sum with tokens", add(tokens_to_image(tokens, [6, 5]), y));
+}
+
+/// Groups of 70 are not whole words: they become rows of 8 bits, as on the CPU they do not.
+#[test]
+#[ignore = "compares with the device that SANA_TEST_DEVICE names"]
+fn groups_that_are_no_words_become_rows() {
+    let both = Both::new();
+    for (inputs, group, device, stays) in [
+        (128, 64, &both.device, true),
+        (140, 70, &both.device, false),
+        (140, 70, &Device::flex(), true),
+    ] {
+        let weight = Tensor::<2>::from_data(data([3, inputs], 1), device);
+        let groups = Uint4Groups::quantize(weight, group);
+        let found = for_its_device(QuantizedMatrix::Uint4Groups(groups));
+        let is_groups = matches!(found, QuantizedMatrix::Uint4Groups(_));
+        assert_eq!(is_groups, stays, "{group} on {device:?}");
+        assert_eq!(found.dims(), [3, inputs]);
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::kernels;
 use crate::layers::{AnyLinear, QuantizedWeight};
 use crate::quantization::Quantization;
 
@@ -49,15 +50,22 @@ pub fn load_quantized<M: Module>(
         let Some((stored, form)) = kept.get(&name) else {
             continue;
         };
-        let weight = match (weights.packed_matrix(stored), form) {
-            (Some(packed), _) => packed.read(weights, device)?,
-            (None, Some(form)) => QuantizedWeight {
-                matrix: form.quantize(weights.matrix(stored, device)?),
-                low_rank: None,
-            },
-            (None, None) => continue,
-        };
-        layer.set_quantized(weight);
+        match (weights.packed_matrix(stored), form) {
+            (Some(packed), _) => {
+                let mut weight = packed.read(weights, device)?;
+                weight.matrix = kernels::for_its_device(weight.matrix);
+                layer.set_quantized(weight);
+            }
+            (None, Some(form)) => {
+                let dense = weights.matrix(stored, device)?;
+                let form = form.on(dense.dims()[1], device);
+                layer.set_quantized(QuantizedWeight {
+                    matrix: form.quantize(dense),
+                    low_rank: None,
+                });
+            }
+            (None, None) => {}
+        }
     }
     Ok(module)
 }

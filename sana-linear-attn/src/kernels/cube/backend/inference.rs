@@ -1,14 +1,16 @@
 //! The GPU kernels as operations of burn's backends, without gradients.
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 
 use crate::kernels::cube::attention::{linear_attention, softmax_attention};
 use crate::kernels::cube::depthwise;
 use crate::kernels::cube::norm::norm_modulate;
 use crate::kernels::cube::norm::rms_norm::Norm;
+use crate::kernels::cube::quantized_linear;
+use crate::quantization::{Int8Rows, QuantizedMatrix, Uint4Groups};
 
 /// Forward operations of untracked tensors. Those of one operation have one dtype, but for the
 /// weights of norms, which may have another, and masks, which are f32.
@@ -87,6 +89,26 @@ pub trait CubeOps: Backend {
         eps: f64,
         axis: usize,
     ) -> FloatTensor<Self>;
+    /// `x W^T` with [`Int8Rows`].
+    #[fusion(dtype = x, shape = products(x, values))]
+    fn cube_int8_linear(
+        x: FloatTensor<Self>,
+        values: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+    /// `x W^T` with [`Uint4Groups`] whose zero points are -8 times their scales.
+    #[fusion(dtype = x, shape = products(x, packed))]
+    fn cube_uint4_linear(
+        x: FloatTensor<Self>,
+        packed: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        group: usize,
+    ) -> FloatTensor<Self>;
+}
+
+/// The shape of rows times a weight `[out, ..]`.
+fn products(x: &Shape, weight: &Shape) -> Shape {
+    Shape::from([x[0], weight[0]])
 }
 
 /// The shape of tokens with a fraction of their channels.
@@ -205,6 +227,23 @@ impl CubeOps for CubeBackend {
         }
         .run()
     }
+
+    fn cube_int8_linear(
+        x: FloatTensor<Self>,
+        values: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        quantized_linear::int8(x, values, scales)
+    }
+
+    fn cube_uint4_linear(
+        x: FloatTensor<Self>,
+        packed: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        group: usize,
+    ) -> FloatTensor<Self> {
+        quantized_linear::uint4(x, packed, scales, group)
+    }
 }
 
 pub(crate) fn linear_attention(
@@ -320,4 +359,44 @@ pub(crate) fn rms_norm_residual<const D: usize>(
         eps,
         axis,
     ))
+}
+
+/// `x W^T`.
+///
+/// # Shapes
+/// - `x` `[rows, in]`
+/// - `weight` `[out, in]`
+/// - result `[rows, out]`
+pub(crate) fn quantized_linear(x: Tensor<2>, weight: &QuantizedMatrix) -> Tensor<2> {
+    match weight {
+        QuantizedMatrix::Int8Rows(Int8Rows { values, scales }) => {
+            Tensor::from_dispatch(<Dispatch as CubeOps>::cube_int8_linear(
+                x.into_dispatch(),
+                values.clone().into_dispatch(),
+                scales.clone().into_dispatch(),
+            ))
+        }
+        QuantizedMatrix::Uint4Groups(Uint4Groups {
+            packed,
+            scales,
+            zero_points,
+            group,
+        }) => {
+            // w = (q - 8) scale + middle, with middle = zero point + 8 scale: its part of a product is the mean
+            // of a group of x, which no dtype overflows, by the group's size and middle.
+            let [rows, inputs] = x.dims();
+            let dtype = x.dtype();
+            let groups: Tensor<3> = x.clone().reshape([rows, inputs / group, *group]);
+            let means: Tensor<2> = groups.cast(DType::F32).mean_dim(2).squeeze_dim(2);
+            let middles = (zero_points.clone() + scales.clone() * 8.0) * *group as f64; // [out, groups]
+            let of_middles = means.cast(dtype).matmul(middles.cast(dtype).transpose());
+            let steps: Tensor<2> = Tensor::from_dispatch(<Dispatch as CubeOps>::cube_uint4_linear(
+                x.into_dispatch(),
+                packed.clone().into_dispatch(),
+                scales.clone().into_dispatch(),
+                *group,
+            ));
+            steps + of_middles
+        }
+    }
 }

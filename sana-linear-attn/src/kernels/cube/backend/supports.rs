@@ -8,6 +8,8 @@ use crate::kernels::shapes;
 
 use crate::kernels::cube::attention::{linear_attention as heads, softmax_attention as queries};
 use crate::kernels::cube::depthwise as taps;
+use crate::kernels::cube::quantized_linear as words;
+use crate::quantization::QuantizedMatrix;
 
 /// Whether this is a device of one of burn's GPU backends.
 pub(crate) fn is_gpu(device: &Device) -> bool {
@@ -113,4 +115,17 @@ pub(crate) fn rms_norm_residual<const D: usize>(
 ) -> bool {
     let added = same_dtype(x, residual) && x.dims() == residual.dims();
     added && rms_norm(x, weight, Some(bias), axis)
+}
+
+pub(crate) fn quantized_linear(x: &Tensor<2>, weight: &QuantizedMatrix) -> bool {
+    let ([_, inputs], [_, depth]) = (x.dims(), weight.dims());
+    on_gpu(x) && is_gpu(&weight.device()) && inputs == depth && quantized_weight(weight)
+}
+
+pub(crate) fn quantized_weight(weight: &QuantizedMatrix) -> bool {
+    let [_, inputs] = weight.dims();
+    match weight {
+        QuantizedMatrix::Int8Rows(_) => words::fits_int8(inputs),
+        QuantizedMatrix::Uint4Groups(matrix) => words::fits_uint4(inputs, matrix.group),
+    }
 }

@@ -169,7 +169,7 @@ impl Bench<'_> {
             return (model, weights);
         };
         let sizes = model.config().quantized_sizes(quantize, self.device);
-        let weights = weights.quantized(&sizes, self.dtype(), quantize.to);
+        let weights = weights.quantized(&sizes, self.dtype(), quantize.to, self.device);
         (model.quantized(quantize), weights)
     }
 
@@ -183,7 +183,7 @@ impl Bench<'_> {
             return Ok((model, weights));
         };
         let sizes = model.config().quantized_sizes(self.device)?;
-        let weights = weights.quantized(&sizes, self.dtype(), form);
+        let weights = weights.quantized(&sizes, self.dtype(), form, self.device);
         Ok((model.quantized(form), weights))
     }
 

@@ -135,9 +135,16 @@ pub struct Weights {
 
 impl Weights {
     /// With layers of these sizes `[out, in]` in another form than `dtype`.
-    pub fn quantized(self, sizes: &[[usize; 2]], dtype: DType, form: Quantization) -> Self {
+    pub fn quantized(
+        self,
+        sizes: &[[usize; 2]],
+        dtype: DType,
+        form: Quantization,
+        device: &Device,
+    ) -> Self {
         let dense: usize = sizes.iter().map(|[rows, inputs]| rows * inputs).sum();
-        let packed: usize = sizes.iter().map(|size| form.bytes(*size)).sum();
+        let packed = |&[rows, inputs]: &[usize; 2]| form.on(inputs, device).bytes([rows, inputs]);
+        let packed: usize = sizes.iter().map(packed).sum();
         Self {
             bytes: (self.bytes + packed as u64).saturating_sub((dense * dtype.size()) as u64),
             ..self
