@@ -48,7 +48,7 @@ impl Quantization {
     /// words: other groups, such as those of 70 of 5600 inputs, become 8 bits there.
     pub fn on(self, inputs: usize, device: &Device) -> Self {
         match self.of_rows(inputs) {
-            Self::Uint4 if !is_cpu(device) && !Self::group(inputs).is_multiple_of(8) => Self::Int8,
+            Self::Uint4 if !is_cpu(device) && !is_whole_words(Self::group(inputs)) => Self::Int8,
             form => form,
         }
     }
@@ -72,6 +72,11 @@ impl Quantization {
             }
         }
     }
+}
+
+/// Whether a group of so many weights of 4 bits is whole 32-bit words.
+pub(crate) fn is_whole_words(group: usize) -> bool {
+    group.is_multiple_of(8)
 }
 
 impl fmt::Display for Quantization {

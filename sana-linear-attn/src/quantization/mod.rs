@@ -15,6 +15,8 @@ mod uint4;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
+#[cfg(feature = "cubecl-backend")]
+pub(crate) use self::form::is_whole_words;
 pub use self::form::{Quantization, Quantize, signal_to_noise};
 pub use self::int8::Int8Rows;
 #[cfg(feature = "flex")]

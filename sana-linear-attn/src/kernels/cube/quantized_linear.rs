@@ -21,6 +21,7 @@ use cubek::matmul::tune_key::MatmulAutotuneKey;
 use cubek::std::InputBinding;
 
 use super::layout::{UNITS, addresses, cubes, empty, is_empty, rows};
+use crate::quantization::is_whole_words;
 
 /// Weights that share a scale, as CubeK counts: those of [`Int8Rows`](crate::quantization::Int8Rows) share
 /// it with their whole row, which is longer than CubeK's blocks can be.
@@ -37,7 +38,7 @@ pub(super) fn fits_int8(inputs: usize) -> bool {
 pub(super) fn fits_uint4(inputs: usize, group: usize) -> bool {
     inputs > 0
         && inputs.is_multiple_of(group)
-        && group.is_multiple_of(WORD / 4)
+        && is_whole_words(group)
         && u8::try_from(group).is_ok()
 }
 
