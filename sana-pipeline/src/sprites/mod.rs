@@ -26,6 +26,7 @@ mod scene;
 mod sheet;
 #[cfg(test)]
 pub(crate) mod tests;
+mod words;
 
 pub use backdrop::{Backdrop, PlainColor};
 pub use error::SpriteError;

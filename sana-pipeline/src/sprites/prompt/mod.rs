@@ -14,7 +14,6 @@ use super::sheet::SpriteSheet;
 use crate::scenes::Relation;
 use crate::support::fnv::{OFFSET, fnv1a};
 pub use parse::SpriteCaption;
-pub(super) use parse::words;
 
 /// One combination in this many is kept out of training.
 const HELD_OUT_ONE_IN: u64 = 10;

@@ -3,6 +3,7 @@ use crate::scenes::Relation;
 use crate::sprites::backdrop::Backdrop;
 use crate::sprites::error::SpriteError;
 use crate::sprites::sheet::{SpriteSheet, Thing};
+use crate::sprites::words::words;
 
 /// Numbers of things that captions may name; those that [`SpritePrompt::new`] refuses are read for its error.
 const NUMBERS: [(&str, usize); 8] = [
@@ -97,12 +98,6 @@ impl SpriteCaption {
             content: self.content,
         }
     }
-}
-
-/// In small letters, commas apart.
-pub(in crate::sprites) fn words(text: &str) -> Vec<String> {
-    let text = text.to_lowercase().replace(',', " , ");
-    text.split_whitespace().map(str::to_owned).collect()
 }
 
 struct Reader<'a> {

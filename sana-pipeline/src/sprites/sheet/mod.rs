@@ -9,7 +9,7 @@ use sana_linear_attn::weights::read_bounded;
 use serde::Deserialize;
 
 use super::error::SpriteError;
-use super::prompt::words;
+use super::words::words;
 use crate::support::fnv::{OFFSET, fnv1a};
 pub(super) use sprite::{Sprite, from_linear, to_linear};
 
