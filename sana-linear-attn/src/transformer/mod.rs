@@ -10,7 +10,6 @@ pub mod depth;
 pub(crate) mod input;
 mod lora;
 pub(crate) mod model;
-mod quantized;
 mod trunk;
 
 pub use checkpoint::{F16Clamp, InferredConfig};

@@ -17,17 +17,14 @@ pub(crate) mod names;
 mod packed;
 pub(crate) mod save;
 pub(crate) mod tensors;
-mod upload;
-mod values;
-mod view;
 pub(crate) mod widen;
 
 pub(crate) use error::{LISTED, WeightError, listed, mismatch_lists};
 pub(crate) use load::{LoadOptions, load_module};
 pub(crate) use names::KeyMap;
 pub(crate) use save::{PlannedTensor, write_planned};
-pub(crate) use tensors::{RowShare, Weights};
-pub(crate) use view::NewTensor;
+pub(crate) use tensors::Weights;
+pub(crate) use tensors::view::{NewTensor, RowShare};
 
 #[doc(hidden)]
 pub use file::folder::{file_names, has_variant, shard_paths, weight_file_names, weight_variants};

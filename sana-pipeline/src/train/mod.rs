@@ -33,9 +33,8 @@ mod data;
 mod error;
 mod memory;
 mod optimizer;
+mod presets;
 mod run;
-mod scenes_model;
-mod sprites_model;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -45,17 +44,14 @@ pub use data::{Bucket, DataSource, FlatShapes, ImageFolder, Sample, SpriteScenes
 pub use error::TrainError;
 pub use memory::{check_autoencoder_run, check_text_encoder, check_transformer_run};
 pub use optimizer::{OptimizerKind, OptimizerOptions};
+pub use presets::{
+    MAX_PROMPT_TOKENS, SCENES_VOCAB, SPRITES_PROMPT_TOKENS, SPRITES_VOCAB, scenes_autoencoder,
+    scenes_text_encoder, scenes_tokenizer, scenes_transformer, sprites_autoencoder,
+    sprites_text_encoder, sprites_transformer,
+};
 pub use run::{
     Change, Progress, Run, RunOptions, Schedule, Settings, discard_run, holds_run,
     recorded_replicas, text_hash, weights_hash,
-};
-pub use scenes_model::{
-    MAX_PROMPT_TOKENS, SCENES_VOCAB, scenes_autoencoder, scenes_text_encoder, scenes_tokenizer,
-    scenes_transformer,
-};
-pub use sprites_model::{
-    SPRITES_PROMPT_TOKENS, SPRITES_VOCAB, sprites_autoencoder, sprites_text_encoder,
-    sprites_transformer,
 };
 pub use tasks::{
     AutoencoderOptions, AutoencoderTask, Denoiser, LatentPool, PoolOptions, Task,

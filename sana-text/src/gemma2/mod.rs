@@ -18,7 +18,6 @@ mod layer;
 mod mask;
 mod model;
 mod norm;
-mod quantized;
 mod rope;
 
 pub use attention::Gemma2Attention;

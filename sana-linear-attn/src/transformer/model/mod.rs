@@ -1,4 +1,5 @@
 mod non_finite;
+mod quantized;
 
 use std::borrow::Cow;
 

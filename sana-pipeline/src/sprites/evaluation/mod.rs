@@ -6,18 +6,14 @@
 //! pieces best.
 
 mod canvas;
-mod category;
 mod color;
 mod matching;
 mod observe;
 mod pieces;
 mod pose;
-mod report;
 mod scenery;
 mod templates;
 mod verdict;
 
-pub use category::SpriteCategory;
 pub use observe::{FoundSprite, SpriteEvaluator, SpriteObservation};
-pub use report::{SpriteReport, SpriteScore};
-pub use verdict::{SpriteFault, SpriteVerdict};
+pub use verdict::{SpriteCategory, SpriteFault, SpriteReport, SpriteScore, SpriteVerdict};

@@ -5,10 +5,18 @@ use std::path::Path;
 
 use safetensors::tensor::Dtype;
 
-use super::encoded::{Encoded, EncodedRows, Rows, Slice, bitsandbytes, gguf};
-use super::error::WeightError;
-use super::tensors::{Entry, Weights};
+use super::{Entry, Weights};
+use crate::weights::encoded::{Encoded, EncodedRows, Rows, Slice, bitsandbytes, gguf};
+use crate::weights::error::WeightError;
 use crate::weights::file::storage::Storage;
+
+/// A tensor of [`Weights::row_shares`]: one of `parts` equal shares of the rows of a stored tensor.
+pub(crate) struct RowShare {
+    pub name: String,
+    pub stored: String,
+    pub part: usize,
+    pub parts: usize,
+}
 
 /// A tensor of [`Weights::with_tensors`].
 pub(crate) enum NewTensor {
@@ -23,6 +31,58 @@ pub(crate) enum NewTensor {
 }
 
 impl Weights {
+    /// The same files with other tensors: shares of the rows of those that are stored. Rows lie one
+    /// after the other, so that a share is a range of the bytes and nothing is copied. Tensors that
+    /// are absent or whose rows do not divide are left out.
+    pub(crate) fn row_shares(&self, shares: Vec<RowShare>) -> Self {
+        let entry = |share: &RowShare| {
+            let stored = self.entries.get(&share.stored)?;
+            if stored.packed.is_some() && share.parts > 1 {
+                return None;
+            }
+            let mut shape = stored.shape.clone();
+            let rows = shape.first_mut()?;
+            if !rows.is_multiple_of(share.parts) || share.part >= share.parts {
+                return None;
+            }
+            *rows /= share.parts;
+            let length = (stored.end - stored.start) / share.parts;
+            let start = stored.start + share.part * length;
+            let mut encoded = stored.encoded.clone();
+            if let Some(encoded) = &mut encoded {
+                encoded.first += share.part * *rows;
+            }
+            Some(Entry {
+                shape,
+                start,
+                end: start + length,
+                encoded,
+                packed: stored.packed.clone(),
+                ..*stored
+            })
+        };
+        let entries = shares.into_iter().filter_map(|share| {
+            let entry = entry(&share)?;
+            Some((share.name, entry))
+        });
+        Self {
+            entries: entries.collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The same files with a prefix taken off the names that have it.
+    pub(crate) fn without_prefix(&self, prefix: &str) -> Self {
+        let entries = self.entries.iter().map(|(name, entry)| {
+            let name = name.strip_prefix(prefix).unwrap_or(name);
+            (name.to_owned(), entry.clone())
+        });
+        Self {
+            entries: entries.collect(),
+            ..self.clone()
+        }
+    }
+
     /// Adds the tensors of a GGUF file, and its metadata.
     pub(super) fn add_gguf(&mut self, path: &Path, storage: Storage) -> Result<(), WeightError> {
         let error = |reason: String| WeightError::Gguf {

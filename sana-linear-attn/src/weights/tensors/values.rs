@@ -4,15 +4,15 @@ use std::io;
 
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Tensor, TensorData};
 
-use super::error::WeightError;
-use super::tensors::{Entry, Weights};
 use super::upload::upload;
-use super::widen::{Target, widened};
+use super::{Entry, Weights};
 use crate::precision::is_cpu;
+use crate::weights::error::WeightError;
+use crate::weights::widen::{Target, widened};
 
 impl Weights {
     /// Reads one float tensor onto a device, converted to `dtype`. On the CPU it may stay where it
-    /// is: see the [module](super).
+    /// is: see the [module](crate::weights).
     ///
     /// # Errors
     /// When it is absent, not a float tensor, or not of rank `D`.
@@ -72,7 +72,7 @@ impl Weights {
 
     /// The values of a tensor in `dtype`: where they are if they are only read, or in memory of their
     /// own.
-    pub(super) fn data(
+    pub(in crate::weights) fn data(
         &self,
         entry: &Entry,
         stored: DType,

@@ -2,8 +2,8 @@ use std::fmt;
 
 use image::RgbImage;
 
+use super::super::observe::{FoundSprite, SpriteEvaluator, SpriteObservation};
 use super::category::SpriteCategory;
-use super::observe::{FoundSprite, SpriteEvaluator, SpriteObservation};
 use crate::scenes::Relation;
 use crate::sprites::backdrop::Backdrop;
 use crate::sprites::prompt::{SpriteCaption, SpritePrompt};

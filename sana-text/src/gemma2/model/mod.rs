@@ -1,5 +1,7 @@
 //! The whole stack.
 
+mod quantized;
+
 use std::path::Path;
 use std::sync::Arc;
 

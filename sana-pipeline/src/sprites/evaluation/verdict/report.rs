@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::category::SpriteCategory;
-use super::verdict::SpriteVerdict;
+use super::image::SpriteVerdict;
 use crate::support::interval::wilson;
 
 /// Right images of one category.

@@ -7,9 +7,9 @@ use sana_linear_attn::Weights;
 use sana_linear_attn::quantization::Quantization;
 use sana_linear_attn::weights::QuantizePlan;
 
-use super::config::Gemma2Config;
-use super::model::{Gemma2Model, linear_layers};
+use super::{Gemma2Model, linear_layers};
 use crate::error::TextError;
+use crate::gemma2::config::Gemma2Config;
 
 impl Gemma2Model {
     /// The same model with its linear layers quantized.

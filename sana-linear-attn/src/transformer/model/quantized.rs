@@ -9,10 +9,10 @@ use burn::tensor::{DType, Device};
 use crate::quantization::{Quantization, Quantize};
 use crate::weights::{QuantizePlan, WeightError, Weights, load_quantized};
 
-use super::checkpoint::F16Clamp;
-use super::config::SanaTransformerConfig;
-use super::lora::layers_mut;
-use super::model::{PUBLISHED_OPTIONS, SanaTransformer, checked, published};
+use super::{PUBLISHED_OPTIONS, SanaTransformer, checked, published};
+use crate::transformer::checkpoint::F16Clamp;
+use crate::transformer::config::SanaTransformerConfig;
+use crate::transformer::lora::layers_mut;
 
 /// The form of a layer by its name; `None` for one that is not quantized.
 fn form(layer: &str, quantize: Quantize) -> Option<Quantization> {

@@ -4,9 +4,9 @@ use sana_dcae::{
 use sana_linear_attn::SanaTransformerConfig;
 use sana_text::Gemma2Config;
 
-use super::data::FlatShapes;
-use super::error::TrainError;
-use super::tokenizer::train_tokenizer;
+use crate::train::data::FlatShapes;
+use crate::train::error::TrainError;
+use crate::train::tokenizer::train_tokenizer;
 
 /// Tokens of the scenes model's tokenizer, at most.
 pub const SCENES_VOCAB: usize = 400;

@@ -2,7 +2,7 @@ use sana_dcae::DcAeConfig;
 use sana_linear_attn::SanaTransformerConfig;
 use sana_text::Gemma2Config;
 
-use super::scenes_model::small_autoencoder;
+use super::scenes::small_autoencoder;
 
 /// Tokens kept of a prompt by the sprites model.
 pub const SPRITES_PROMPT_TOKENS: usize = 48;
