@@ -121,7 +121,9 @@ class Models:
         return images if self.sprint else 2 * images
 
 
-def parse(arguments):
+def parser():
+    """The options of `sana bench`, and PyTorch's own."""
+
     def number(smallest):
         def check(text):
             value = int(text)
@@ -156,7 +158,11 @@ def parse(arguments):
     parser.add_argument("--tf32", action="store_true",
                         help="products of f32 in TF32, as burn computes them on CUDA")
     parser.add_argument("--json", action="store_true", help="an object on a line for each component")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def check(parser, options):
+    """The options, with what follows from them."""
     options.component = [component for components in options.component for component in components.split(",")]
     unknown = [component for component in options.component if component not in COMPONENTS]
     if unknown:
@@ -168,6 +174,11 @@ def parse(arguments):
     if any(pixels < unit or pixels % unit for pixels in options.size):
         parser.error(f"the sides of --size must be multiples of {unit}")
     return options
+
+
+def parse(arguments):
+    made = parser()
+    return check(made, made.parse_args(arguments))
 
 
 class TextCache:
@@ -482,7 +493,8 @@ class Bench:
         yield "image", dict(shape, **self.pixels()), run
 
     def matmul(self):
-        default = 2048 if self.device == "cpu" else 8192
+        # On the device that is measured, also where operations alone are counted.
+        default = 8192 if (self.options.device or "cpu").startswith("cuda") else 2048
         side = self.options.tokens or default
         a, b = self.random(side, side), self.random(side, side)
         yield "matmul", self.shape(1, tokens=side), lambda: a @ b
@@ -587,6 +599,52 @@ def versions():
             f"transformers {transformers.__version__}")
 
 
+def record(options, bench, name, shape, run, work):
+    """What `sana bench --json` prints of a measurement."""
+    import torch
+
+    cuda = bench.device.startswith("cuda")
+    seconds, peak, reserved, finite = measure(options, bench.device, run)
+    lower, median, upper = quartiles(seconds)
+    gflop, gbyte = work.get(name), shape["gbyte"]
+    return dict(
+        component=name,
+        variant=options.variant,
+        batch=options.batch,
+        dtype=options.dtype,
+        **{key: value for key, value in shape.items() if key != "gbyte"},
+        implementation="pytorch",
+        version=versions(),
+        compile=options.compile,
+        device=bench.device,
+        device_name=torch.cuda.get_device_name() if cuda else processor(),
+        cpu=processor(),
+        threads=torch.get_num_threads(),
+        warmup=options.warmup,
+        repeat=options.repeat,
+        median_s=median,
+        min_s=min(seconds),
+        lower_quartile_s=lower,
+        upper_quartile_s=upper,
+        seconds=seconds,
+        gflop=gflop,
+        gflop_per_s=gflop and gflop / median,
+        gbyte=gbyte,
+        gbyte_per_s=gbyte and gbyte / median,
+        parameters=bench.parameters,
+        weights_bytes=bench.weights_bytes,
+        peak_memory_bytes=peak,
+        device_memory_bytes=reserved,
+        finite=finite,
+    )
+
+
+def show(record):
+    rate = f", {record['gflop_per_s']:.1f} GFLOP/s" if record["gflop_per_s"] else ""
+    lower, upper = record["lower_quartile_s"], record["upper_quartile_s"]
+    print(f"{record['component']:<10} {record['median_s']:.6f} s ({lower:.6f} to {upper:.6f}){rate}", flush=True)
+
+
 def main(arguments=None):
     options = parse(arguments)
     import torch
@@ -596,57 +654,18 @@ def main(arguments=None):
         torch.set_num_threads(options.threads)
     if options.tf32:
         torch.set_float32_matmul_precision("high")
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda"):
         torch.cuda.set_device(torch.device(device if ":" in device else "cuda:0"))
-        device_name = torch.cuda.get_device_name()
-    else:
-        device_name = processor()
-    common = dict(
-        implementation="pytorch",
-        version=versions(),
-        compile=options.compile,
-        device=device,
-        device_name=device_name,
-        cpu=processor(),
-        threads=torch.get_num_threads(),
-    )
     for component in options.component:
         work = gigaflop(options, component)
         bench = Bench(options, device)
         for name, shape, run in getattr(bench, component)():
-            seconds, peak, reserved, finite = measure(options, device, run)
-            lower, median, upper = quartiles(seconds)
-            gflop, gbyte = work.get(name), shape["gbyte"]
-            record = dict(
-                component=name,
-                variant=options.variant,
-                batch=options.batch,
-                dtype=options.dtype,
-                **{key: value for key, value in shape.items() if key != "gbyte"},
-                **common,
-                warmup=options.warmup,
-                repeat=options.repeat,
-                median_s=median,
-                min_s=min(seconds),
-                lower_quartile_s=lower,
-                upper_quartile_s=upper,
-                seconds=seconds,
-                gflop=gflop,
-                gflop_per_s=gflop and gflop / median,
-                gbyte=gbyte,
-                gbyte_per_s=gbyte and gbyte / median,
-                parameters=bench.parameters,
-                weights_bytes=bench.weights_bytes,
-                peak_memory_bytes=peak,
-                device_memory_bytes=reserved,
-                finite=finite,
-            )
+            measured = record(options, bench, name, shape, run, work)
             if options.json:
-                print(json.dumps(record), flush=True)
+                print(json.dumps(measured), flush=True)
             else:
-                rate = f", {gflop / median:.1f} GFLOP/s" if gflop else ""
-                print(f"{name:<10} {median:.6f} s ({lower:.6f} to {upper:.6f}){rate}", flush=True)
+                show(measured)
         del bench
         if device.startswith("cuda"):
             torch.cuda.empty_cache()

@@ -29,6 +29,8 @@ def load(file):
 
 compare, profile, torch_bench = load("compare"), load("profile_shares.py"), load("torch_bench.py")
 kernels = load("kernels_table.py")
+sys.modules["torch_bench"] = torch_bench  # as a script it imports it
+peers = load("peer_bench.py")
 
 
 def record(component, seconds, **more):
@@ -61,6 +63,37 @@ class Plans(unittest.TestCase):
         self.assertEqual(targets["decode sana-600m-512px bf16 512 px"], "<= 1.2")
         self.assertNotIn("encode sana-600m-512px bf16 512 px", targets)
         self.assertIn("/cpu-", options.out)
+
+    def test_other_engines(self):
+        options = compare.parse(["--only", "dit,text,attention", "--quantize", "int8", "--peer", "openvino,torchao"])
+        sides = {str(case): compare.commands(options, ["sana"], case) for case in options.cases}
+        dense, int8 = "dit sana-600m-1024px f32 1024 px", "dit sana-600m-1024px f32 int8 1024 px"
+        self.assertEqual(list(sides[dense]), ["sana", "PyTorch", "OpenVINO"])
+        self.assertEqual(list(sides[int8]), ["sana", "OpenVINO", "torchao"])
+        self.assertEqual(list(sides["text sana-600m-512px f32 int8 300 tokens"]), ["sana", "OpenVINO", "torchao"])
+        self.assertEqual(list(sides["attention sana-1600m-1024px f32 4096 tokens"]), ["sana", "PyTorch"])
+        self.assertNotIn("attention sana-1600m-1024px f32 int8 4096 tokens", sides)
+        for side in ["sana", "OpenVINO", "torchao"]:
+            self.assertEqual(sides[int8][side][sides[int8][side].index("--quantize") + 1], "int8")
+        self.assertNotIn("--quantize", sides[dense]["sana"])
+        self.assertIn("for the CPU", fails(compare.parse, ["--device", "cuda", "--peer", "openvino"]))
+        self.assertIn("choose from openvino, torchao", fails(compare.parse, ["--peer", "onnx"]))
+        self.assertIn("choose from dit, decode, text",
+                      fails(peers.parse, ["--peer", "openvino", "--component", "encode"]))
+
+    def test_a_quantized_row(self):
+        cases = [compare.Case("dit", "sana-600m-512px", "f32", 512, quantize=form) for form in [None, "int8"]]
+        times = {None: {"sana": 4.0, "OpenVINO": 5.0}, "int8": {"sana": 2.0, "OpenVINO": 1.6, "torchao": 8.0}}
+        rows = []
+        for case in cases:
+            results = {side: {"dit": compare.Results(record("dit", []), [value])}
+                       for side, value in times[case.quantize].items()}
+            rows += compare.rows_of(compare.replace(case, target=compare.Target(0.9, "best")), results, {})
+        self.assertEqual([row.of_dense(rows) for row in rows], [None, 0.5])
+        self.assertEqual([row.met() for row in rows], [True, False])
+        text = compare.markdown(dict(title="t", facts={}), rows, [], ["sana", "OpenVINO", "torchao"])
+        self.assertIn("| f32, int8 |", text)
+        self.assertIn("| 0.50 |", text)
 
     def test_gpu(self):
         options = compare.parse(["--device", "cuda:1", "--compile"])
