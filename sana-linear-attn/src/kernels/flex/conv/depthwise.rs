@@ -1,6 +1,7 @@
 //! Depthwise convolution on tokens: channels are innermost, so every tap is one multiply-add of
 //! contiguous rows.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::kernels::flex::backend::primitive::{
@@ -87,9 +88,7 @@ fn convolve(x: &[f32], taps: &[f32], shape: &Shape) -> Primitive {
                     let out = &mut out[column * channels..][lanes.clone()];
                     let w = &taps[tap * channels..][lanes.clone()];
                     let x = &x[source * channels..][lanes.clone()];
-                    for ((out, w), x) in out.iter_mut().zip(w).zip(x) {
-                        *out += w * x;
-                    }
+                    add_products(out, w, x);
                 });
             }
         });
@@ -147,9 +146,7 @@ pub(crate) fn taps_gradient(
                             let sums = &mut sums[tap * channels..][lanes.clone()];
                             let g = &grad[(y * width + column) * channels..][lanes.clone()];
                             let x = &x[source * channels..][lanes.clone()];
-                            for ((sum, g), x) in sums.iter_mut().zip(g).zip(x) {
-                                *sum += g * x;
-                            }
+                            add_products(sums, g, x);
                         });
                     }
                 }
@@ -158,4 +155,11 @@ pub(crate) fn taps_gradient(
         })
         .collect();
     tensor(sum_in_order(parts), [kernel * kernel, channels])
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+fn add_products(sums: &mut [f32], a: &[f32], b: &[f32]) {
+    for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+        *sum += a * b;
+    }
 }

@@ -9,8 +9,8 @@ use crate::kernels::flex::elementwise::sigmoid;
 
 /// Channels handled at once: the rows that an output row reads then stay in cache.
 const CHANNELS: usize = 256;
-/// Elements of a vector register's worth of sums.
-const LANES: usize = 16;
+/// Channels whose sums are in registers at a time.
+const LANES: usize = 32;
 
 /// `[v | g] = depthwise(x) + bias`, result `v * silu(g)`.
 ///
@@ -102,35 +102,46 @@ fn gated(
     halves: [usize; 2],
     reads: &[Read],
 ) {
-    let length = out.len();
-    for first in (0..length).step_by(LANES) {
-        let lanes = LANES.min(length - first);
-        let [value, gate] = halves.map(|half| {
-            let start = half + first;
-            let mut sums = [0f32; LANES];
-            sums[..lanes].copy_from_slice(&bias[start..start + lanes]);
-            for read in reads {
-                let w = &taps[read.tap * both + start..][..lanes];
-                let x = &x[read.token * both + start..][..lanes];
-                match (w.first_chunk::<LANES>(), x.first_chunk::<LANES>()) {
-                    (Some(w), Some(x)) => {
-                        for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
-                            *sum += w * x;
-                        }
-                    }
-                    _ => {
-                        for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
-                            *sum += w * x;
-                        }
-                    }
-                }
-            }
-            sums
-        });
-        let mut gated = [0f32; LANES];
-        for ((gated, value), gate) in gated.iter_mut().zip(value).zip(gate) {
-            *gated = value * gate * sigmoid(gate);
+    let whole = out.len() / LANES * LANES;
+    for first in (0..whole).step_by(LANES) {
+        let [value, gate] = halves;
+        let value: [f32; LANES] = convolved(x, taps, bias, both, value + first, reads);
+        let gate: [f32; LANES] = convolved(x, taps, bias, both, gate + first, reads);
+        for ((out, value), gate) in out[first..].iter_mut().zip(value).zip(gate) {
+            *out = value * gate * sigmoid(gate);
         }
-        out[first..first + lanes].copy_from_slice(&gated[..lanes]);
     }
+    for (channel, out) in out.iter_mut().enumerate().skip(whole) {
+        let [[value], [gate]] =
+            halves.map(|half| convolved::<1>(x, taps, bias, both, half + channel, reads));
+        *out = value * gate * sigmoid(gate);
+    }
+}
+
+/// The convolution of `N` channels from `start` on, of `both`: the loop's sums stay in registers.
+#[inline(always)]
+fn convolved<const N: usize>(
+    x: &[f32],
+    taps: &[f32],
+    bias: &[f32],
+    both: usize,
+    start: usize,
+    reads: &[Read],
+) -> [f32; N] {
+    let mut sums = *channels_at(bias, start);
+    for read in reads {
+        let w: &[f32; N] = channels_at(taps, read.tap * both + start);
+        let x: &[f32; N] = channels_at(x, read.token * both + start);
+        for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
+            *sum += w * x;
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn channels_at<const N: usize>(values: &[f32], start: usize) -> &[f32; N] {
+    values[start..]
+        .first_chunk()
+        .expect("a token has all channels")
 }
