@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let steps: usize = arguments.next().map_or(Ok(20), |steps| steps.parse())?;
 
     let (int8, uint4) = (Quantization::Int8, Quantization::Uint4);
-    let mut reference = None;
+    let mut reference: Option<Vec<f32>> = None;
     println!("{:<32} seconds  noise in dB below the latents", "weights");
     for (name, quantize) in [
         ("bf16", QuantizeComponents::default()),
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let request = Request::new(&prompt).seed(7).steps(steps);
         let text = pipeline.encode_prompt(&request)?;
         let latents = pipeline.sample(&request, &text, &mut |_| StepAction::Continue)?;
-        let latents = latents.into_data().convert::<f32>().to_vec::<f32>()?;
+        let latents: Vec<f32> = latents.into_data().convert::<f32>().try_to_vec()?;
         let seconds = begin.elapsed().as_secs_f64();
         let noise = reference
             .as_ref()
